@@ -1,0 +1,3 @@
+//! The `flawtune` binary.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! Tokens of images, extracted once and kept.
+
+mod tokens;
+
+pub use tokens::{ImageTokens, TokenSet};
