@@ -1,0 +1,398 @@
+//! Command-line arguments, their defaults and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Few-shot visual flaw detection with a frozen vision transformer.
+///
+/// Teach it with good images and 1–20 defect images, get a small checkpoint, and an honest comparison with the
+/// untouched model.
+#[derive(Debug, Parser)]
+#[command(name = "flawtune", version, max_term_width = 110, propagate_version = true)]
+#[command(after_help = "Examples:
+  flawtune baseline --category screw --root-dir mvtec_ad
+  flawtune train    --category screw --num-defect-samples 10
+  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
+
+Exit codes: 0 success, 1 failure of the machine (disk, memory), 2 wrong input, 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Threads to compute with [default: physical cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Print the result as JSON on standard output instead of a table
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress and no notes, only the result and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train prompts for a category from its good images and a few defects
+    Train(Box<TrainArgs>),
+    /// Compare a checkpoint with the untouched model on test images neither has seen
+    Evaluate(Box<EvaluateArgs>),
+    /// Score the untouched model (zero-shot nearest neighbours) on a category
+    Baseline(Box<BaselineArgs>),
+    /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
+    Features(Box<FeaturesArgs>),
+    /// Say what a checkpoint or weight file holds
+    Info(InfoArgs),
+    /// Show or clear the cache of extracted features
+    Cache(CacheArgs),
+    /// List the backbones that can be named, and where their weights come from
+    Models,
+}
+
+/// Where the pictures are.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Category: a folder under the root with train/good and test/<type>
+    #[arg(long, value_name = "NAME")]
+    pub(crate) category: String,
+    /// Folder that holds the categories, in MVTec AD layout
+    #[arg(long, value_name = "DIR", default_value = "mvtec_ad")]
+    pub(crate) root_dir: PathBuf,
+    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    #[arg(long)]
+    pub(crate) skip_bad_images: bool,
+}
+
+/// Which backbone, and how pictures get into it.
+#[derive(Debug, Args)]
+pub(crate) struct BackboneArgs {
+    /// Backbone: a name of `flawtune models` or a hub id [default: dinov3_vits16]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
+    /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
+    #[arg(long, value_name = "PATH")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Side of the square that pictures are resized to, in pixels [default: 224]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(crate) image_size: Option<u32>,
+    /// How pictures become a square [default: squash]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) resize: Option<ResizeArg>,
+    /// Resampling filter [default: bicubic]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<FilterArg>,
+    /// Blocks whose normed tokens are the features, from 0; negative counts from the end [default: -1]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
+    pub(crate) layers: Option<Vec<i32>>,
+    /// How tokens of several layers are joined [default: mean]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) combine_layers: Option<CombineArg>,
+    /// Turn pictures by their EXIF orientation (loaders of the original recipe do not)
+    #[arg(long)]
+    pub(crate) exif_orientation: bool,
+    /// Round rotary periods to bfloat16, as the official code does after loading its own file
+    #[arg(long)]
+    pub(crate) round_rope_periods: bool,
+}
+
+/// The cache of extracted features.
+#[derive(Debug, Args)]
+pub(crate) struct CacheOptions {
+    /// Neither read nor write the feature cache
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Where features are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "FLAWTUNE_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResizeArg {
+    /// Both sides to the size; the aspect is not kept
+    Squash,
+    /// Shorter side to the size, then the centre square
+    CentreCrop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilterArg {
+    Bicubic,
+    Bilinear,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CombineArg {
+    Mean,
+    Concat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolArg {
+    /// Training defects leave the test set, for the baseline too
+    HeldOut,
+    /// The original recipe's: the first test anomalies train, the whole test split is scored
+    Leaky,
+    /// Shots of one defect type; that whole type leaves the test set
+    Hard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PresetArg {
+    /// What measured best on held-out data
+    Default,
+    /// The original recipe to the letter: global, 0.01, leaky, one step an epoch, last epoch kept
+    Original,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossArg {
+    Separability,
+    Contrastive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ModulationArg {
+    Global,
+    PerPatch,
+    LearnedTransform,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EpochArg {
+    /// One pass over the normal images
+    Full,
+    /// One step, as the original recipe has it
+    One,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune train --category screw
+  flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3
+  flawtune train --category screw --model-name dinov2_vits14 --weights dinov2_vits14.safetensors
+  flawtune train --category screw --preset original     # the published recipe, for comparison
+
+Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
+same command with --resume.")]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) backbone: BackboneArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    /// Where the checkpoint and history are written
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub(crate) output_dir: PathBuf,
+    /// A whole set of defaults; a flag given beside it wins
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) preset: PresetArg,
+    /// Number of prompts
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) num_prompts: u32,
+    /// Defect images to train on (shots)
+    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) num_defect_samples: u32,
+    /// Epochs at the most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) num_epochs: u32,
+    /// Learning rate at the start; a cosine takes it to a hundredth
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = positive)]
+    pub(crate) learning_rate: f64,
+    /// Training objective
+    #[arg(long, value_name = "LOSS", default_value = "separability")]
+    pub(crate) loss_type: LossArg,
+    /// Margin of the contrastive loss
+    #[arg(long, value_name = "COSINE", default_value_t = 0.5)]
+    pub(crate) margin: f64,
+    /// Train on and compare class tokens instead of patch tokens
+    #[arg(long)]
+    pub(crate) use_cls: bool,
+    /// Bottleneck adapters inside the transformer
+    #[arg(long)]
+    pub(crate) use_adapters: bool,
+    /// Images a step, of each kind
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+    /// How prompts change features [default: by preset]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) modulation_type: Option<ModulationArg>,
+    /// How strongly (α in the formulas of docs/method.md) [default: by preset]
+    #[arg(long, value_name = "ALPHA", value_parser = finite)]
+    pub(crate) scaling_factor: Option<f64>,
+    /// Who trains and who is tested [default: held-out; leaky with --preset original]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<ProtocolArg>,
+    /// With --protocol hard: the defect type the shots come from
+    #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
+    pub(crate) defect_type: Option<String>,
+    /// Test defects reserved for training; they leave the test set [default: 20, or 10 of fewer than 40 defects]
+    #[arg(long, value_name = "P")]
+    pub(crate) pool_size: Option<u32>,
+    /// What one epoch is [default: full; one with --preset original]
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) epoch: Option<EpochArg>,
+    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 20; 0 with original]
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<u32>,
+    /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
+    #[arg(long, value_name = "NORM", value_parser = not_negative)]
+    pub(crate) grad_clip: Option<f64>,
+    /// Seed of everything random: the split, the start, the batches
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Go on from the state that an interrupted run left in --output-dir
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
+  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt --k-neighbors 3 --json
+
+Backbone, preprocessing, seed and split come from the checkpoint. Writes <category>_comparison.json into --output-dir.")]
+pub(crate) struct EvaluateArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Checkpoint of `flawtune train` (or of the original recipe)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: PathBuf,
+    #[command(flatten)]
+    pub(crate) backbone: BackboneArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    /// Images a forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+    /// Support images whose similarities are averaged
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k_neighbors: u32,
+    /// Where the comparison is written
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub(crate) output_dir: PathBuf,
+    /// Who is tested [default: what the checkpoint was trained under]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<ProtocolArg>,
+    /// Resamples of the bootstrap intervals
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
+    pub(crate) bootstrap: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune baseline --category screw
+  flawtune baseline --category screw --k-neighbors 3 --seed 1 --json
+
+The test set is the one `flawtune train` with the same seed leaves: its pool of defects is taken out here too.")]
+pub(crate) struct BaselineArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) backbone: BackboneArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    /// Images a forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+    /// Support images whose similarities are averaged
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k_neighbors: u32,
+    /// Where <category>_baseline.json is written
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub(crate) output_dir: PathBuf,
+    /// Who is tested
+    #[arg(long, value_name = "NAME", default_value = "held-out")]
+    pub(crate) protocol: ProtocolArg,
+    /// With --protocol hard: the defect type that leaves the test set
+    #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
+    pub(crate) defect_type: Option<String>,
+    /// Test defects reserved for training [default: 20, or 10 of fewer than 40 defects]
+    #[arg(long, value_name = "P")]
+    pub(crate) pool_size: Option<u32>,
+    /// Seed of the split
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Resamples of the bootstrap intervals
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
+    pub(crate) bootstrap: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune features part1.png part2.png --output tokens.safetensors
+  flawtune features --pixels pixels.safetensors --output tokens.safetensors
+
+The file holds `patch_tokens` [images, patches, dim] and `class_tokens` [images, dim], f32, after the final norm.")]
+pub(crate) struct FeaturesArgs {
+    /// Pictures
+    #[arg(value_name = "IMAGE", required_unless_present = "pixels", conflicts_with = "pixels")]
+    pub(crate) images: Vec<PathBuf>,
+    /// safetensors file with normalised pixels [images, 3, height, width], f32, under the key `pixels`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pixels: Option<PathBuf>,
+    /// Where the tokens are written
+    #[arg(long, short, value_name = "FILE", default_value = "features.safetensors")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) backbone: BackboneArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    /// Images a forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    #[arg(long)]
+    pub(crate) skip_bad_images: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Checkpoint (.pt), weight file (.safetensors, .pth, sharded index) or a folder of one
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    pub(crate) action: CacheAction,
+    /// Where features are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "FLAWTUNE_CACHE_DIR", global = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum CacheAction {
+    /// Say where the cache is and how large
+    Info,
+    /// Remove every entry
+    Clear,
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(v) if v.is_finite() => Ok(v),
+        Ok(_) => Err("must be finite".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    number(text)
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be above 0".into()) })
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text).and_then(|v| if v >= 0.0 { Ok(v) } else { Err("must be 0 or more".into()) })
+}
