@@ -1,0 +1,84 @@
+//! The table of kernels of each instruction set: every generic kernel, compiled once per set.
+
+use crate::dispatch::Isa;
+use crate::matching::{self, Both, Search};
+use crate::matmul::{self, Block};
+
+/// The kernels of one instruction set.
+///
+/// Calling one is sound only where the set is present, which `dispatch` checks before it hands a table out.
+pub(crate) struct Kernels {
+    /// Which set.
+    pub(crate) isa: Isa,
+    /// f32 lanes of a vector.
+    pub(crate) lanes: usize,
+    /// Rows of a register tile.
+    pub(crate) rows: usize,
+    /// Rows of a product, see [`Block`].
+    pub(crate) matmul: unsafe fn(Block<'_>),
+    /// Maxima of a panel, see [`Search`].
+    pub(crate) search: unsafe fn(Search<'_>),
+    /// Maxima both ways, see [`Both`].
+    pub(crate) both: unsafe fn(Both<'_>),
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.isa)
+    }
+}
+
+/// Compiles all kernels for `$simd` with tiles of `$m` rows under the given attributes.
+macro_rules! table {
+    ($(#[$doc:meta])* $table:ident, $module:ident, $isa:expr, $simd:ty, $m:literal, $h:literal, $(#[$attr:meta])*) => {
+        mod $module {
+            #[allow(clippy::wildcard_imports)]
+            use super::*;
+            // SAFETY of each: the caller's contract is that of the generic kernel.
+            $(#[$attr])*
+            pub(super) unsafe fn matmul(args: Block<'_>) {
+                // SAFETY: see above.
+                unsafe { matmul::matmul_block::<$simd, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn search(args: Search<'_>) {
+                // SAFETY: see above.
+                unsafe { matching::search::<$simd, $m, $h>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn both(args: Both<'_>) {
+                // SAFETY: see above.
+                unsafe { matching::both::<$simd, $m, $h>(args) }
+            }
+        }
+        $(#[$doc])*
+        pub(crate) static $table: Kernels = Kernels {
+            isa: $isa,
+            lanes: <$simd as crate::simd::Simd>::LANES,
+            rows: <$simd as crate::simd::Simd>::ROWS,
+            matmul: $module::matmul,
+            search: $module::search,
+            both: $module::both,
+        };
+    };
+}
+
+table!(
+    /// Portable.
+    SCALAR, scalar, Isa::Scalar, crate::simd::scalar::Scalar, 4, 2,
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    /// AVX2 and FMA.
+    AVX2, avx2, Isa::Avx2, crate::simd::avx2::Avx2, 4, 2, #[target_feature(enable = "avx2,fma")]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    /// AVX-512 F.
+    AVX512, avx512, Isa::Avx512, crate::simd::avx512::Avx512, 8, 4, #[target_feature(enable = "avx512f")]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    /// NEON.
+    NEON, neon, Isa::Neon, crate::simd::neon::Neon, 8, 4, #[target_feature(enable = "neon")]
+);

@@ -1,0 +1,102 @@
+//! Image similarity of every test image with every support image.
+
+use rayon::prelude::*;
+
+use super::{PackedPatches, Search, check};
+use crate::buffer::Buffer;
+use crate::lanes::Lanes;
+
+/// Test patches that share one set of panels: enough that the padding of the last vector is lost in them.
+const LANES_PER_GROUP: usize = 2400;
+
+/// `out[t·supports + s] = mean_p max_q tests[t]_p · supports[s]_q`, row-major `[tests, supports]`.
+///
+/// With patches of unit norm that is the image similarity `sim(test → support)`. Runs on the current rayon
+/// pool; each number is computed whole by one task, so the result does not depend on the number of threads. An
+/// image without patches gives NaN as a test, and negative infinity as a support.
+///
+/// # Panics
+/// If the dims differ.
+pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -> Vec<f32> {
+    let mut out = vec![0.0; tests.len() * supports.len()];
+    let Some(first) = tests.first() else { return out };
+    for image in tests.iter().chain(supports) {
+        check(first, image);
+    }
+    if supports.is_empty() {
+        return out;
+    }
+    let group = (LANES_PER_GROUP / first.patches().max(1)).clamp(1, tests.len());
+    for (tests, out) in tests.chunks(group).zip(out.chunks_mut(group * supports.len())) {
+        let bank = Flat::new(tests);
+        let columns: Vec<Vec<f32>> = supports
+            .par_iter()
+            .map_init(Buffer::default, |best, support| {
+                best.resize(bank.lanes.padded());
+                bank.max(support, best);
+                bank.starts.windows(2).map(|w| mean(&best[w[0]..w[1]])).collect()
+            })
+            .collect();
+        for (t, row) in out.chunks_exact_mut(supports.len()).enumerate() {
+            for (o, column) in row.iter_mut().zip(&columns) {
+                *o = column[t];
+            }
+        }
+    }
+    out
+}
+
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len() as f32
+}
+
+/// The patches of several images side by side in one set of panels.
+struct Flat<'a> {
+    lanes: Lanes,
+    data: Buffer,
+    starts: Vec<usize>,
+    like: &'a PackedPatches,
+}
+
+impl<'a> Flat<'a> {
+    fn new(images: &'a [PackedPatches]) -> Self {
+        let like = &images[0];
+        let mut starts = vec![0];
+        for image in images {
+            starts.push(starts[starts.len() - 1] + image.patches());
+        }
+        let lanes = Lanes { columns: starts[images.len()], width: like.lanes.width };
+        let mut data = Buffer::zeroed(lanes.padded() * like.dim);
+        for (image, &start) in images.iter().zip(&starts) {
+            for patch in 0..image.patches() {
+                let (from, from_step) = image.lanes.column(like.dim, patch);
+                let (to, to_step) = lanes.column(like.dim, start + patch);
+                for f in 0..like.dim {
+                    data[to + f * to_step] = image.data[from + f * from_step];
+                }
+            }
+        }
+        Self { lanes, data, starts, like }
+    }
+
+    /// The largest product of each of our patches with those of `support`; `best` is padded.
+    fn max(&self, support: &PackedPatches, best: &mut [f32]) {
+        let dim = self.like.dim;
+        for p in 0..self.lanes.panels() {
+            let panel = self.lanes.panel(p);
+            let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
+            let search = Search {
+                dim,
+                panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],
+                vectors: panel.vectors,
+                rows: support.lanes,
+                data: &support.data,
+                best: &mut best[range],
+                index: &mut [],
+            };
+            // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and
+            // the slices have the lengths that `Search` asks for.
+            unsafe { (self.like.kernels.search)(search) };
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Patch matching: for every patch of one image, the most similar patch of another.
+//!
+//! The product of two patch sets is never stored; the maximum is kept in registers while it is computed. Patches
+//! of the image that asks lie in the lanes, patches of the image that answers are the rows, and both read one
+//! and the same packed form.
+//!
+//! Every dot product is summed by fused multiply-adds in ascending feature order, so results do not depend on
+//! the number of threads or on the instruction set.
+
+mod all_pairs;
+mod kernel;
+
+pub use all_pairs::mean_max_all_pairs;
+pub(crate) use kernel::{Both, Search, both, search};
+
+use std::cell::RefCell;
+
+use crate::buffer::Buffer;
+use crate::dispatch;
+use crate::kernels::Kernels;
+use crate::lanes::Lanes;
+
+/// The patches of one image, laid out for the matching kernel: `[patches, dim]` f32, any norm.
+#[derive(Debug, Clone)]
+pub struct PackedPatches {
+    lanes: Lanes,
+    dim: usize,
+    data: Buffer,
+    kernels: &'static Kernels,
+}
+
+/// Which patch of the other image each patch matched best, and how well.
+#[derive(Debug, Clone, Default)]
+pub struct Matches {
+    /// Largest dot product, one per patch.
+    pub best: Vec<f32>,
+    /// Index of the patch that reached it (the lowest among equals).
+    pub index: Vec<u32>,
+}
+
+impl PackedPatches {
+    /// Packs row-major `rows` (`[patches, dim]`).
+    ///
+    /// # Panics
+    /// If `dim` is 0 or `rows` is not a whole number of rows.
+    pub fn pack(rows: &[f32], dim: usize) -> Self {
+        Self::pack_with(dispatch::active(), rows, dim)
+    }
+
+    /// [`PackedPatches::pack`] for given kernels.
+    pub(crate) fn pack_with(kernels: &'static Kernels, rows: &[f32], dim: usize) -> Self {
+        let lanes = Lanes { columns: 0, width: kernels.lanes };
+        let mut packed = Self { lanes, dim, data: Buffer::default(), kernels };
+        packed.repack(rows, dim);
+        packed
+    }
+
+    /// Packs other patches into the same buffer, which grows only if they are more than it ever held.
+    ///
+    /// # Panics
+    /// As [`PackedPatches::pack`].
+    pub fn repack(&mut self, rows: &[f32], dim: usize) {
+        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [patches, dim]");
+        self.dim = dim;
+        self.lanes.columns = rows.len() / dim;
+        self.data.resize(self.lanes.padded() * dim);
+        self.lanes.pack_rows(rows, dim, &mut self.data);
+    }
+
+    /// Number of patches.
+    pub fn patches(&self) -> usize {
+        self.lanes.columns
+    }
+
+    /// Numbers per patch.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number `feature` of patch `patch`.
+    ///
+    /// # Panics
+    /// If either is out of range.
+    pub fn get(&self, patch: usize, feature: usize) -> f32 {
+        assert!(patch < self.patches() && feature < self.dim);
+        self.data[self.lanes.index(self.dim, feature, patch)]
+    }
+}
+
+/// Working memory of one thread, kept between calls.
+#[derive(Default)]
+struct Scratch {
+    best: Buffer,
+    index: Buffer,
+    row_best: Buffer,
+    row_index: Buffer,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn check(a: &PackedPatches, b: &PackedPatches) {
+    assert_eq!(a.dim, b.dim, "patches must have equal dim");
+    assert!(std::ptr::eq(a.kernels, b.kernels), "patches must be packed by the same kernels");
+}
+
+/// Runs the search of all panels of `a` in `b`; `best` and `index` (may be empty) are padded.
+fn search_all(a: &PackedPatches, b: &PackedPatches, best: &mut [f32], index: &mut [f32]) {
+    for p in 0..a.lanes.panels() {
+        let panel = a.lanes.panel(p);
+        let range = panel.first * a.lanes.width..(panel.first + panel.vectors) * a.lanes.width;
+        let search = Search {
+            dim: a.dim,
+            panel: &a.data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
+            vectors: panel.vectors,
+            rows: b.lanes,
+            data: &b.data,
+            best: &mut best[range.clone()],
+            index: if index.is_empty() { &mut [] } else { &mut index[range] },
+        };
+        // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and the
+        // slices have the lengths that `Search` asks for.
+        unsafe { (a.kernels.search)(search) };
+    }
+}
+
+/// `best[p] = max_q a_p · b_q`; one number per patch of `a` (negative infinity if `b` has none).
+///
+/// # Panics
+/// If the dims differ or `best` does not have one entry per patch of `a`.
+pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
+    check(a, b);
+    assert_eq!(best.len(), a.patches(), "one number per patch of a");
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.best.resize(a.lanes.padded());
+        search_all(a, b, &mut scratch.best, &mut []);
+        best.copy_from_slice(&scratch.best[..best.len()]);
+    });
+}
+
+/// Best matches of the patches of `a` in `b`, with their indices (0 if `b` has none).
+///
+/// # Panics
+/// If the dims differ.
+pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
+    check(a, b);
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.best.resize(a.lanes.padded());
+        scratch.index.resize(a.lanes.padded());
+        search_all(a, b, &mut scratch.best, &mut scratch.index);
+        out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
+    });
+}
+
+/// Best matches in both directions from one product: `ab` of the patches of `a` in `b`, `ba` the other way.
+///
+/// # Panics
+/// If the dims differ.
+pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &mut Matches) {
+    check(a, b);
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { best, index, row_best, row_index } = scratch;
+        best.resize(a.lanes.padded());
+        index.resize(a.lanes.padded());
+        row_best.resize(b.patches() * a.lanes.width);
+        row_index.resize(b.patches() * a.lanes.width);
+        row_best.fill(f32::NEG_INFINITY);
+        row_index.fill(0.0);
+        for p in 0..a.lanes.panels() {
+            let panel = a.lanes.panel(p);
+            let range = panel.first * a.lanes.width..(panel.first + panel.vectors) * a.lanes.width;
+            let both = Both {
+                search: Search {
+                    dim: a.dim,
+                    panel: &a.data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
+                    vectors: panel.vectors,
+                    rows: b.lanes,
+                    data: &b.data,
+                    best: &mut best[range.clone()],
+                    index: &mut index[range.clone()],
+                },
+                first_column: range.start,
+                columns: a.lanes.columns_of(panel).len(),
+                row_best,
+                row_index,
+            };
+            // SAFETY: as in `search_all`; the row buffers hold LANES numbers per patch of `b`.
+            unsafe { (a.kernels.both)(both) };
+        }
+        ab.set(&best[..a.patches()], &index[..a.patches()]);
+        ba.best.clear();
+        ba.index.clear();
+        let width = a.lanes.width;
+        for (bests, indices) in row_best.chunks_exact(width).zip(row_index.chunks_exact(width)) {
+            let mut top = (bests[0], indices[0]);
+            for (&best, &index) in bests.iter().zip(indices).skip(1) {
+                if best > top.0 || (best == top.0 && index < top.1) {
+                    top = (best, index);
+                }
+            }
+            ba.best.push(top.0);
+            ba.index.push(top.1 as u32);
+        }
+    });
+}
+
+impl Matches {
+    fn set(&mut self, best: &[f32], index: &[f32]) {
+        self.best.clear();
+        self.best.extend_from_slice(best);
+        self.index.clear();
+        self.index.extend(index.iter().map(|&i| i as u32));
+    }
+}
+
+#[cfg(test)]
+mod tests;

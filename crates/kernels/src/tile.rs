@@ -1,0 +1,74 @@
+//! The register tile: the inner loop that every product in this crate runs.
+
+use crate::simd::Simd;
+
+/// `acc[r][v] = Σ_k a[k·lda + r] · b[k·ldb + v·LANES ..]`: `M` rows by `NV` vectors, summed by fused
+/// multiply-adds in ascending `k` from zero.
+///
+/// # Safety
+/// `S` must be available; `a` valid for `(k-1)·lda + M` reads and `b` for `(k-1)·ldb + NV·LANES`.
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    ldb: usize,
+) -> [[S::V; NV]; M] {
+    // SAFETY: the caller vouches for the instruction set and for both operands; `at` stays below `k`.
+    unsafe {
+        let mut acc = [[S::splat(0.0); NV]; M];
+        let (mut a, mut b) = (a, b);
+        for _ in 0..k / UNROLL {
+            for step in 0..UNROLL {
+                fma_step::<S, M, NV>(&mut acc, a.add(step * lda), b.add(step * ldb));
+            }
+            a = a.add(UNROLL * lda);
+            b = b.add(UNROLL * ldb);
+        }
+        for step in 0..k % UNROLL {
+            fma_step::<S, M, NV>(&mut acc, a.add(step * lda), b.add(step * ldb));
+        }
+        acc
+    }
+}
+
+/// Values of `k` handled per turn of the loop.
+const UNROLL: usize = 4;
+
+/// One value of `k`: `NV` loads, `M` broadcasts, `M · NV` multiply-adds.
+///
+/// # Safety
+/// As [`tile`], for one `k`.
+#[inline(always)]
+unsafe fn fma_step<S: Simd, const M: usize, const NV: usize>(
+    acc: &mut [[S::V; NV]; M],
+    a: *const f32,
+    b: *const f32,
+) {
+    // SAFETY: the caller vouches for `M` numbers at `a` and `NV` vectors at `b`.
+    unsafe {
+        let mut column = [S::splat(0.0); NV];
+        for (v, c) in column.iter_mut().enumerate() {
+            *c = S::load(b.add(v * S::LANES));
+        }
+        for (r, row) in acc.iter_mut().enumerate() {
+            let x = S::splat(*a.add(r));
+            for (sum, c) in row.iter_mut().zip(&column) {
+                *sum = S::fma(x, *c, *sum);
+            }
+        }
+    }
+}
+
+/// Calls `$f::<$S, $M, NV>` with the const `NV` that equals `$vectors` (1 to 3).
+macro_rules! with_vectors {
+    ($vectors:expr, $f:ident :: <$S:ty, $M:tt> ( $($arg:expr),* $(,)? )) => {
+        match $vectors {
+            1 => $f::<$S, $M, 1>($($arg),*),
+            2 => $f::<$S, $M, 2>($($arg),*),
+            _ => $f::<$S, $M, 3>($($arg),*),
+        }
+    };
+}
+pub(crate) use with_vectors;
