@@ -1,0 +1,15 @@
+//! Who may train on what, who is tested, and what the numbers mean.
+//!
+//! - [`protocol`] splits a category's images into shots, hold-out and test, and guards the border between them.
+//! - [`metrics`] turns labels and scores into AUROC, average precision, curves and AUPRO.
+//! - [`statistics`] says how sure we may be of them: bootstrap intervals, `DeLong`'s test, Holm's correction.
+//! - [`comparison`] holds an evaluation against its zero-shot baseline, as a file and as a table.
+//!
+//! Everywhere `true` (1) means defective and a higher score means more anomalous; a picture is called defective
+//! when its score is at or above the threshold.
+
+pub mod comparison;
+pub mod draws;
+pub mod metrics;
+pub mod protocol;
+pub mod statistics;

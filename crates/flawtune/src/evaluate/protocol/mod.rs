@@ -1,0 +1,155 @@
+//! Which images may be learned from and which are tested.
+//!
+//! The default, [`Protocol::HeldOut`]: a seeded pool of defects leaves the test set for good; the M shots are the first
+//! M of the pool. So every M, zero-shot (M = 0) included, is measured on one and the same test set, and larger M
+//! contain the smaller. Whatever has to be chosen (epoch, threshold, method) is chosen on the pool and on held-out
+//! train/good images, never on the test set.
+
+mod manifest;
+mod split;
+
+pub use manifest::{ImageRef, SplitManifest, check_disjoint};
+pub use split::{SampleInfo, Split, SplitOptions};
+
+use serde::{Deserialize, Serialize};
+
+/// The rule by which a category is split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// A pool of defects leaves the test set. The default; nothing else may be called a result.
+    HeldOut,
+    /// The arrangement of the original recipe: the first N test anomalies are trained on **and** tested.
+    Leaky,
+    /// Shots of one defect type; that whole type leaves the test set: how well are unseen types found?
+    Hard {
+        /// The type that is learned, a folder name such as `crack`.
+        defect_type: String,
+    },
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::HeldOut => f.write_str("held-out"),
+            Self::Leaky => f.write_str("leaky"),
+            Self::Hard { defect_type } => write!(f, "hard ({defect_type})"),
+        }
+    }
+}
+
+/// Why a category cannot be split, or a checkpoint not be evaluated, as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// No defects at all.
+    #[error(
+        "{category}: no defect images under test/ (every folder there other than good counts): nothing to adapt to or to test"
+    )]
+    NoDefects {
+        /// Category.
+        category: String,
+    },
+    /// No images of the type that is to be learned.
+    #[error("{category}: no defect type {defect_type:?} under test/; there are: {}", known.join(", "))]
+    UnknownType {
+        /// Category.
+        category: String,
+        /// Type asked for.
+        defect_type: String,
+        /// Types found.
+        known: Vec<String>,
+    },
+    /// More shots asked for than the pool holds.
+    #[error(
+        "{category}: {shots} defect images asked for, but the pool that may be learned from holds {pool} of the {defects} defects; \
+         ask for at most {pool}, or make the pool larger"
+    )]
+    MoreShotsThanPool {
+        /// Category.
+        category: String,
+        /// Shots asked for.
+        shots: usize,
+        /// Size of the pool.
+        pool: usize,
+        /// Defects there are.
+        defects: usize,
+    },
+    /// More shots asked for than there are defects (leaky protocol).
+    #[error("{category}: {shots} defect images asked for, but there are only {defects}")]
+    MoreShotsThanDefects {
+        /// Category.
+        category: String,
+        /// Shots asked for.
+        shots: usize,
+        /// Defects there are.
+        defects: usize,
+    },
+    /// The pool would leave no defect to test.
+    #[error(
+        "{category}: a pool of {pool} out of {defects} defects leaves none to test; choose a smaller pool (at most {})",
+        defects.saturating_sub(1)
+    )]
+    PoolTakesAll {
+        /// Category.
+        category: String,
+        /// Size of the pool.
+        pool: usize,
+        /// Defects there are.
+        defects: usize,
+    },
+    /// No defects of other types are left to test.
+    #[error(
+        "{category}: without {defect_type:?} no defects are left to test; the hard protocol needs at least two types"
+    )]
+    NoOtherTypes {
+        /// Category.
+        category: String,
+        /// The type that is learned.
+        defect_type: String,
+    },
+    /// Too few normal training images.
+    #[error(
+        "{category}: {found} images in train/good, at least {wanted} are needed \
+         (two to learn from, the rest held out for choosing)"
+    )]
+    TooFewNormals {
+        /// Category.
+        category: String,
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        wanted: usize,
+    },
+    /// No normal test images.
+    #[error("{category}: no images in test/good: AUROC needs normal test images too")]
+    NoTestNormals {
+        /// Category.
+        category: String,
+    },
+    /// An option out of range.
+    #[error("{name} is {value}; {wanted}")]
+    Option {
+        /// Name of the option.
+        name: &'static str,
+        /// Value given.
+        value: String,
+        /// What is allowed.
+        wanted: &'static str,
+    },
+    /// The checkpoint learned from images that are now to be tested.
+    #[error(
+        "{count} of the {trained} images the checkpoint learned from or was chosen on are in the test set ({how}), the \
+         first is {first}: the result would be worthless. Evaluate on the checkpoint's own split, or say \
+         --protocol leaky if that is what you want to see"
+    )]
+    TrainedOnTest {
+        /// How many overlap.
+        count: usize,
+        /// Images in the manifest.
+        trained: usize,
+        /// Same file or same content.
+        how: &'static str,
+        /// Id of the first one.
+        first: String,
+    },
+}

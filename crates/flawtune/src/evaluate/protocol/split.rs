@@ -1,0 +1,265 @@
+//! Splitting a category by protocol and seed.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::manifest::{ImageRef, SplitManifest};
+use super::{Protocol, ProtocolError};
+use crate::evaluate::draws::{generator, shuffle};
+
+/// What the protocol needs to know of one image.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleInfo<'a> {
+    /// Path relative to the category, `/`-separated, such as `test/crack/003.png`.
+    pub id: &'a str,
+    /// From train/good rather than from test.
+    pub is_train: bool,
+    /// Folder name of the defect; `None` for a normal image.
+    pub defect_type: Option<&'a str>,
+    /// Hash of the file's bytes.
+    pub content: blake3::Hash,
+}
+
+/// How to split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitOptions {
+    /// The rule.
+    pub protocol: Protocol,
+    /// Seed of the pool and of the hold-out.
+    pub seed: u64,
+    /// Defect images to learn from (M); 0 is zero-shot.
+    pub shots: usize,
+    /// Defects that leave the test set; `None`: 20, or 10 where there are fewer than 40.
+    pub pool: Option<usize>,
+    /// Share of train/good kept back for choosing epoch, threshold and method; in [0, 1).
+    pub holdout_fraction: f64,
+}
+
+impl SplitOptions {
+    /// The default protocol: 20 % of train/good held out, the pool's size by the rule.
+    pub fn held_out(seed: u64, shots: usize) -> Self {
+        Self { protocol: Protocol::HeldOut, seed, shots, pool: None, holdout_fraction: 0.2 }
+    }
+}
+
+const POOL: usize = 20;
+const SMALL_POOL: usize = 10;
+/// Below this many defects the small pool is used.
+const SMALL_CATEGORY: usize = 40;
+/// Separability needs two normals to compare.
+const MINIMUM_TRAIN: usize = 2;
+
+// independent bit streams of one seed: changing the number of defects must not move the hold-out
+const STREAM_POOL: u64 = 0;
+const STREAM_HOLDOUT: u64 = 1;
+
+/// A category, split. All lists are positions in the samples given, sorted by id unless said otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// The rule.
+    pub protocol: Protocol,
+    /// The seed.
+    pub seed: u64,
+    /// Defects that may be learned from or chosen on, in the seed's order (leaky: the shots, by path).
+    pub pool: Vec<usize>,
+    /// Defects that are learned from: the first M of the pool.
+    pub shots: Vec<usize>,
+    /// Normal images that are learned from.
+    pub train_normals: Vec<usize>,
+    /// Normal train images kept back for choosing.
+    pub holdout_normals: Vec<usize>,
+    /// The test set, normal and defective; under the hard protocol the defects are of unseen types.
+    pub test: Vec<usize>,
+    /// Hard protocol only: defects of the learned type outside the pool. With the normal images of `test` they give
+    /// the AUROC on the seen type.
+    pub seen_type_test: Vec<usize>,
+    /// Test images dropped because a file of the same content is among train/good or the pool.
+    pub duplicates: Vec<usize>,
+    /// The images learned from and chosen on, hashed, for the checkpoint.
+    pub manifest: SplitManifest,
+}
+
+impl Split {
+    /// Splits `samples` of `category`.
+    ///
+    /// # Errors
+    /// No defects or normals enough for what is asked (with the numbers), a type that does not exist, a fraction out
+    /// of range.
+    pub fn new(
+        category: &str,
+        samples: &[SampleInfo<'_>],
+        options: &SplitOptions,
+    ) -> Result<Self, ProtocolError> {
+        if !(0.0..1.0).contains(&options.holdout_fraction) {
+            return Err(ProtocolError::Option {
+                name: "the hold-out fraction",
+                value: options.holdout_fraction.to_string(),
+                wanted: "a share of at least 0 and less than 1 is needed",
+            });
+        }
+        let category = || category.to_owned();
+        let mut by_id: Vec<usize> = (0..samples.len()).collect();
+        by_id.sort_by_key(|&i| samples[i].id);
+        let select = |keep: &dyn Fn(&SampleInfo<'_>) -> bool| -> Vec<usize> {
+            by_id.iter().copied().filter(|&i| keep(&samples[i])).collect()
+        };
+        let normals = select(&|s| s.is_train && s.defect_type.is_none());
+        let test_normals = select(&|s| !s.is_train && s.defect_type.is_none());
+        let defects = select(&|s| !s.is_train && s.defect_type.is_some());
+        if defects.is_empty() {
+            return Err(ProtocolError::NoDefects { category: category() });
+        }
+        if test_normals.is_empty() {
+            return Err(ProtocolError::NoTestNormals { category: category() });
+        }
+
+        let (pool, learnable) = match &options.protocol {
+            Protocol::Leaky => {
+                if options.shots > defects.len() {
+                    return Err(ProtocolError::MoreShotsThanDefects {
+                        category: category(),
+                        shots: options.shots,
+                        defects: defects.len(),
+                    });
+                }
+                (defects[..options.shots].to_vec(), defects.clone())
+            }
+            Protocol::HeldOut => {
+                let pool = draw_pool(category(), &defects, options)?;
+                if pool.len() == defects.len() {
+                    return Err(ProtocolError::PoolTakesAll {
+                        category: category(),
+                        pool: pool.len(),
+                        defects: defects.len(),
+                    });
+                }
+                (pool, defects.clone())
+            }
+            Protocol::Hard { defect_type } => {
+                let of_type = select(&|s| !s.is_train && s.defect_type == Some(defect_type));
+                if of_type.is_empty() {
+                    let known: BTreeSet<String> =
+                        defects.iter().filter_map(|&i| samples[i].defect_type.map(str::to_owned)).collect();
+                    return Err(ProtocolError::UnknownType {
+                        category: category(),
+                        defect_type: defect_type.clone(),
+                        known: known.into_iter().collect(),
+                    });
+                }
+                if of_type.len() == defects.len() {
+                    return Err(ProtocolError::NoOtherTypes {
+                        category: category(),
+                        defect_type: defect_type.clone(),
+                    });
+                }
+                (draw_pool(category(), &of_type, options)?, of_type)
+            }
+        };
+        let shots = pool[..options.shots].to_vec();
+        let (train_normals, holdout_normals) = hold_out(category(), normals, options)?;
+
+        let leaky = options.protocol == Protocol::Leaky;
+        let unavailable: HashSet<usize> = match &options.protocol {
+            Protocol::Leaky => HashSet::new(),
+            Protocol::HeldOut => pool.iter().copied().collect(),
+            Protocol::Hard { .. } => learnable.iter().copied().collect(),
+        };
+        let known_content: HashSet<blake3::Hash> =
+            train_normals.iter().chain(&holdout_normals).chain(&pool).map(|&i| samples[i].content).collect();
+        let (mut test, mut duplicates) = (Vec::new(), Vec::new());
+        for i in select(&|s| !s.is_train) {
+            if unavailable.contains(&i) {
+                continue;
+            }
+            if !leaky && known_content.contains(&samples[i].content) {
+                duplicates.push(i);
+            } else {
+                test.push(i);
+            }
+        }
+        let seen_type_test = if let Protocol::Hard { .. } = options.protocol {
+            let in_pool: HashSet<usize> = pool.iter().copied().collect();
+            let unseen = |i: &usize| !in_pool.contains(i) && !known_content.contains(&samples[*i].content);
+            learnable.into_iter().filter(unseen).collect()
+        } else {
+            Vec::new()
+        };
+        let manifest = SplitManifest::new(
+            category(),
+            options,
+            refs(samples, &pool),
+            shots.len(),
+            refs(samples, &train_normals),
+            refs(samples, &holdout_normals),
+        );
+        Ok(Self {
+            protocol: options.protocol.clone(),
+            seed: options.seed,
+            pool,
+            shots,
+            train_normals,
+            holdout_normals,
+            test,
+            seen_type_test,
+            duplicates,
+            manifest,
+        })
+    }
+
+    /// A hash of the test set, the same exactly when the same images (by id and content) are tested.
+    pub fn test_set_hash(&self, samples: &[SampleInfo<'_>]) -> String {
+        ImageRef::digest(&refs(samples, &self.test))
+    }
+}
+
+fn refs(samples: &[SampleInfo<'_>], which: &[usize]) -> Vec<ImageRef> {
+    which.iter().map(|&i| ImageRef::new(samples[i].id, samples[i].content)).collect()
+}
+
+fn draw_pool(
+    category: String,
+    defects: &[usize],
+    options: &SplitOptions,
+) -> Result<Vec<usize>, ProtocolError> {
+    let rule = if defects.len() < SMALL_CATEGORY { SMALL_POOL } else { POOL };
+    let size = options.pool.unwrap_or(rule);
+    if size > defects.len() || (size == defects.len() && options.protocol == Protocol::HeldOut) {
+        return Err(ProtocolError::PoolTakesAll { category, pool: size, defects: defects.len() });
+    }
+    if options.shots > size {
+        return Err(ProtocolError::MoreShotsThanPool {
+            category,
+            shots: options.shots,
+            pool: size,
+            defects: defects.len(),
+        });
+    }
+    let mut pool = defects.to_vec();
+    shuffle(&mut generator(options.seed, STREAM_POOL), &mut pool);
+    pool.truncate(size);
+    Ok(pool)
+}
+
+/// (train, hold-out), each sorted by id.
+fn hold_out(
+    category: String,
+    normals: Vec<usize>,
+    options: &SplitOptions,
+) -> Result<(Vec<usize>, Vec<usize>), ProtocolError> {
+    let keeps = options.holdout_fraction > 0.0;
+    let wanted = MINIMUM_TRAIN + usize::from(keeps);
+    if normals.len() < wanted {
+        return Err(ProtocolError::TooFewNormals { category, found: normals.len(), wanted });
+    }
+    if !keeps {
+        return Ok((normals, Vec::new()));
+    }
+    let size = ((normals.len() as f64 * options.holdout_fraction).round() as usize)
+        .clamp(1, normals.len() - MINIMUM_TRAIN);
+    let mut order: Vec<usize> = (0..normals.len()).collect();
+    shuffle(&mut generator(options.seed, STREAM_HOLDOUT), &mut order);
+    let held: HashSet<usize> = order[..size].iter().copied().collect();
+    let side = |wanted: bool| {
+        normals.iter().enumerate().filter(|(i, _)| held.contains(i) == wanted).map(|(_, n)| *n).collect()
+    };
+    Ok((side(false), side(true)))
+}
