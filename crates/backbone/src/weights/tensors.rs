@@ -1,4 +1,4 @@
-//! The weights of a vision transformer, in one canonical form whatever file they came from.
+//! Tensors of a file, and the weights of a vision transformer made of them.
 
 use std::sync::Arc;
 
@@ -19,6 +19,16 @@ pub enum DType {
 }
 
 impl DType {
+    /// Its name, `float16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+            Self::F64 => "float64",
+        }
+    }
+
     /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
@@ -70,6 +80,20 @@ impl StoredTensor {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Rows `start..start + rows` of the first axis; no bytes are copied.
+    ///
+    /// # Panics
+    /// When the tensor has no axis or fewer rows.
+    #[must_use]
+    pub fn rows(&self, start: usize, rows: usize) -> Self {
+        assert!(start + rows <= self.shape[0], "rows {start}..{} of shape {:?}", start + rows, self.shape);
+        let row: usize = self.shape[1..].iter().product();
+        let mut part = self.clone();
+        part.offset += start * row * self.dtype.size();
+        part.shape[0] = rows;
+        part
     }
 
     /// Decodes elements `start..start + out.len()` into `out`.
@@ -198,7 +222,7 @@ pub struct VitWeights {
     pub blocks: Vec<BlockWeights>,
     /// Final norm.
     pub norm: Norm,
-    /// BLAKE3-free identity: SHA-256 of the canonical f32 weights is too slow to make at start, so this is the hash
-    /// of the file(s) as the loader saw them (path-independent), hex.
+    /// BLAKE3 of the weight files' bytes in the order of their names, 64 hex digits: it depends on neither path nor
+    /// thread count. The same weights in another file format or key scheme have another hash.
     pub content_hash: String,
 }
