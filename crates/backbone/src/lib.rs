@@ -4,5 +4,6 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod models;
 pub mod torch_file;
 pub mod weights;
