@@ -3,4 +3,5 @@
 //! Modules follow the data: dataset, features, adapt, score, evaluate, report.
 #![warn(missing_docs)]
 
+pub mod dataset;
 pub mod features;
