@@ -3,5 +3,6 @@
 //! Modules follow the data: dataset, features, adapt, score, evaluate, report.
 #![warn(missing_docs)]
 
+pub mod dataset;
 pub mod evaluate;
 pub mod features;
