@@ -3,5 +3,7 @@
 //! Modules follow the data: dataset, features, adapt, score, evaluate, report.
 #![warn(missing_docs)]
 
+pub mod adapt;
 pub mod evaluate;
 pub mod features;
+pub mod score;
