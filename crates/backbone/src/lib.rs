@@ -1,8 +1,11 @@
 //! Frozen DINOv2 and DINOv3 vision transformers on a CPU.
 //!
-//! Weight files in, tokens out: [`config`] says what a variant looks like, [`weights`] reads its file.
+//! Weight files in, tokens out: [`config`] says what a variant looks like, [`models`] names the known ones,
+//! [`weights`] reads their files, [`preprocess`] turns pictures into their input.
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod models;
+pub mod preprocess;
 pub mod torch_file;
 pub mod weights;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use flawtune_backbone::torch_file::TorchFileError;
+
 /// Why an adaptation could not be built, trained, saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum AdaptError {
@@ -93,17 +95,22 @@ pub enum AdaptError {
         found: String,
         /// Model (and width) in use.
         wanted: String,
+        /// Name of the model in the checkpoint.
+        name: String,
     },
     /// A checkpoint whose contents cannot be understood.
-    #[error("{path}: {what}; it does not look like a flawtune or recipe checkpoint")]
+    #[error("{}: {what}; give a checkpoint that `flawtune train` or the original recipe wrote", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
         /// Key and what is wrong with it.
         what: String,
     },
+    /// The file is no readable torch file, or could not be written.
+    #[error(transparent)]
+    TorchFile(#[from] TorchFileError),
     /// Reading or writing failed.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -21,6 +21,7 @@
 
 mod adaptation;
 mod batches;
+mod checkpoint;
 mod error;
 mod global;
 mod hold_out;
@@ -40,6 +41,7 @@ mod unit;
 
 pub use adaptation::{Adaptation, AdaptationOptions, INITIAL_PROMPT_SCALE, rows_of};
 pub use batches::{EpochSteps, Sampler, SamplerState};
+pub use checkpoint::{Checkpoint, FORMAT_VERSION, json};
 pub use error::AdaptError;
 pub(crate) use hold_out::pack as pack_images;
 pub use hold_out::{HoldOut, HoldOutMetric};

@@ -247,12 +247,13 @@ impl TrainState {
     }
 }
 
-fn int(v: usize) -> Value {
+/// A count.
+pub(super) fn int(v: usize) -> Value {
     Value::Int(v as i64)
 }
 
 /// A 64-bit word: the same bits as a signed integer.
-fn word(v: u64) -> Value {
+pub(super) fn word(v: u64) -> Value {
     Value::Int(v.cast_signed())
 }
 

@@ -1,0 +1,119 @@
+//! Pictures on disk, with what is known about each: which subset, good or which defect type, which masks.
+//!
+//! A [`Dataset`] is one category. [`Dataset::mvtec`] reads the layout of MVTec AD:
+//!
+//! ```text
+//! <root>/<category>/train/good/*.png
+//! <root>/<category>/test/good/*.png
+//! <root>/<category>/test/<defect type>/*.png
+//! <root>/<category>/ground_truth/<defect type>/<stem>_mask.png      optional
+//! ```
+//!
+//! Only names are read here, no pixels. Samples are sorted by [`Sample::id`], bytewise, so every later choice by
+//! position and seed is the same on every machine.
+
+mod error;
+mod mvtec;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::DatasetError;
+
+/// Which folder of the layout a sample came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subset {
+    /// `train`: good pictures only.
+    Train,
+    /// `test`: good and defective pictures.
+    Test,
+}
+
+/// One picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path below the category, separated by `/` on every system: `test/crack/003.png`.
+    pub id: String,
+    /// Where it belongs.
+    pub subset: Subset,
+    /// The defect type, `None` for good pictures.
+    pub defect_type: Option<String>,
+    /// Ground-truth masks, sorted; the defect is where any of them is not black. Empty if there are none.
+    pub masks: Vec<PathBuf>,
+}
+
+impl Sample {
+    /// Whether it shows a defect.
+    pub fn is_defect(&self) -> bool {
+        self.defect_type.is_some()
+    }
+}
+
+impl AsRef<Path> for Sample {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The samples of one category.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// The folder that holds the categories.
+    pub root: PathBuf,
+    /// The category.
+    pub category: String,
+    /// All samples, sorted by id.
+    pub samples: Vec<Sample>,
+}
+
+impl Dataset {
+    /// Reads one category in the layout of MVTec AD.
+    ///
+    /// Files that are not pictures by their extension (`png`, `jpg`, `jpeg`, `bmp`, `tif`, `tiff`, `webp`, in any
+    /// case) and hidden files are ignored; symbolic links are followed. Besides `<stem>_mask.png`, masks may be
+    /// called `<stem>.png`, `<stem>_mask_1.png`, … or lie in a folder `<stem>/`.
+    ///
+    /// # Errors
+    /// A [`DatasetError`] that names the folder and what to do.
+    pub fn mvtec(root: &Path, category: &str) -> Result<Self, DatasetError> {
+        mvtec::read(root, category)
+    }
+
+    /// The good pictures of `train`.
+    pub fn train_good(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|s| s.subset == Subset::Train && !s.is_defect())
+    }
+
+    /// All pictures of `test`.
+    pub fn test(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|s| s.subset == Subset::Test)
+    }
+
+    /// The good pictures of `test`.
+    pub fn test_good(&self) -> impl Iterator<Item = &Sample> {
+        self.test().filter(|s| !s.is_defect())
+    }
+
+    /// The defective pictures of `test`.
+    pub fn test_defects(&self) -> impl Iterator<Item = &Sample> {
+        self.test().filter(|s| s.is_defect())
+    }
+
+    /// The defect types, sorted.
+    pub fn defect_types(&self) -> BTreeSet<&str> {
+        self.samples.iter().filter_map(|s| s.defect_type.as_deref()).collect()
+    }
+}
+
+/// The categories below `root`: folders that hold `train/good`, sorted.
+///
+/// # Errors
+/// [`DatasetError::RootMissing`] or [`DatasetError::Read`].
+pub fn categories(root: &Path) -> Result<Vec<String>, DatasetError> {
+    mvtec::categories(root)
+}
