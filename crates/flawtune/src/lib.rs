@@ -3,6 +3,8 @@
 //! Modules follow the data: dataset, features, adapt, score, evaluate, report.
 #![warn(missing_docs)]
 
+pub mod adapt;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;
+pub mod score;

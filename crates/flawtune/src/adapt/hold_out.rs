@@ -1,0 +1,142 @@
+//! How well an adaptation does on images it is not trained on, to choose the epoch.
+
+use flawtune_kernels::matching::{PackedPatches, max_similarity};
+use rayon::prelude::*;
+
+use super::unit::normalise_rows;
+use super::{AdaptError, BatchPass, Loss, Modulation, Tape};
+
+/// What is measured on the hold-out; larger is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HoldOutMetric {
+    /// Area under the ROC curve of the image score `1 − max_i sim(image → support_i)`.
+    #[default]
+    Auroc,
+    /// The separability of the held-out normals and defects.
+    Separability,
+}
+
+impl HoldOutMetric {
+    /// Name in checkpoints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auroc => "auroc",
+            Self::Separability => "separability",
+        }
+    }
+}
+
+/// Images kept out of training to choose the epoch: indices into the caller's lists.
+#[derive(Debug, Clone, Default)]
+pub struct HoldOut {
+    /// Held-out images among the normals.
+    pub normals: Vec<usize>,
+    /// Held-out images among the defects.
+    pub defects: Vec<usize>,
+    /// Normals that held-out images are compared with for [`HoldOutMetric::Auroc`]; a few dozen are enough, each
+    /// costs a comparison with every held-out image.
+    pub support: Vec<usize>,
+    /// What is measured.
+    pub metric: HoldOutMetric,
+    /// Measured after every so many epochs, and after the last; 0 counts as 1.
+    pub every: usize,
+}
+
+/// The rows of a hold-out's images.
+#[derive(Debug)]
+pub(super) struct HoldOutImages<'a> {
+    pub(super) normals: Vec<&'a [f32]>,
+    pub(super) defects: Vec<&'a [f32]>,
+    pub(super) support: Vec<&'a [f32]>,
+    pub(super) dim: usize,
+}
+
+/// Images that are modulated at once.
+const IMAGES_AT_ONCE: usize = 16;
+
+impl HoldOutImages<'_> {
+    /// The metric, with a modulation or as the tokens are.
+    pub(super) fn measure(
+        &self,
+        modulation: Option<&dyn Modulation>,
+        metric: HoldOutMetric,
+        tape: &mut Tape,
+    ) -> Result<f64, AdaptError> {
+        match metric {
+            HoldOutMetric::Separability => {
+                let images: Vec<&[f32]> = self.normals.iter().chain(&self.defects).copied().collect();
+                let mut pass = BatchPass::new();
+                let found =
+                    pass.forward(modulation, &images, self.normals.len(), self.dim, Loss::Separability)?;
+                Ok(found.stats.separability())
+            }
+            HoldOutMetric::Auroc => {
+                let support = pack(modulation, &self.support, self.dim, tape);
+                let scores = |images: &[&[f32]], tape: &mut Tape| -> Vec<f64> {
+                    let packs = pack(modulation, images, self.dim, tape);
+                    packs.par_iter().map(|image| 1.0 - nearest(image, &support)).collect()
+                };
+                let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
+                Ok(auroc(&normals, &defects))
+            }
+        }
+    }
+}
+
+/// Images modulated (if there is a modulation), divided by their norms and laid out for matching; shared by the
+/// hold-out and the scorers.
+pub(crate) fn pack(
+    modulation: Option<&dyn Modulation>,
+    images: &[&[f32]],
+    dim: usize,
+    tape: &mut Tape,
+) -> Vec<PackedPatches> {
+    let Some(size) = images.first().map(|i| i.len()) else { return Vec::new() };
+    let mut packs = Vec::with_capacity(images.len());
+    let mut room = vec![0.0; size * images.len().min(IMAGES_AT_ONCE)];
+    for images in images.chunks(IMAGES_AT_ONCE) {
+        let room = &mut room[..size * images.len()];
+        match modulation {
+            Some(m) => m.forward(images, room, tape),
+            None => room.chunks_exact_mut(size).zip(images).for_each(|(to, from)| to.copy_from_slice(from)),
+        }
+        packs.par_extend(room.par_chunks_exact_mut(size).map(|rows| {
+            normalise_rows(rows, dim, &mut vec![0.0; rows.len() / dim]);
+            PackedPatches::pack(rows, dim)
+        }));
+    }
+    packs
+}
+
+/// `max_i sim(image → support_i)`.
+fn nearest(image: &PackedPatches, support: &[PackedPatches]) -> f64 {
+    let mut best = vec![0.0; image.patches()];
+    let mut top = f64::NEG_INFINITY;
+    for other in support {
+        max_similarity(image, other, &mut best);
+        top = top.max(best.iter().map(|&v| f64::from(v)).sum::<f64>() / best.len() as f64);
+    }
+    top
+}
+
+/// Part of the pairs of a normal and a defect in which the defect has the larger score; ties count half.
+fn auroc(normals: &[f64], defects: &[f64]) -> f64 {
+    let wins: f64 = defects
+        .iter()
+        .flat_map(|d| {
+            normals.iter().map(move |n| if d > n { 1.0 } else { f64::from(u8::from(d == n)) / 2.0 })
+        })
+        .sum();
+    wins / (normals.len() * defects.len()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::auroc;
+
+    #[test]
+    fn auroc_counts_ties_half() {
+        assert_eq!(auroc(&[0.1, 0.4], &[0.4, 0.9]), (1.0 + 0.5 + 1.0 + 1.0) / 4.0);
+        assert_eq!(auroc(&[0.5], &[0.5]), 0.5);
+    }
+}

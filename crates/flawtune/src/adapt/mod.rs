@@ -1,0 +1,56 @@
+//! Changing tokens so that flaws stand out: modulations with a few thousand trained numbers, their losses and their
+//! training.
+//!
+//! One step of training reads like this. A [`Modulation`] changes the tokens of a batch; [`PairwiseMatches`] finds for
+//! every patch of a normal image its best match in the other images and averages these into directed
+//! [`Similarities`]; a [`Loss`] wants normals alike and defects apart. The gradient walks back: from the similarities
+//! along the recorded matches to the tokens, through the modulation to its [`Parameters`], and [`Adam`] moves them.
+//!
+//! An [`Adaptation`] is a modulation together with what it takes to build it again. Every sum is taken in an order
+//! that does not depend on the number of threads: the same seed gives the same bytes.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `prompts.rs` | the softmax over prompts and its gradient |
+//! | `per_patch.rs`, `global.rs`, `learned_transform.rs` | the three formulas |
+//! | `similarity.rs` | matches, similarities, the sparse gradient |
+//! | `loss.rs` | separability, contrastive |
+//! | `step.rs` | loss and gradient of one batch |
+//! | `batches.rs`, `optimiser.rs`, `hold_out.rs`, `train.rs` | the loop |
+//! | `state.rs`, `checkpoint.rs` | what is kept on disk |
+
+mod adaptation;
+mod batches;
+mod checkpoint;
+mod error;
+mod global;
+mod hold_out;
+mod learned_transform;
+mod loss;
+mod modulation;
+mod optimiser;
+mod parameters;
+mod per_patch;
+mod prompts;
+pub mod random;
+mod similarity;
+mod state;
+mod step;
+mod train;
+mod unit;
+
+pub use adaptation::{Adaptation, AdaptationOptions, INITIAL_PROMPT_SCALE, rows_of};
+pub use batches::{EpochSteps, Sampler, SamplerState};
+pub use checkpoint::{Checkpoint, FORMAT_VERSION, json};
+pub use error::AdaptError;
+pub(crate) use hold_out::pack as pack_images;
+pub use hold_out::{HoldOut, HoldOutMetric};
+pub use loss::{DEFAULT_MARGIN, Loss, SimilarityStats};
+pub use modulation::{Modulation, ModulationType, PROMPT_SCALES, PROMPTS, Tape};
+pub use optimiser::{Adam, clip_norm, cosine_rate};
+pub use parameters::{Gradients, NamedTensor, Parameters};
+pub use similarity::{PairwiseMatches, Similarities};
+pub use state::{Best, Settings, TrainState};
+pub use step::{BatchLoss, BatchPass};
+pub use train::{EpochRecord, EpochReport, Outcome, TrainData, TrainOptions, train};
+pub use unit::{NORM_EPSILON, norm, normalise_rows};

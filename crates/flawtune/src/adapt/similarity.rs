@@ -1,0 +1,171 @@
+//! Directed similarities of the images of a batch, `sim(a→b) = mean_p max_q cos(a_p, b_q)`, and their gradient.
+//!
+//! The maximum makes the gradient sparse: each patch of `a` pulls on one patch of `b`. The forward pass keeps which,
+//! and the backward pass adds rows; a patch-by-patch matrix exists nowhere.
+
+use flawtune_kernels::matching::{Matches, PackedPatches, match_both, match_patches};
+use rayon::prelude::*;
+
+use super::modulation::resize;
+use super::unit::{add_scaled, normalise_rows, unit_backward};
+
+/// Similarities among N normal images and from them to M defect images; also the layout of their gradients.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Similarities {
+    /// N.
+    pub normals: usize,
+    /// M.
+    pub defects: usize,
+    /// `nn[i·N + j] = sim(normal_i → normal_j)`, `[N, N]`; the diagonal is not computed and holds 0.
+    pub nn: Vec<f64>,
+    /// `nd[i·M + j] = sim(normal_i → defect_j)`, `[N, M]`.
+    pub nd: Vec<f64>,
+}
+
+impl Similarities {
+    /// All 0.
+    pub fn zeros(normals: usize, defects: usize) -> Self {
+        Self { normals, defects, nn: vec![0.0; normals * normals], nd: vec![0.0; normals * defects] }
+    }
+}
+
+/// Unit rows of a batch's images, normals first, and which of them match.
+#[derive(Debug, Default)]
+pub struct PairwiseMatches {
+    normals: usize,
+    defects: usize,
+    rows: usize,
+    dim: usize,
+    /// `[N + M, rows, dim]`.
+    units: Vec<f32>,
+    /// `[N + M, rows]`.
+    norms: Vec<f64>,
+    pairs: Vec<Pair>,
+}
+
+/// Matches of one pair of images, `i < j` in the list normals, defects. `back` (j → i) is kept between normals only.
+#[derive(Debug, Default)]
+struct Pair {
+    i: usize,
+    j: usize,
+    there: Matches,
+    back: Matches,
+}
+
+impl PairwiseMatches {
+    /// Room for the tokens of a batch, `[normals + defects, rows, dim]`, normals first; fill it, then call
+    /// [`Self::forward`].
+    pub fn tokens_mut(&mut self, normals: usize, defects: usize, rows: usize, dim: usize) -> &mut [f32] {
+        (self.normals, self.defects, self.rows, self.dim) = (normals, defects, rows, dim);
+        resize(&mut self.units, (normals + defects) * rows * dim)
+    }
+
+    /// Matches every pair of normals in both directions, from one product, and every normal with every defect.
+    pub fn forward(&mut self, similarities: &mut Similarities) {
+        let (n, m, size) = (self.normals, self.defects, self.rows * self.dim);
+        self.norms.resize((n + m) * self.rows, 0.0);
+        let packs: Vec<PackedPatches> = self
+            .units
+            .par_chunks_exact_mut(size)
+            .zip(self.norms.par_chunks_exact_mut(self.rows))
+            .map(|(rows, norms)| {
+                normalise_rows(rows, self.dim, norms);
+                PackedPatches::pack(rows, self.dim)
+            })
+            .collect();
+        self.pairs.resize_with(n * (n - 1) / 2 + n * m, Pair::default);
+        let both = (0..n).flat_map(|i| (i + 1..n + m).map(move |j| (i, j)));
+        for (pair, (i, j)) in self.pairs.iter_mut().zip(both) {
+            (pair.i, pair.j) = (i, j);
+        }
+        self.pairs.par_iter_mut().for_each(|pair| {
+            let (a, b) = (&packs[pair.i], &packs[pair.j]);
+            if pair.j < n {
+                match_both(a, b, &mut pair.there, &mut pair.back);
+            } else {
+                match_patches(a, b, &mut pair.there);
+            }
+        });
+        *similarities = Similarities::zeros(n, m);
+        for pair in &self.pairs {
+            if pair.j < n {
+                similarities.nn[pair.i * n + pair.j] = mean(&pair.there.best);
+                similarities.nn[pair.j * n + pair.i] = mean(&pair.back.best);
+            } else {
+                similarities.nd[pair.i * m + pair.j - n] = mean(&pair.there.best);
+            }
+        }
+    }
+
+    /// Writes the gradient with respect to the tokens that [`Self::forward`] was given, `[N + M, rows, dim]`, for
+    /// the gradient `weights` with respect to the similarities.
+    pub fn backward(&self, weights: &Similarities, grad_tokens: &mut [f32]) {
+        let (n, m) = (self.normals, self.defects);
+        // for each image: (weight, other image, matches, whether this image is the one that looks)
+        let mut lists: Vec<Vec<Link<'_>>> = (0..n + m).map(|_| Vec::new()).collect();
+        let mut link = |weight: f64, from: usize, to: usize, matches| {
+            if weight != 0.0 {
+                let weight = (weight / self.rows as f64) as f32;
+                lists[from].push(Link { weight, other: to, matches, looks: true });
+                lists[to].push(Link { weight, other: from, matches, looks: false });
+            }
+        };
+        for pair in &self.pairs {
+            if pair.j < n {
+                link(weights.nn[pair.i * n + pair.j], pair.i, pair.j, &pair.there);
+                link(weights.nn[pair.j * n + pair.i], pair.j, pair.i, &pair.back);
+            } else {
+                link(weights.nd[pair.i * m + pair.j - n], pair.i, pair.j, &pair.there);
+            }
+        }
+        let size = self.rows * self.dim;
+        grad_tokens.par_chunks_exact_mut(size).zip(lists).enumerate().for_each(|(image, (grad, links))| {
+            self.gather(image, &links, grad);
+        });
+    }
+
+    /// The gradient for one image. The rows of the others that pull on each of its rows are listed first, so that
+    /// each row of the gradient is written once, in an order that depends on the pairs only.
+    fn gather(&self, image: usize, links: &[Link<'_>], grad: &mut [f32]) {
+        let (rows, dim) = (self.rows, self.dim);
+        let mut ends = vec![0usize; rows + 1];
+        let row_of = |link: &Link<'_>, p: usize| if link.looks { p } else { link.matches.index[p] as usize };
+        for link in links {
+            (0..rows).for_each(|p| ends[row_of(link, p) + 1] += 1);
+        }
+        for r in 0..rows {
+            ends[r + 1] += ends[r];
+        }
+        let mut next = ends.clone();
+        let mut pulls = vec![(0.0f32, 0usize); links.len() * rows];
+        for link in links {
+            for p in 0..rows {
+                let other = if link.looks { link.matches.index[p] as usize } else { p };
+                let slot = &mut next[row_of(link, p)];
+                pulls[*slot] = (link.weight, (link.other * rows + other) * dim);
+                *slot += 1;
+            }
+        }
+        for (r, grad) in grad.chunks_exact_mut(dim).enumerate() {
+            grad.fill(0.0);
+            for &(weight, start) in &pulls[ends[r]..ends[r + 1]] {
+                add_scaled(grad, weight, &self.units[start..start + dim]);
+            }
+            let row = image * rows + r;
+            unit_backward(&self.units[row * dim..][..dim], self.norms[row], grad);
+        }
+    }
+}
+
+/// One direction of a pair as seen from one of its images.
+#[derive(Debug)]
+struct Link<'a> {
+    weight: f32,
+    other: usize,
+    matches: &'a Matches,
+    looks: bool,
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
+}

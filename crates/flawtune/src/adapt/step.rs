@@ -1,0 +1,82 @@
+//! Loss and gradient of one batch: modulation, similarities, loss, and back.
+
+use super::modulation::resize;
+use super::{AdaptError, Gradients, Loss, Modulation, PairwiseMatches, Similarities, SimilarityStats, Tape};
+
+/// What one batch showed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchLoss {
+    /// The loss.
+    pub loss: f64,
+    /// Means and deviations of the similarities.
+    pub stats: SimilarityStats,
+}
+
+/// Buffers for batches, reused from step to step: about four times the tokens of a batch.
+#[derive(Debug, Default)]
+pub struct BatchPass {
+    tape: Tape,
+    matches: PairwiseMatches,
+    similarities: Similarities,
+    weights: Similarities,
+    grad_tokens: Vec<f32>,
+}
+
+impl BatchPass {
+    /// Empty buffers; they grow with the first batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Modulates a batch, normals first (`[rows, dim]` each), and computes its loss. Without a modulation the tokens
+    /// are compared as they are.
+    ///
+    /// # Errors
+    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect.
+    pub fn forward(
+        &mut self,
+        modulation: Option<&dyn Modulation>,
+        images: &[&[f32]],
+        normals: usize,
+        dim: usize,
+        loss: Loss,
+    ) -> Result<BatchLoss, AdaptError> {
+        let defects = images.len().saturating_sub(normals);
+        super::loss::check_counts(normals, defects)?;
+        let rows = images[0].len() / dim;
+        let out = self.matches.tokens_mut(normals, defects, rows, dim);
+        match modulation {
+            Some(m) => m.forward(images, out, &mut self.tape),
+            None => out.chunks_exact_mut(rows * dim).zip(images).for_each(|(o, i)| o.copy_from_slice(i)),
+        }
+        self.matches.forward(&mut self.similarities);
+        let stats = SimilarityStats::of(&self.similarities)?;
+        let loss = loss.evaluate(&self.similarities, &stats, &mut self.weights)?;
+        Ok(BatchLoss { loss, stats })
+    }
+
+    /// Adds to `gradients` those of the loss of the last [`Self::forward`], given the same images and modulation.
+    /// With `grad_in` the gradient with respect to the tokens, `[images, rows, dim]`, is written there.
+    pub fn backward(
+        &mut self,
+        modulation: &dyn Modulation,
+        images: &[&[f32]],
+        gradients: &mut Gradients,
+        grad_in: Option<&mut [f32]>,
+    ) {
+        let len = images.iter().map(|i| i.len()).sum();
+        let grad = resize(&mut self.grad_tokens, len);
+        self.matches.backward(&self.weights, grad);
+        modulation.backward(images, &mut self.tape, grad, gradients, grad_in);
+    }
+
+    /// Writes the gradient of the last loss with respect to the modulated tokens, `[images, rows, dim]`.
+    pub fn token_gradient(&self, grad_tokens: &mut [f32]) {
+        self.matches.backward(&self.weights, grad_tokens);
+    }
+
+    /// The similarities of the last batch.
+    pub fn similarities(&self) -> &Similarities {
+        &self.similarities
+    }
+}

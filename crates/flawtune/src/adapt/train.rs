@@ -1,0 +1,319 @@
+//! The training loop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::features::TokenSet;
+
+use super::hold_out::HoldOutImages;
+use super::state::{Best, Settings, TrainState};
+use super::{
+    Adam, AdaptError, Adaptation, BatchPass, EpochSteps, Gradients, HoldOut, Loss, Sampler, Tape, clip_norm,
+    cosine_rate,
+};
+
+/// How to train; the defaults are the original recipe's but for the length of an epoch.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Epochs; the learning rate's cosine spans them.
+    pub epochs: usize,
+    /// First learning rate.
+    pub learning_rate: f64,
+    /// Normals, and at most as many defects, in a batch.
+    pub batch_size: usize,
+    /// What is minimised.
+    pub loss: Loss,
+    /// How many steps make an epoch.
+    pub epoch_steps: EpochSteps,
+    /// Gradients with a larger norm are scaled down to it. Off by default, as in the recipe: Adam divides by the
+    /// gradient's size anyway.
+    pub clip_norm: Option<f64>,
+    /// Seed of the order of the images.
+    pub seed: u64,
+    /// Images that choose the epoch to keep; without, the last epoch is kept.
+    pub hold_out: Option<HoldOut>,
+    /// Stop after so many epochs without a better hold-out metric.
+    pub patience: Option<usize>,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            learning_rate: 1e-3,
+            batch_size: 16,
+            loss: Loss::Separability,
+            epoch_steps: EpochSteps::FullPass,
+            clip_norm: None,
+            seed: 0,
+            hold_out: None,
+            patience: None,
+        }
+    }
+}
+
+/// The images to train on: lists of tokens, and which of them may be used.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainData<'a> {
+    /// Tokens of normal images.
+    pub normals: &'a TokenSet,
+    /// Indices of the normals to train on.
+    pub normal_indices: &'a [usize],
+    /// Tokens of defect images.
+    pub defects: &'a TokenSet,
+    /// Indices of the defects to train on (the shots).
+    pub defect_indices: &'a [usize],
+}
+
+/// What one epoch showed: means over its steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EpochRecord {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Loss.
+    pub loss: f64,
+    /// Separability.
+    pub separability: f64,
+    /// Mean similarity among normals.
+    pub mu_nn: f64,
+    /// Mean similarity from normals to defects.
+    pub mu_nd: f64,
+    /// Standard deviation among normals.
+    pub sd_nn: f64,
+    /// Standard deviation from normals to defects.
+    pub sd_nd: f64,
+    /// Learning rate in this epoch.
+    pub learning_rate: f64,
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// The hold-out metric after this epoch, where it was measured.
+    pub hold_out: Option<f64>,
+}
+
+/// What the callback is told after each epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochReport {
+    /// What the epoch showed.
+    pub record: EpochRecord,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Wall-clock time of this epoch. Kept out of what is saved, which depends on the seed only.
+    pub seconds: f64,
+}
+
+/// How training ended. The adaptation holds the kept parameters either way.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// All epochs done, or stopped early.
+    Finished(TrainState),
+    /// The cancellation flag was raised; the state is that of the last complete epoch and training can go on from it.
+    Interrupted(TrainState),
+}
+
+impl Outcome {
+    /// The state, however it ended.
+    pub fn state(&self) -> &TrainState {
+        match self {
+            Self::Finished(s) | Self::Interrupted(s) => s,
+        }
+    }
+}
+
+fn check_indices(list: &'static str, indices: &[usize], count: usize) -> Result<(), AdaptError> {
+    match indices.iter().find(|&&i| i >= count) {
+        Some(&index) => Err(AdaptError::Index { list, index, count }),
+        None => Ok(()),
+    }
+}
+
+fn check(adaptation: &Adaptation, data: &TrainData<'_>, options: &TrainOptions) -> Result<(), AdaptError> {
+    adaptation.check(data.normals)?;
+    adaptation.check(data.defects)?;
+    if data.normals.patches() != data.defects.patches() {
+        return Err(AdaptError::Shape {
+            name: "defect tokens".to_owned(),
+            found: vec![data.defects.grid.0, data.defects.grid.1, data.defects.dim],
+            wanted: vec![data.normals.grid.0, data.normals.grid.1, data.normals.dim],
+            hint: "; normals and defects must be resized to the same grid",
+        });
+    }
+    check_indices("normal indices", data.normal_indices, data.normals.images.len())?;
+    check_indices("defect indices", data.defect_indices, data.defects.images.len())?;
+    super::loss::check_counts(data.normal_indices.len().min(options.batch_size), data.defect_indices.len())?;
+    let option = |option, found: String, wanted: &str| {
+        Err(AdaptError::Option { option, found, wanted: wanted.to_owned() })
+    };
+    if options.epochs == 0 {
+        return option("number of epochs", "0".to_owned(), "at least 1 is needed");
+    }
+    if !(options.learning_rate.is_finite() && options.learning_rate > 0.0) {
+        return option(
+            "learning rate",
+            options.learning_rate.to_string(),
+            "it is a positive number, such as 0.001",
+        );
+    }
+    if let Some(limit) = options.clip_norm.filter(|l| !(*l > 0.0)) {
+        return option("gradient clipping", limit.to_string(), "it is a positive number");
+    }
+    if options.patience.is_some() && options.hold_out.is_none() {
+        return option("early stopping", "on".to_owned(), "it needs a hold-out to look at");
+    }
+    let Some(hold_out) = &options.hold_out else { return Ok(()) };
+    check_indices("hold-out normals", &hold_out.normals, data.normals.images.len())?;
+    check_indices("hold-out defects", &hold_out.defects, data.defects.images.len())?;
+    check_indices("hold-out support", &hold_out.support, data.normals.images.len())?;
+    let auroc = hold_out.metric == super::HoldOutMetric::Auroc;
+    for (what, found, wanted) in [
+        ("hold-out normals", hold_out.normals.len(), if auroc { 1 } else { 2 }),
+        ("hold-out defects", hold_out.defects.len(), 1),
+        ("hold-out support images", hold_out.support.len(), usize::from(auroc)),
+    ] {
+        if found < wanted {
+            return Err(AdaptError::TooFewImages { what, found, wanted, why: " to measure the hold-out" });
+        }
+    }
+    Ok(())
+}
+
+/// Trains the adaptation's parameters on frozen tokens.
+///
+/// With the same seed, data and options the result is the same to the last bit, for any number of threads and whether
+/// or not training was interrupted and resumed. `cancel` is looked at before every step. `resume` continues a run that
+/// was interrupted; the settings must be the same.
+///
+/// # Errors
+/// Any of [`AdaptError`]: settings, data or state that do not fit, or numbers that are no longer finite.
+pub fn train(
+    adaptation: &mut Adaptation,
+    data: &TrainData<'_>,
+    options: &TrainOptions,
+    resume: Option<TrainState>,
+    cancel: &AtomicBool,
+    on_epoch: &mut dyn FnMut(&EpochReport),
+) -> Result<Outcome, AdaptError> {
+    check(adaptation, data, options)?;
+    let use_cls = adaptation.options().use_cls;
+    let (normal_indices, defect_indices) = (data.normal_indices, data.defect_indices);
+    let normal = |i: usize| super::rows_of(&data.normals.images[i], use_cls);
+    let defect = |i: usize| super::rows_of(&data.defects.images[i], use_cls);
+    let held_out = options.hold_out.as_ref().map(|h| HoldOutImages {
+        normals: h.normals.iter().map(|&i| normal(i)).collect(),
+        defects: h.defects.iter().map(|&i| defect(i)).collect(),
+        support: h.support.iter().map(|&i| normal(i)).collect(),
+        dim: adaptation.dim(),
+    });
+    let mut tape = Tape::default();
+    let settings = Settings::of(options, normal_indices.len(), defect_indices.len());
+    let mut sampler =
+        Sampler::new(options.seed, normal_indices.len(), defect_indices.len(), options.batch_size);
+    let mut state = if let Some(state) = resume {
+        state.settings.check(&settings)?;
+        adaptation.modulation_mut().parameters_mut().copy_from(&state.parameters)?;
+        if !sampler.restore(&state.sampler) {
+            return Err(AdaptError::Resume {
+                what: "the order of the defects",
+                saved: format!("{:?}", state.sampler.order),
+                asked: format!("of {} images", defect_indices.len()),
+            });
+        }
+        state
+    } else {
+        let zero_shot = match (&held_out, &options.hold_out) {
+            (Some(images), Some(h)) => Some(images.measure(None, h.metric, &mut tape)?),
+            _ => None,
+        };
+        TrainState {
+            settings,
+            parameters: adaptation.parameters().clone(),
+            adam: Adam::new(adaptation.parameters()),
+            sampler: sampler.state(),
+            epochs_done: 0,
+            best: None,
+            zero_shot_hold_out: zero_shot,
+            history: Vec::new(),
+        }
+    };
+    let mut adam = state.adam.clone();
+    let mut gradients = Gradients::zeros_for(adaptation.parameters());
+    let mut pass = BatchPass::new();
+    let mut interrupted = false;
+    'epochs: for epoch in state.epochs_done..options.epochs {
+        if stopped_early(&state, options.patience) {
+            break;
+        }
+        let start = Instant::now();
+        let rate = cosine_rate(options.learning_rate, epoch, options.epochs);
+        let batches = sampler.epoch(options.epoch_steps);
+        let mut sums = [0.0f64; 7];
+        for (step, batch) in batches.iter().enumerate() {
+            if cancel.load(Ordering::Relaxed) {
+                interrupted = true;
+                break 'epochs;
+            }
+            let mut images: Vec<&[f32]> = batch.iter().map(|&i| normal(normal_indices[i])).collect();
+            images.extend(sampler.defects().iter().map(|&i| defect(defect_indices[i])));
+            let m = adaptation.modulation();
+            let found = pass.forward(Some(m), &images, batch.len(), adaptation.dim(), options.loss)?;
+            let not_finite = |what: &str| AdaptError::NotFinite {
+                what: what.to_owned(),
+                epoch: epoch + 1,
+                step: step + 1,
+            };
+            if !found.loss.is_finite() {
+                return Err(not_finite("loss"));
+            }
+            gradients.clear();
+            pass.backward(m, &images, &mut gradients, None);
+            let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
+            if !norm.is_finite() {
+                return Err(not_finite("gradient"));
+            }
+            adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, rate)?;
+            let s = found.stats;
+            let values = [found.loss, s.separability(), s.mu_nn, s.mu_nd, s.sd_nn, s.sd_nd, norm];
+            sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
+        }
+        let [loss, separability, mu_nn, mu_nd, sd_nn, sd_nd, grad_norm] =
+            sums.map(|s| s / batches.len() as f64);
+        let hold_out = match (&held_out, &options.hold_out) {
+            (Some(images), Some(h))
+                if (epoch + 1).is_multiple_of(h.every.max(1)) || epoch + 1 == options.epochs =>
+            {
+                Some(images.measure(Some(adaptation.modulation()), h.metric, &mut tape)?)
+            }
+            _ => None,
+        };
+        let record = EpochRecord {
+            epoch: epoch + 1,
+            loss,
+            separability,
+            mu_nn,
+            mu_nd,
+            sd_nn,
+            sd_nd,
+            learning_rate: rate,
+            grad_norm,
+            hold_out,
+        };
+        state.parameters.copy_from(adaptation.parameters())?;
+        state.adam.clone_from(&adam);
+        state.sampler = sampler.state();
+        state.epochs_done = epoch + 1;
+        state.history.push(record);
+        if let Some(metric) = hold_out.filter(|&m| state.best.as_ref().is_none_or(|b| m > b.metric)) {
+            state.best = Some(Best { epoch: epoch + 1, metric, parameters: state.parameters.clone() });
+        }
+        on_epoch(&EpochReport { record, epochs: options.epochs, seconds: start.elapsed().as_secs_f64() });
+    }
+    adaptation.modulation_mut().parameters_mut().copy_from(state.kept())?;
+    Ok(if interrupted { Outcome::Interrupted(state) } else { Outcome::Finished(state) })
+}
+
+/// Whether the best epoch lies further back than the patience.
+fn stopped_early(state: &TrainState, patience: Option<usize>) -> bool {
+    match (patience, &state.best) {
+        (Some(patience), Some(best)) => state.epochs_done - best.epoch >= patience.max(1),
+        _ => false,
+    }
+}

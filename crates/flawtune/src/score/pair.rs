@@ -1,0 +1,100 @@
+//! Image-to-image similarity: a test is as anomalous as it is unlike its nearest normal images.
+
+use flawtune_kernels::matching::{PackedPatches, max_similarity};
+use rayon::prelude::*;
+
+use crate::adapt::Adaptation;
+use crate::features::TokenSet;
+
+use super::{ImageScores, ScoreError, SupportSet, TokenKind};
+
+/// Test images that are adapted and held at once; bounds memory, changes no result.
+const TESTS_AT_ONCE: usize = 32;
+
+/// Image score `1 − mean of the k largest sim(test → support_i)` with
+/// `sim(a→b) = mean_p max_q cos(a_p, b_q)`, over patch tokens. The maps hold, for each patch of the test,
+/// `1 − mean max_q cos` over the same k images, so that a map's mean is the score.
+///
+/// # Errors
+/// Any of [`ScoreError`] but `Fraction`.
+pub fn image_pair(
+    support: &TokenSet,
+    test: &TokenSet,
+    adaptation: Option<&Adaptation>,
+    k: usize,
+) -> Result<ImageScores, ScoreError> {
+    SupportSet::new(support, TokenKind::Patches, adaptation)?.score_pairs(test, k, true)
+}
+
+/// Image score `1 − mean of the k largest cosines` of the test's class token with those of the support images.
+///
+/// # Errors
+/// As [`image_pair`].
+pub fn class_token(
+    support: &TokenSet,
+    test: &TokenSet,
+    adaptation: Option<&Adaptation>,
+    k: usize,
+) -> Result<ImageScores, ScoreError> {
+    SupportSet::new(support, TokenKind::Class, adaptation)?.score_pairs(test, k, false)
+}
+
+impl SupportSet<'_> {
+    /// Scores by the k most similar support images, with anomaly maps if asked.
+    ///
+    /// # Errors
+    /// [`ScoreError::Width`] and [`ScoreError::Neighbours`].
+    pub fn score_pairs(&self, test: &TokenSet, k: usize, maps: bool) -> Result<ImageScores, ScoreError> {
+        self.check(test)?;
+        if k == 0 || k > self.len() {
+            return Err(ScoreError::Neighbours { k, support: self.len() });
+        }
+        let mut scores = Vec::with_capacity(test.images.len());
+        let mut all_maps = Vec::new();
+        for images in test.images.chunks(TESTS_AT_ONCE) {
+            let packs = self.pack(images);
+            let pairs: Vec<(usize, usize)> =
+                (0..packs.len()).flat_map(|t| (0..self.len()).map(move |s| (t, s))).collect();
+            let similarities: Vec<f64> = pairs
+                .par_iter()
+                .map_init(Vec::new, |best, &(t, s)| mean_best(&packs[t], &self.images[s], best))
+                .collect();
+            let nearest: Vec<Vec<usize>> =
+                similarities.chunks_exact(self.len()).map(|row| largest(row, k)).collect();
+            let rows = similarities.chunks_exact(self.len());
+            scores.extend(
+                rows.zip(&nearest)
+                    .map(|(row, near)| 1.0 - near.iter().map(|&s| row[s]).sum::<f64>() / k as f64),
+            );
+            if maps {
+                all_maps.par_extend(packs.par_iter().zip(&nearest).map(|(pack, near)| self.map(pack, near)));
+            }
+        }
+        Ok(ImageScores { scores, maps: maps.then_some(all_maps) })
+    }
+
+    /// `1 − mean over some support images of max_q cos`, per patch of the test.
+    fn map(&self, test: &PackedPatches, near: &[usize]) -> Vec<f32> {
+        let (mut best, mut sums) = (vec![0.0f32; test.patches()], vec![0.0f64; test.patches()]);
+        for &s in near {
+            max_similarity(test, &self.images[s], &mut best);
+            sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
+        }
+        sums.iter().map(|sum| (1.0 - sum / near.len() as f64) as f32).collect()
+    }
+}
+
+/// `mean_p max_q cos(test_p, support_q)`.
+fn mean_best(test: &PackedPatches, support: &PackedPatches, best: &mut Vec<f32>) -> f64 {
+    best.resize(test.patches(), 0.0);
+    max_similarity(test, support, best);
+    best.iter().map(|&b| f64::from(b)).sum::<f64>() / best.len() as f64
+}
+
+/// Indices of the k largest values, largest first, the lower index first among equals.
+fn largest(values: &[f64], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order
+}
