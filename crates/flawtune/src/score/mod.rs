@@ -1,0 +1,3 @@
+//! Image scores, anomaly maps, and the thresholds that turn them into verdicts.
+
+pub mod map;
