@@ -8,4 +8,5 @@ pub mod config;
 pub mod models;
 pub mod preprocess;
 pub mod torch_file;
+pub mod vit;
 pub mod weights;
