@@ -207,10 +207,11 @@ impl Checkpoint {
 
     /// From a value of a torch file; an error says which key is wrong.
     fn from_value(value: &Value) -> Result<Self, String> {
-        let dict = value.as_dict().ok_or_else(|| format!("it holds a {}, not a dictionary", value.kind()))?;
+        let dict =
+            value.as_dict().ok_or_else(|| format!("its type is {}, wanted a dictionary", value.kind()))?;
         let args = value.get("args").cloned().unwrap_or_else(|| Value::Dict(Vec::new()));
         let wrong = |key: &str, wanted: &str| match value.get(key) {
-            Some(v) => format!("'{key}' is a {}, wanted {wanted}", v.kind()),
+            Some(v) => format!("'{key}' has the type {}, wanted {wanted}", v.kind()),
             None => format!("'{key}' is missing"),
         };
         let present = |key: &str| value.get(key).filter(|v| !matches!(v, Value::None));

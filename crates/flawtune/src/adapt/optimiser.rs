@@ -39,6 +39,11 @@ impl Adam {
         self.steps
     }
 
+    /// Norm of the running means of the gradients.
+    pub fn momentum_norm(&self) -> f64 {
+        self.first.norm()
+    }
+
     /// One step along `gradients`.
     ///
     /// # Errors
