@@ -1,4 +1,5 @@
 //! Image scores, anomaly maps, and the thresholds that turn them into verdicts.
 
+pub mod coreset;
 pub mod map;
 pub mod threshold;
