@@ -11,13 +11,16 @@ use std::sync::{Mutex, PoisonError};
 use flawtune_kernels::dispatch;
 use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Workspace};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Position, VitConfig};
 use crate::weights::{Norm, VitWeights};
 use pack::CHANNELS;
 use positions::{Bicubic, resize, rotation};
 
 /// How the tokens of several blocks become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Combine {
     /// Their mean; `dim` numbers a token.
     #[default]

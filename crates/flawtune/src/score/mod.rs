@@ -12,7 +12,9 @@
 //! own size; [`threshold`] turns scores into verdicts.
 
 mod bank;
+pub mod coreset;
 mod error;
+pub mod foreground;
 pub mod map;
 mod pair;
 mod support;
