@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod hub;
 pub mod models;
 pub mod torch_file;
 pub mod weights;
