@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod hub;
 pub mod models;
 pub mod preprocess;
 pub mod torch_file;
