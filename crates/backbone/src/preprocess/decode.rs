@@ -12,8 +12,9 @@
 //! | 32-bit float | refused: its range is not known |
 //!
 //! JPEG is not defined to the bit: against libjpeg-turbo (which PIL uses) the decoder used here differs in about a
-//! quarter of the bytes of a 4:2:0 picture, nearly always by 1 or 2 levels, at most by 4, in the mean by 0.4. Where
-//! exact agreement with PIL matters, use PNG.
+//! quarter of the bytes of the reference picture (4:2:0), nearly always by 1 or 2 levels, at most by 4, in the mean by
+//! 0.4; on pure colour noise, where chroma upsampling is all there is, by up to 14. Where exact agreement with PIL
+//! matters, use PNG. Palette TIFF is refused by the decoder.
 //!
 //! ICC profiles and gamma are not applied, as in PIL-based loaders. Neither is the EXIF orientation, unless asked
 //! for ([`DecodeOptions::apply_exif_orientation`]). Of several pages or frames the first is read.
