@@ -1,11 +1,13 @@
 //! Frozen DINOv2 and DINOv3 vision transformers on a CPU.
 //!
 //! Weight files in, tokens out: [`config`] says what a variant looks like, [`models`] names the known ones,
-//! [`weights`] reads their files, [`preprocess`] turns pictures into their input.
+//! [`weights`] reads their files, [`preprocess`] turns pictures into their input, [`vit`] runs them.
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod hub;
 pub mod models;
 pub mod preprocess;
 pub mod torch_file;
+pub mod vit;
 pub mod weights;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::failure::Failure;
+
 /// Where progress and notes go, and whether they are wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Console {
@@ -37,6 +39,11 @@ impl Console {
             label,
             "{prefix:>10} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  (ETA {eta})  {msg}",
         )
+    }
+
+    /// A bar over epochs; its message is the epoch's line.
+    pub(crate) fn epochs_bar(self, total: u64) -> ProgressBar {
+        self.styled(total, "training", "{prefix:>10} {bar:20} {wide_msg}")
     }
 
     fn styled(self, total: u64, label: &'static str, template: &str) -> ProgressBar {
@@ -72,6 +79,14 @@ pub(crate) fn line(text: &str) {
 /// Writes one line to standard output; a closed pipe (`| head`) is not worth a panic.
 pub(crate) fn out(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Writes a result to standard output as one line of JSON.
+pub(crate) fn out_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|e| Failure::Machine(format!("cannot write the result as JSON: {e}")))?;
+    out(&text);
+    Ok(())
 }
 
 /// A size for people: `44.1 MiB`.

@@ -1,3 +1,63 @@
-//! The `flawtune` binary.
+//! The `flawtune` binary: arguments, progress, messages and exit codes; the work is the library's.
 
-fn main() {}
+mod args;
+mod commands;
+mod console;
+mod failure;
+mod interrupt;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, Global};
+use console::Console;
+use failure::Failure;
+
+/// What every command is given.
+#[derive(Debug, Clone, Copy)]
+struct Context {
+    console: Console,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            console::line(&failure.to_string());
+            failure.code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json };
+    start_threads(&cli.global)?;
+    interrupt::install()?;
+    let result = match cli.command {
+        Command::Train(args) => commands::train::run(&args, context),
+        Command::Evaluate(args) => commands::evaluate::run(&args, context),
+        Command::Baseline(args) => commands::baseline::run(&args, context),
+        Command::Features(args) => commands::features::run(&args, context),
+        Command::Info(args) => commands::info::run(&args, context),
+        Command::Cache(args) => commands::cache::run(&args, context),
+        Command::Models => commands::models::run(context),
+    };
+    if let Some(report) = flawtune_kernels::profile::report() {
+        console::line(&report);
+    }
+    result
+}
+
+/// One pool for everything; hyper-threads do not help dense arithmetic.
+fn start_threads(global: &Global) -> Result<(), Failure> {
+    let threads = global.threads.map_or_else(num_cpus::get_physical, usize::from).max(1);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("flawtune-{i}"))
+        .build_global()
+        .map_err(|e| Failure::Machine(format!("cannot start {threads} threads: {e}")))
+}

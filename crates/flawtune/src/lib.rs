@@ -1,10 +1,12 @@
 //! Few-shot visual flaw detection: adapt a frozen vision transformer with a handful of defect images.
 //!
-//! Modules follow the data: dataset, features, adapt, score, evaluate, report.
+//! Modules follow the data: dataset, features, adapt, score, evaluate, report. [`workflow`] walks them from end to end.
 #![warn(missing_docs)]
 
 pub mod adapt;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;
+pub mod report;
 pub mod score;
+pub mod workflow;

@@ -1,6 +1,7 @@
 //! The table of kernels of each instruction set: every generic kernel, compiled once per set.
 
 use crate::dispatch::Isa;
+use crate::encoder::{self, Attention, Linear, Norm};
 use crate::matching::{self, Both, Search};
 use crate::matmul::{self, Block};
 
@@ -20,6 +21,15 @@ pub(crate) struct Kernels {
     pub(crate) search: unsafe fn(Search<'_>),
     /// Maxima both ways, see [`Both`].
     pub(crate) both: unsafe fn(Both<'_>),
+    /// Tiles of a linear layer, see [`Linear`].
+    pub(crate) linear: unsafe fn(Linear<'_>),
+    /// Layer norm of a panel, see [`Norm`].
+    pub(crate) norm: unsafe fn(Norm),
+    /// Attention of a panel of queries, see [`Attention`].
+    pub(crate) attention: unsafe fn(Attention),
+    /// An elementary function on whole vectors.
+    #[cfg(test)]
+    pub(crate) map: unsafe fn(crate::math::Function, &mut [f32]),
 }
 
 impl std::fmt::Debug for Kernels {
@@ -50,6 +60,27 @@ macro_rules! table {
                 // SAFETY: see above.
                 unsafe { matching::both::<$simd, $m, $h>(args) }
             }
+            $(#[$attr])*
+            pub(super) unsafe fn linear(args: Linear<'_>) {
+                // SAFETY: see above.
+                unsafe { encoder::linear::<$simd, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn norm(args: Norm) {
+                // SAFETY: see above.
+                unsafe { encoder::norm::<$simd, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn attention(args: Attention) {
+                // SAFETY: see above.
+                unsafe { encoder::attention::<$simd, $m>(args) }
+            }
+            #[cfg(test)]
+            $(#[$attr])*
+            pub(super) unsafe fn map(f: crate::math::Function, values: &mut [f32]) {
+                // SAFETY: see above.
+                unsafe { crate::math::map::<$simd>(f, values) }
+            }
         }
         $(#[$doc])*
         pub(crate) static $table: Kernels = Kernels {
@@ -59,6 +90,11 @@ macro_rules! table {
             matmul: $module::matmul,
             search: $module::search,
             both: $module::both,
+            linear: $module::linear,
+            norm: $module::norm,
+            attention: $module::attention,
+            #[cfg(test)]
+            map: $module::map,
         };
     };
 }

@@ -10,10 +10,13 @@
 
 mod buffer;
 pub mod dispatch;
+pub mod encoder;
 mod kernels;
 mod lanes;
 pub mod mapped;
 pub mod matching;
+mod math;
 pub mod matmul;
 mod simd;
+mod team;
 mod tile;

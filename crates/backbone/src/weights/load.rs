@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+
+use flawtune_kernels::mapped::MappedFile;
 
 use super::assemble::assemble;
 use super::error::{Mismatch, WeightsError};
 use super::infer::{self, Found, Parts};
 use super::keys::{BlockPart, Leaf, Part, part, scheme};
 use super::source::{self, Source};
-use super::{Scheme, VitWeights};
+use super::{Scheme, Storage, VitWeights};
 use crate::config::{Position, VitConfig};
 
 /// A model read from its files.
@@ -193,13 +196,26 @@ fn periods(
     Ok(())
 }
 
-/// BLAKE3 of the one file, or of the digests of several in order; pages come from the mapping, in parallel.
+/// BLAKE3 of the one file, or of the digests of several in order. It reads through the mappings of the tensors, so that
+/// their pages are there when the weights are packed.
 fn hash(source: &Source) -> Result<String, WeightsError> {
-    let mut digests = Vec::with_capacity(source.files.len());
-    for path in &source.files {
-        let file = flawtune_kernels::mapped::MappedFile::open(path)
-            .map_err(|source| WeightsError::Io { path: path.clone(), source })?;
-        digests.push(blake3::Hasher::new().update_rayon(file.bytes()).finalize());
+    let mut files: Vec<&Arc<MappedFile>> = Vec::new();
+    for (_, tensor) in &source.tensors {
+        if let Storage::Mapped(file) = &tensor.storage
+            && !files.iter().any(|f| Arc::ptr_eq(f, file))
+        {
+            files.push(file);
+        }
+    }
+    let digest = |bytes: &[u8]| blake3::Hasher::new().update_rayon(bytes).finalize();
+    let mut digests: Vec<blake3::Hash> = files.iter().map(|f| digest(f.bytes())).collect();
+    if digests.is_empty() {
+        // every tensor was copied out of a file that has none contiguous
+        for path in &source.files {
+            let file =
+                MappedFile::open(path).map_err(|source| WeightsError::Io { path: path.clone(), source })?;
+            digests.push(digest(file.bytes()));
+        }
     }
     Ok(match digests.as_slice() {
         [one] => one.to_hex().to_string(),

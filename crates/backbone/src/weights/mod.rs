@@ -17,4 +17,5 @@ pub use describe::{Description, Kind, describe};
 pub use error::{Mismatch, ShapeDifference, WeightsError};
 pub use keys::Scheme;
 pub use load::{Loaded, load};
+pub(crate) use source::shards;
 pub use tensors::{BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights};

@@ -120,7 +120,7 @@ fn choose(folder: &Path) -> Result<PathBuf, WeightsError> {
 }
 
 /// The shards that an index names, once each, by name.
-pub(super) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
+pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
     let bad = |what: String| WeightsError::Config { path: index.to_owned(), what };
     let io = |source| WeightsError::Io { path: index.to_owned(), source };
     if fs::metadata(index).map_err(io)?.len() > MAX_INDEX {

@@ -8,12 +8,17 @@
 //!
 //! Zero-shot and adapted scores come from the same code: an [`Adaptation`](crate::adapt::Adaptation), if given, changes
 //! the tokens of support and test images before they are compared. No patch-by-patch matrix of images is kept. A score
-//! depends on neither the number of threads nor the other test images.
+//! depends on neither the number of threads nor the other test images. [`map`] draws patch distances at the image's
+//! own size; [`threshold`] turns scores into verdicts.
 
 mod bank;
+pub mod coreset;
 mod error;
+pub mod foreground;
+pub mod map;
 mod pair;
 mod support;
+pub mod threshold;
 
 pub use bank::{Aggregate, patch_bank};
 pub use error::ScoreError;

@@ -1,0 +1,348 @@
+//! The forward pass: normalised pixels in, class and patch tokens out.
+
+mod error;
+mod pack;
+mod positions;
+
+pub use error::VitError;
+
+use std::sync::{Mutex, PoisonError};
+
+use flawtune_kernels::dispatch;
+use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Workspace};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Position, VitConfig};
+use crate::weights::{Norm, VitWeights};
+use pack::CHANNELS;
+use positions::{Bicubic, resize, rotation};
+
+/// How the tokens of several blocks become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Combine {
+    /// Their mean; `dim` numbers a token.
+    #[default]
+    Mean,
+    /// One after the other in the order of the selection; `dim · layers` numbers a token.
+    Concat,
+}
+
+/// The blocks whose output, through the final norm, becomes the features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSelection {
+    /// Block indices from 0, each at most once.
+    pub layers: Vec<usize>,
+    /// What to do with more than one.
+    pub combine: Combine,
+}
+
+impl LayerSelection {
+    /// The last block of a network of `depth` blocks.
+    pub fn last(depth: usize) -> Self {
+        Self { layers: vec![depth.saturating_sub(1)], combine: Combine::Mean }
+    }
+}
+
+/// Class and patch tokens of a batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tokens {
+    /// Images.
+    pub batch: usize,
+    /// Patch rows and columns.
+    pub grid: (usize, usize),
+    /// Numbers per token.
+    pub dim: usize,
+    /// `[batch, 1 + rows·columns, dim]`: of each image the class token, then its patches row-major.
+    pub data: Vec<f32>,
+}
+
+impl Tokens {
+    /// Tokens of one image, `[1 + rows·columns, dim]`.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn image(&self, index: usize) -> &[f32] {
+        let len = (1 + self.grid.0 * self.grid.1) * self.dim;
+        &self.data[index * len..][..len]
+    }
+}
+
+/// Everything a forward pass computes on the way, all tokens `[CLS, registers, patches]` included; `T` tokens an image.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Patch rows and columns.
+    pub grid: (usize, usize),
+    /// Tokens that enter block 0, `[batch, T, dim]`.
+    pub embed: Vec<f32>,
+    /// Output of every block, `[batch, T, dim]` each.
+    pub blocks: Vec<Vec<f32>>,
+    /// Output of the final norm, `[batch, T, dim]`.
+    pub normed: Vec<f32>,
+    /// Attention probabilities of the last block, `[batch, heads, T, T]`.
+    pub attention: Vec<f32>,
+}
+
+/// Lanes that one run handles at most, so that memory stays bounded whatever the batch; one image always runs.
+const TOKENS_PER_RUN: usize = 4096;
+
+/// A frozen vision transformer, its weights packed for this machine.
+#[derive(Debug)]
+pub struct Backbone {
+    config: VitConfig,
+    encoder: Encoder,
+    /// Class and register tokens, `[prefix, dim]`.
+    prefix: Vec<f32>,
+    patch_bias: Vec<f32>,
+    positions: Option<Vec<f32>>,
+    norm: Norm,
+    idle: Mutex<Vec<Workspace>>,
+}
+
+impl Backbone {
+    /// Checks `weights` against `config` and packs them, in parallel on the current rayon pool.
+    ///
+    /// # Errors
+    /// [`VitError::Config`] or [`VitError::Shape`] if they do not fit, [`VitError::Kernels`] if `FLAWTUNE_KERNELS` names
+    /// an instruction set that this machine lacks.
+    pub fn new(config: &VitConfig, weights: &VitWeights) -> Result<Self, VitError> {
+        dispatch::isa()?;
+        pack::check_config(config)?;
+        pack::check_weights(config, weights)?;
+        let prefix = [weights.cls.as_slice(), &weights.registers].concat();
+        Ok(Self {
+            config: config.clone(),
+            encoder: pack::pack(config, weights),
+            prefix,
+            patch_bias: weights.patch.bias.clone(),
+            positions: weights.positions.clone(),
+            norm: weights.norm.clone(),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Class and patch tokens of `pixels` (`[batch, 3, height, width]`, normalised).
+    ///
+    /// What exceeds a multiple of the patch at the right and bottom is dropped. The bytes of the result depend
+    /// neither on the number of threads nor on which other images share the batch.
+    ///
+    /// # Errors
+    /// [`VitError::Pixels`], [`VitError::TooSmall`] or [`VitError::Layers`].
+    pub fn forward(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+        layers: &LayerSelection,
+    ) -> Result<Tokens, VitError> {
+        let mut out = Tokens::default();
+        self.forward_into(pixels, batch, height, width, layers, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Backbone::forward`] into tokens whose memory is reused: after a first call of the same size nothing large is
+    /// allocated.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn forward_into(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+        layers: &LayerSelection,
+        out: &mut Tokens,
+    ) -> Result<(), VitError> {
+        let input = self.input(pixels, batch, height, width)?;
+        self.check_layers(layers)?;
+        let (dim, patches) = (self.config.dim, input.grid.0 * input.grid.1);
+        out.batch = batch;
+        out.grid = input.grid;
+        out.dim = if layers.combine == Combine::Concat { dim * layers.layers.len() } else { dim };
+        out.data.clear();
+        out.data.resize(batch * (1 + patches) * out.dim, 0.0);
+        let mut order: Vec<usize> = (0..layers.layers.len()).collect();
+        order.sort_by_key(|&i| layers.layers[i]);
+        let prefix = self.config.prefix();
+        let keep = [0..1, prefix..prefix + patches];
+        let image = (1 + patches) * out.dim;
+        let mut work = self.workspace();
+        let mut single = Vec::new();
+        for (pixels, out_data) in
+            pixels.chunks(input.per_run * input.image).zip(out.data.chunks_mut(input.per_run * image))
+        {
+            self.embed(&mut work, &input, pixels);
+            let mut done = 0;
+            for &slot in &order {
+                let block = layers.layers[slot];
+                self.encoder.run(&mut work, done..block + 1);
+                done = block + 1;
+                if order.len() == 1 {
+                    self.encoder.read(&mut work, Some(self.affine()), &keep, out_data);
+                    continue;
+                }
+                single.resize(out_data.len() / out.dim * dim, 0.0);
+                self.encoder.read(&mut work, Some(self.affine()), &keep, &mut single);
+                for (to, from) in out_data.chunks_exact_mut(out.dim).zip(single.chunks_exact(dim)) {
+                    match layers.combine {
+                        Combine::Concat => to[slot * dim..][..dim].copy_from_slice(from),
+                        Combine::Mean => to.iter_mut().zip(from).for_each(|(t, f)| *t += f),
+                    }
+                }
+            }
+            if order.len() > 1 && layers.combine == Combine::Mean {
+                let count = order.len() as f32;
+                out_data.iter_mut().for_each(|x| *x /= count);
+            }
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        Ok(())
+    }
+
+    /// A forward pass that keeps everything, for tests and for looking inside; not fast, and not limited in memory.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn forward_trace(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Trace, VitError> {
+        let mut input = self.input(pixels, batch, height, width)?;
+        input.per_run = batch.max(1);
+        let tokens = input.tokens;
+        let keep = [0..tokens];
+        let mut work = self.workspace();
+        let read = |work: &mut Workspace, norm| {
+            let mut out = vec![0.0; batch * tokens * self.config.dim];
+            self.encoder.read(work, norm, &keep, &mut out);
+            out
+        };
+        self.embed(&mut work, &input, pixels);
+        let embed = read(&mut work, None);
+        let blocks = (0..self.config.depth)
+            .map(|block| {
+                self.encoder.run(&mut work, block..block + 1);
+                read(&mut work, None)
+            })
+            .collect();
+        let attention = self.encoder.attention_probabilities(&work);
+        let normed = read(&mut work, Some(self.affine()));
+        Ok(Trace { grid: input.grid, embed, blocks, normed, attention })
+    }
+
+    fn affine(&self) -> Affine<'_> {
+        Affine { weight: &self.norm.weight, bias: &self.norm.bias }
+    }
+
+    fn workspace(&self) -> Workspace {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn check_layers(&self, selection: &LayerSelection) -> Result<(), VitError> {
+        let depth = self.config.depth;
+        let layers = &selection.layers;
+        let twice = layers.iter().enumerate().any(|(i, l)| layers[..i].contains(l));
+        if layers.is_empty() || twice || layers.iter().any(|&l| l >= depth) {
+            return Err(VitError::Layers { layers: layers.clone(), depth });
+        }
+        Ok(())
+    }
+
+    fn input(&self, pixels: &[f32], batch: usize, height: usize, width: usize) -> Result<Input, VitError> {
+        let image = CHANNELS * height * width;
+        if pixels.len() != batch * image {
+            return Err(VitError::Pixels {
+                batch,
+                height,
+                width,
+                wanted: batch * image,
+                found: pixels.len(),
+            });
+        }
+        let grid = self.config.grid(height, width);
+        if grid.0 == 0 || grid.1 == 0 {
+            return Err(VitError::TooSmall { height, width, patch: self.config.patch_size });
+        }
+        let tokens = self.config.prefix() + grid.0 * grid.1;
+        let per_run = (TOKENS_PER_RUN / tokens).clamp(1, batch.max(1));
+        Ok(Input {
+            height,
+            width,
+            image,
+            grid,
+            tokens,
+            per_run,
+            start: self.start(grid),
+            rotation: self.rotation(grid),
+        })
+    }
+
+    /// What every token of an image starts from, before the pixels are added.
+    fn start(&self, grid: (usize, usize)) -> Vec<f32> {
+        let dim = self.config.dim;
+        let mut start = self.prefix.clone();
+        for _ in 0..grid.0 * grid.1 {
+            start.extend_from_slice(&self.patch_bias);
+        }
+        if let (Some(table), Position::Learned { grid: side }) = (&self.positions, self.config.position) {
+            let (class, table) = table.split_at(dim);
+            // the models with registers were made with an antialiased resize, those without with a plain one
+            let filter = if self.config.registers > 0 { Bicubic::Antialias } else { Bicubic::Plain };
+            let resized = resize(table, side, dim, grid, filter);
+            let patches = self.config.prefix() * dim;
+            start[..dim].iter_mut().zip(class).for_each(|(s, p)| *s += p);
+            start[patches..].iter_mut().zip(&resized).for_each(|(s, p)| *s += p);
+        }
+        start
+    }
+
+    fn rotation(&self, grid: (usize, usize)) -> Option<(Vec<f32>, Vec<f32>)> {
+        match self.config.position {
+            Position::Rope { base, round_periods } => {
+                Some(rotation(grid, self.config.prefix(), self.config.head_dim(), base, round_periods))
+            }
+            Position::Learned { .. } => None,
+        }
+    }
+
+    fn embed(&self, work: &mut Workspace, input: &Input, pixels: &[f32]) {
+        let images = pixels.len() / input.image;
+        let rotation = input.rotation.as_ref().map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
+        work.configure(&self.encoder, images, input.tokens, rotation);
+        let pixels = Pixels {
+            data: pixels,
+            height: input.height,
+            width: input.width,
+            rows: input.grid.0,
+            columns: input.grid.1,
+            start: &input.start,
+        };
+        self.encoder.embed(work, &pixels);
+    }
+}
+
+/// A checked input and what depends on its size alone.
+struct Input {
+    height: usize,
+    width: usize,
+    /// Pixel values of one image.
+    image: usize,
+    grid: (usize, usize),
+    /// Tokens of one image.
+    tokens: usize,
+    /// Images per run.
+    per_run: usize,
+    start: Vec<f32>,
+    rotation: Option<(Vec<f32>, Vec<f32>)>,
+}

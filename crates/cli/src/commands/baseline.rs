@@ -1,0 +1,50 @@
+//! `flawtune baseline`
+
+use flawtune::evaluate::statistics::BootstrapOptions;
+use flawtune::workflow::{BackboneOptions, BaselineRequest, baseline};
+
+use super::request;
+use crate::Context;
+use crate::args::BaselineArgs;
+use crate::console::{out, out_json};
+use crate::failure::Failure;
+use crate::progress::Display;
+
+pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> {
+    let protocol = request::protocol(args.protocol, args.defect_type.as_deref());
+    request::check_type(&protocol, args.defect_type.as_deref())?;
+    let cache = request::cache(&args.cache, context.console);
+    let request = BaselineRequest {
+        data: request::data(&args.data, cache, args.batch_size as usize),
+        backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
+        split: request::split(protocol, args.seed, 0, args.pool_size),
+        k_neighbors: args.k_neighbors as usize,
+        bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        output_dir: args.output_dir.clone(),
+    };
+    let mut display = Display::new(context.console);
+    let result = baseline(&request, &mut |event| display.show(event));
+    display.finish();
+    let (found, path) = result.map_err(|e| Failure::input(&e))?;
+    if context.json {
+        return out_json(&found);
+    }
+    out(&format!("{:<24}{:>8}  {:^20}{:>8}", "zero-shot scorer", "AUROC", "95 % interval", "AP"));
+    for s in &found.scorers {
+        let auroc = s.auroc.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+        let interval =
+            s.auroc_interval.as_ref().map_or_else(String::new, |i| format!("[{:.4}, {:.4}]", i.low, i.high));
+        out(&format!("{:<24}{auroc:>8}  {interval:^20}{:>8.4}", s.scorer, s.average_precision));
+    }
+    out(&format!(
+        "{}: protocol {}, seed {}, {} support images, tested on {} normal and {} defective images",
+        found.category,
+        found.protocol,
+        found.seed,
+        found.support_images,
+        found.test_normals,
+        found.test_defects
+    ));
+    context.console.note(&format!("written to {}", path.display()));
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! `flawtune evaluate`
+
+use flawtune::evaluate::statistics::BootstrapOptions;
+use flawtune::workflow::{EvaluateRequest, evaluate};
+
+use super::request;
+use crate::Context;
+use crate::args::EvaluateArgs;
+use crate::console::{out, out_json};
+use crate::failure::Failure;
+use crate::progress::Display;
+
+pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
+    let cache = request::cache(&args.cache, context.console);
+    let request = EvaluateRequest {
+        data: request::data(&args.data, cache, args.batch_size as usize),
+        checkpoint: args.checkpoint.clone(),
+        backbone: request::backbone(&args.backbone),
+        // the type of the hard protocol is the checkpoint's
+        protocol: args.protocol.map(|p| request::protocol(p, None)),
+        k_neighbors: args.k_neighbors as usize,
+        bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        output_dir: args.output_dir.clone(),
+    };
+    let mut display = Display::new(context.console);
+    let result = evaluate(&request, &mut |event| display.show(event));
+    display.finish();
+    let evaluated = result.map_err(|e| Failure::input(&e))?;
+    let evaluation = &evaluated.evaluation;
+    if context.json {
+        return out_json(evaluation);
+    }
+    out(evaluation.comparison.table().trim_end());
+    if let Some(seen) = &evaluation.seen_type {
+        let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+        out(&format!(
+            "learned type {} ({} images outside the pool): AUROC adapted {}, zero-shot {}; the table above is on \
+             unseen types",
+            seen.defect_type,
+            seen.images,
+            number(seen.prompt_tuned_auroc),
+            number(seen.zero_shot_auroc)
+        ));
+    }
+    if evaluation.leaky {
+        out("leaky: training images are among the tested; for comparison with the original recipe only");
+    }
+    context.console.note(&format!("written to {}", evaluated.path.display()));
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! One module a command: arguments to a request, the library's work, its result to text or JSON.
+
+pub(crate) mod baseline;
+pub(crate) mod cache;
+pub(crate) mod evaluate;
+pub(crate) mod features;
+pub(crate) mod info;
+pub(crate) mod models;
+mod request;
+pub(crate) mod train;

@@ -1,0 +1,92 @@
+//! Arguments that several commands share, as the library wants them.
+
+use std::path::Path;
+
+use flawtune::adapt::ModulationType;
+use flawtune::evaluate::protocol::{Protocol, SplitOptions};
+use flawtune::features::FeatureCache;
+use flawtune::workflow::{BackboneOverrides, CategoryOptions};
+use flawtune_backbone::preprocess::{Filter, Resize};
+use flawtune_backbone::vit::Combine;
+
+use crate::args::{
+    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, ModulationArg, ProtocolArg, ResizeArg,
+};
+use crate::console::Console;
+use crate::failure::Failure;
+
+pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
+    BackboneOverrides {
+        model_name: args.model_name.clone(),
+        weights: args.weights.clone(),
+        image_size: args.image_size.map(|s| s as usize),
+        resize: args.resize.map(|r| match r {
+            ResizeArg::Squash => Resize::Squash,
+            ResizeArg::CentreCrop => Resize::CentreCrop,
+        }),
+        filter: args.filter.map(|f| match f {
+            FilterArg::Bicubic => Filter::Bicubic,
+            FilterArg::Bilinear => Filter::Bilinear,
+        }),
+        layers: args.layers.clone(),
+        combine_layers: args.combine_layers.map(|c| match c {
+            CombineArg::Mean => Combine::Mean,
+            CombineArg::Concat => Combine::Concat,
+        }),
+        exif_orientation: args.exif_orientation,
+        round_rope_periods: args.round_rope_periods,
+    }
+}
+
+pub(super) fn cache(args: &CacheOptions, console: Console) -> Option<FeatureCache> {
+    if args.no_cache {
+        return None;
+    }
+    let cache = user_cache(args.cache_dir.as_deref());
+    if cache.is_none() {
+        console.note("no folder for the feature cache is known (set FLAWTUNE_CACHE_DIR); going on without one");
+    }
+    cache
+}
+
+pub(super) fn user_cache(folder: Option<&Path>) -> Option<FeatureCache> {
+    folder.map(FeatureCache::at).or_else(FeatureCache::for_user)
+}
+
+pub(super) fn data(args: &DataArgs, cache: Option<FeatureCache>, batch_size: usize) -> CategoryOptions {
+    CategoryOptions {
+        root_dir: args.root_dir.clone(),
+        category: args.category.clone(),
+        skip_bad_images: args.skip_bad_images,
+        cache,
+        batch_size,
+    }
+}
+
+pub(super) fn protocol(arg: ProtocolArg, defect_type: Option<&str>) -> Protocol {
+    match arg {
+        ProtocolArg::HeldOut => Protocol::HeldOut,
+        ProtocolArg::Leaky => Protocol::Leaky,
+        ProtocolArg::Hard => Protocol::Hard { defect_type: defect_type.unwrap_or_default().to_owned() },
+    }
+}
+
+/// `--defect-type` says something under the hard protocol only.
+pub(super) fn check_type(protocol: &Protocol, defect_type: Option<&str>) -> Result<(), Failure> {
+    match (protocol, defect_type) {
+        (Protocol::Hard { .. }, _) | (_, None) => Ok(()),
+        (_, Some(_)) => Err(Failure::Input("--defect-type goes with --protocol hard only".into())),
+    }
+}
+
+pub(super) fn split(protocol: Protocol, seed: u64, shots: usize, pool: Option<u32>) -> SplitOptions {
+    SplitOptions { protocol, pool: pool.map(|p| p as usize), ..SplitOptions::held_out(seed, shots) }
+}
+
+pub(super) fn modulation(arg: ModulationArg) -> ModulationType {
+    match arg {
+        ModulationArg::Global => ModulationType::Global,
+        ModulationArg::PerPatch => ModulationType::PerPatch,
+        ModulationArg::LearnedTransform => ModulationType::LearnedTransform,
+    }
+}

@@ -1,0 +1,33 @@
+//! Ctrl-C: training stops after its step and keeps its state; anything else ends at once, since finished features are
+//! already in the cache and result files appear whole or not at all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::console;
+use crate::failure::Failure;
+
+static TRAINING: AtomicBool = AtomicBool::new(false);
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// Raised by Ctrl-C while training.
+pub(crate) fn cancel() -> &'static AtomicBool {
+    &CANCEL
+}
+
+/// From now on Ctrl-C asks training to stop.
+pub(crate) fn training_starts() {
+    TRAINING.store(true, Ordering::SeqCst);
+}
+
+pub(crate) fn install() -> Result<(), Failure> {
+    ctrlc::set_handler(|| {
+        let graceful = TRAINING.load(Ordering::SeqCst);
+        if graceful && !CANCEL.swap(true, Ordering::SeqCst) {
+            console::line("stopping after this step; Ctrl-C again ends at once and loses the unsaved epochs");
+            return;
+        }
+        console::line("interrupted");
+        std::process::exit(130);
+    })
+    .map_err(|e| Failure::Machine(format!("cannot watch for Ctrl-C: {e}")))
+}

@@ -1,0 +1,131 @@
+//! A category on disk together with the hashes of its pictures: what a split needs to know.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Engine, Event, OnEvent, WorkflowError};
+use crate::dataset::{Dataset, Subset};
+use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
+use crate::features::{Extractor, FeatureCache, TokenSet};
+
+/// How a category's pictures are read.
+#[derive(Debug, Clone)]
+pub struct CategoryOptions {
+    /// Folder that holds the categories.
+    pub root_dir: PathBuf,
+    /// Name of the category.
+    pub category: String,
+    /// Leave unreadable pictures out instead of failing.
+    pub skip_bad_images: bool,
+    /// Where features are kept; `None` keeps none.
+    pub cache: Option<FeatureCache>,
+    /// Pictures a forward pass.
+    pub batch_size: usize,
+}
+
+/// The samples of a category and the hash of each file.
+#[derive(Debug)]
+pub struct Category {
+    /// The samples.
+    pub dataset: Dataset,
+    /// blake3 of each sample's file.
+    pub contents: Vec<blake3::Hash>,
+    options: CategoryOptions,
+}
+
+impl Category {
+    /// Lists and hashes the pictures.
+    ///
+    /// # Errors
+    /// A layout that is not MVTec AD's; a file that cannot be read (with `skip_bad_images` it is left out).
+    pub fn open(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        let mut dataset = Dataset::mvtec(&options.root_dir, &options.category)?;
+        let hashes: Vec<Result<blake3::Hash, std::io::Error>> =
+            dataset.samples.par_iter().map(|s| hash_file(&s.path)).collect();
+        let mut contents = Vec::with_capacity(hashes.len());
+        let mut kept = Vec::with_capacity(hashes.len());
+        for (sample, hash) in dataset.samples.drain(..).zip(hashes) {
+            match hash {
+                Ok(hash) => {
+                    kept.push(sample);
+                    contents.push(hash);
+                }
+                Err(source) if options.skip_bad_images => {
+                    on_event(Event::Warning(format!("left out {}: {source}", sample.path.display())));
+                }
+                Err(source) => {
+                    return Err(WorkflowError::Io {
+                        path: sample.path,
+                        source,
+                        hint: "repair or remove it, or leave such pictures out with --skip-bad-images",
+                    });
+                }
+            }
+        }
+        dataset.samples = kept;
+        Ok(Self { dataset, contents, options: options.clone() })
+    }
+
+    /// What the protocol knows of each sample.
+    pub fn infos(&self) -> Vec<SampleInfo<'_>> {
+        self.dataset
+            .samples
+            .iter()
+            .zip(&self.contents)
+            .map(|(s, content)| SampleInfo {
+                id: &s.id,
+                is_train: s.subset == Subset::Train,
+                defect_type: s.defect_type.as_deref(),
+                content: *content,
+            })
+            .collect()
+    }
+
+    /// Splits the category.
+    ///
+    /// # Errors
+    /// Too few images for what is asked.
+    pub fn split(&self, options: &SplitOptions) -> Result<Split, WorkflowError> {
+        Ok(Split::new(&self.dataset.category, &self.infos(), options)?)
+    }
+
+    /// Tokens of the samples at `positions`, from the cache where it has them. Returns the positions that could be
+    /// read (all of them unless bad pictures are skipped) and their tokens, in the same order.
+    ///
+    /// # Errors
+    /// Unreadable pictures, all named, unless they are skipped.
+    pub fn tokens(
+        &self,
+        engine: &Engine,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        let paths: Vec<&Path> =
+            positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
+        let mut extractor = Extractor::new(engine, engine.preprocess());
+        extractor.batch_size = self.options.batch_size;
+        extractor.cache.clone_from(&self.options.cache);
+        extractor.skip_bad_images = self.options.skip_bad_images;
+        let found = extractor.extract(&paths, &mut |p| on_event(Event::Images(p)))?;
+        for note in &found.report.notes {
+            on_event(Event::Note(note.clone()));
+        }
+        for bad in &found.skipped {
+            on_event(Event::Warning(format!("left out {bad}")));
+        }
+        let report = &found.report;
+        on_event(Event::Note(format!(
+            "features: {} images, {} from the cache, {} extracted in {:.1} s",
+            found.kept.len(),
+            report.hits,
+            report.misses,
+            report.seconds
+        )));
+        Ok((found.kept.iter().map(|&k| positions[k]).collect(), found.tokens))
+    }
+}
+
+fn hash_file(path: &Path) -> std::io::Result<blake3::Hash> {
+    Ok(blake3::hash(&std::fs::read(path)?))
+}

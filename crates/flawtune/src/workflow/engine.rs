@@ -1,0 +1,287 @@
+//! The backbone as a job uses it: weights found and packed, preprocessing and layers chosen.
+
+use std::path::PathBuf;
+
+use flawtune_backbone::config::{Position, VitConfig};
+use flawtune_backbone::hub::{self, LocateOptions};
+use flawtune_backbone::models;
+use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
+use flawtune_backbone::vit::{Backbone, Combine, LayerSelection};
+use flawtune_backbone::weights;
+use serde::{Deserialize, Serialize};
+
+use super::{Event, OnEvent, WorkflowError};
+use crate::features::{Forward, ForwardError};
+
+/// Which backbone, and how pictures get into it. Saved in every checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackboneOptions {
+    /// Name of the backbone; `None` with a weight file: told from the file.
+    pub model_name: Option<String>,
+    /// Weight file or folder; `None`: found or fetched by name.
+    pub weights: Option<PathBuf>,
+    /// Side of the square that pictures are resized to.
+    pub image_size: usize,
+    /// How they become a square.
+    pub resize: Resize,
+    /// Resampling filter.
+    pub filter: Filter,
+    /// Blocks whose normed tokens are the features; negative counts from the end.
+    pub layers: Vec<i32>,
+    /// How several layers are joined.
+    pub combine_layers: Combine,
+    /// Turn pictures by their EXIF orientation.
+    pub exif_orientation: bool,
+    /// Round rotary periods to bfloat16.
+    pub round_rope_periods: bool,
+}
+
+impl Default for BackboneOptions {
+    fn default() -> Self {
+        Self {
+            model_name: None,
+            weights: None,
+            image_size: 224,
+            resize: Resize::Squash,
+            filter: Filter::Bicubic,
+            layers: vec![-1],
+            combine_layers: Combine::Mean,
+            exif_orientation: false,
+            round_rope_periods: false,
+        }
+    }
+}
+
+/// The recipe's backbone, used where neither a name nor a file is given.
+const DEFAULT_MODEL: &str = "dinov3_vits16";
+
+/// What a user set explicitly; the rest comes from a checkpoint or from the defaults.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BackboneOverrides {
+    /// As [`BackboneOptions::model_name`].
+    pub model_name: Option<String>,
+    /// As [`BackboneOptions::weights`].
+    pub weights: Option<PathBuf>,
+    /// As [`BackboneOptions::image_size`].
+    pub image_size: Option<usize>,
+    /// As [`BackboneOptions::resize`].
+    pub resize: Option<Resize>,
+    /// As [`BackboneOptions::filter`].
+    pub filter: Option<Filter>,
+    /// As [`BackboneOptions::layers`].
+    pub layers: Option<Vec<i32>>,
+    /// As [`BackboneOptions::combine_layers`].
+    pub combine_layers: Option<Combine>,
+    /// As [`BackboneOptions::exif_orientation`]; `false` is 'not set'.
+    pub exif_orientation: bool,
+    /// As [`BackboneOptions::round_rope_periods`]; `false` is 'not set'.
+    pub round_rope_periods: bool,
+}
+
+impl BackboneOverrides {
+    /// These options over `base`.
+    pub fn over(&self, base: BackboneOptions) -> BackboneOptions {
+        BackboneOptions {
+            model_name: self.model_name.clone().or(base.model_name),
+            weights: self.weights.clone().or(base.weights),
+            image_size: self.image_size.unwrap_or(base.image_size),
+            resize: self.resize.unwrap_or(base.resize),
+            filter: self.filter.unwrap_or(base.filter),
+            layers: self.layers.clone().unwrap_or(base.layers),
+            combine_layers: self.combine_layers.unwrap_or(base.combine_layers),
+            exif_orientation: self.exif_orientation || base.exif_orientation,
+            round_rope_periods: self.round_rope_periods || base.round_rope_periods,
+        }
+    }
+}
+
+/// A frozen backbone ready to extract features.
+#[derive(Debug)]
+pub struct Engine {
+    backbone: Backbone,
+    config: VitConfig,
+    options: BackboneOptions,
+    layers: LayerSelection,
+    weights_hash: String,
+    parameters: usize,
+}
+
+impl Engine {
+    /// Finds (or fetches), loads and packs the weights.
+    ///
+    /// # Errors
+    /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have.
+    pub fn open(options: BackboneOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        let mut options = options;
+        let named = match (&options.model_name, &options.weights) {
+            (Some(name), None) => Some(models::find(name)?),
+            (None, None) => Some(models::find(DEFAULT_MODEL)?),
+            // a file may hold a model that has no name here: its own configuration then decides
+            (Some(name), Some(_)) => models::find(name).ok(),
+            (None, Some(_)) => None,
+        };
+        let path = match (&options.weights, named) {
+            (Some(path), _) => path.clone(),
+            (None, Some(variant)) => {
+                hub::locate(variant.name, &LocateOptions::from_env(), &mut |p| {
+                    on_event(Event::Download { file: p.file, done: p.done, total: p.total });
+                })?
+            }
+            (None, None) => return Err(WorkflowError::Input("name a backbone or a weight file".into())),
+        };
+        let mut expected = named.map(models::Variant::config);
+        if let Some(config) = &mut expected {
+            round(config, options.round_rope_periods);
+        }
+        let loaded = weights::load(&path, expected.as_ref())?;
+        for note in &loaded.notes {
+            on_event(Event::Note(note.clone()));
+        }
+        let mut config = loaded.config;
+        round(&mut config, options.round_rope_periods);
+        let layers = LayerSelection {
+            layers: select(&options.layers, &config)?,
+            combine: options.combine_layers,
+        };
+        let (rest_h, rest_w) = (options.image_size % config.patch_size, options.image_size % config.patch_size);
+        if options.image_size < config.patch_size {
+            return Err(WorkflowError::Input(format!(
+                "--image-size {} is smaller than one patch of {} ({} pixels)",
+                options.image_size, config.name, config.patch_size
+            )));
+        }
+        if rest_h + rest_w > 0 {
+            on_event(Event::Note(format!(
+                "{} pixels are no multiple of the patch size {}: the last {rest_w} columns and {rest_h} rows are not seen",
+                options.image_size, config.patch_size
+            )));
+        }
+        options.model_name = Some(config.name.clone());
+        let backbone = Backbone::new(&config, &loaded.weights)?;
+        Ok(Self {
+            parameters: backbone.parameters(),
+            weights_hash: loaded.weights.content_hash,
+            backbone,
+            config,
+            options,
+            layers,
+        })
+    }
+
+    /// The options, with the model's name filled in.
+    pub fn options(&self) -> &BackboneOptions {
+        &self.options
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Numbers in the frozen backbone.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Identity of the weights.
+    pub fn weights_hash_text(&self) -> String {
+        self.weights_hash.clone()
+    }
+
+    /// Which blocks the tokens are taken from, as text.
+    pub fn layers_text(&self) -> String {
+        format!("{:?} {:?}", self.layers.layers, self.layers.combine)
+    }
+
+    /// How a picture becomes pixels.
+    pub fn preprocess(&self) -> Preprocess {
+        let size = self.options.image_size;
+        let mut p = Preprocess::squash(size, size, self.config.normalization);
+        p.resize = self.options.resize;
+        p.filter = self.options.filter;
+        p.apply_exif_orientation = self.options.exif_orientation;
+        p
+    }
+
+    /// Class and patch tokens `[batch, 1 + patches, dim]` of normalised pixels `[batch, 3, height, width]`.
+    ///
+    /// # Errors
+    /// Pixels that are not of that shape or smaller than a patch.
+    pub fn tokens(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<f32>, WorkflowError> {
+        Ok(self.backbone.forward(pixels, batch, height, width, &self.layers)?.data)
+    }
+}
+
+impl Forward for Engine {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn weights_hash(&self) -> &str {
+        &self.weights_hash
+    }
+
+    fn variant(&self) -> String {
+        let periods = match self.config.position {
+            Position::Rope { round_periods: true, .. } => " rounded-periods",
+            _ => "",
+        };
+        format!("layers {}{periods}", self.layers_text())
+    }
+
+    fn grid(&self, height: usize, width: usize) -> (usize, usize) {
+        self.config.grid(height, width)
+    }
+
+    fn dim(&self) -> usize {
+        match self.layers.combine {
+            Combine::Concat => self.config.dim * self.layers.layers.len(),
+            Combine::Mean => self.config.dim,
+        }
+    }
+
+    fn forward(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<f32>, ForwardError> {
+        Ok(self.backbone.forward(pixels, batch, height, width, &self.layers)?.data)
+    }
+}
+
+fn round(config: &mut VitConfig, wanted: bool) {
+    if let Position::Rope { round_periods, .. } = &mut config.position {
+        *round_periods |= wanted;
+    }
+}
+
+/// Block indices of `layers` (negative from the end), in the order given.
+fn select(layers: &[i32], config: &VitConfig) -> Result<Vec<usize>, WorkflowError> {
+    let depth = config.depth as i64;
+    let wrong = |l: i32| {
+        WorkflowError::Input(format!(
+            "--layers {l}: {} has blocks 0 to {} (or -1 to -{depth} from the end)",
+            config.name,
+            depth - 1
+        ))
+    };
+    if layers.is_empty() {
+        return Err(WorkflowError::Input("--layers needs at least one block".into()));
+    }
+    layers
+        .iter()
+        .map(|&l| {
+            let at = if l < 0 { depth + i64::from(l) } else { i64::from(l) };
+            usize::try_from(at).ok().filter(|&i| i < config.depth).ok_or_else(|| wrong(l))
+        })
+        .collect()
+}

@@ -1,0 +1,288 @@
+//! Evaluate a checkpoint: adapted and zero-shot scores of one test set, in one run.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
+    writable, write_json,
+};
+use crate::adapt::{self, Checkpoint};
+use crate::evaluate::comparison::{Comparison, Scored, TestSet};
+use crate::evaluate::metrics::auroc;
+use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use crate::evaluate::statistics::BootstrapOptions;
+use crate::features::TokenSet;
+use crate::score::{SupportSet, TokenKind};
+
+/// What to evaluate.
+#[derive(Debug, Clone)]
+pub struct EvaluateRequest {
+    /// The pictures.
+    pub data: CategoryOptions,
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// What the user says about the backbone; it must agree with the checkpoint.
+    pub backbone: BackboneOverrides,
+    /// Who is tested; `None`: what the checkpoint was trained under.
+    pub protocol: Option<Protocol>,
+    /// Support images whose similarities are averaged.
+    pub k_neighbors: usize,
+    /// Intervals.
+    pub bootstrap: BootstrapOptions,
+    /// Where `<category>_comparison.json` goes.
+    pub output_dir: PathBuf,
+}
+
+/// AUROC on the defect type that was learned (`--protocol hard` only), apart from the unseen types.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeenType {
+    /// The type.
+    pub defect_type: String,
+    /// Its images outside the pool.
+    pub images: usize,
+    /// AUROC of the adapted scores.
+    pub prompt_tuned_auroc: Option<f64>,
+    /// AUROC of the zero-shot scores.
+    pub zero_shot_auroc: Option<f64>,
+}
+
+/// What is written: the comparison and how it was made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// The comparison.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// Whether training images are among the tested: such numbers are no result.
+    pub leaky: bool,
+    /// AUROC on the learned type, under the hard protocol.
+    pub seen_type: Option<SeenType>,
+    /// Support images whose similarities are averaged.
+    pub k_neighbors: usize,
+    /// Support images in all.
+    pub support_images: usize,
+    /// Backbone.
+    pub model_name: String,
+    /// Hash of its weights.
+    pub weights_hash: String,
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// Version of this program.
+    pub flawtune_version: &'static str,
+}
+
+/// The evaluation and where it was written.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// What was found.
+    pub evaluation: Evaluation,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Scores the test set with and without the checkpoint's adaptation and writes `<category>_comparison.json`.
+///
+/// # Errors
+/// A checkpoint for another backbone; one whose training images are in the test set, unless leaky; anything wrong
+/// with the data.
+pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Evaluated, WorkflowError> {
+    let checkpoint = Checkpoint::read(&request.checkpoint)?;
+    let manifest = manifest(&request.checkpoint, &checkpoint)?;
+    let protocol = protocol(request, manifest.as_ref())?;
+    let category = Category::open(&request.data, on_event)?;
+    let name = category.dataset.category.clone();
+    if name != checkpoint.category {
+        on_event(Event::Warning(format!(
+            "{} was trained on {}, not on {name}",
+            request.checkpoint.display(),
+            checkpoint.category
+        )));
+    }
+    let split = category.split(&split_options(&checkpoint, manifest.as_ref(), &name, &protocol))?;
+    let infos = category.infos();
+    if let Some(manifest) = &manifest {
+        let tested: Vec<ImageRef> = split
+            .test
+            .iter()
+            .chain(&split.seen_type_test)
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect();
+        check_disjoint(manifest, &name, &tested, &protocol)?;
+    }
+    writable(&request.output_dir)?;
+    let engine = open_backbone(request, &checkpoint, on_event)?;
+    let adaptation = checkpoint.adaptation()?;
+
+    let support: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
+    let (_, support) = category.tokens(&engine, &support, on_event)?;
+    let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
+    let (tested, tokens) = category.tokens(&engine, &wanted, on_event)?;
+    adaptation.check(&tokens)?;
+    let kind = if adaptation.options().use_cls { TokenKind::Class } else { TokenKind::Patches };
+    let k = request.k_neighbors;
+    let score = |adaptation| -> Result<Vec<f64>, WorkflowError> {
+        Ok(SupportSet::new(&support, kind, adaptation)?.score_pairs(&tokens, k, false)?.scores)
+    };
+    on_event(Event::Scoring("zero-shot"));
+    let zero_shot = score(None)?;
+    on_event(Event::Scoring("adapted"));
+    let adapted = score(Some(&adaptation))?;
+
+    let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
+    let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();
+    let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
+    let ids: Vec<&str> = main.iter().map(|&i| infos[tested[i]].id).collect();
+    let types: Vec<Option<&str>> = main.iter().map(|&i| infos[tested[i]].defect_type).collect();
+    let test = TestSet {
+        category: &name,
+        protocol: &protocol.to_string(),
+        seed: split.seed,
+        shots: manifest.as_ref().map_or(split.shots.len(), |m| m.shots),
+        hash: &split.test_set_hash(&infos),
+        ids: &ids,
+        defect_types: &types,
+    };
+    let scored = |scores| Scored { scores, threshold: None };
+    let comparison =
+        Comparison::new(&test, scored(&pick(&adapted)), scored(&pick(&zero_shot)), request.bootstrap)?;
+    let evaluation = Evaluation {
+        seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
+        comparison,
+        leaky: protocol == Protocol::Leaky,
+        k_neighbors: k,
+        support_images: support.images.len(),
+        model_name: engine.config().name.clone(),
+        weights_hash: engine.weights_hash_text(),
+        checkpoint: request.checkpoint.clone(),
+        flawtune_version: env!("CARGO_PKG_VERSION"),
+    };
+    let path = request.output_dir.join(format!("{name}_comparison.json"));
+    write_json(&path, &evaluation)?;
+    Ok(Evaluated { evaluation, path })
+}
+
+fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
+    let mut list: Vec<usize> = positions.copied().collect();
+    list.sort_unstable();
+    list
+}
+
+fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {
+    let Some(text) = &checkpoint.split_manifest else { return Ok(None) };
+    let manifest: SplitManifest = serde_json::from_str(text).map_err(|e| {
+        WorkflowError::Input(format!("{}: its split manifest cannot be read ({e})", path.display()))
+    })?;
+    if manifest.hash != manifest.computed_hash() {
+        return Err(WorkflowError::Input(format!(
+            "{}: its split manifest was changed after training; what it was trained on cannot be told any more",
+            path.display()
+        )));
+    }
+    Ok(Some(manifest))
+}
+
+fn protocol(request: &EvaluateRequest, manifest: Option<&SplitManifest>) -> Result<Protocol, WorkflowError> {
+    match (&request.protocol, manifest) {
+        (Some(asked), _) if *asked == Protocol::Leaky => Ok(Protocol::Leaky),
+        (_, None) => Err(WorkflowError::Input(format!(
+            "{} does not say which images it was trained on, so that no test set can be shown to be free of them; \
+             --protocol leaky evaluates it all the same, and says so beside every number",
+            request.checkpoint.display()
+        ))),
+        // a type that was learned stays the type that was learned
+        (Some(Protocol::Hard { .. }) | None, Some(m)) => Ok(m.protocol.clone()),
+        (Some(asked), Some(_)) => Ok(asked.clone()),
+    }
+}
+
+fn split_options(
+    checkpoint: &Checkpoint,
+    manifest: Option<&SplitManifest>,
+    category: &str,
+    protocol: &Protocol,
+) -> SplitOptions {
+    match manifest {
+        Some(m) if m.category == category => SplitOptions {
+            protocol: protocol.clone(),
+            seed: m.seed,
+            shots: m.shots,
+            pool: (m.protocol == *protocol && *protocol != Protocol::Leaky).then_some(m.pool.len()),
+            holdout_fraction: m.holdout_fraction,
+        },
+        // another category: none of its images trained; the usual pool leaves the test set all the same
+        Some(m) => SplitOptions { shots: 0, ..SplitOptions::held_out(m.seed, 0) },
+        None => SplitOptions {
+            protocol: protocol.clone(),
+            shots: 0,
+            ..SplitOptions::held_out(checkpoint.options.seed, 0)
+        },
+    }
+}
+
+/// The backbone the checkpoint was trained on, with what the user says over it.
+fn open_backbone(
+    request: &EvaluateRequest,
+    checkpoint: &Checkpoint,
+    on_event: OnEvent<'_>,
+) -> Result<Engine, WorkflowError> {
+    let mut saved: BackboneOptions = checkpoint
+        .args
+        .get("backbone")
+        .and_then(|v| serde_json::from_value(adapt::json(v)).ok())
+        .unwrap_or_default();
+    if saved.model_name.is_none() {
+        saved.model_name = Some(checkpoint.model_name.clone());
+    }
+    // a path of the machine it was trained on may not exist here: then the weights are found by name
+    if request.backbone.weights.is_none() && saved.weights.as_ref().is_some_and(|p| !p.exists()) {
+        saved.weights = None;
+    }
+    let options = request.backbone.over(saved);
+    let engine = Engine::open(options, on_event)?;
+    let dim = crate::features::Forward::dim(&engine);
+    checkpoint.check_backbone(&request.checkpoint, &engine.config().name, dim)?;
+    let differs = |what: &str, then: &str, now: &str, todo: &str| {
+        Err(WorkflowError::Input(format!(
+            "{}: trained with {what} {then}, but this is {now}; {todo}",
+            request.checkpoint.display()
+        )))
+    };
+    let now = engine.weights_hash_text();
+    if let Some(then) = checkpoint.weights_hash.as_ref().filter(|then| **then != now) {
+        return differs("the weights", then, &now, "give the same file with --weights");
+    }
+    let now = engine.preprocess().id();
+    if let Some(then) = checkpoint.preprocessing.as_ref().filter(|then| **then != now) {
+        return differs("the preprocessing", then, &now, "leave the preprocessing options away");
+    }
+    let now = engine.layers_text();
+    if let Some(then) = checkpoint.layers.as_ref().filter(|then| **then != now) {
+        return differs("the layers", then, &now, "leave --layers away");
+    }
+    Ok(engine)
+}
+
+fn seen_type(
+    protocol: &Protocol,
+    split: &Split,
+    tested: &[usize],
+    tokens: &TokenSet,
+    infos: &[crate::evaluate::protocol::SampleInfo<'_>],
+    adapted: &[f64],
+    zero_shot: &[f64],
+) -> Result<Option<SeenType>, WorkflowError> {
+    let Protocol::Hard { defect_type } = protocol else { return Ok(None) };
+    let seen: std::collections::HashSet<usize> = split.seen_type_test.iter().copied().collect();
+    let of: Vec<usize> = (0..tokens.images.len())
+        .filter(|&i| infos[tested[i]].defect_type.is_none() || seen.contains(&tested[i]))
+        .collect();
+    let labels: Vec<bool> = of.iter().map(|&i| infos[tested[i]].defect_type.is_some()).collect();
+    let pick = |scores: &[f64]| of.iter().map(|&i| scores[i]).collect::<Vec<_>>();
+    Ok(Some(SeenType {
+        defect_type: defect_type.clone(),
+        images: labels.iter().filter(|l| **l).count(),
+        prompt_tuned_auroc: auroc(&labels, &pick(adapted))?,
+        zero_shot_auroc: auroc(&labels, &pick(zero_shot))?,
+    }))
+}

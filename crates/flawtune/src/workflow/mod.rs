@@ -1,0 +1,161 @@
+//! The main jobs from end to end: train a category, evaluate a checkpoint, measure the baseline.
+//!
+//! Each job walks the data flow once, in order, and tells its caller what happens through [`Event`]s; printing, bars
+//! and exit codes are the caller's. Everything that can be wrong with the input is looked at before the first forward
+//! pass.
+
+mod baseline;
+mod category;
+mod engine;
+mod evaluate;
+mod features;
+mod train;
+
+use std::path::PathBuf;
+
+pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
+pub use category::{Category, CategoryOptions};
+pub use engine::{BackboneOptions, BackboneOverrides, Engine};
+pub use features::{FeaturesRequest, Source, Written, features};
+pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
+pub use train::{TrainRequest, Trained, hold_out_shots, train};
+
+use crate::adapt::{AdaptError, EpochReport};
+use crate::dataset::DatasetError;
+use crate::evaluate::comparison::ComparisonError;
+use crate::evaluate::metrics::MetricError;
+use crate::evaluate::protocol::ProtocolError;
+use crate::evaluate::statistics::StatisticsError;
+use crate::features::{FeatureError, Progress};
+use crate::score::ScoreError;
+use flawtune_backbone::hub::HubError;
+use flawtune_backbone::models::UnknownModel;
+use flawtune_backbone::vit::VitError;
+use flawtune_backbone::weights::WeightsError;
+
+/// Something that happened on the way.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Worth a line.
+    Note(String),
+    /// Worth a line even when the user asked for quiet: it changes what the result means.
+    Warning(String),
+    /// Bytes of a weight file fetched so far, and all of them where known.
+    Download {
+        /// File being fetched.
+        file: &'a str,
+        /// Bytes on disk.
+        done: u64,
+        /// Bytes in all, where the server says.
+        total: Option<u64>,
+    },
+    /// Pictures read or extracted.
+    Images(Progress),
+    /// Training is about to start.
+    Training {
+        /// Names and sizes of the trained tensors.
+        trainable: &'a [(String, usize)],
+        /// Numbers in the frozen backbone.
+        frozen: usize,
+        /// Normals and defects that train.
+        images: (usize, usize),
+        /// Normals and defects that choose the epoch.
+        hold_out: (usize, usize),
+        /// Epochs already done by the run that is resumed.
+        resumed_at: usize,
+        /// Epochs in all.
+        epochs: usize,
+    },
+    /// An epoch is over.
+    Epoch(&'a EpochReport),
+    /// Scoring starts; the text says what is scored.
+    Scoring(&'a str),
+}
+
+/// Receives events.
+pub type OnEvent<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// Why a job ended without a result. Every variant but the last is about the input.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkflowError {
+    /// The data set.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The split.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The name of the backbone.
+    #[error(transparent)]
+    Model(#[from] UnknownModel),
+    /// Finding or fetching its weights.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Its weight file.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Its forward pass.
+    #[error(transparent)]
+    Vit(#[from] VitError),
+    /// Reading pictures, extracting tokens.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// Adaptation, training, checkpoints.
+    #[error(transparent)]
+    Adapt(#[from] AdaptError),
+    /// Scoring.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// Metrics.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// Statistics.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// The comparison.
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
+    /// A combination of inputs that makes no sense; the text says which and what to do.
+    #[error("{0}")]
+    Input(String),
+    /// A file or folder.
+    #[error("{}: {source}; {hint}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+/// Makes the folder and proves that files can be written there, before any work is done for it.
+fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
+    let failed = |source| WorkflowError::Io {
+        path: folder.to_owned(),
+        source,
+        hint: "choose an output folder that can be written with --output-dir",
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    Ok(())
+}
+
+/// Writes pretty JSON to a temporary file in the same folder and renames it.
+fn write_json(path: &std::path::Path, value: &impl serde::Serialize) -> Result<(), WorkflowError> {
+    use std::io::Write as _;
+    let failed = |source| WorkflowError::Io {
+        path: path.to_owned(),
+        source,
+        hint: "choose another --output-dir or make room",
+    };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
+    text.push('\n');
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}

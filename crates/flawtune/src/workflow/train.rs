@@ -1,0 +1,239 @@
+//! Train a category: split, features, training, checkpoint.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use flawtune_backbone::torch_file::{self, Value};
+
+use super::{BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable};
+use crate::adapt::{
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochSteps, HoldOut, HoldOutMetric, Outcome, TrainData,
+    TrainOptions, TrainState,
+};
+use crate::evaluate::protocol::SplitOptions;
+
+/// Hold-out normals measured after an epoch, at most: each is compared with every support image below.
+const HOLD_OUT_NORMALS: usize = 48;
+/// Support images they are compared with, at most.
+const HOLD_OUT_SUPPORT: usize = 32;
+/// With one step an epoch the hold-out is measured this rarely, or it would cost more than the training.
+const ONE_STEP_INTERVAL: usize = 10;
+
+/// What to train, from what, and where to put it.
+#[derive(Debug, Clone)]
+pub struct TrainRequest {
+    /// The pictures.
+    pub data: CategoryOptions,
+    /// The backbone.
+    pub backbone: BackboneOptions,
+    /// Who trains and who is kept for testing.
+    pub split: SplitOptions,
+    /// What is trained.
+    pub adaptation: AdaptationOptions,
+    /// How; its hold-out is filled in from the split.
+    pub training: TrainOptions,
+    /// Where the checkpoint goes.
+    pub output_dir: PathBuf,
+    /// Go on from the state of an interrupted run.
+    pub resume: bool,
+    /// Arguments to record in the checkpoint.
+    pub args: Vec<(String, Value)>,
+}
+
+/// What training left.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The checkpoint, or the resumable state if training was interrupted.
+    pub checkpoint: PathBuf,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+    /// Names and sizes of the trained tensors.
+    pub trainable: Vec<(String, usize)>,
+    /// Numbers in the frozen backbone.
+    pub frozen: usize,
+    /// The state at the end, with the history.
+    pub state: TrainState,
+    /// Seconds of training, without features.
+    pub seconds: f64,
+}
+
+/// Defects that choose the epoch, of `shots`: a fifth, rounded up, from 5 shots on. They are not trained on, so that
+/// M shots never means more than M labelled defects. Below 5 shots there are none and the last epoch is kept.
+pub fn hold_out_shots(shots: usize) -> usize {
+    if shots < 5 { 0 } else { shots.div_ceil(5) }
+}
+
+/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
+/// hand and leaves `<category>_resume.pt`.
+///
+/// # Errors
+/// Anything wrong with the input, before any training.
+pub fn train(
+    request: &TrainRequest,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Trained, WorkflowError> {
+    let category = Category::open(&request.data, on_event)?;
+    let name = category.dataset.category.clone();
+    let split = category.split(&request.split)?;
+    writable(&request.output_dir)?;
+    let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
+    let resumed = if request.resume {
+        if !resume_path.exists() {
+            return Err(WorkflowError::Input(format!(
+                "{}: nothing to resume; leave --resume away to start afresh",
+                resume_path.display()
+            )));
+        }
+        Some(Checkpoint::read(&resume_path)?)
+    } else {
+        None
+    };
+    let engine = Engine::open(request.backbone.clone(), on_event)?;
+    if let Some(saved) = &resumed {
+        let asked = split.manifest.hash.as_str();
+        let kept = saved.others.iter().find(|(k, _)| k == SPLIT_HASH).and_then(|(_, v)| v.as_str());
+        if kept.is_some_and(|h| h != asked) || saved.options != request.adaptation {
+            return Err(WorkflowError::Input(format!(
+                "{}: made with other images or options; repeat the interrupted command exactly, or leave --resume away",
+                resume_path.display()
+            )));
+        }
+    }
+
+    let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+    let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
+    let (shots, defect_tokens) = category.tokens(&engine, &split.shots, on_event)?;
+    let held: std::collections::HashSet<usize> = split.holdout_normals.iter().copied().collect();
+    let (held_normals, train_normals): (Vec<usize>, Vec<usize>) =
+        (0..normals.len()).partition(|&i| held.contains(&normals[i]));
+    let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
+    let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
+        (0..shots.len()).partition(|&i| i + choosing < shots.len());
+    let mut options = request.training.clone();
+    if choosing > 0 {
+        options.hold_out = Some(HoldOut {
+            normals: held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
+            defects: held_defects.clone(),
+            support: spread(&train_normals, HOLD_OUT_SUPPORT),
+            metric: HoldOutMetric::Auroc,
+            every: if options.epoch_steps == EpochSteps::One { ONE_STEP_INTERVAL } else { 1 },
+        });
+    } else {
+        options.hold_out = None;
+        options.patience = None;
+    }
+
+    let mut adaptation = Adaptation::new(request.adaptation.clone(), normal_tokens.dim)?;
+    let trainable = adaptation.trainable();
+    let state = resumed.and_then(|c| c.resume);
+    on_event(Event::Training {
+        trainable: &trainable,
+        frozen: engine.parameters(),
+        images: (train_normals.len(), train_defects.len()),
+        hold_out: options.hold_out.as_ref().map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
+        resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
+        epochs: options.epochs,
+    });
+    let data = TrainData {
+        normals: &normal_tokens,
+        normal_indices: &train_normals,
+        defects: &defect_tokens,
+        defect_indices: &train_defects,
+    };
+    let start = Instant::now();
+    let outcome = adapt::train(&mut adaptation, &data, &options, state, cancel, &mut |report| {
+        on_event(Event::Epoch(report));
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let (state, interrupted) = match outcome {
+        Outcome::Finished(state) => (state, false),
+        Outcome::Interrupted(state) => (state, true),
+    };
+    let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
+    checkpoint.weights_hash = Some(engine.weights_hash_text());
+    checkpoint.preprocessing = Some(engine.preprocess().id());
+    checkpoint.layers = Some(engine.layers_text());
+    checkpoint.split_manifest = Some(serde_json::to_string(&split.manifest).map_err(|e| {
+        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
+    })?);
+    let backbone = serde_json::to_value(engine.options())
+        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
+    let mut args = request.args.clone();
+    args.push(("backbone".into(), value_of(&backbone)));
+    checkpoint.args = Value::dict(args);
+    checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    let path = if interrupted {
+        checkpoint.resume = Some(state.clone());
+        torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
+        resume_path
+    } else {
+        let path = checkpoint.save(&request.output_dir)?;
+        if resume_path.exists() {
+            // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
+            drop(std::fs::remove_file(&resume_path));
+        }
+        path
+    };
+    Ok(Trained { checkpoint: path, interrupted, trainable, frozen: engine.parameters(), state, seconds })
+}
+
+const SPLIT_HASH: &str = "split_hash";
+
+/// At most `count` of `list`, evenly spread.
+fn spread(list: &[usize], count: usize) -> Vec<usize> {
+    let take = count.min(list.len());
+    (0..take).map(|i| list[i * list.len() / take]).collect()
+}
+
+/// JSON as a value of a torch file.
+fn value_of(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::None,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int),
+        Json::String(s) => Value::Str(s.clone()),
+        Json::Array(list) => Value::List(list.iter().map(value_of).collect()),
+        Json::Object(map) => Value::dict(map.iter().map(|(k, v)| (k.clone(), value_of(v)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hold_out_never_adds_labelled_defects() {
+        for shots in 1..100 {
+            let held = hold_out_shots(shots);
+            assert!(held < shots, "{held} of {shots}");
+            assert!(shots < 5 || held >= 1);
+        }
+        assert_eq!([1, 4, 5, 10, 20].map(hold_out_shots), [0, 0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn spread_takes_distinct_entries_over_the_whole_list() {
+        let list: Vec<usize> = (100..200).collect();
+        let some = spread(&list, 32);
+        assert_eq!(some.len(), 32);
+        assert!(some.windows(2).all(|w| w[0] < w[1]));
+        assert!(some[0] == 100 && some[31] >= 195);
+        assert_eq!(spread(&list[..3], 32), [100, 101, 102]);
+        assert!(spread(&[], 3).is_empty());
+    }
+
+    #[test]
+    fn json_becomes_plain_python_values() {
+        let value = value_of(&serde_json::json!({"a": [1, 2.5, null, true], "b": "x"}));
+        assert_eq!(value.get("b").and_then(Value::as_str), Some("x"));
+        let list = value.get("a").and_then(Value::as_list).unwrap();
+        assert_eq!(list[0], Value::Int(1));
+        assert_eq!(list[1], Value::Float(2.5));
+        assert_eq!(list[2], Value::None);
+        assert_eq!(list[3], Value::Bool(true));
+    }
+}

@@ -1,0 +1,337 @@
+//! Linear layers on panels, each with its epilogue fused into the write-back of the register tile.
+
+use std::ops::Range;
+
+use crate::buffer::Buffer;
+use crate::encoder::pointer::Pointer;
+use crate::kernels::Kernels;
+use crate::lanes::{Lanes, Panel};
+use crate::math;
+use crate::simd::Simd;
+use crate::tile::tile;
+
+/// The weight of a linear layer, packed into tiles `[outputs/rows][inputs][rows]`, and its bias.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedLinear {
+    pub(crate) weight: Buffer,
+    pub(crate) bias: Buffer,
+    pub(crate) inputs: usize,
+    pub(crate) tiles: usize,
+}
+
+/// What is folded into a weight while it is packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// Row-major `[outputs, inputs]`.
+    pub(crate) weight: &'a [f32],
+    /// `[outputs]`
+    pub(crate) bias: &'a [f32],
+    /// Gain and bias of the layer norm in front, `[inputs]` each: the norm itself then only centres and scales.
+    pub(crate) norm: Option<(&'a [f32], &'a [f32])>,
+}
+
+impl PackedLinear {
+    /// Packs `tiles` tiles; `row(i)` says which source row lies in packed row `i` and what it is multiplied by
+    /// (`None`: a row of zeros).
+    pub(crate) fn pack<'a>(
+        kernels: &Kernels,
+        inputs: usize,
+        tiles: usize,
+        row: impl Fn(usize) -> Option<(Source<'a>, usize, f32)>,
+    ) -> Self {
+        let rows = kernels.rows;
+        let mut weight = Buffer::zeroed(tiles * rows * inputs);
+        let mut bias = Buffer::zeroed(tiles * rows);
+        for i in 0..tiles * rows {
+            let Some((source, from, scale)) = row(i) else { continue };
+            let tile = &mut weight[i / rows * rows * inputs..][..rows * inputs];
+            let values = &source.weight[from * inputs..][..inputs];
+            let mut offset = f64::from(source.bias[from]);
+            for (k, &w) in values.iter().enumerate() {
+                let (gain, beta) = source.norm.map_or((1.0, 0.0), |(gain, beta)| (gain[k], beta[k]));
+                tile[k * rows + i % rows] = w * gain * scale;
+                offset += f64::from(w) * f64::from(beta);
+            }
+            bias[i] = (offset * f64::from(scale)) as f32;
+        }
+        Self { weight, bias, inputs, tiles }
+    }
+}
+
+/// Some tiles of a linear layer applied to some panels.
+pub(crate) struct Linear<'a> {
+    pub(crate) layer: &'a PackedLinear,
+    pub(crate) tiles: Range<usize>,
+    pub(crate) lanes: Lanes,
+    pub(crate) panels: Range<usize>,
+    /// Packed input with `layer.inputs` features.
+    pub(crate) input: *const f32,
+    pub(crate) epilogue: Epilogue,
+}
+
+/// What happens to a product before it is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Epilogue {
+    /// `out += product + bias`
+    Residual(Rows),
+    /// `out = gelu(product + bias)`
+    Gelu(Rows),
+    /// `out = silu(gate) · up`; a tile holds half gate rows, half up rows.
+    Gated(Rows),
+    /// Queries, keys and values, see [`Heads`].
+    Heads(Heads),
+}
+
+/// A packed output of `features` features.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) out: Pointer,
+    pub(crate) features: usize,
+}
+
+/// Where queries, keys and values of all heads go. Row tiles come in the order q, k, v, head by head.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads {
+    /// Packed queries: panels of `heads · rotary_dim` features.
+    pub(crate) q: Pointer,
+    /// Keys as left operand: `[head][key/rows][rotary_dim][rows]`.
+    pub(crate) k: Pointer,
+    /// Values as left operand: `[head][dim/rows][key][rows]`.
+    pub(crate) v: Pointer,
+    /// Cosines, packed with `rotary_dim / 2` features, and sines; null for no rotation.
+    pub(crate) cos: Pointer,
+    pub(crate) sin: Pointer,
+    pub(crate) heads: usize,
+    /// Padded width of a head of q and k.
+    pub(crate) rotary_dim: usize,
+    /// Keys with padding.
+    pub(crate) keys: usize,
+}
+
+/// As `with_vectors!` with a write-back.
+macro_rules! with_vectors4 {
+    ($vectors:expr, $f:ident :: <$S:ty, $M:tt, $W:ty> ( $($arg:expr),* )) => {
+        match $vectors {
+            1 => $f::<$S, $M, 1, $W>($($arg),*),
+            2 => $f::<$S, $M, 2, $W>($($arg),*),
+            _ => $f::<$S, $M, 3, $W>($($arg),*),
+        }
+    };
+}
+
+/// Runs a [`Linear`].
+///
+/// # Safety
+/// `S` must be available and `M = S::ROWS`; the buffers must have the sizes their layout says for `lanes`, and
+/// no other thread may touch the outputs of these tiles and panels.
+#[inline(always)]
+pub(crate) unsafe fn linear<S: Simd, const M: usize>(args: Linear<'_>) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match args.epilogue {
+            Epilogue::Residual(to) => panels::<S, M, _>(&args, Residual(to)),
+            Epilogue::Gelu(to) => panels::<S, M, _>(&args, Gelu(to)),
+            Epilogue::Gated(to) => panels::<S, M, _>(&args, Gated(to)),
+            Epilogue::Heads(to) => panels::<S, M, _>(&args, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn panels<S: Simd, const M: usize, W: WriteBack>(args: &Linear<'_>, write: W) {
+    for p in args.panels.clone() {
+        let panel = args.lanes.panel(p);
+        // SAFETY: passed on from the caller.
+        unsafe { with_vectors4!(panel.vectors, panel_tiles::<S, M, W>(args, panel, &write)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
+    args: &Linear<'_>,
+    panel: Panel,
+    write: &W,
+) {
+    let inputs = args.layer.inputs;
+    // SAFETY: `linear`'s contract.
+    unsafe {
+        let b = args.input.add(args.lanes.offset(panel, inputs));
+        for t in args.tiles.clone() {
+            let a = args.layer.weight.as_ptr().add(t * M * inputs);
+            let mut acc = tile::<S, M, NV>(inputs, a, M, b, NV * S::LANES);
+            let bias = args.layer.bias.as_ptr().add(t * M);
+            for (r, row) in acc.iter_mut().enumerate() {
+                let bias = S::splat(*bias.add(r));
+                for x in row {
+                    *x = S::add(*x, bias);
+                }
+            }
+            write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
+        }
+    }
+}
+
+/// Writes one tile (bias already added) where it belongs.
+trait WriteBack {
+    /// # Safety
+    /// As [`linear`].
+    unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+        acc: &[[S::V; NV]; M],
+    );
+}
+
+impl Rows {
+    /// Row `row` of a panel.
+    ///
+    /// # Safety
+    /// The row must exist in the buffer.
+    #[inline(always)]
+    unsafe fn at(&self, lanes: Lanes, panel: Panel, row: usize) -> *mut f32 {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.out.get().add(lanes.offset(panel, self.features) + row * panel.vectors * lanes.width) }
+    }
+}
+
+struct Residual(Rows);
+
+impl WriteBack for Residual {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+        acc: &[[S::V; NV]; M],
+    ) {
+        // SAFETY: rows past `features` are weight padding and not written; the rest is `linear`'s contract.
+        unsafe {
+            let out = self.0.at(lanes, panel, t * M);
+            for (r, row) in acc.iter().enumerate() {
+                if t * M + r < self.0.features {
+                    for (v, &x) in row.iter().enumerate() {
+                        let p = out.add((r * NV + v) * S::LANES);
+                        S::store(p, S::add(S::load(p), x));
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Gelu(Rows);
+
+impl WriteBack for Gelu {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+        acc: &[[S::V; NV]; M],
+    ) {
+        // SAFETY: as `Residual`.
+        unsafe {
+            let out = self.0.at(lanes, panel, t * M);
+            for (r, row) in acc.iter().enumerate() {
+                if t * M + r < self.0.features {
+                    for (v, &x) in row.iter().enumerate() {
+                        S::store(out.add((r * NV + v) * S::LANES), math::gelu::<S>(x));
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Gated(Rows);
+
+impl WriteBack for Gated {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+        acc: &[[S::V; NV]; M],
+    ) {
+        // SAFETY: as `Residual`.
+        unsafe {
+            let out = self.0.at(lanes, panel, t * M / 2);
+            for r in 0..M / 2 {
+                if t * M / 2 + r < self.0.features {
+                    for v in 0..NV {
+                        let x = S::mul(math::silu::<S>(acc[r][v]), acc[r + M / 2][v]);
+                        S::store(out.add((r * NV + v) * S::LANES), x);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl WriteBack for Heads {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+        acc: &[[S::V; NV]; M],
+    ) {
+        let per_head = self.rotary_dim / M;
+        let first_lane = panel.first * lanes.width;
+        // SAFETY: `linear`'s contract; the tile number decides the head and the rows inside it.
+        unsafe {
+            if t >= 2 * self.heads * per_head {
+                let t = t - 2 * self.heads * per_head;
+                for v in 0..NV {
+                    let mut rows = [S::splat(0.0); M];
+                    for r in 0..M {
+                        rows[r] = acc[r][v];
+                    }
+                    let key = first_lane + v * S::LANES;
+                    S::store_transposed(self.v.get().add((t * self.keys + key) * M), &rows);
+                }
+                return;
+            }
+            let mut rotated = *acc;
+            if !self.cos.get().is_null() {
+                let row = t % per_head * (M / 2);
+                let at = lanes.offset(panel, self.rotary_dim / 2) + row * NV * S::LANES;
+                let (cos, sin) = (self.cos.get().add(at), self.sin.get().add(at));
+                for r in 0..M / 2 {
+                    for v in 0..NV {
+                        let c = S::load(cos.add((r * NV + v) * S::LANES));
+                        let s = S::load(sin.add((r * NV + v) * S::LANES));
+                        let (x, y) = (acc[r][v], acc[r + M / 2][v]);
+                        rotated[r][v] = S::fnma(y, s, S::mul(x, c));
+                        rotated[r + M / 2][v] = S::fma(x, s, S::mul(y, c));
+                    }
+                }
+            }
+            if t < self.heads * per_head {
+                let features = self.heads * self.rotary_dim;
+                let q = self.q.get().add(lanes.offset(panel, features) + t * M * NV * S::LANES);
+                for (r, row) in rotated.iter().enumerate() {
+                    for (v, &x) in row.iter().enumerate() {
+                        S::store(q.add((r * NV + v) * S::LANES), x);
+                    }
+                }
+            } else {
+                let t = t - self.heads * per_head;
+                let (head, d) = (t / per_head, t % per_head * M);
+                let base = self.k.get().add(head * self.keys * self.rotary_dim + d * M);
+                for (r, row) in rotated.iter().enumerate() {
+                    for (v, &x) in row.iter().enumerate() {
+                        let lane = first_lane + v * S::LANES;
+                        S::store_grouped(base.add(r * M), lane, self.rotary_dim * M, x);
+                    }
+                }
+            }
+        }
+    }
+}
