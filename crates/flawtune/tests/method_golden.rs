@@ -95,7 +95,7 @@ fn build(file: &Golden, modulation: ModulationType) -> Adaptation {
         p.push(name, &shape, data).unwrap();
     }
     let scaling_factor = file.number("in.alpha") as f32;
-    Adaptation::from_parameters(AdaptationOptions { modulation, scaling_factor, ..Default::default() }, p)
+    Adaptation::from_parameters(AdaptationOptions { modulation, scaling_factor, ..Default::default() }, &p)
         .unwrap()
 }
 

@@ -21,7 +21,7 @@ fn tokens(count: usize, flaw: f64, seed: u64) -> TokenSet {
     let images = (0..count).map(|_| {
         let shift: Vec<f64> = (0..DIM).map(|_| flaw * (noise.uniform() - 0.5)).collect();
         let values = base.iter().enumerate().map(|(i, b)| {
-            let flawed = if (i / DIM) % 4 == 0 { shift[i % DIM] } else { 0.0 };
+            let flawed = if (i / DIM).is_multiple_of(4) { shift[i % DIM] } else { 0.0 };
             (b + 0.5 * (noise.uniform() - 0.5) + flawed) as f32
         });
         ImageTokens::owned(values.collect(), patches, DIM)
@@ -204,7 +204,7 @@ fn the_best_epoch_is_kept_and_patience_ends_the_run() {
     let options = TrainOptions { epochs: 50, patience: Some(3), learning_rate: 0.05, ..options() };
     let cancel = AtomicBool::new(false);
     let outcome = train(&mut adaptation, &setup.data(), &options, None, &cancel, &mut |r| {
-        seen.push(r.record.hold_out.unwrap())
+        seen.push(r.record.hold_out.unwrap());
     })
     .unwrap();
     let state = outcome.state();

@@ -87,7 +87,7 @@ impl Adaptation {
                 p.push(name, &shape, values)?;
             }
         }
-        Self::from_parameters(options, p)
+        Self::from_parameters(options, &p)
     }
 
     /// With given values. The number of prompts is taken from them, tensors that the modulation does not use are
@@ -96,7 +96,7 @@ impl Adaptation {
     /// # Errors
     /// [`AdaptError::Missing`] or [`AdaptError::Shape`] if a tensor is not there or does not fit,
     /// [`AdaptError::Option`] for a scaling factor that is not finite.
-    pub fn from_parameters(mut options: AdaptationOptions, given: Parameters) -> Result<Self, AdaptError> {
+    pub fn from_parameters(mut options: AdaptationOptions, given: &Parameters) -> Result<Self, AdaptError> {
         if !options.scaling_factor.is_finite() {
             return Err(AdaptError::Option {
                 option: "scaling factor",

@@ -134,7 +134,9 @@ mod tests {
         for _ in 0..10 {
             let mut batch = sampler.defects();
             assert_eq!(batch.len(), 3);
-            batch.iter().for_each(|&d| counts[d] += 1);
+            for &d in &batch {
+                counts[d] += 1;
+            }
             batch.sort_unstable();
             batch.dedup();
             assert_eq!(batch.len(), 3);

@@ -112,7 +112,7 @@ impl Checkpoint {
     /// # Errors
     /// [`AdaptError::Missing`] or [`AdaptError::Shape`] if a tensor of its modulation is not there or does not fit.
     pub fn adaptation(&self) -> Result<Adaptation, AdaptError> {
-        Adaptation::from_parameters(self.options.clone(), self.parameters.clone())
+        Adaptation::from_parameters(self.options.clone(), &self.parameters)
     }
 
     /// Numbers per prompt, and so per token.

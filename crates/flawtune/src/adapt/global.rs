@@ -46,7 +46,9 @@ fn mean_over_prompts(attention: &[f32], count: usize) -> Vec<f64> {
     for line in attention.chunks_exact(p) {
         mean.iter_mut().zip(line).for_each(|(m, &v)| *m += f64::from(v));
     }
-    mean.iter_mut().for_each(|m| *m /= count as f64);
+    for m in &mut mean {
+        *m /= count as f64;
+    }
     mean
 }
 

@@ -201,11 +201,7 @@ mod tests {
             for i in 0..s.nn.len() + s.nd.len() {
                 let mut at = |delta: f64| {
                     let mut s = s.clone();
-                    if i < s.nn.len() {
-                        s.nn[i] += delta
-                    } else {
-                        s.nd[i - 9] += delta
-                    }
+                    *(if i < s.nn.len() { &mut s.nn[i] } else { &mut s.nd[i - 9] }) += delta;
                     loss.evaluate(&s, &SimilarityStats::of(&s).unwrap(), &mut unused).unwrap()
                 };
                 let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);

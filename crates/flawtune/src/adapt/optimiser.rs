@@ -95,7 +95,7 @@ mod tests {
         assert!((cosine_rate(1e-3, 0, 100) - 1e-3).abs() < 1e-18);
         // torch.optim.lr_scheduler.CosineAnnealingLR(T_max=100, eta_min=1e-5) after 50 and 99 epochs
         assert!((cosine_rate(1e-3, 50, 100) - 5.05e-4).abs() < 1e-15);
-        assert!((cosine_rate(1e-3, 99, 100) - 1.0244252618962858e-05).abs() < 1e-15);
+        assert!((cosine_rate(1e-3, 99, 100) - 1.024_425_261_896_285_8e-5).abs() < 1e-15);
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Parameters {
     }
 
     /// The same names and shapes with every value 0.
+    #[must_use]
     pub fn zeros_like(&self) -> Self {
         let zero = |t: &NamedTensor| NamedTensor { data: vec![0.0; t.data.len()], ..t.clone() };
         Self { tensors: self.tensors.iter().map(zero).collect() }
@@ -146,6 +147,24 @@ impl Parameters {
 
     pub(super) fn at_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.tensors[index].data
+    }
+}
+
+impl<'a> IntoIterator for &'a Parameters {
+    type Item = &'a NamedTensor;
+    type IntoIter = std::slice::Iter<'a, NamedTensor>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Parameters {
+    type Item = &'a mut NamedTensor;
+    type IntoIter = std::slice::IterMut<'a, NamedTensor>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
     }
 }
 

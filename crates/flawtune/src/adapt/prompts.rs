@@ -26,7 +26,9 @@ impl PreparedPrompts {
         let dim = prompts.len() / count;
         let mut scaled = prompts.to_vec();
         for (row, &scale) in scaled.chunks_exact_mut(dim).zip(scales) {
-            row.iter_mut().for_each(|v| *v *= scale);
+            for v in row {
+                *v *= scale;
+            }
         }
         let mut unit = scaled.clone();
         let mut norms = vec![0.0; count];
@@ -40,7 +42,9 @@ impl PreparedPrompts {
         matmul(p, self.count, self.dim, rows, Op::None, &self.unit, Op::Transpose, attention, false);
         for (row, logits) in rows.chunks_exact(self.dim).zip(attention.chunks_exact_mut(self.count)) {
             let inverse = 1.0 / (norm(row) + NORM_EPSILON);
-            logits.iter_mut().for_each(|l| *l = (f64::from(*l) * inverse) as f32);
+            for l in logits.iter_mut() {
+                *l = (f64::from(*l) * inverse) as f32;
+            }
             softmax(logits);
         }
     }
@@ -62,7 +66,9 @@ impl PreparedPrompts {
     ) -> f64 {
         let (p, k, d) = (rows.len() / self.dim, self.count, self.dim);
         matmul(k, d, p, attention, Op::Transpose, grad_mix, Op::None, grad_scaled, false);
-        grad_scaled.iter_mut().for_each(|v| *v *= factor);
+        for v in grad_scaled.iter_mut() {
+            *v *= factor;
+        }
         matmul(p, k, d, grad_mix, Op::None, &self.scaled, Op::Transpose, grad_logits, false);
         let mut total = 0.0;
         for (a, g) in attention.chunks_exact(k).zip(grad_logits.chunks_exact_mut(k)) {
@@ -78,7 +84,9 @@ impl PreparedPrompts {
         let mut shares = grad_logits.to_vec();
         for (row, share) in rows.chunks_exact(d).zip(shares.chunks_exact_mut(k)) {
             let inverse = 1.0 / (norm(row) + NORM_EPSILON);
-            share.iter_mut().for_each(|v| *v = (f64::from(*v) * inverse) as f32);
+            for v in share {
+                *v = (f64::from(*v) * inverse) as f32;
+            }
         }
         matmul(k, d, p, &shares, Op::Transpose, rows, Op::None, grad_unit, false);
     }
@@ -142,7 +150,9 @@ pub(super) fn softmax(logits: &mut [f32]) {
         sum += f64::from(*l);
     }
     let inverse = 1.0 / sum;
-    logits.iter_mut().for_each(|l| *l = (f64::from(*l) * inverse) as f32);
+    for l in logits.iter_mut() {
+        *l = (f64::from(*l) * inverse) as f32;
+    }
 }
 
 /// Gradient of a softmax with weights `w`, in place in `g`, times `factor`. Returns `Σ w ∘ g` of the `g` given.

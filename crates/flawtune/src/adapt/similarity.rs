@@ -40,6 +40,7 @@ pub struct PairwiseMatches {
     units: Vec<f32>,
     /// `[N + M, rows]`.
     norms: Vec<f64>,
+    packs: Vec<PackedPatches>,
     pairs: Vec<Pair>,
 }
 
@@ -64,22 +65,22 @@ impl PairwiseMatches {
     pub fn forward(&mut self, similarities: &mut Similarities) {
         let (n, m, size) = (self.normals, self.defects, self.rows * self.dim);
         self.norms.resize((n + m) * self.rows, 0.0);
-        let packs: Vec<PackedPatches> = self
-            .units
+        self.packs.resize_with(n + m, || PackedPatches::pack(&[], self.dim));
+        self.units
             .par_chunks_exact_mut(size)
             .zip(self.norms.par_chunks_exact_mut(self.rows))
-            .map(|(rows, norms)| {
+            .zip(&mut self.packs)
+            .for_each(|((rows, norms), pack)| {
                 normalise_rows(rows, self.dim, norms);
-                PackedPatches::pack(rows, self.dim)
-            })
-            .collect();
+                pack.repack(rows, self.dim);
+            });
         self.pairs.resize_with(n * (n - 1) / 2 + n * m, Pair::default);
         let both = (0..n).flat_map(|i| (i + 1..n + m).map(move |j| (i, j)));
         for (pair, (i, j)) in self.pairs.iter_mut().zip(both) {
             (pair.i, pair.j) = (i, j);
         }
         self.pairs.par_iter_mut().for_each(|pair| {
-            let (a, b) = (&packs[pair.i], &packs[pair.j]);
+            let (a, b) = (&self.packs[pair.i], &self.packs[pair.j]);
             if pair.j < n {
                 match_both(a, b, &mut pair.there, &mut pair.back);
             } else {

@@ -153,7 +153,7 @@ fn check(adaptation: &Adaptation, data: &TrainData<'_>, options: &TrainOptions) 
             "it is a positive number, such as 0.001",
         );
     }
-    if let Some(limit) = options.clip_norm.filter(|l| !(*l > 0.0)) {
+    if let Some(limit) = options.clip_norm.filter(|l| l.is_nan() || *l <= 0.0) {
         return option("gradient clipping", limit.to_string(), "it is a positive number");
     }
     if options.patience.is_some() && options.hold_out.is_none() {
