@@ -1,8 +1,9 @@
 //! Self-attention of one image, forward and backward, a head at a time.
 
-use flawtune_kernels::matmul::{Op, matmul};
+use flawtune_kernels::matmul::Op;
+use flawtune_kernels::pointwise::exp;
+use flawtune_kernels::prepacked::{Scratch, multiply};
 
-use super::activation::exp_negative;
 use super::normalise::{dot, sum};
 use super::rope::Rotation;
 
@@ -40,6 +41,7 @@ pub(super) struct Head {
     o: Vec<f32>,
     /// Gradient of q, k or v.
     d: Vec<f32>,
+    scratch: Scratch,
 }
 
 impl Head {
@@ -67,7 +69,7 @@ impl Head {
                 }
             }
         }
-        matmul(t, t, d, &self.q, Op::None, &self.k, Op::Transpose, &mut self.p, false);
+        multiply(t, t, d, &self.q, Op::None, &self.k, Op::Transpose, &mut self.p, false, &mut self.scratch);
         for row in self.p.chunks_exact_mut(t) {
             softmax(row);
         }
@@ -86,7 +88,7 @@ pub(super) fn forward(
     room.resize(shape);
     for h in 0..shape.heads {
         room.weights(shape, qkv, h, rope);
-        matmul(t, d, t, &room.p, Op::None, &room.v, Op::None, &mut room.o, false);
+        multiply(t, d, t, &room.p, Op::None, &room.v, Op::None, &mut room.o, false, &mut room.scratch);
         scatter(&room.o, d, context, shape.dim(), h * d);
     }
 }
@@ -104,13 +106,13 @@ pub(super) fn backward(
     room.resize(shape);
     for h in 0..shape.heads {
         room.weights(shape, qkv, h, rope);
-        let Head { q, k, v, p, dp, o, d: grad } = room;
+        let Head { q, k, v, p, dp, o, d: grad, scratch } = room;
         gather(grad_context, dim, h * d, d, o);
         // values
-        matmul(t, d, t, p, Op::Transpose, o, Op::None, grad, false);
+        multiply(t, d, t, p, Op::Transpose, o, Op::None, grad, false, scratch);
         scatter(grad, d, grad_qkv, 3 * dim, 2 * dim + h * d);
         // logits: p ∘ (dp − Σ p·dp)
-        matmul(t, t, d, o, Op::None, v, Op::Transpose, dp, false);
+        multiply(t, t, d, o, Op::None, v, Op::Transpose, dp, false, scratch);
         for (p, dp) in p.chunks_exact(t).zip(dp.chunks_exact_mut(t)) {
             let mean = dot(p, dp);
             for (g, p) in dp.iter_mut().zip(p) {
@@ -118,7 +120,7 @@ pub(super) fn backward(
             }
         }
         for (part, op, other) in [(0, Op::None, &*k), (1, Op::Transpose, &*q)] {
-            matmul(t, d, t, dp, op, other, Op::None, grad, false);
+            multiply(t, d, t, dp, op, other, Op::None, grad, false, scratch);
             if let Some(rope) = rope {
                 for (i, row) in grad.chunks_exact_mut(d).skip(shape.prefix).enumerate() {
                     rope.rotate(i, row, true);
@@ -132,9 +134,7 @@ pub(super) fn backward(
 /// Replaces a row of logits by its softmax.
 fn softmax(row: &mut [f32]) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for v in row.iter_mut() {
-        *v = exp_negative(*v - max);
-    }
+    exp(row, max);
     let inverse = 1.0 / sum(row);
     for v in row.iter_mut() {
         *v *= inverse;

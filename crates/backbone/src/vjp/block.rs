@@ -1,11 +1,13 @@
 //! One frozen block on one image: forward, and backward with its insides recomputed.
 
+use flawtune_kernels::pointwise::{gated, gated_backward, gelu, gelu_backward};
+use flawtune_kernels::prepacked::Scratch;
+
 use crate::config::VitConfig;
 use crate::weights::{BlockWeights, FeedForwardWeights};
 
-use super::activation::{gated, gated_backward, gelu, gelu_backward};
 use super::attention::{self, Head, Shape};
-use super::dense::Dense;
+use super::dense::{Dense, Folded};
 use super::normalise::{normalise, normalise_backward};
 use super::rope::Rotation;
 
@@ -27,6 +29,7 @@ pub(super) struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     head: Head,
+    scratch: Scratch,
     normal1: Vec<f32>,
     inverse1: Vec<f32>,
     normal2: Vec<f32>,
@@ -48,17 +51,17 @@ impl Block {
         let mut qkv_scale = vec![1.0; 3 * config.dim];
         qkv_scale[..config.dim].fill(1.0 / (config.head_dim() as f32).sqrt());
         let (rise, fall, gated) = match &weights.feed_forward {
-            FeedForwardWeights::Mlp { fc1, fc2 } => (Dense::fold(fc1, Some(norm2), None), fc2, false),
+            FeedForwardWeights::Mlp { fc1, fc2 } => (Folded::new(fc1, Some(norm2), None), fc2, false),
             FeedForwardWeights::SwiGlu { gate, up, down } => {
-                let up = Dense::fold(up, Some(norm2), None);
-                (Dense::fold(gate, Some(norm2), None).stacked(&up), down, true)
+                let up = Folded::new(up, Some(norm2), None);
+                (Folded::new(gate, Some(norm2), None).stacked(&up), down, true)
             }
         };
         Self {
-            qkv: Dense::fold(&weights.qkv, Some(norm1), Some(&qkv_scale)),
-            proj: Dense::fold(&weights.proj, None, Some(&weights.scale1)),
-            rise,
-            fall: Dense::fold(fall, None, Some(&weights.scale2)),
+            qkv: Folded::new(&weights.qkv, Some(norm1), Some(&qkv_scale)).pack(),
+            proj: Folded::new(&weights.proj, None, Some(&weights.scale1)).pack(),
+            rise: rise.pack(),
+            fall: Folded::new(fall, None, Some(&weights.scale2)).pack(),
             gated,
             hidden: config.hidden,
             dim: config.dim,
@@ -85,12 +88,12 @@ impl Block {
     fn first_half(&self, shape: Shape, x: &[f32], rope: Option<&Rotation>, ws: &mut Workspace) {
         self.resize(shape.tokens, ws);
         normalise(x, self.dim, self.eps, &mut ws.normal1, &mut ws.inverse1);
-        self.qkv.forward(&ws.normal1, &mut ws.qkv, false);
+        self.qkv.forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
         attention::forward(shape, &ws.qkv, rope, &mut ws.context, &mut ws.head);
         ws.middle.copy_from_slice(x);
-        self.proj.forward(&ws.context, &mut ws.middle, true);
+        self.proj.forward(&ws.context, &mut ws.middle, true, &mut ws.scratch);
         normalise(&ws.middle, self.dim, self.eps, &mut ws.normal2, &mut ws.inverse2);
-        self.rise.forward(&ws.normal2, &mut ws.rise, false);
+        self.rise.forward(&ws.normal2, &mut ws.rise, false, &mut ws.scratch);
     }
 
     /// Replaces `x` `[T, dim]` by the output of the block.
@@ -106,7 +109,7 @@ impl Block {
             gelu(&ws.rise, &mut ws.active);
         }
         x.copy_from_slice(&ws.middle);
-        self.fall.forward(&ws.active, x, true);
+        self.fall.forward(&ws.active, x, true, &mut ws.scratch);
     }
 
     /// Replaces `grad` `[T, dim]`, the gradient with respect to the output, by that with respect to the input `x`.
@@ -119,22 +122,22 @@ impl Block {
         ws: &mut Workspace,
     ) {
         self.first_half(shape, x, rope, ws);
-        self.fall.backward(grad, &mut ws.active);
+        self.fall.backward(grad, &mut ws.active, &mut ws.scratch);
         if self.gated {
             let rows = ws.rise.chunks_exact_mut(2 * self.hidden).zip(ws.active.chunks_exact(self.hidden));
             for (both, active) in rows {
                 let (gate, up) = both.split_at_mut(self.hidden);
                 gated_backward(gate, up, active);
             }
-            self.rise.backward(&ws.rise, &mut ws.grad);
+            self.rise.backward(&ws.rise, &mut ws.grad, &mut ws.scratch);
         } else {
             gelu_backward(&ws.rise, &mut ws.active);
-            self.rise.backward(&ws.active, &mut ws.grad);
+            self.rise.backward(&ws.active, &mut ws.grad, &mut ws.scratch);
         }
         normalise_backward(&ws.normal2, &ws.inverse2, &ws.grad, self.dim, grad);
-        self.proj.backward(grad, &mut ws.context);
+        self.proj.backward(grad, &mut ws.context, &mut ws.scratch);
         attention::backward(shape, &ws.qkv, rope, &ws.context, &mut ws.grad_qkv, &mut ws.head);
-        self.qkv.backward(&ws.grad_qkv, &mut ws.grad);
+        self.qkv.backward(&ws.grad_qkv, &mut ws.grad, &mut ws.scratch);
         normalise_backward(&ws.normal1, &ws.inverse1, &ws.grad, self.dim, grad);
     }
 }

@@ -1,23 +1,23 @@
 //! A frozen linear layer that can be applied and transposed.
 
-use flawtune_kernels::matmul::{Op, matmul};
+use flawtune_kernels::matmul::Op;
+use flawtune_kernels::prepacked::{Prepacked, Scratch};
 
 use crate::weights::Linear;
 
-/// `y = x Wᵀ + b` with everything that surrounds it in a frozen block folded in.
-#[derive(Debug, Clone)]
-pub(super) struct Dense {
+/// A linear layer with everything that surrounds it in a frozen block folded in, as row-major numbers.
+#[derive(Debug)]
+pub(super) struct Folded {
     /// `[outputs, inputs]`
     weight: Vec<f32>,
     bias: Vec<f32>,
     inputs: usize,
-    outputs: usize,
 }
 
-impl Dense {
+impl Folded {
     /// Folds a layer norm before it (`gain`, `shift` `[inputs]`) and a scale after it (`scale` `[outputs]`) into the
     /// layer: `W' = diag(scale) · W · diag(gain)`, `b' = scale ∘ (b + W · shift)`, computed in f64.
-    pub(super) fn fold(linear: &Linear, norm: Option<(&[f32], &[f32])>, scale: Option<&[f32]>) -> Self {
+    pub(super) fn new(linear: &Linear, norm: Option<(&[f32], &[f32])>, scale: Option<&[f32]>) -> Self {
         let mut weight = linear.weight_f32();
         let mut bias = linear.bias.clone();
         for (o, row) in weight.chunks_exact_mut(linear.inputs).enumerate() {
@@ -35,31 +35,41 @@ impl Dense {
             }
             bias[o] = (b * scale) as f32;
         }
-        Self { weight, bias, inputs: linear.inputs, outputs: linear.outputs }
+        Self { weight, bias, inputs: linear.inputs }
     }
 
     /// The layer with the outputs of `self`, then those of `other` (same inputs).
     pub(super) fn stacked(mut self, other: &Self) -> Self {
         self.weight.extend_from_slice(&other.weight);
         self.bias.extend_from_slice(&other.bias);
-        self.outputs += other.outputs;
         self
     }
 
-    /// `y = x Wᵀ + b` for `x` `[T, inputs]`; `y += …` with `accumulate`.
-    pub(super) fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool) {
-        let rows = x.len() / self.inputs;
-        matmul(rows, self.outputs, self.inputs, x, Op::None, &self.weight, Op::Transpose, y, accumulate);
-        for row in y.chunks_exact_mut(self.outputs) {
-            for (v, b) in row.iter_mut().zip(&self.bias) {
-                *v += b;
-            }
+    /// Packs it for both directions.
+    pub(super) fn pack(&self) -> Dense {
+        let outputs = self.bias.len();
+        Dense {
+            forward: Prepacked::new(outputs, self.inputs, &self.weight, Op::Transpose, &self.bias),
+            backward: Prepacked::new(self.inputs, outputs, &self.weight, Op::None, &[]),
         }
+    }
+}
+
+/// A frozen linear layer, packed for both directions.
+#[derive(Debug)]
+pub(super) struct Dense {
+    forward: Prepacked,
+    backward: Prepacked,
+}
+
+impl Dense {
+    /// `y = x Wᵀ + b` for `x` `[T, inputs]`; `y += …` with `accumulate`.
+    pub(super) fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool, scratch: &mut Scratch) {
+        self.forward.multiply(x, y, accumulate, scratch);
     }
 
     /// `grad_x = grad_y W` for `grad_y` `[T, outputs]`.
-    pub(super) fn backward(&self, grad_y: &[f32], grad_x: &mut [f32]) {
-        let rows = grad_y.len() / self.outputs;
-        matmul(rows, self.inputs, self.outputs, grad_y, Op::None, &self.weight, Op::None, grad_x, false);
+    pub(super) fn backward(&self, grad_y: &[f32], grad_x: &mut [f32], scratch: &mut Scratch) {
+        self.backward.multiply(grad_y, grad_x, false, scratch);
     }
 }

@@ -1,8 +1,9 @@
 //! What prompts and adapters do to the tokens of one image, and the gradients that come back.
 
-use flawtune_kernels::matmul::{Op, matmul};
+use flawtune_kernels::matmul::Op;
+use flawtune_kernels::pointwise::{gelu, gelu_backward};
+use flawtune_kernels::prepacked::{Scratch, multiply};
 
-use super::activation::{gelu, gelu_backward};
 use super::insertions::{Adapter, AdapterPart, Insertions, PromptsMut};
 use super::normalise::dot;
 
@@ -18,6 +19,7 @@ pub(super) struct AdapterRoom {
     grad_outer: Vec<f32>,
     /// Gradient of one weight or bias.
     grad: Vec<f32>,
+    scratch: Scratch,
 }
 
 /// The learned factor of channel `i`: none, one for all, or one for each.
@@ -86,10 +88,21 @@ impl Adapter<'_> {
         for b in [&mut room.outer, &mut room.grad_outer] {
             b.resize(t * dim, 0.0);
         }
-        matmul(t, r, dim, x, Op::None, self.down, Op::Transpose, &mut room.inner, false);
+        multiply(t, r, dim, x, Op::None, self.down, Op::Transpose, &mut room.inner, false, &mut room.scratch);
         add_bias(&mut room.inner, self.down_bias);
         gelu(&room.inner, &mut room.active);
-        matmul(t, dim, r, &room.active, Op::None, self.up, Op::Transpose, &mut room.outer, false);
+        multiply(
+            t,
+            dim,
+            r,
+            &room.active,
+            Op::None,
+            self.up,
+            Op::Transpose,
+            &mut room.outer,
+            false,
+            &mut room.scratch,
+        );
         add_bias(&mut room.outer, self.up_bias);
     }
 
@@ -116,7 +129,7 @@ impl Adapter<'_> {
     ) {
         self.branch(x, dim, room);
         let (t, r) = (x.len() / dim, self.inner);
-        let AdapterRoom { inner, active, grad_inner, outer, grad_outer, grad: sum } = room;
+        let AdapterRoom { inner, active, grad_inner, outer, grad_outer, grad: sum, scratch } = room;
         if !self.scales.is_empty() {
             sum.clear();
             sum.resize(self.scales.len(), 0.0);
@@ -130,15 +143,15 @@ impl Adapter<'_> {
         }
         gradients.add(AdapterPart::UpBias, index, column_sums(grad_outer, dim, sum));
         sum.resize(dim * r, 0.0);
-        matmul(dim, r, t, grad_outer, Op::Transpose, active, Op::None, sum, false);
+        multiply(dim, r, t, grad_outer, Op::Transpose, active, Op::None, sum, false, scratch);
         gradients.add(AdapterPart::Up, index, sum);
-        matmul(t, r, dim, grad_outer, Op::None, self.up, Op::None, grad_inner, false);
+        multiply(t, r, dim, grad_outer, Op::None, self.up, Op::None, grad_inner, false, scratch);
         gelu_backward(inner, grad_inner);
         gradients.add(AdapterPart::DownBias, index, column_sums(grad_inner, r, sum));
         sum.resize(dim * r, 0.0);
-        matmul(r, dim, t, grad_inner, Op::Transpose, x, Op::None, sum, false);
+        multiply(r, dim, t, grad_inner, Op::Transpose, x, Op::None, sum, false, scratch);
         gradients.add(AdapterPart::Down, index, sum);
-        matmul(t, dim, r, grad_inner, Op::None, self.down, Op::None, grad, true);
+        multiply(t, dim, r, grad_inner, Op::None, self.down, Op::None, grad, true, scratch);
     }
 }
 

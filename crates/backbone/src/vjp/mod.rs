@@ -14,7 +14,6 @@
 //!
 //! Formulas: VPT, Jia et al. 2022; adapters, Houlsby et al. 2019, placed after whole blocks.
 
-mod activation;
 mod attention;
 mod block;
 mod dense;

@@ -11,7 +11,7 @@ use flawtune_backbone::weights::{
 use safetensors::{Dtype, SafeTensors};
 
 /// Where the goldens are.
-pub fn golden_dir() -> PathBuf {
+pub(crate) fn golden_dir() -> PathBuf {
     std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
         || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")).to_owned(),
         PathBuf::from,
@@ -20,28 +20,28 @@ pub fn golden_dir() -> PathBuf {
 
 /// A tensor of a golden file.
 #[derive(Debug, Clone)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
+pub(crate) struct Tensor {
+    pub(crate) shape: Vec<usize>,
     values: Vec<f64>,
 }
 
 impl Tensor {
-    pub fn f64(&self) -> Vec<f64> {
+    pub(crate) fn f64(&self) -> Vec<f64> {
         self.values.clone()
     }
 
-    pub fn f32(&self) -> Vec<f32> {
+    pub(crate) fn f32(&self) -> Vec<f32> {
         self.values.iter().map(|&v| v as f32).collect()
     }
 }
 
 /// All tensors of a safetensors file.
-pub struct Golden {
+pub(crate) struct Golden {
     tensors: HashMap<String, Tensor>,
 }
 
 impl Golden {
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let read = |view: safetensors::tensor::TensorView<'_>| {
@@ -64,13 +64,13 @@ impl Golden {
         Self { tensors: file.tensors().into_iter().map(|(name, view)| (name, read(view))).collect() }
     }
 
-    pub fn read(&self, name: &str) -> Tensor {
+    pub(crate) fn read(&self, name: &str) -> Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}")).clone()
     }
 }
 
 /// f32 values as a tensor of a weight file.
-pub fn stored(values: &[f32], shape: &[usize]) -> StoredTensor {
+pub(crate) fn stored(values: &[f32], shape: &[usize]) -> StoredTensor {
     let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     StoredTensor {
         storage: Storage::Owned(Arc::new(bytes)),
@@ -81,7 +81,7 @@ pub fn stored(values: &[f32], shape: &[usize]) -> StoredTensor {
 }
 
 /// A linear layer from its parts stacked along the outputs.
-pub fn linear(weights: &[Tensor], bias: Vec<f32>) -> Linear {
+pub(crate) fn linear(weights: &[Tensor], bias: Vec<f32>) -> Linear {
     let inputs = weights[0].shape[1..].iter().product();
     Linear {
         outputs: weights.iter().map(|w| w.shape[0]).sum(),
@@ -92,7 +92,7 @@ pub fn linear(weights: &[Tensor], bias: Vec<f32>) -> Linear {
 }
 
 /// Backbone `model` of the goldens.
-pub fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
+pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
     let dir = golden_dir().join("ckpt").join(model);
     let arch: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("arch.json")).unwrap()).unwrap();
@@ -161,7 +161,7 @@ pub fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
 }
 
 /// Patch embedding `[B, 1 + R + P, D]` of `pixels` `[B, 3, H, W]` in f64, and the patch grid.
-pub fn embed(config: &VitConfig, weights: &VitWeights, pixels: &Tensor) -> (Vec<f32>, (usize, usize)) {
+pub(crate) fn embed(config: &VitConfig, weights: &VitWeights, pixels: &Tensor) -> (Vec<f32>, (usize, usize)) {
     let (height, width, side) = (pixels.shape[2], pixels.shape[3], config.patch_size);
     let grid = config.grid(height, width);
     let kernel: Vec<f64> = weights.patch.weight_f32().iter().map(|&w| f64::from(w)).collect();

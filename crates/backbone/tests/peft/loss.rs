@@ -1,9 +1,9 @@
 //! The separability loss on plain patch tokens with its gradient, in f64.
 
 /// Loss and its gradient with respect to the patches of each image, normals first.
-pub struct Separability {
-    pub loss: f64,
-    pub gradients: Vec<Vec<f32>>,
+pub(crate) struct Separability {
+    pub(crate) loss: f64,
+    pub(crate) gradients: Vec<Vec<f32>>,
 }
 
 const EPSILON: f64 = 1e-8;
@@ -50,7 +50,7 @@ fn moments(values: &[f64]) -> (f64, f64) {
 }
 
 /// −(μ_nn − μ_nd) / (σ_nn + σ_nd + ε) and its gradient.
-pub fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -> Separability {
+pub(crate) fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -> Separability {
     let units: Vec<Unit> = normals.iter().chain(defects).map(|p| unit(p, dim)).collect();
     let n = normals.len();
     let nn: Vec<(usize, usize)> =

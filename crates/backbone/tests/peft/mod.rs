@@ -1,4 +1,4 @@
 //! What the tests of the backward pass share.
 
-pub mod golden;
-pub mod loss;
+pub(crate) mod golden;
+pub(crate) mod loss;

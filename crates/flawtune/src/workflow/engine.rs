@@ -123,11 +123,9 @@ impl Engine {
         };
         let path = match (&options.weights, named) {
             (Some(path), _) => path.clone(),
-            (None, Some(variant)) => {
-                hub::locate(variant.name, &LocateOptions::from_env(), &mut |p| {
-                    on_event(Event::Download { file: p.file, done: p.done, total: p.total });
-                })?
-            }
+            (None, Some(variant)) => hub::locate(variant.name, &LocateOptions::from_env(), &mut |p| {
+                on_event(Event::Download { file: p.file, done: p.done, total: p.total });
+            })?,
             (None, None) => return Err(WorkflowError::Input("name a backbone or a weight file".into())),
         };
         let mut expected = named.map(models::Variant::config);
@@ -140,11 +138,10 @@ impl Engine {
         }
         let mut config = loaded.config;
         round(&mut config, options.round_rope_periods);
-        let layers = LayerSelection {
-            layers: select(&options.layers, &config)?,
-            combine: options.combine_layers,
-        };
-        let (rest_h, rest_w) = (options.image_size % config.patch_size, options.image_size % config.patch_size);
+        let layers =
+            LayerSelection { layers: select(&options.layers, &config)?, combine: options.combine_layers };
+        let (rest_h, rest_w) =
+            (options.image_size % config.patch_size, options.image_size % config.patch_size);
         if options.image_size < config.patch_size {
             return Err(WorkflowError::Input(format!(
                 "--image-size {} is smaller than one patch of {} ({} pixels)",
