@@ -4,4 +4,5 @@
 #![warn(missing_docs)]
 
 pub mod features;
+pub mod report;
 pub mod synth;
