@@ -2,6 +2,7 @@
 //!
 //! This module only draws: every number comes ready from `evaluate`.
 
+pub mod page;
 pub mod plot;
 
 use std::io::{self, Write as _};
