@@ -17,6 +17,8 @@ pub mod mapped;
 pub mod matching;
 mod math;
 pub mod matmul;
+pub mod peak;
+pub mod profile;
 mod simd;
 mod team;
 mod tile;
