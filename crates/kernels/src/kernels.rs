@@ -33,6 +33,10 @@ pub(crate) struct Kernels {
     pub(crate) norm: unsafe fn(Norm),
     /// Attention of a panel of queries, see [`Attention`].
     pub(crate) attention: unsafe fn(Attention),
+    /// Register-only multiply-adds, see [`peak`](crate::peak).
+    pub(crate) fma_loop: unsafe fn(usize) -> f32,
+    /// The register tile alone, see [`peak`](crate::peak).
+    pub(crate) tile_loop: unsafe fn(usize, usize, &[f32], &[f32]) -> f32,
     /// An elementary function on whole vectors.
     #[cfg(test)]
     pub(crate) map: unsafe fn(crate::math::Function, &mut [f32]),
@@ -91,6 +95,16 @@ macro_rules! table {
                 // SAFETY: see above.
                 unsafe { encoder::attention::<$simd, $m>(args) }
             }
+            $(#[$attr])*
+            pub(super) unsafe fn fma_loop(turns: usize) -> f32 {
+                // SAFETY: see above.
+                unsafe { crate::peak::fma_loop::<$simd>(turns) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn tile_loop(turns: usize, k: usize, a: &[f32], b: &[f32]) -> f32 {
+                // SAFETY: see above.
+                unsafe { crate::peak::tile_loop::<$simd, $m>(turns, k, a, b) }
+            }
             #[cfg(test)]
             $(#[$attr])*
             pub(super) unsafe fn map(f: crate::math::Function, values: &mut [f32]) {
@@ -111,6 +125,8 @@ macro_rules! table {
             linear: $module::linear,
             norm: $module::norm,
             attention: $module::attention,
+            fma_loop: $module::fma_loop,
+            tile_loop: $module::tile_loop,
             #[cfg(test)]
             map: $module::map,
         };

@@ -26,6 +26,7 @@ use pointer::Pointer;
 
 use crate::dispatch;
 use crate::kernels::Kernels;
+use crate::profile::{Operator, time};
 
 /// The sizes that all blocks of an encoder share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -176,7 +177,9 @@ impl Encoder {
         work.team.run(workers, &[panels, split.tasks()], |_, phase, task| {
             if phase == 1 {
                 let epilogue = Epilogue::Residual(Rows { out: x, features: self.shape.dim });
-                self.product(&self.patches.layer, lanes, &split, task, hidden, epilogue);
+                time(Operator::Embed, || {
+                    self.product(&self.patches.layer, lanes, &split, task, hidden, epilogue)
+                });
                 return;
             }
             let panel = lanes.panel(task);
@@ -283,7 +286,9 @@ impl Encoder {
                         });
                     }
                 }
-                1 => self.product(&block.qkv, lanes, &qkv, task, normed, Epilogue::Heads(heads)),
+                1 => time(Operator::Qkv, || {
+                    self.product(&block.qkv, lanes, &qkv, task, normed, Epilogue::Heads(heads))
+                }),
                 2 => {
                     let (piece, head) = (&pieces[task / shape.heads], task % shape.heads);
                     let panel = lanes.panel(piece.panel);
@@ -312,9 +317,15 @@ impl Encoder {
                         });
                     }
                 }
-                3 => self.product(&block.proj, lanes, &proj, task, normed, residual),
-                5 => self.product(&block.fc1, lanes, &fc1, task, normed, activation),
-                _ => self.product(&block.fc2, lanes, &fc2, task, hidden, residual),
+                3 => time(Operator::Projection, || {
+                    self.product(&block.proj, lanes, &proj, task, normed, residual)
+                }),
+                5 => {
+                    time(Operator::Expand, || self.product(&block.fc1, lanes, &fc1, task, normed, activation))
+                }
+                _ => {
+                    time(Operator::Contract, || self.product(&block.fc2, lanes, &fc2, task, hidden, residual))
+                }
             }
         });
     }

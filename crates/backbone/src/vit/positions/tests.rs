@@ -1,3 +1,6 @@
+// printed numbers stay as PyTorch prints them
+#![allow(clippy::unreadable_literal)]
+
 use super::*;
 
 /// A 6×6 table and what PyTorch 2.15 makes of it:
