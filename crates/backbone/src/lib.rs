@@ -1,7 +1,8 @@
 //! Frozen DINOv2 and DINOv3 vision transformers on a CPU.
 //!
 //! Weight files in, tokens out: [`config`] says what a variant looks like, [`models`] names the known ones,
-//! [`weights`] reads their files, [`preprocess`] turns pictures into their input, [`vit`] runs them.
+//! [`weights`] reads their files, [`preprocess`] turns pictures into their input, [`vit`] runs them, [`vjp`] runs them
+//! with trainable tensors inside and brings gradients back to those.
 #![warn(missing_docs)]
 
 pub mod config;
@@ -10,4 +11,5 @@ pub mod models;
 pub mod preprocess;
 pub mod torch_file;
 pub mod vit;
+pub mod vjp;
 pub mod weights;

@@ -46,9 +46,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cache(args) => commands::cache::run(&args, context),
         Command::Models => commands::models::run(context),
     };
-    if let Some(report) = flawtune_kernels::profile::report() {
-        console::line(&report);
-    }
     result
 }
 

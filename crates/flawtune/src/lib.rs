@@ -9,4 +9,5 @@ pub mod evaluate;
 pub mod features;
 pub mod report;
 pub mod score;
+pub mod synth;
 pub mod workflow;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use flawtune::dataset::{Dataset, categories};
 use flawtune::features::{Extractor, FeatureCache, FeatureError, Forward, ForwardError, Stage, TokenSet};
 use flawtune_backbone::config::Normalization;
 use flawtune_backbone::preprocess::Preprocess;
@@ -342,6 +343,41 @@ fn a_cache_that_cannot_be_written_is_given_up_with_a_note() {
         assert!(got.report.notes[0].contains("cannot be written"), "{}", got.report.notes[0]);
     }
     assert_eq!(fs::read(&blocked).unwrap(), b"in the way");
+}
+
+fn assets() -> PathBuf {
+    std::env::var_os("FLAWTUNE_ASSETS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets"), PathBuf::from)
+}
+
+#[test]
+fn real_pictures_of_different_sizes_are_extracted() {
+    let root = assets().join("mvtec_like");
+    if !root.is_dir() {
+        eprintln!("skipped: real_pictures_of_different_sizes_are_extracted (assets absent)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for category in categories(&root).unwrap() {
+        let dataset = Dataset::mvtec(&root, &category).unwrap();
+        let samples: Vec<_> = dataset.samples.iter().step_by(9).collect();
+        let tiny = Tiny::new("w");
+        let recipe = Preprocess::squash(64, 64, Normalization::IMAGENET);
+        let cache = Some(FeatureCache::at(folder.path()));
+        let extractor = Extractor { cache, ..Extractor::new(&tiny, recipe) };
+        let first = extractor.extract(&samples, &mut quiet()).unwrap();
+        assert_eq!(first.tokens.images.len(), samples.len());
+        assert_eq!(first.report.misses + first.report.duplicates, samples.len());
+        for tokens in &first.tokens.images {
+            assert_eq!(tokens.patches().len(), 64 * DIM);
+            // normalised bytes lie between these bounds, their means too; the last number counts patches
+            let bounded = |t: &[f32]| t[..4].iter().all(|v| (-2.2..=2.7).contains(v));
+            assert!(tokens.patches().chunks(DIM).all(bounded) && bounded(tokens.cls()));
+        }
+        let second = extractor.extract(&samples, &mut quiet()).unwrap();
+        assert_eq!(second.report.misses, 0);
+        assert_eq!(values(&first.tokens), values(&second.tokens));
+    }
 }
 
 const CHILD: &str = "FLAWTUNE_TEST_CHILD_FOLDER";

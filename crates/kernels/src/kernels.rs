@@ -4,6 +4,8 @@ use crate::dispatch::Isa;
 use crate::encoder::{self, Attention, Linear, Norm};
 use crate::matching::{self, Both, Search};
 use crate::matmul::{self, Block};
+use crate::pointwise::{self, Pointwise};
+use crate::prepacked::{self, Product};
 
 /// The kernels of one instruction set.
 ///
@@ -17,6 +19,10 @@ pub(crate) struct Kernels {
     pub(crate) rows: usize,
     /// Rows of a product, see [`Block`].
     pub(crate) matmul: unsafe fn(Block<'_>),
+    /// Rows of a serial product, see [`Product`].
+    pub(crate) product: unsafe fn(Product<'_>),
+    /// Activation functions and their gradients, see [`Pointwise`].
+    pub(crate) pointwise: unsafe fn(Pointwise<'_>),
     /// Maxima of a panel, see [`Search`].
     pub(crate) search: unsafe fn(Search<'_>),
     /// Maxima both ways, see [`Both`].
@@ -49,6 +55,16 @@ macro_rules! table {
             pub(super) unsafe fn matmul(args: Block<'_>) {
                 // SAFETY: see above.
                 unsafe { matmul::matmul_block::<$simd, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn product(args: Product<'_>) {
+                // SAFETY: see above.
+                unsafe { prepacked::product::<$simd, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn pointwise(args: Pointwise<'_>) {
+                // SAFETY: see above.
+                unsafe { pointwise::pointwise::<$simd>(args) }
             }
             $(#[$attr])*
             pub(super) unsafe fn search(args: Search<'_>) {
@@ -88,6 +104,8 @@ macro_rules! table {
             lanes: <$simd as crate::simd::Simd>::LANES,
             rows: <$simd as crate::simd::Simd>::ROWS,
             matmul: $module::matmul,
+            product: $module::product,
+            pointwise: $module::pointwise,
             search: $module::search,
             both: $module::both,
             linear: $module::linear,

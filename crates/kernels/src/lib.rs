@@ -17,6 +17,8 @@ pub mod mapped;
 pub mod matching;
 mod math;
 pub mod matmul;
+pub mod pointwise;
+pub mod prepacked;
 mod simd;
 mod team;
 mod tile;

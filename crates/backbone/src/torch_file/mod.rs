@@ -23,6 +23,8 @@
 
 mod archive;
 mod error;
+mod globals;
+mod numpy;
 mod pickle;
 mod resolve;
 mod value;

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 
 use super::error::Problem;
+use super::globals::Global;
+use super::numpy;
 use super::value::DType;
 
 /// Longest pickle that is read. A state dict of a 7-billion-parameter model has about 100 kB.
@@ -37,37 +39,6 @@ pub(super) struct View {
     pub(super) shape: Vec<u64>,
     /// Strides in elements.
     pub(super) strides: Vec<u64>,
-}
-
-/// What `torch`, `numpy` and Python names stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(DType),
-    Size,
-    NumpyScalar,
-    NumpyDtype,
-    Encode,
-    Bytes,
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Option<Self> {
-        Some(match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("torch", "Size") => Self::Size,
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Self::NumpyScalar,
-            ("numpy", "dtype") => Self::NumpyDtype,
-            ("_codecs", "encode") => Self::Encode,
-            ("__builtin__" | "builtins", "bytes") => Self::Bytes,
-            ("torch", storage) => Self::Storage(DType::STORAGES.iter().find(|s| s.1 == storage)?.0),
-            _ => return None,
-        })
-    }
 }
 
 /// An object of the pickle.
@@ -560,19 +531,9 @@ impl Machine<'_> {
 
     fn numpy_dtype(&self, name: Id) -> Result<Node, Problem> {
         let Node::Str(name) = self.node(name) else { return Err(self.bad("a numpy dtype without a name")) };
-        let (big_endian, name) = match name.strip_prefix(['<', '>', '=', '|']) {
-            Some(rest) => (name.starts_with('>'), rest),
-            None => (false, name.as_str()),
-        };
-        match name {
-            "f8" | "f4" | "f2" | "i8" | "i4" | "i2" | "i1" | "u8" | "u4" | "u2" | "u1" | "b1" => {
-                let b = name.as_bytes();
-                Ok(Node::NumpyDtype { kind: b[0], size: usize::from(b[1] - b'0'), big_endian })
-            }
-            _ => Err(Problem::Unsupported(format!(
-                "a numpy number of type '{name}'; save it as a plain number"
-            ))),
-        }
+        numpy::dtype(name).ok_or_else(|| {
+            Problem::Unsupported(format!("a numpy number of type '{name}'; save it as a plain number"))
+        })
     }
 
     fn numpy_scalar(&self, dtype: Id, bytes: Id) -> Result<Node, Problem> {
@@ -581,25 +542,8 @@ impl Machine<'_> {
         else {
             return Err(self.bad("a numpy number without type and bytes"));
         };
-        if bytes.len() != size {
-            return Err(self.bad(format!("a numpy number of {size} bytes with {}", bytes.len())));
-        }
-        let mut le = bytes.clone();
-        if big_endian {
-            le.reverse();
-        }
-        let sign = if kind == b'i' && le.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
-        let mut wide = [sign; 8];
-        wide[..size].copy_from_slice(&le);
-        let integer = i64::from_le_bytes(wide);
-        Ok(match (kind, size) {
-            (b'f', 8) => Node::Float(f64::from_bits(integer.cast_unsigned())),
-            (b'f', 4) => Node::Float(f32::from_bits(integer as u32).into()),
-            (b'f', _) => Node::Float(half::f16::from_bits(integer as u16).to_f64()),
-            (b'b', _) => Node::Bool(integer != 0),
-            (b'u', 8) if integer < 0 => Node::BigInt,
-            _ => Node::Int(integer),
-        })
+        numpy::scalar(kind, size, big_endian, bytes)
+            .ok_or_else(|| self.bad(format!("a numpy number of {size} bytes with {}", bytes.len())))
     }
 
     fn build(&mut self) -> Result<(), Problem> {

@@ -8,6 +8,7 @@ use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 use super::error::Problem;
+use super::pickle::MAX_PICKLE;
 use super::value::{DType, Tensor, Value};
 
 /// The one folder of the archive; `torch.load` accepts any name.
@@ -22,6 +23,12 @@ pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
     let mut pickler = Pickler { out: vec![0x80, 2], storages: Vec::new() };
     pickler.value(value, 0)?;
     pickler.out.push(b'.');
+    if pickler.out.len() > MAX_PICKLE {
+        return Err(Problem::TooLarge(format!(
+            "a pickle of {} bytes; put long lists of numbers into tensors",
+            pickler.out.len()
+        )));
+    }
 
     let failed =
         |e: zip::result::ZipError| Problem::Unsupported(format!("the archive cannot be built ({e})"));

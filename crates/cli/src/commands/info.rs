@@ -48,7 +48,9 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
     let dtypes: Vec<String> = d
         .dtypes
         .iter()
-        .map(|(name, (tensors, numbers))| format!("{tensors} {name} ({} numbers)", thousands(*numbers as usize)))
+        .map(|(name, (tensors, numbers))| {
+            format!("{tensors} {name} ({} numbers)", thousands(*numbers as usize))
+        })
         .collect();
     out(&format!(
         "tensors     {} with {} numbers: {}",

@@ -44,7 +44,8 @@ pub(super) fn cache(args: &CacheOptions, console: Console) -> Option<FeatureCach
     }
     let cache = user_cache(args.cache_dir.as_deref());
     if cache.is_none() {
-        console.note("no folder for the feature cache is known (set FLAWTUNE_CACHE_DIR); going on without one");
+        console
+            .note("no folder for the feature cache is known (set FLAWTUNE_CACHE_DIR); going on without one");
     }
     cache
 }

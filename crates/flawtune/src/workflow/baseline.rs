@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable, write_json};
+use super::{
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable, write_json,
+};
 use crate::evaluate::metrics::{auroc, average_precision};
 use crate::evaluate::protocol::SplitOptions;
 use crate::evaluate::statistics::{BootstrapOptions, Interval, RankingMetric, bootstrap_interval};

@@ -101,8 +101,7 @@ impl Category {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let paths: Vec<&Path> =
-            positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
+        let paths: Vec<&Path> = positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
         let mut extractor = Extractor::new(engine, engine.preprocess());
         extractor.batch_size = self.options.batch_size;
         extractor.cache.clone_from(&self.options.cache);

@@ -7,7 +7,7 @@ use flawtune_backbone::hub::{self, LocateOptions};
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
 use flawtune_backbone::vit::{Backbone, Combine, LayerSelection};
-use flawtune_backbone::weights;
+use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
 
 use super::{Event, OnEvent, WorkflowError};
@@ -124,9 +124,9 @@ impl Engine {
         let path = match (&options.weights, named) {
             (Some(path), _) => path.clone(),
             (None, Some(variant)) => {
-                hub::locate(variant.name, &LocateOptions::from_env(), &mut |p| {
-                    on_event(Event::Download { file: p.file, done: p.done, total: p.total });
-                })?
+                // a hub or timm id names a repository, a short name the authors' own
+                let name = options.model_name.as_deref().unwrap_or(variant.name);
+                hub::locate(name, &LocateOptions::from_env(), &mut |p| on_event(download(&p)))?
             }
             (None, None) => return Err(WorkflowError::Input("name a backbone or a weight file".into())),
         };
@@ -160,7 +160,7 @@ impl Engine {
         options.model_name = Some(config.name.clone());
         let backbone = Backbone::new(&config, &loaded.weights)?;
         Ok(Self {
-            parameters: backbone.parameters(),
+            parameters: parameters(&loaded.weights),
             weights_hash: loaded.weights.content_hash,
             backbone,
             config,
@@ -258,10 +258,39 @@ impl Forward for Engine {
     }
 }
 
+fn download<'a>(progress: &hub::Progress<'a>) -> Event<'a> {
+    match progress {
+        hub::Progress::Bytes { file, done, total } => Event::Download { file, done: *done, total: *total },
+        hub::Progress::Waiting { file } => Event::Note(format!("{file}: another process is fetching it")),
+        hub::Progress::Retrying { file, why, pause } => {
+            Event::Note(format!("{file}: {why}; trying again in {:.0} s", pause.as_secs_f64()))
+        }
+    }
+}
+
 fn round(config: &mut VitConfig, wanted: bool) {
     if let Position::Rope { round_periods, .. } = &mut config.position {
         *round_periods |= wanted;
     }
+}
+
+/// Numbers that the forward pass uses.
+fn parameters(w: &VitWeights) -> usize {
+    let linear = |l: &Linear| l.inputs * l.outputs + l.bias.len();
+    let norm = |n: &Norm| n.weight.len() + n.bias.len();
+    let block = |b: &BlockWeights| {
+        let feed_forward: usize = match &b.feed_forward {
+            FeedForwardWeights::Mlp { fc1, fc2 } => [fc1, fc2].map(linear).iter().sum(),
+            FeedForwardWeights::SwiGlu { gate, up, down } => [gate, up, down].map(linear).iter().sum(),
+        };
+        norm(&b.norm1) + norm(&b.norm2) + linear(&b.qkv) + linear(&b.proj) + feed_forward + b.scale1.len() + b.scale2.len()
+    };
+    w.cls.len()
+        + w.registers.len()
+        + linear(&w.patch)
+        + w.positions.as_ref().map_or(0, Vec::len)
+        + w.blocks.iter().map(block).sum::<usize>()
+        + norm(&w.norm)
 }
 
 /// Block indices of `layers` (negative from the end), in the order given.
@@ -277,11 +306,18 @@ fn select(layers: &[i32], config: &VitConfig) -> Result<Vec<usize>, WorkflowErro
     if layers.is_empty() {
         return Err(WorkflowError::Input("--layers needs at least one block".into()));
     }
-    layers
+    let chosen: Vec<usize> = layers
         .iter()
         .map(|&l| {
             let at = if l < 0 { depth + i64::from(l) } else { i64::from(l) };
             usize::try_from(at).ok().filter(|&i| i < config.depth).ok_or_else(|| wrong(l))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let mut once = chosen.clone();
+    once.sort_unstable();
+    once.dedup();
+    if once.len() < chosen.len() {
+        return Err(WorkflowError::Input(format!("--layers {layers:?} names a block twice")));
+    }
+    Ok(chosen)
 }

@@ -57,10 +57,8 @@ pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Writ
         Source::Pixels(file) => from_pixels(request, file, on_event)?,
     };
     let (n, p, d) = (written.images, written.grid.0 * written.grid.1, written.dim);
-    let tensors = [
-        ("class_tokens", vec![n, d], bytes_of(&class)),
-        ("patch_tokens", vec![n, p, d], bytes_of(&patches)),
-    ];
+    let tensors =
+        [("class_tokens", vec![n, d], bytes_of(&class)), ("patch_tokens", vec![n, p, d], bytes_of(&patches))];
     let wrong = |e: safetensors::SafeTensorError| {
         WorkflowError::Input(format!("{}: cannot be written: {e}", request.output.display()))
     };
@@ -122,10 +120,16 @@ fn from_pixels(
         .map_err(|e| wrong(format!("not a readable safetensors file ({e})")))?;
     let pixels = tensors.tensor("pixels").map_err(|_| {
         let names = tensors.names();
-        wrong(format!("no tensor named 'pixels'; it holds {}", if names.is_empty() { "none".into() } else { names.join(", ") }))
+        wrong(format!(
+            "no tensor named 'pixels'; it holds {}",
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        ))
     })?;
     let &[images, 3, height, width] = pixels.shape() else {
-        return Err(wrong(format!("'pixels' has shape {:?}; [images, 3, height, width] is wanted", pixels.shape())));
+        return Err(wrong(format!(
+            "'pixels' has shape {:?}; [images, 3, height, width] is wanted",
+            pixels.shape()
+        )));
     };
     if pixels.dtype() != Dtype::F32 {
         return Err(wrong(format!("'pixels' is {:?}; F32 is wanted", pixels.dtype())));
@@ -133,11 +137,8 @@ fn from_pixels(
     if images == 0 {
         return Err(wrong("'pixels' holds no image".into()));
     }
-    let values: Vec<f32> = pixels
-        .data()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let values: Vec<f32> =
+        pixels.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let grid = engine.grid(height, width);
     let (dim, each) = (engine.dim(), 3 * height * width);

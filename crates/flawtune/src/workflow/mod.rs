@@ -16,8 +16,8 @@ use std::path::PathBuf;
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
 pub use engine::{BackboneOptions, BackboneOverrides, Engine};
-pub use features::{FeaturesRequest, Source, Written, features};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
+pub use features::{FeaturesRequest, Source, Written, features};
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
 use crate::adapt::{AdaptError, EpochReport};

@@ -156,9 +156,10 @@ pub fn train(
     checkpoint.weights_hash = Some(engine.weights_hash_text());
     checkpoint.preprocessing = Some(engine.preprocess().id());
     checkpoint.layers = Some(engine.layers_text());
-    checkpoint.split_manifest = Some(serde_json::to_string(&split.manifest).map_err(|e| {
-        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
-    })?);
+    checkpoint.split_manifest =
+        Some(serde_json::to_string(&split.manifest).map_err(|e| {
+            WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
+        })?);
     let backbone = serde_json::to_value(engine.options())
         .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
     let mut args = request.args.clone();
@@ -194,7 +195,9 @@ fn value_of(json: &serde_json::Value) -> Value {
     match json {
         Json::Null => Value::None,
         Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int),
+        Json::Number(n) => {
+            n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int)
+        }
         Json::String(s) => Value::Str(s.clone()),
         Json::Array(list) => Value::List(list.iter().map(value_of).collect()),
         Json::Object(map) => Value::dict(map.iter().map(|(k, v)| (k.clone(), value_of(v)))),

@@ -1,0 +1,414 @@
+//! Lays a plot out: frame, axes, legend, and the marks of each kind of chart.
+
+use super::svg::{Anchor, Role, Svg, text_width};
+use super::ticks::{self, Ticks};
+use super::{Axis, BarSeries, Chart, Guide, Line, Plot, Population, Theme};
+
+const WIDTH: f64 = 560.0;
+const SQUARE: f64 = 400.0;
+const HEIGHT: f64 = 320.0;
+const SMALL: f64 = 11.0;
+const NORMAL: f64 = 12.0;
+const TITLE: f64 = 14.0;
+const EDGE: f64 = 14.0;
+const LEGEND_ROW: f64 = 18.0;
+
+/// The data area, and how data become pixels.
+struct Frame {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+    x: Ticks,
+    y: Ticks,
+    log_x: bool,
+    log_y: bool,
+}
+
+impl Frame {
+    fn at(&self, point: [f64; 2]) -> (f64, f64) {
+        let share = |v: f64, ticks: &Ticks, log: bool| {
+            let (v, low, high) = if log {
+                (v.max(ticks.low).log10(), ticks.low.log10(), ticks.high.log10())
+            } else {
+                (v, ticks.low, ticks.high)
+            };
+            // far outside the frame every place looks the same
+            ((v - low) / (high - low)).clamp(-4.0, 5.0)
+        };
+        (
+            self.left + share(point[0], &self.x, self.log_x) * (self.right - self.left),
+            self.bottom - share(point[1], &self.y, self.log_y) * (self.bottom - self.top),
+        )
+    }
+
+    /// The nearest place inside the frame.
+    fn inside(&self, point: [f64; 2]) -> (f64, f64) {
+        let (x, y) = self.at(point);
+        (x.clamp(self.left, self.right), y.clamp(self.top, self.bottom))
+    }
+}
+
+pub(super) fn draw(plot: &Plot, theme: Theme) -> String {
+    let mut svg = Svg::new(theme);
+    let (height, summary) = match &plot.chart {
+        Chart::Lines { lines, guides } => draw_lines(&mut svg, plot, lines, guides),
+        Chart::Histogram { populations, bins, threshold } => {
+            draw_histogram(&mut svg, plot, populations, (*bins).clamp(1, 200), *threshold)
+        }
+        Chart::Bars { labels, series, guide } => draw_bars(&mut svg, plot, labels, series, guide.as_ref()),
+    };
+    svg.finish(width(plot), height, &plot.title, &summary)
+}
+
+fn width(plot: &Plot) -> f64 {
+    if plot.square { SQUARE } else { WIDTH }
+}
+
+/// Title and legend; returns where the frame may begin.
+fn head(svg: &mut Svg, plot: &Plot, names: &[(&str, Swatch)]) -> f64 {
+    svg.text((EDGE, 24.0), Anchor::Start, Role::Text, TITLE, true, &plot.title);
+    let mut at = (EDGE, 44.0);
+    for (index, (name, swatch)) in names.iter().enumerate() {
+        let wide = 22.0 + text_width(name, NORMAL) + 14.0;
+        if at.0 > EDGE && at.0 + wide > width(plot) - EDGE {
+            at = (EDGE, at.1 + LEGEND_ROW);
+        }
+        match swatch {
+            Swatch::Line { dashes } => {
+                svg.line((at.0, at.1 - 4.0), (at.0 + 16.0, at.1 - 4.0), Role::Series(index), 2.25, dashes);
+            }
+            Swatch::Area => svg.rect((at.0 + 2.0, at.1 - 10.0), (12.0, 12.0), Role::Series(index), 0.75, ""),
+        }
+        svg.text((at.0 + 22.0, at.1), Anchor::Start, Role::Text, NORMAL, false, name);
+        at.0 += wide;
+    }
+    if names.is_empty() { 38.0 } else { at.1 + 14.0 }
+}
+
+enum Swatch {
+    Line { dashes: &'static str },
+    Area,
+}
+
+fn axis_ticks(axis: &Axis, values: impl Iterator<Item = f64>, about: usize) -> Ticks {
+    let usable = |v: &f64| v.is_finite() && (!axis.logarithmic || *v > 0.0);
+    let (low, high) = match axis.range {
+        Some([low, high]) => (low, high),
+        None => {
+            values.filter(usable).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
+        }
+    };
+    match &axis.marks {
+        Some(marks) if axis.logarithmic => {
+            let range = ticks::logarithmic(low, high);
+            Ticks { marks: ticks::given(marks, range.low, range.high).marks, ..range }
+        }
+        Some(marks) => ticks::given(marks, low, high),
+        None if axis.logarithmic => ticks::logarithmic(low, high),
+        None => ticks::linear(low, high, about, axis.range.is_none()),
+    }
+}
+
+/// Grid, marks and axis labels, around the data area.
+fn frame(svg: &mut Svg, plot: &Plot, top: f64, x: Ticks, y: Ticks) -> (Frame, f64) {
+    let widest = y.marks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max);
+    let left = EDGE + 16.0 + widest + 8.0;
+    let right = width(plot) - EDGE - 6.0;
+    let high = if plot.square { right - left } else { HEIGHT - 100.0 };
+    let bottom = top + high;
+    let log_y = plot.y.logarithmic;
+    let frame = Frame { left, top, right, bottom, x, y, log_x: plot.x.logarithmic, log_y };
+    for (value, label) in &frame.y.marks {
+        let (_, y) = frame.at([frame.x.low, *value]);
+        if y < top - 0.5 || y > bottom + 0.5 {
+            continue;
+        }
+        svg.line((left, y), (right, y), Role::Grid, 1.0, "");
+        svg.text((left - 8.0, y + 4.0), Anchor::End, Role::Muted, SMALL, false, label);
+    }
+    x_marks(svg, &frame);
+    svg.line((left, bottom), (right, bottom), Role::Axis, 1.0, "");
+    let middle = f64::midpoint(left, right);
+    svg.text((middle, bottom + 38.0), Anchor::Middle, Role::Text, NORMAL, false, &plot.x.text());
+    svg.text_up((EDGE + 10.0, f64::midpoint(top, bottom)), Role::Text, NORMAL, &plot.y.text());
+    (frame, bottom + 50.0)
+}
+
+fn x_marks(svg: &mut Svg, frame: &Frame) {
+    let mut free_from = f64::NEG_INFINITY;
+    for (value, label) in &frame.x.marks {
+        let (x, _) = frame.at([*value, frame.y.low]);
+        if x < frame.left - 0.5 || x > frame.right + 0.5 {
+            continue;
+        }
+        svg.line((x, frame.bottom), (x, frame.bottom + 4.0), Role::Axis, 1.0, "");
+        // labels never overlap: one without room is left out
+        let half = 0.5 * text_width(label, SMALL);
+        if x - half >= free_from {
+            svg.text((x, frame.bottom + 18.0), Anchor::Middle, Role::Muted, SMALL, false, label);
+            free_from = x + half + 5.0;
+        }
+    }
+}
+
+fn no_data(svg: &mut Svg, frame: &Frame) {
+    let middle = (f64::midpoint(frame.left, frame.right), f64::midpoint(frame.top, frame.bottom));
+    svg.text(middle, Anchor::Middle, Role::Muted, NORMAL, false, "no data");
+}
+
+fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (f64, String) {
+    let names: Vec<_> = lines
+        .iter()
+        .map(|line| (line.name.as_str(), Swatch::Line { dashes: if line.dashed { "6 4" } else { "" } }))
+        .collect();
+    let top = head(svg, plot, &names);
+    let xs = lines.iter().flat_map(|line| line.points.iter().map(|p| p[0]));
+    let ys = lines
+        .iter()
+        .flat_map(|line| line.points.iter().map(|p| p[1]).chain(line.band.iter().flatten().copied()));
+    // lines run from edge to edge: the x range is not widened to the next mark
+    let mut x_axis = plot.x.clone();
+    if x_axis.range.is_none() && !x_axis.logarithmic {
+        let (low, high) = xs
+            .clone()
+            .filter(|v| v.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        x_axis.range = Some([low, high]);
+    }
+    let (frame, height) = frame(svg, plot, top, axis_ticks(&x_axis, xs, 8), axis_ticks(&plot.y, ys, 5));
+    for guide in guides.iter().filter(|g| g.from.iter().chain(&g.to).all(|v| v.is_finite())) {
+        let (from, to) = (frame.inside(guide.from), frame.inside(guide.to));
+        svg.line(from, to, Role::Axis, 1.0, "2 3");
+        if !guide.label.is_empty() {
+            let flat = (from.1 - to.1).abs() < 1.0;
+            let at = if flat { (to.0 - 4.0, to.1 - 5.0) } else { (to.0 - 8.0, to.1 + 66.0) };
+            svg.text(at, Anchor::End, Role::Muted, SMALL, false, &guide.label);
+        }
+    }
+    let finite = |p: &[f64; 2]| p[0].is_finite() && p[1].is_finite();
+    for (index, line) in lines.iter().enumerate() {
+        if line.band.len() == line.points.len() {
+            for run in runs(line.points.len(), |i| finite(&line.points[i]) && finite(&line.band[i])) {
+                let edge = |side: usize, i: usize| frame.inside([line.points[i][0], line.band[i][side]]);
+                let mut outline: Vec<_> = run.clone().map(|i| edge(0, i)).collect();
+                outline.extend(run.rev().map(|i| edge(1, i)));
+                svg.area(&outline, Role::Series(index), 0.16);
+            }
+        }
+    }
+    let mut drawn = 0;
+    for (index, line) in lines.iter().enumerate() {
+        for run in runs(line.points.len(), |i| finite(&line.points[i])) {
+            let trace: Vec<_> = run.map(|i| frame.inside(line.points[i])).collect();
+            drawn += trace.len();
+            svg.path(&trace, Role::Series(index), 2.0, if line.dashed { "6 4" } else { "" });
+        }
+        if line.dots {
+            for point in line.points.iter().filter(|p| finite(p)) {
+                let tip = format!("{}: {}, {}", line.name, tidy(point[0]), tidy(point[1]));
+                svg.dot(frame.inside(*point), 3.2, Role::Series(index), &tip);
+            }
+        }
+    }
+    if drawn == 0 {
+        no_data(svg, &frame);
+    }
+    let names: Vec<_> = lines.iter().map(|line| line.name.as_str()).collect();
+    (height, format!("{} against {}: {}", plot.y.text(), plot.x.text(), names.join(", ")))
+}
+
+/// Maximal runs of indices for which `keep` holds.
+fn runs(count: usize, keep: impl Fn(usize) -> bool) -> Vec<std::ops::Range<usize>> {
+    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    for index in (0..count).filter(|&i| keep(i)) {
+        match found.last_mut() {
+            Some(run) if run.end == index => run.end = index + 1,
+            _ => found.push(index..index + 1),
+        }
+    }
+    found
+}
+
+fn draw_histogram(
+    svg: &mut Svg,
+    plot: &Plot,
+    populations: &[Population],
+    bins: usize,
+    threshold: Option<f64>,
+) -> (f64, String) {
+    let threshold = threshold.filter(|t| t.is_finite());
+    let labels: Vec<String> = populations
+        .iter()
+        .map(|p| format!("{} ({})", p.name, p.values.iter().filter(|v| v.is_finite()).count()))
+        .collect();
+    let names: Vec<_> = labels.iter().map(|label| (label.as_str(), Swatch::Area)).collect();
+    let top = head(svg, plot, &names) + if threshold.is_some() { 12.0 } else { 0.0 };
+    let all = || populations.iter().flat_map(|p| p.values.iter().copied()).filter(|v| v.is_finite());
+    let (low, high) =
+        all().chain(threshold).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = plot.x.range.map_or((low, high), |[l, h]| (l, h));
+    let x = Axis { range: Some([low, high]), ..plot.x.clone() };
+    let x = axis_ticks(&x, all(), 7);
+    let (low, high) = (x.low, x.high);
+    let width = (high - low) / bins as f64;
+    let shares: Vec<Vec<f64>> = populations
+        .iter()
+        .map(|population| {
+            let mut counts = vec![0_u32; bins];
+            let mut total = 0_u32;
+            for &value in population.values.iter().filter(|v| v.is_finite()) {
+                total += 1;
+                if value >= low && value <= high {
+                    counts[(((value - low) / width) as usize).min(bins - 1)] += 1;
+                }
+            }
+            counts.iter().map(|&count| 100.0 * f64::from(count) / f64::from(total.max(1))).collect()
+        })
+        .collect();
+    let y = axis_ticks(&plot.y, shares.iter().flatten().copied().chain([0.0]), 4);
+    let (frame, height) = frame(svg, plot, top, x, y);
+    for (index, (population, shares)) in populations.iter().zip(&shares).enumerate() {
+        let mut outline = Vec::new();
+        for (bin, &share) in shares.iter().enumerate() {
+            let (from, to) = (low + bin as f64 * width, low + (bin + 1) as f64 * width);
+            let (a, b) = (frame.inside([from, share]), frame.inside([to, 0.0]));
+            outline.extend([a, (b.0, a.1)]);
+            if share > 0.0 {
+                let tip =
+                    format!("{}: {} % from {} to {}", population.name, tidy(share), tidy(from), tidy(to));
+                svg.rect(a, (b.0 - a.0, b.1 - a.1), Role::Series(index), 0.4, &tip);
+            }
+        }
+        if shares.iter().any(|&share| share > 0.0) {
+            svg.path(&outline, Role::Series(index), 1.5, "");
+        }
+    }
+    if all().next().is_none() {
+        no_data(svg, &frame);
+    }
+    if let Some(threshold) = threshold {
+        let (x, y) = frame.inside([threshold, frame.y.high]);
+        svg.line((x, y - 4.0), (x, frame.bottom), Role::Text, 1.5, "5 3");
+        let right_half = x > f64::midpoint(frame.left, frame.right);
+        let anchor = if right_half { Anchor::End } else { Anchor::Start };
+        svg.text((x, y - 8.0), anchor, Role::Text, SMALL, false, &format!("threshold {}", tidy(threshold)));
+    }
+    (height, format!("{} over {}: {}", plot.y.text(), plot.x.text(), labels.join(", ")))
+}
+
+fn draw_bars(
+    svg: &mut Svg,
+    plot: &Plot,
+    labels: &[String],
+    series: &[BarSeries],
+    guide: Option<&(String, f64)>,
+) -> (f64, String) {
+    const BAR: f64 = 13.0;
+    const GAP: f64 = 12.0;
+    let names: Vec<_> = series.iter().map(|s| (s.name.as_str(), Swatch::Area)).collect();
+    let top = head(svg, plot, &names) + if guide.is_some() { 12.0 } else { 0.0 };
+    let bars = || series.iter().flat_map(|s| s.bars.iter().flatten()).filter(|bar| bar.value.is_finite());
+    // a bar's length is its value: zero belongs to the axis
+    let values = bars().flat_map(|bar| [bar.value].into_iter().chain(bar.interval.into_iter().flatten()));
+    let axis =
+        Axis { range: plot.x.range.map(|[low, high]| [low.min(0.0), high.max(0.0)]), ..plot.x.clone() };
+    let axis = Axis { logarithmic: false, ..axis };
+    let x = axis_ticks(&axis, values.chain([0.0]), 6);
+    let room = labels.iter().map(|label| text_width(label, NORMAL)).fold(0.0, f64::max).min(0.42 * WIDTH);
+    let left = EDGE + room + 10.0;
+    // values are written to the right of the area
+    let right = width(plot) - EDGE - 40.0;
+    let group = BAR * series.len().max(1) as f64 + GAP;
+    let bottom = top + group * labels.len().max(1) as f64 + 4.0;
+    let y = ticks::given(&[], 0.0, 1.0);
+    let frame = Frame { left, top, right, bottom, x, y, log_x: false, log_y: false };
+    for (value, _) in &frame.x.marks {
+        let (x, _) = frame.at([*value, 0.0]);
+        svg.line((x, top), (x, bottom), Role::Grid, 1.0, "");
+    }
+    x_marks(svg, &frame);
+    for (row, label) in labels.iter().enumerate() {
+        let start = top + group * row as f64 + 0.5 * GAP;
+        let middle = start + 0.5 * (group - GAP);
+        svg.text((left - 10.0, middle + 4.0), Anchor::End, Role::Text, NORMAL, false, &cut(label, room));
+        for (index, series) in series.iter().enumerate() {
+            let Some(bar) = series.bars.get(row).copied().flatten().filter(|bar| bar.value.is_finite())
+            else {
+                continue;
+            };
+            let y = start + BAR * index as f64;
+            let (zero, end) = (frame.inside([0.0, 0.0]).0, frame.inside([bar.value, 0.0]).0);
+            let mut tip = format!("{label}, {}: {}", series.name, tidy(bar.value));
+            if let Some([low, high]) = bar.interval {
+                tip = format!("{tip} ({} to {})", tidy(low), tidy(high));
+            }
+            svg.rect(
+                (zero.min(end), y + 1.0),
+                ((end - zero).abs(), BAR - 2.0),
+                Role::Series(index),
+                0.75,
+                &tip,
+            );
+            if let Some([low, high]) = bar.interval.filter(|i| i.iter().all(|v| v.is_finite())) {
+                let (low, high) = (frame.inside([low, 0.0]).0, frame.inside([high, 0.0]).0);
+                let mid = y + 0.5 * BAR;
+                svg.line((low, mid), (high, mid), Role::Text, 1.25, "");
+                for end in [low, high] {
+                    svg.line((end, mid - 3.0), (end, mid + 3.0), Role::Text, 1.25, "");
+                }
+            }
+            let at = (right + 8.0, y + 0.5 * BAR + 4.0);
+            svg.text(at, Anchor::Start, Role::Text, SMALL, false, &number(bar.value));
+        }
+    }
+    if bars().next().is_none() {
+        no_data(svg, &frame);
+    }
+    let zero = frame.inside([0.0, 0.0]).0;
+    svg.line((zero, top), (zero, bottom), Role::Axis, 1.0, "");
+    if let Some((name, value)) = guide.filter(|(_, value)| value.is_finite()) {
+        let x = frame.inside([*value, 0.0]).0;
+        svg.line((x, top - 2.0), (x, bottom), Role::Muted, 1.25, "4 3");
+        svg.text((x, top - 6.0), Anchor::Middle, Role::Muted, SMALL, false, name);
+    }
+    let middle = f64::midpoint(left, right);
+    svg.text((middle, bottom + 38.0), Anchor::Middle, Role::Text, NORMAL, false, &plot.x.text());
+    (bottom + 50.0, format!("{} of each {}", plot.x.text(), plot.y.text()))
+}
+
+/// A label cut to the room there is.
+fn cut(label: &str, room: f64) -> String {
+    if text_width(label, NORMAL) <= room + 0.5 {
+        return label.to_owned();
+    }
+    let mut kept = String::new();
+    for c in label.chars() {
+        kept.push(c);
+        if text_width(&kept, NORMAL) > room - NORMAL {
+            kept.pop();
+            break;
+        }
+    }
+    kept + "…"
+}
+
+/// A value beside its bar: two decimals for shares of one, fewer for larger numbers.
+fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v < 0.095 && v > 0.0 => 3,
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}").replace('-', "\u{2212}")
+}
+
+/// A value with at most four decimals and no trailing zeros.
+fn tidy(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 {
+        return format!("{value:.2e}");
+    }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
