@@ -161,7 +161,7 @@ fn values_and_gradients_of_every_mode_and_loss() {
                 pass.backward(m, &images, &mut g, Some(&mut grad_in));
                 let alpha = golden(&format!("{short}.grad.alpha"))[0];
                 number(&format!("{name} {short} alpha"), g.scaling_factor, alpha, GRADIENT * alpha.abs());
-                for t in g.parameters.iter() {
+                for t in &g.parameters {
                     let what = format!("{name} {short} {}", t.name);
                     assert!(t.data.iter().any(|&v| v != 0.0), "{what} is all zero");
                     if mode == Some(NOISE.0) && t.name == NOISE.1 {
@@ -239,7 +239,7 @@ fn twenty_five_steps_of_training() {
                 adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, rate).unwrap();
                 if step == 0 || step == steps - 1 {
                     let when = if step == 0 { "after_step1" } else { "final" };
-                    for t in adaptation.parameters().iter() {
+                    for t in adaptation.parameters() {
                         if (mode, t.name.as_str()) != NOISE {
                             let key = format!("{prefix}.{when}.{}", golden_name(&t.name));
                             close(&key, &t.data, &trace.f64s(&key).1, PARAMETER);

@@ -180,7 +180,7 @@ impl Checkpoint {
         put("model_name", Value::Str(self.model_name.clone()));
         put("category", Value::Str(self.category.clone()));
         put("num_prompts", int(self.options.num_prompts));
-        for t in self.parameters.iter() {
+        for t in &self.parameters {
             put(&t.name, tensor(t));
         }
         put("modulation_type", Value::from(self.options.modulation.name()));
