@@ -207,6 +207,30 @@ impl Backbone {
         Ok(())
     }
 
+    /// The tokens that enter block 0, `[batch, 1 + registers + patches, dim]`, and the patch grid: what
+    /// [`crate::vjp::Embedded`] starts from. They depend on no trainable tensor.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn embed_tokens(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<(Vec<f32>, (usize, usize)), VitError> {
+        let input = self.input(pixels, batch, height, width)?;
+        let mut out = vec![0.0; batch * input.tokens * self.config.dim];
+        let mut work = self.workspace();
+        let per_run = input.per_run * input.tokens * self.config.dim;
+        for (pixels, out) in pixels.chunks(input.per_run * input.image).zip(out.chunks_mut(per_run)) {
+            self.embed(&mut work, &input, pixels);
+            self.encoder.read(&mut work, None, &[0..input.tokens], out);
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        Ok((out, input.grid))
+    }
+
     /// A forward pass that keeps everything, for tests and for looking inside; not fast, and not limited in memory.
     ///
     /// # Errors
