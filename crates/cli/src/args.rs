@@ -239,7 +239,7 @@ pub(crate) struct TrainArgs {
     /// What one epoch is [default: full; one with --preset original]
     #[arg(long, value_name = "STEPS")]
     pub(crate) epoch: Option<EpochArg>,
-    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 20; 0 with original]
+    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 10; 0 with original]
     #[arg(long, value_name = "N")]
     pub(crate) patience: Option<u32>,
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]

@@ -33,7 +33,7 @@ impl Preset {
                 scaling_factor: 1.0,
                 protocol: ProtocolArg::HeldOut,
                 epoch: EpochArg::Full,
-                patience: 20,
+                patience: 10,
                 grad_clip: 1.0,
                 holdout_fraction: 0.2,
             },

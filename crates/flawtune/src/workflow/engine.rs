@@ -1,6 +1,7 @@
 //! The backbone as a job uses it: weights found and packed, preprocessing and layers chosen.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use flawtune_backbone::config::{Position, VitConfig};
 use flawtune_backbone::hub::{self, LocateOptions};
@@ -96,10 +97,14 @@ impl BackboneOverrides {
     }
 }
 
-/// A frozen backbone ready to extract features.
+/// A frozen backbone that extracts features.
+///
+/// Its weight file is checked when it is opened, but the weights are packed only when the first picture needs them:
+/// a run whose features are all cached holds no weights.
 #[derive(Debug)]
 pub struct Engine {
-    backbone: Backbone,
+    backbone: OnceLock<Backbone>,
+    path: PathBuf,
     config: VitConfig,
     options: BackboneOptions,
     layers: LayerSelection,
@@ -108,7 +113,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Finds (or fetches), loads and packs the weights.
+    /// Finds (or fetches) and checks the weights.
     ///
     /// # Errors
     /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have.
@@ -140,11 +145,10 @@ impl Engine {
         }
         let mut config = loaded.config;
         round(&mut config, options.round_rope_periods);
-        let layers = LayerSelection {
-            layers: select(&options.layers, &config)?,
-            combine: options.combine_layers,
-        };
-        let (rest_h, rest_w) = (options.image_size % config.patch_size, options.image_size % config.patch_size);
+        let layers =
+            LayerSelection { layers: select(&options.layers, &config)?, combine: options.combine_layers };
+        let (rest_h, rest_w) =
+            (options.image_size % config.patch_size, options.image_size % config.patch_size);
         if options.image_size < config.patch_size {
             return Err(WorkflowError::Input(format!(
                 "--image-size {} is smaller than one patch of {} ({} pixels)",
@@ -158,11 +162,11 @@ impl Engine {
             )));
         }
         options.model_name = Some(config.name.clone());
-        let backbone = Backbone::new(&config, &loaded.weights)?;
         Ok(Self {
             parameters: parameters(&loaded.weights),
             weights_hash: loaded.weights.content_hash,
-            backbone,
+            backbone: OnceLock::new(),
+            path,
             config,
             options,
             layers,
@@ -215,7 +219,22 @@ impl Engine {
         height: usize,
         width: usize,
     ) -> Result<Vec<f32>, WorkflowError> {
-        Ok(self.backbone.forward(pixels, batch, height, width, &self.layers)?.data)
+        Ok(self.backbone()?.forward(pixels, batch, height, width, &self.layers)?.data)
+    }
+
+    fn backbone(&self) -> Result<&Backbone, WorkflowError> {
+        if let Some(backbone) = self.backbone.get() {
+            return Ok(backbone);
+        }
+        let loaded = weights::load(&self.path, Some(&self.config))?;
+        if loaded.weights.content_hash != self.weights_hash {
+            return Err(WorkflowError::Input(format!(
+                "{}: the weights changed while they were in use; run the command again",
+                self.path.display()
+            )));
+        }
+        let backbone = Backbone::new(&self.config, &loaded.weights)?;
+        Ok(self.backbone.get_or_init(|| backbone))
     }
 }
 
@@ -254,7 +273,7 @@ impl Forward for Engine {
         height: usize,
         width: usize,
     ) -> Result<Vec<f32>, ForwardError> {
-        Ok(self.backbone.forward(pixels, batch, height, width, &self.layers)?.data)
+        Ok(self.tokens(pixels, batch, height, width)?)
     }
 }
 
@@ -283,7 +302,13 @@ fn parameters(w: &VitWeights) -> usize {
             FeedForwardWeights::Mlp { fc1, fc2 } => [fc1, fc2].map(linear).iter().sum(),
             FeedForwardWeights::SwiGlu { gate, up, down } => [gate, up, down].map(linear).iter().sum(),
         };
-        norm(&b.norm1) + norm(&b.norm2) + linear(&b.qkv) + linear(&b.proj) + feed_forward + b.scale1.len() + b.scale2.len()
+        norm(&b.norm1)
+            + norm(&b.norm2)
+            + linear(&b.qkv)
+            + linear(&b.proj)
+            + feed_forward
+            + b.scale1.len()
+            + b.scale2.len()
     };
     w.cls.len()
         + w.registers.len()
