@@ -17,6 +17,7 @@
 //! | `loss.rs` | separability, contrastive |
 //! | `step.rs` | loss and gradient of one batch |
 //! | `batches.rs`, `optimiser.rs`, `hold_out.rs`, `train.rs` | the loop |
+//! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
 
 mod adaptation;
@@ -24,6 +25,7 @@ mod batches;
 mod checkpoint;
 mod error;
 mod global;
+pub mod heads;
 mod hold_out;
 mod learned_transform;
 mod loss;

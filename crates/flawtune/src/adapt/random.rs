@@ -16,6 +16,10 @@ pub enum Purpose {
     Normals = 2,
     /// Order of the defect images.
     Defects = 3,
+    /// Which patches of normal images a patch head learns from.
+    NegativePatches = 4,
+    /// Which images are left out together in cross-validation.
+    Folds = 5,
 }
 
 /// One stream of random numbers.

@@ -1,0 +1,324 @@
+//! The default way to use a handful of defects: the distance from normal, raised where an image departs from normal
+//! as known defects do.
+//!
+//! ```text
+//! zero-shot  s₀ = z(distance)
+//! adapted    s  = s₀ + M / (M + 2) · mean over four opinions of max(0, z(opinion))
+//! ```
+//!
+//! The opinions, after M defect images: the cosine to the nearest known defect, the mean of the three largest such
+//! cosines, the projection on the defects' mean direction (all three under the normal images' own correlation, see
+//! [`Normality`]), and the logit of an [`ImageHead`]. z standardises on normal images scored by models that have not
+//! seen them, so nothing is in-sample.
+//!
+//! Why so: an opinion may raise a score but never lower it, since a flaw unlike the known ones is still a flaw; four
+//! opinions, because one direction misjudges mixed types and single neighbours misjudge noise; the weight grows
+//! with M, because one defect says little. `docs/results.md` has the numbers, and those of what was tried instead.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::HeadError;
+use super::image_head::{ImageHead, image_features};
+use super::logistic::LogisticOptions;
+use super::normality::{Departure, Normality};
+use crate::adapt::random::{Purpose, Stream};
+use crate::features::ImageTokens;
+
+/// Opinions on how much an image looks like the known defects.
+const OPINIONS: usize = 4;
+/// Cosines averaged by the second opinion.
+const SEVERAL: usize = 3;
+
+/// How the ensemble is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnsembleOptions {
+    /// Shrinkage of the normal images' correlation, in (0, 1).
+    pub shrinkage: f64,
+    /// Penalty of the image head.
+    pub penalty: f64,
+    /// Shots at which the opinions have half their full weight.
+    pub half_weight_shots: f64,
+    /// Parts of the cross-validation.
+    pub folds: usize,
+    /// Fall back to zero-shot when cross-validation on the shots shows a loss.
+    pub guard: bool,
+    /// Seed of the folds.
+    pub seed: u64,
+}
+
+impl Default for EnsembleOptions {
+    /// Shrinkage 0.05, penalty 1, half weight at 2 shots, 5 folds, with guard, seed 0.
+    fn default() -> Self {
+        Self { shrinkage: 0.05, penalty: 1.0, half_weight_shots: 2.0, folds: 5, guard: true, seed: 0 }
+    }
+}
+
+/// What cross-validation over the shots said about adapting. Neither side has seen a test image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// AUROC of the left-out shots against left-out normals, zero-shot; `None` below two shots.
+    pub zero_shot: Option<f64>,
+    /// The same, adapted.
+    pub adapted: Option<f64>,
+    /// Standard error of their difference, from its scatter over the shots.
+    pub standard_error: Option<f64>,
+    /// Whether scores fall back to zero-shot: the loss is larger than its standard error. A smaller one cannot be told
+    /// from chance with so few shots, and falling back on it would throw away most of the gain.
+    pub fallback: bool,
+}
+
+/// Centre and spread of a score on normal images that its model has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Scale {
+    mean: f64,
+    spread: f64,
+}
+
+impl Scale {
+    fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+        Self { mean, spread }
+    }
+
+    fn z(self, value: f64) -> f64 {
+        if self.spread > 0.0 { (value - self.mean) / self.spread } else { 0.0 }
+    }
+}
+
+/// The two scores of an image; larger is more anomalous. Both are in standard deviations of unseen normal images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EnsembleScore {
+    /// Without the defects.
+    pub zero_shot: f64,
+    /// With them; equal to zero-shot without shots or after a fallback.
+    pub adapted: f64,
+}
+
+/// Model of the normal images and of the shots' departures from them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Member {
+    normality: Normality,
+    defects: Vec<Departure>,
+    head: Option<ImageHead>,
+}
+
+/// Distance and opinions of one image, not standardised.
+type Raw = (f64, [f64; OPINIONS]);
+
+impl Member {
+    fn fit(normal: &[&[f32]], shots: &[&[f32]], options: &EnsembleOptions) -> Result<Self, HeadError> {
+        let normality = Normality::fit(normal, options.shrinkage)?;
+        let defects = shots.iter().map(|s| normality.departure(s)).collect();
+        let head = if shots.is_empty() {
+            None
+        } else {
+            Some(ImageHead::fit(shots, normal, &LogisticOptions::with_penalty(options.penalty))?)
+        };
+        Ok(Self { normality, defects, head })
+    }
+
+    fn raw(&self, features: &[f32]) -> Raw {
+        let departure = self.normality.departure(features);
+        let Some(head) = &self.head else { return (departure.distance, [0.0; OPINIONS]) };
+        let mut cosines: Vec<f64> =
+            self.defects.iter().map(|d| self.normality.cosine(&departure, d)).collect();
+        let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+        cosines.sort_by(|a, b| b.total_cmp(a));
+        let several = &cosines[..SEVERAL.min(cosines.len())];
+        let opinions = [
+            cosines[0],
+            several.iter().sum::<f64>() / several.len() as f64,
+            mean * departure.distance,
+            head.score(features),
+        ];
+        (departure.distance, opinions)
+    }
+}
+
+/// The default scorer; see the module's text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ensemble {
+    member: Member,
+    distance: Scale,
+    opinions: [Scale; OPINIONS],
+    weight: f64,
+    /// What the guard found.
+    pub guard: Guard,
+    /// Scores of the normal images by models that have not seen them, adapted (or zero-shot after a fallback): what
+    /// thresholds are chosen on.
+    pub held_out_normals: Vec<f64>,
+    /// The same for the shots; empty below two shots.
+    pub held_out_shots: Vec<f64>,
+}
+
+impl Ensemble {
+    /// Learns from normal images and M ≥ 0 defect images of one backbone and resolution.
+    ///
+    /// # Errors
+    /// [`HeadError::TooFew`] with fewer than four normal images, [`HeadError::Width`] for tokens of different widths,
+    /// [`HeadError::Option`] for options out of range, [`HeadError::NotFinite`].
+    pub fn fit(
+        normal: &[ImageTokens],
+        shots: &[ImageTokens],
+        options: &EnsembleOptions,
+    ) -> Result<Self, HeadError> {
+        let features = |images: &[ImageTokens]| images.par_iter().map(image_features).collect::<Vec<_>>();
+        Self::fit_features(&features(normal), &features(shots), options)
+    }
+
+    /// [`fit`](Self::fit) from features of [`image_features`].
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
+    pub fn fit_features(
+        normal: &[Vec<f32>],
+        shots: &[Vec<f32>],
+        options: &EnsembleOptions,
+    ) -> Result<Self, HeadError> {
+        const WANTED: usize = 4;
+        if normal.len() < WANTED {
+            return Err(HeadError::TooFew { what: "normal images", found: normal.len(), wanted: WANTED });
+        }
+        let wanted = normal[0].len();
+        if let Some(other) = normal.iter().chain(shots).find(|f| f.len() != wanted) {
+            return Err(HeadError::Width { found: other.len() / 2, wanted: wanted / 2 });
+        }
+        if options.folds < 2 {
+            return Err(HeadError::Option {
+                option: "folds",
+                found: options.folds.to_string(),
+                wanted: "at least 2 are needed",
+            });
+        }
+        if options.half_weight_shots.is_nan() || options.half_weight_shots < 0.0 {
+            return Err(HeadError::Option {
+                option: "half-weight shots",
+                found: options.half_weight_shots.to_string(),
+                wanted: "a number that is not negative is needed",
+            });
+        }
+        // each fold must leave two normals to learn from
+        let folds = options.folds.min(normal.len() / 2);
+        let mut order: Vec<usize> = (0..normal.len()).collect();
+        Stream::new(options.seed, Purpose::Folds).shuffle(&mut order);
+        let mut fold_of = vec![0; normal.len()];
+        for (place, image) in order.into_iter().enumerate() {
+            fold_of[image] = place % folds;
+        }
+        // a single shot cannot be left out: there would be nothing to learn from
+        let leaves_shots = shots.len() >= 2;
+        let left = |fold: usize, shot: usize| leaves_shots && shot % folds == fold;
+
+        let mut raw_normals = vec![(0.0, [0.0; OPINIONS]); normal.len()];
+        let mut raw_shots = vec![(0.0, [0.0; OPINIONS]); if leaves_shots { shots.len() } else { 0 }];
+        for fold in 0..folds {
+            let pick = |rows: &[Vec<f32>], keep: &dyn Fn(usize) -> bool| -> Vec<usize> {
+                (0..rows.len()).filter(|&i| keep(i)).collect()
+            };
+            let rows = |from: &'_ [Vec<f32>], which: &[usize]| -> Vec<Vec<f32>> {
+                which.iter().map(|&i| from[i].clone()).collect()
+            };
+            let train = rows(normal, &pick(normal, &|i| fold_of[i] != fold));
+            let known = rows(shots, &pick(shots, &|i| !left(fold, i)));
+            let member = Member::fit(&slices(&train), &slices(&known), options)?;
+            for i in pick(normal, &|i| fold_of[i] == fold) {
+                raw_normals[i] = member.raw(&normal[i]);
+            }
+            for i in pick(shots, &|i| left(fold, i)) {
+                raw_shots[i] = member.raw(&shots[i]);
+            }
+        }
+        let column = |k: usize| raw_normals.iter().map(|r| r.1[k]).collect::<Vec<_>>();
+        let count = shots.len() as f64;
+        let mut ensemble = Self {
+            member: Member::fit(&slices(normal), &slices(shots), options)?,
+            distance: Scale::of(&raw_normals.iter().map(|r| r.0).collect::<Vec<_>>()),
+            opinions: std::array::from_fn(|k| Scale::of(&column(k))),
+            weight: if shots.is_empty() { 0.0 } else { count / (count + options.half_weight_shots) },
+            guard: Guard { zero_shot: None, adapted: None, standard_error: None, fallback: false },
+            held_out_normals: Vec::new(),
+            held_out_shots: Vec::new(),
+        };
+        ensemble.decide(&raw_normals, &raw_shots, options.guard);
+        Ok(ensemble)
+    }
+
+    fn decide(&mut self, normals: &[Raw], shots: &[Raw], guard: bool) {
+        let combine = |raw: &[Raw]| raw.iter().map(|r| self.combine(r)).collect::<Vec<_>>();
+        let (normals, shots) = (combine(normals), combine(shots));
+        if !shots.is_empty() {
+            let shares = |of: fn(&EnsembleScore) -> f64| -> Vec<f64> {
+                shots.iter().map(|shot| share_below(&normals, of(shot), of)).collect()
+            };
+            let (before, after) = (shares(|s| s.zero_shot), shares(|s| s.adapted));
+            let count = shots.len() as f64;
+            let mean = |v: &[f64]| v.iter().sum::<f64>() / count;
+            let gains: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+            let gain = mean(&gains);
+            let variance = gains.iter().map(|g| (g - gain).powi(2)).sum::<f64>() / (count - 1.0);
+            let error = (variance / count).sqrt();
+            self.guard = Guard {
+                zero_shot: Some(mean(&before)),
+                adapted: Some(mean(&after)),
+                standard_error: Some(error),
+                fallback: guard && gain < -error,
+            };
+        }
+        let fallback = self.guard.fallback;
+        let kept = |s: &EnsembleScore| if fallback { s.zero_shot } else { s.adapted };
+        self.held_out_normals = normals.iter().map(kept).collect();
+        self.held_out_shots = shots.iter().map(kept).collect();
+        if fallback {
+            self.weight = 0.0;
+        }
+    }
+
+    fn combine(&self, raw: &Raw) -> EnsembleScore {
+        let zero_shot = self.distance.z(raw.0);
+        let raised: f64 = raw.1.iter().zip(&self.opinions).map(|(v, s)| s.z(*v).max(0.0)).sum();
+        EnsembleScore { zero_shot, adapted: zero_shot + self.weight * raised / OPINIONS as f64 }
+    }
+
+    /// Scores an image's features of [`image_features`].
+    ///
+    /// # Errors
+    /// [`HeadError::Width`] for features of another width.
+    pub fn score_features(&self, features: &[f32]) -> Result<EnsembleScore, HeadError> {
+        let wanted = self.member.normality.width();
+        if features.len() != wanted {
+            return Err(HeadError::Width { found: features.len() / 2, wanted: wanted / 2 });
+        }
+        Ok(self.combine(&self.member.raw(features)))
+    }
+
+    /// Scores images.
+    ///
+    /// # Errors
+    /// [`HeadError::Width`] for tokens of another width.
+    pub fn scores(&self, images: &[ImageTokens]) -> Result<Vec<EnsembleScore>, HeadError> {
+        images.par_iter().map(|i| self.score_features(&image_features(i))).collect()
+    }
+
+    /// Numbers trained on the defects: the image head's. Everything else is counted or copied, not trained.
+    pub fn trainable(&self) -> usize {
+        self.member.head.as_ref().map_or(0, ImageHead::trainable)
+    }
+
+    /// Weight of the opinions, 0 without shots or after a fallback.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+}
+
+/// Share of the normals with a score below `score`, ties counting one half.
+fn share_below(normals: &[EnsembleScore], score: f64, of: impl Fn(&EnsembleScore) -> f64) -> f64 {
+    let twice: usize = normals.iter().map(of).map(|n| usize::from(score > n) + usize::from(score >= n)).sum();
+    twice as f64 / (2 * normals.len()) as f64
+}
+
+fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
