@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Show or clear the cache of extracted features
     Cache(CacheArgs),
+    /// Draw a data set of parts with four kinds of defects and masks, to try things with
+    Synth(SynthArgs),
     /// List the backbones that can be named, and where their weights come from
     Models,
 }
@@ -351,6 +353,37 @@ pub(crate) struct FeaturesArgs {
     /// Leave out pictures that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune synth --output-dir synth_data
+  flawtune train --root-dir synth_data --category flange --model-name dinov2_vits14
+
+The pictures are drawn, not photographed: they show how flawtune is used, not how good it is on your parts. The same
+seed draws the same bytes on any machine.")]
+pub(crate) struct SynthArgs {
+    /// Folder that the categories are put into; a category that exists is not touched
+    #[arg(long, value_name = "DIR", default_value = "synth_data")]
+    pub(crate) output_dir: PathBuf,
+    /// Categories to draw: flange (a machined part) or twill (a woven texture) [default: both]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) category: Vec<String>,
+    /// Side of a picture in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 192)]
+    pub(crate) size: u32,
+    /// Good pictures for training
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) train_good: usize,
+    /// Good pictures for testing
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) test_good: usize,
+    /// Defect pictures of each type
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub(crate) test_per_type: usize,
+    /// Seed of everything drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -44,6 +44,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Features(args) => commands::features::run(&args, context),
         Command::Info(args) => commands::info::run(&args, context),
         Command::Cache(args) => commands::cache::run(&args, context),
+        Command::Synth(args) => commands::synth::run(&args, context),
         Command::Models => commands::models::run(context),
     };
     result

@@ -50,7 +50,7 @@ impl Display {
                     images.0,
                     images.1,
                     if hold_out.1 == 0 {
-                        "no hold-out (fewer than 5 shots): the last epoch is kept".to_owned()
+                        "no hold-out: the last epoch is kept".to_owned()
                     } else {
                         format!(
                             "{} normal and {} defect images held out to choose the epoch",

@@ -7,4 +7,5 @@ pub(crate) mod features;
 pub(crate) mod info;
 pub(crate) mod models;
 mod request;
+pub(crate) mod synth;
 pub(crate) mod train;
