@@ -66,68 +66,130 @@ pub fn exp(x: &mut [f32], shift: f32) {
 /// `S` must be available and the slices equally long.
 #[inline(always)]
 pub(crate) unsafe fn pointwise<S: Simd>(what: Pointwise<'_>) {
-    // SAFETY: the caller vouches for the instruction set; each closure reads and writes whole vectors at the
-    // pointers it is given, which `whole_vectors` takes from equally long slices or from padded copies.
+    // SAFETY: passed on from the caller.
     unsafe {
         match what {
-            Pointwise::Gelu { x, out } => each::<S, 1, 1>([x], [out], |[x], _| [math::gelu::<S>(x)]),
-            Pointwise::GeluBackward { x, grad } => {
-                each::<S, 1, 1>([x], [grad], |[x], [g]| [S::mul(g, math::gelu_slope::<S>(x))]);
-            }
-            Pointwise::Gated { gate, up, out } => {
-                each::<S, 2, 1>([gate, up], [out], |[g, u], _| [S::mul(math::silu::<S>(g), u)]);
-            }
+            Pointwise::Gelu { x, out } => each::<S, _, 1, 1>([x], [out], &Gelu),
+            Pointwise::GeluBackward { x, grad } => each::<S, _, 1, 1>([x], [grad], &GeluBackward),
+            Pointwise::Gated { gate, up, out } => each::<S, _, 2, 1>([gate, up], [out], &Gated),
             Pointwise::GatedBackward { gate, up, grad } => {
-                each::<S, 1, 2>([grad], [gate, up], |[d], [g, u]| {
-                    let (one, s) = (S::splat(1.0), math::sigmoid::<S>(g));
-                    let silu = S::mul(g, s);
-                    let slope = S::fma(silu, S::sub(one, s), s);
-                    [S::mul(S::mul(d, u), slope), S::mul(d, silu)]
-                });
+                each::<S, _, 1, 2>([grad], [gate, up], &GatedBackward);
             }
-            Pointwise::Exp { x, shift } => {
-                let (shift, log2e) = (S::splat(shift), S::splat(std::f32::consts::LOG2_E));
-                each::<S, 0, 1>([], [x], |_, [x]| [math::exp2::<S>(S::mul(S::sub(x, shift), log2e))]);
-            }
+            Pointwise::Exp { x, shift } => each::<S, _, 0, 1>([], [x], &Exp { shift }),
         }
     }
 }
 
-/// Applies `f` to the vectors of `IN` inputs and `OUT` slices that are replaced by its results; what is left at the
+/// A function of `IN` numbers and of the `OUT` numbers that its results replace. A trait and not a closure: a closure
+/// is compiled without the instruction set of the kernel around it and may not be inlined into that.
+trait Function<S: Simd, const IN: usize, const OUT: usize> {
+    /// On vectors.
+    ///
+    /// # Safety
+    /// `S` must be available.
+    unsafe fn apply(&self, x: [S::V; IN], y: [S::V; OUT]) -> [S::V; OUT];
+}
+
+struct Gelu;
+struct GeluBackward;
+struct Gated;
+struct GatedBackward;
+struct Exp {
+    shift: f32,
+}
+
+// SAFETY of every block below: the trait's contract says that the instruction set is present.
+impl<S: Simd> Function<S, 1, 1> for Gelu {
+    #[inline(always)]
+    unsafe fn apply(&self, [x]: [S::V; 1], _: [S::V; 1]) -> [S::V; 1] {
+        // SAFETY: see above.
+        unsafe { [math::gelu::<S>(x)] }
+    }
+}
+
+impl<S: Simd> Function<S, 1, 1> for GeluBackward {
+    #[inline(always)]
+    unsafe fn apply(&self, [x]: [S::V; 1], [g]: [S::V; 1]) -> [S::V; 1] {
+        // SAFETY: see above.
+        unsafe { [S::mul(g, math::gelu_slope::<S>(x))] }
+    }
+}
+
+impl<S: Simd> Function<S, 2, 1> for Gated {
+    #[inline(always)]
+    unsafe fn apply(&self, [gate, up]: [S::V; 2], _: [S::V; 1]) -> [S::V; 1] {
+        // SAFETY: see above.
+        unsafe { [S::mul(math::silu::<S>(gate), up)] }
+    }
+}
+
+impl<S: Simd> Function<S, 1, 2> for GatedBackward {
+    #[inline(always)]
+    unsafe fn apply(&self, [d]: [S::V; 1], [gate, up]: [S::V; 2]) -> [S::V; 2] {
+        // SAFETY: see above.
+        unsafe {
+            let (one, s) = (S::splat(1.0), math::sigmoid::<S>(gate));
+            let silu = S::mul(gate, s);
+            let slope = S::fma(silu, S::sub(one, s), s);
+            [S::mul(S::mul(d, up), slope), S::mul(d, silu)]
+        }
+    }
+}
+
+impl<S: Simd> Function<S, 0, 1> for Exp {
+    #[inline(always)]
+    unsafe fn apply(&self, _: [S::V; 0], [x]: [S::V; 1]) -> [S::V; 1] {
+        // SAFETY: see above.
+        unsafe {
+            let scaled = S::mul(S::sub(x, S::splat(self.shift)), S::splat(std::f32::consts::LOG2_E));
+            [math::exp2::<S>(scaled)]
+        }
+    }
+}
+
+/// Applies `f` to the vectors of `IN` inputs and of `OUT` slices that are replaced by its results; what is left at the
 /// end goes through padded copies.
 ///
 /// # Safety
 /// `S` must be available and the slices equally long.
 #[inline(always)]
-unsafe fn each<S: Simd, const IN: usize, const OUT: usize>(
+unsafe fn each<S: Simd, F: Function<S, IN, OUT>, const IN: usize, const OUT: usize>(
     inputs: [&[f32]; IN],
-    outputs: [&mut [f32]; OUT],
-    f: impl Fn([S::V; IN], [S::V; OUT]) -> [S::V; OUT],
+    mut outputs: [&mut [f32]; OUT],
+    f: &F,
 ) {
     let len = outputs.first().map_or(0, |o| o.len());
     let whole = len / S::LANES * S::LANES;
-    let outputs = outputs.map(|o| o.as_mut_ptr());
     // SAFETY: every vector lies inside its slice, or inside a padded copy of LANES ≤ 16 numbers.
     unsafe {
         for i in (0..whole).step_by(S::LANES) {
-            let x = inputs.map(|p| S::load(p.as_ptr().add(i)));
-            let y = f(x, outputs.map(|p| S::load(p.add(i))));
-            for (p, y) in outputs.iter().zip(y) {
-                S::store(p.add(i), y);
+            let mut x = [S::splat(0.0); IN];
+            for (x, p) in x.iter_mut().zip(&inputs) {
+                *x = S::load(p.as_ptr().add(i));
+            }
+            let mut y = [S::splat(0.0); OUT];
+            for (y, p) in y.iter_mut().zip(&outputs) {
+                *y = S::load(p.as_ptr().add(i));
+            }
+            for (p, y) in outputs.iter_mut().zip(f.apply(x, y)) {
+                S::store(p.as_mut_ptr().add(i), y);
             }
         }
-        let rest = len - whole;
-        if rest > 0 {
-            let copy = |p: *const f32| {
-                let mut lanes = [0.0f32; 16];
-                std::ptr::copy_nonoverlapping(p.add(whole), lanes.as_mut_ptr(), rest);
-                S::load(lanes.as_ptr())
-            };
-            let y = f(inputs.map(|p| copy(p.as_ptr())), outputs.map(|p| copy(p)));
-            for (p, y) in outputs.iter().zip(y) {
-                let mut lanes = [0.0f32; 16];
+        if whole < len {
+            let mut lanes = [0.0f32; 16];
+            let mut x = [S::splat(0.0); IN];
+            for (x, p) in x.iter_mut().zip(&inputs) {
+                lanes[..len - whole].copy_from_slice(&p[whole..]);
+                *x = S::load(lanes.as_ptr());
+            }
+            let mut y = [S::splat(0.0); OUT];
+            for (y, p) in y.iter_mut().zip(&outputs) {
+                lanes[..len - whole].copy_from_slice(&p[whole..]);
+                *y = S::load(lanes.as_ptr());
+            }
+            for (p, y) in outputs.iter_mut().zip(f.apply(x, y)) {
                 S::store(lanes.as_mut_ptr(), y);
-                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p.add(whole), rest);
+                p[whole..].copy_from_slice(&lanes[..len - whole]);
             }
         }
     }
