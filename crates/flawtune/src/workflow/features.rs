@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file;
 use flawtune_kernels::mapped::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -74,9 +75,7 @@ pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Writ
         source,
         hint: "choose another --output or make room",
     };
-    let mut file = tempfile::NamedTempFile::new_in(parent(&request.output)).map_err(failed)?;
-    std::io::Write::write_all(&mut file, &bytes).map_err(failed)?;
-    file.persist(&request.output).map_err(|e| failed(e.error))?;
+    atomic_file::write(&request.output, &bytes).map_err(failed)?;
     Ok(written)
 }
 
