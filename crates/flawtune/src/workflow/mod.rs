@@ -134,11 +134,12 @@ pub enum WorkflowError {
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.
 fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
-    let failed = |source| WorkflowError::Io {
-        path: folder.to_owned(),
-        source,
-        hint: "choose an output folder that can be written with --output-dir",
-    };
+    writable_or(folder, "choose an output folder that can be written with --output-dir")
+}
+
+/// As [`writable`], with what to do about it.
+fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), WorkflowError> {
+    let failed = |source| WorkflowError::Io { path: folder.to_owned(), source, hint };
     std::fs::create_dir_all(folder).map_err(failed)?;
     atomic_file::probe(folder).map_err(failed)
 }
