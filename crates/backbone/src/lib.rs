@@ -2,9 +2,10 @@
 //!
 //! Weight files in, tokens out: [`config`] says what a variant looks like, [`models`] names the known ones,
 //! [`weights`] reads their files, [`preprocess`] turns pictures into their input, [`vit`] runs them, [`vjp`] runs them
-//! with trainable tensors inside and brings gradients back to those.
+//! with trainable tensors inside and brings gradients back to those. [`atomic_file`] is how every result is written.
 #![warn(missing_docs)]
 
+pub mod atomic_file;
 pub mod config;
 pub mod hub;
 pub mod models;

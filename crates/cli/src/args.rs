@@ -212,7 +212,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "LOSS", default_value = "separability")]
     pub(crate) loss_type: LossArg,
     /// Margin of the contrastive loss
-    #[arg(long, value_name = "COSINE", default_value_t = 0.5)]
+    #[arg(long, value_name = "COSINE", default_value_t = 0.5, value_parser = finite)]
     pub(crate) margin: f64,
     /// Train on and compare class tokens instead of patch tokens
     #[arg(long)]

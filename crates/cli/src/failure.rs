@@ -1,7 +1,11 @@
 //! How a command ends when it does not succeed: one message, one exit code.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
+
+/// What Unix systems call a failing device; the standard library has no kind for it.
+const EIO: i32 = 5;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -15,9 +19,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A wrong input from any error; its sources are appended where their text adds something.
-    pub(crate) fn input(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Input(chain(error))
+    /// From any error of the library: the machine's if a full or failing disk or memory is at the bottom of it, a wrong
+    /// input otherwise. Its sources are appended where their text adds something.
+    pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let text = chain(error);
+        if is_machine(error) { Self::Machine(text) } else { Self::Input(text) }
     }
 
     pub(crate) fn code(&self) -> ExitCode {
@@ -38,6 +44,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Whether the machine failed, where no other input would have helped.
+fn is_machine(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |e| e.source()).any(|e| {
+        e.downcast_ref::<io::Error>().is_some_and(|e| {
+            use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WriteZero};
+            matches!(e.kind(), StorageFull | QuotaExceeded | WriteZero | OutOfMemory)
+                || (cfg!(unix) && e.raw_os_error() == Some(EIO))
+        })
+    })
+}
+
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -50,4 +67,19 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flawtune::workflow::WorkflowError;
+
+    #[test]
+    fn a_full_disk_is_the_machines_failure() {
+        let failure = |kind: io::ErrorKind| {
+            Failure::from_error(&WorkflowError::Io { path: "f".into(), source: kind.into(), hint: "h" })
+        };
+        assert!(matches!(failure(io::ErrorKind::StorageFull), Failure::Machine(_)));
+        assert!(matches!(failure(io::ErrorKind::NotADirectory), Failure::Input(_)));
+    }
 }

@@ -10,6 +10,7 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser;
+use flawtune_kernels::{dispatch, profile};
 
 use args::{Cli, Command, Global};
 use console::Console;
@@ -23,8 +24,11 @@ struct Context {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let result = run(Cli::parse());
+    if profile::enabled() {
+        console::line(profile::report().to_string().trim_end());
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             console::line(&failure.to_string());
@@ -35,9 +39,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json };
+    // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
+    dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
     interrupt::install()?;
-    let result = match cli.command {
+    match cli.command {
         Command::Train(args) => commands::train::run(&args, context),
         Command::Evaluate(args) => commands::evaluate::run(&args, context),
         Command::Baseline(args) => commands::baseline::run(&args, context),
@@ -46,8 +52,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cache(args) => commands::cache::run(&args, context),
         Command::Synth(args) => commands::synth::run(&args, context),
         Command::Models => commands::models::run(context),
-    };
-    result
+    }
 }
 
 /// One pool for everything; hyper-threads do not help dense arithmetic.

@@ -60,7 +60,8 @@ struct Counter {
 static COUNTERS: [Counter; NAMES.len()] =
     [const { Counter { nanoseconds: AtomicU64::new(0), calls: AtomicU64::new(0) } }; NAMES.len()];
 
-fn enabled() -> bool {
+/// Whether the timers run.
+pub fn enabled() -> bool {
     static ENABLED: OnceLock<bool> = OnceLock::new();
     *ENABLED.get_or_init(|| std::env::var(VARIABLE).is_ok_and(|v| !v.is_empty() && v != "0"))
 }

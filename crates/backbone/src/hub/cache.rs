@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::{HubError, io};
+use crate::atomic_file;
 use crate::models::Variant;
 use crate::weights;
 
@@ -130,9 +131,7 @@ impl Layout {
         let refs = self.root.join("refs");
         fs::create_dir_all(&refs).map_err(io(&refs))?;
         let main = refs.join("main");
-        let temporary = refs.join(format!(".main.{}", std::process::id()));
-        fs::write(&temporary, commit).map_err(io(&temporary))?;
-        fs::rename(&temporary, &main).map_err(io(&main))?;
+        atomic_file::write(&main, commit.as_bytes()).map_err(io(&main))?;
         Ok(path)
     }
 }

@@ -47,7 +47,8 @@ fn sniff(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         "the file is empty"
     } else if bytes.get(8) == Some(&b'{') {
-        "it looks like a safetensors file; rename it to .safetensors"
+        "it looks like a safetensors file, which holds weights and no checkpoint; weights are read from it \
+         if its name ends in .safetensors"
     } else if bytes.get(257..262) == Some(b"ustar") {
         "it is a tar archive, as PyTorch before 0.1.10 wrote them; save it again with a current PyTorch"
     } else if bytes[0] == 0x80 {

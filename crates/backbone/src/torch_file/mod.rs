@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use flawtune_kernels::mapped::MappedFile;
 
+use crate::atomic_file;
 use crate::weights::StoredTensor;
 pub use error::{Problem, TorchFileError};
 pub use value::{DType, Tensor, Value};
@@ -69,7 +70,7 @@ pub fn read_bytes(bytes: &[u8]) -> Result<Value, Problem> {
 /// # Errors
 /// The folder cannot be written, a tensor's shape does not fit its data, or nesting is deeper than 64.
 pub fn write(path: &Path, value: &Value) -> Result<(), TorchFileError> {
-    to_bytes(value).and_then(|bytes| write::replace(path, &bytes)).map_err(|p| p.at(path))
+    to_bytes(value).and_then(|bytes| Ok(atomic_file::write(path, &bytes)?)).map_err(|p| p.at(path))
 }
 
 /// The bytes [`write()`] puts into its file.

@@ -1,8 +1,6 @@
 //! Writing a value as a torch file.
 
-use std::fs::File;
 use std::io::{Cursor, Write};
-use std::path::Path;
 
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
@@ -51,32 +49,6 @@ pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
     }
     entry("version", b"3\n")?;
     Ok(zip.finish().map_err(failed)?.into_inner())
-}
-
-/// Puts `bytes` at `path` in one step: a reader sees the old file or the new one, whatever interrupts us.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // as an ordinary new file: the process's umask decides, where a temporary file would be the owner's alone
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    // the rename itself survives a power cut only once the folder is on disk; where folders cannot be opened it is
-    // up to the system
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
 }
 
 struct Pickler<'a> {

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
     let mut display = Display::new(context.console);
     let result = baseline(&request, &mut |event| display.show(event));
     display.finish();
-    let (found, path) = result.map_err(|e| Failure::input(&e))?;
+    let (found, path) = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {
         return out_json(&found);
     }

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
     let mut display = Display::new(context.console);
     let result = evaluate(&request, &mut |event| display.show(event));
     display.finish();
-    let evaluated = result.map_err(|e| Failure::input(&e))?;
+    let evaluated = result.map_err(|e| Failure::from_error(&e))?;
     let evaluation = &evaluated.evaluation;
     if context.json {
         return out_json(evaluation);

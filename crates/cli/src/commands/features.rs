@@ -25,7 +25,7 @@ pub(crate) fn run(args: &FeaturesArgs, context: Context) -> Result<(), Failure> 
     let mut display = Display::new(context.console);
     let result = features(&request, &mut |event| display.show(event));
     display.finish();
-    let written = result.map_err(|e| Failure::input(&e))?;
+    let written = result.map_err(|e| Failure::from_error(&e))?;
     let (rows, columns) = written.grid;
     if context.json {
         let result = json!({

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::progress::thousands;
 
 pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
-    let d = describe(&args.file).map_err(|e| Failure::input(&e))?;
+    let d = describe(&args.file).map_err(|e| Failure::from_error(&e))?;
     if context.json {
         let dtypes: Map<String, Value> = d
             .dtypes

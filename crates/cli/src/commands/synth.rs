@@ -12,7 +12,7 @@ pub(crate) fn run(args: &SynthArgs, context: Context) -> Result<(), Failure> {
     let categories = if args.category.is_empty() {
         Category::ALL.to_vec()
     } else {
-        let parse = |name: &String| name.parse::<Category>().map_err(|e| Failure::input(&e));
+        let parse = |name: &String| name.parse::<Category>().map_err(|e| Failure::from_error(&e));
         args.category.iter().map(parse).collect::<Result<_, _>>()?
     };
     let counts =
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &SynthArgs, context: Context) -> Result<(), Failure> {
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
-        let drawn = drawn.map_err(|e| Failure::input(&e))?;
+        let drawn = drawn.map_err(|e| Failure::from_error(&e))?;
         if !context.json {
             out(&format!("{}: {} pictures, {}", drawn.folder.display(), drawn.images, bytes(drawn.bytes)));
         }

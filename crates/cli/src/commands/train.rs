@@ -66,7 +66,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     let mut display = Display::new(context.console);
     let result = train(&request, interrupt::cancel(), &mut |event| display.show(event));
     display.finish();
-    let trained = result.map_err(|e| Failure::input(&e))?;
+    let trained = result.map_err(|e| Failure::from_error(&e))?;
     if trained.interrupted {
         return Err(Failure::Interrupted(format!(
             "{} epochs are kept in {}; repeat the command with --resume",

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file::AtomicFile;
 use flawtune_backbone::models;
 use flawtune_backbone::torch_file::{self, Value};
 
@@ -161,14 +162,14 @@ impl Checkpoint {
         let io = |path: &Path, source| AdaptError::Io { path: path.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
         let history = folder.join(format!("{}_history.json", self.category));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| io(folder, e))?;
+        let mut file = AtomicFile::create(&history).map_err(|e| io(&history, e))?;
         let mut text =
             serde_json::to_string_pretty(&json(&self.history)).map_err(|e| io(&history, e.into()))?;
         text.push('\n');
         file.write_all(text.as_bytes()).map_err(|e| io(&history, e))?;
         let path = folder.join(Self::file_name(&self.category));
         torch_file::write(&path, &self.to_value())?;
-        file.persist(&history).map_err(|e| io(&history, e.error))?;
+        file.commit().map_err(|e| io(&history, e))?;
         Ok(path)
     }
 

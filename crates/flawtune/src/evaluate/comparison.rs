@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Confusion, MetricError, auroc, average_precision, confusion_at};
@@ -217,23 +217,15 @@ impl Comparison {
         })
     }
 
-    /// Writes the comparison as JSON: to a temporary file beside `path` first, renamed when complete.
+    /// Writes the comparison as JSON, whole or not at all.
     ///
     /// # Errors
     /// Whatever creating, writing or renaming the file returns, with the path.
     pub fn write(&self, path: &Path) -> Result<(), ComparisonError> {
         let failed = |source| ComparisonError::Write { path: path.to_owned(), source };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let mut text = serde_json::to_string_pretty(self).map_err(|e| failed(e.into()))?;
         text.push('\n');
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        atomic_file::write(path, text.as_bytes()).map_err(failed)
     }
 
     /// The comparison as a plain-text table: adapted, zero-shot, absolute and relative difference.

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file::{self, AtomicFile};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, encode_entry, open_entry};
@@ -22,7 +23,6 @@ use super::entry::{Entry, encode_entry, open_entry};
 const FORMAT: u32 = 1;
 const ENTRY: &str = "tokens";
 const MODEL: &str = "model.json";
-const TEMPORARY: &str = ".tmp-";
 
 /// Everything besides the picture that decides its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,7 +213,7 @@ impl FeatureCache {
                 let name = file.file_name();
                 let Some(name) = name.to_str() else { continue };
                 let is_entry = name.strip_suffix(ENTRY).is_some_and(|n| n.len() == 65);
-                if !(is_entry || name == MODEL || name.starts_with(TEMPORARY)) {
+                if !(is_entry || name == MODEL || name.starts_with(atomic_file::PREFIX)) {
                     continue;
                 }
                 // gone meanwhile: not ours to count
@@ -231,13 +231,12 @@ impl FeatureCache {
     }
 }
 
-/// Writes to a temporary file beside `path`, then renames it.
+/// Writes whole or not at all, without waiting for the disk: every entry carries a checksum, and what a power cut
+/// takes is extracted again.
 fn write_renamed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
+    let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    file.commit_unsynced()
 }
 
 #[cfg(test)]

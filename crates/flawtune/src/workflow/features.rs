@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file;
+use flawtune_backbone::vit::VitError;
 use flawtune_kernels::mapped::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, writable};
+use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, writable_or};
 use crate::features::{Extractor, FeatureCache, Forward};
 
 /// What tokens are made from.
@@ -51,7 +53,13 @@ pub struct Written {
 /// # Errors
 /// Anything wrong with the pictures, the pixel file or the backbone.
 pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Written, WorkflowError> {
-    writable(parent(&request.output))?;
+    if request.output.is_dir() {
+        return Err(WorkflowError::Input(format!(
+            "{}: is a folder; name a file in it with --output",
+            request.output.display()
+        )));
+    }
+    writable_or(parent(&request.output), "choose a folder that can be written with --output")?;
     let (class, patches, written, names) = match &request.source {
         Source::Pictures(paths) => from_pictures(request, paths, on_event)?,
         Source::Pixels(file) => from_pixels(request, file, on_event)?,
@@ -74,9 +82,7 @@ pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Writ
         source,
         hint: "choose another --output or make room",
     };
-    let mut file = tempfile::NamedTempFile::new_in(parent(&request.output)).map_err(failed)?;
-    std::io::Write::write_all(&mut file, &bytes).map_err(failed)?;
-    file.persist(&request.output).map_err(|e| failed(e.error))?;
+    atomic_file::write(&request.output, &bytes).map_err(failed)?;
     Ok(written)
 }
 
@@ -141,6 +147,9 @@ fn from_pixels(
         pixels.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let grid = engine.grid(height, width);
+    if grid.0 * grid.1 == 0 {
+        return Err(VitError::TooSmall { height, width, patch: engine.config().patch_size }.into());
+    }
     let (dim, each) = (engine.dim(), 3 * height * width);
     let (mut class, mut patches) = (Vec::new(), Vec::new());
     for batch in values.chunks(request.batch_size.max(1) * each.max(1)) {

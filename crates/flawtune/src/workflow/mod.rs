@@ -28,6 +28,7 @@ use crate::evaluate::protocol::ProtocolError;
 use crate::evaluate::statistics::StatisticsError;
 use crate::features::{FeatureError, Progress};
 use crate::score::ScoreError;
+use flawtune_backbone::atomic_file;
 use flawtune_backbone::hub::HubError;
 use flawtune_backbone::models::UnknownModel;
 use flawtune_backbone::vit::VitError;
@@ -133,29 +134,24 @@ pub enum WorkflowError {
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.
 fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
-    let failed = |source| WorkflowError::Io {
-        path: folder.to_owned(),
-        source,
-        hint: "choose an output folder that can be written with --output-dir",
-    };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    Ok(())
+    writable_or(folder, "choose an output folder that can be written with --output-dir")
 }
 
-/// Writes pretty JSON to a temporary file in the same folder and renames it.
+/// As [`writable`], with what to do about it.
+fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), WorkflowError> {
+    let failed = |source| WorkflowError::Io { path: folder.to_owned(), source, hint };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    atomic_file::probe(folder).map_err(failed)
+}
+
+/// Writes pretty JSON, whole or not at all.
 fn write_json(path: &std::path::Path, value: &impl serde::Serialize) -> Result<(), WorkflowError> {
-    use std::io::Write as _;
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,
         hint: "choose another --output-dir or make room",
     };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    atomic_file::write(path, text.as_bytes()).map_err(failed)
 }

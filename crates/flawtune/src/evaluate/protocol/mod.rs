@@ -43,7 +43,8 @@ impl std::fmt::Display for Protocol {
 pub enum ProtocolError {
     /// No defects at all.
     #[error(
-        "{category}: no defect images under test/ (every folder there other than good counts): nothing to adapt to or to test"
+        "{category}: no defect images under test/ (every folder there other than good counts): nothing to adapt to or to test; \
+         put defective pictures into a folder per defect type, test/<type>"
     )]
     NoDefects {
         /// Category.
@@ -75,7 +76,9 @@ pub enum ProtocolError {
         defects: usize,
     },
     /// More shots asked for than there are defects (leaky protocol).
-    #[error("{category}: {shots} defect images asked for, but there are only {defects}")]
+    #[error(
+        "{category}: {shots} defect images asked for, but there are only {defects}; ask for at most {defects}"
+    )]
     MoreShotsThanDefects {
         /// Category.
         category: String,

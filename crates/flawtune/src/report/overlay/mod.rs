@@ -7,8 +7,8 @@ pub use colour::ColourMap;
 
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file::AtomicFile;
 use image::{ImageFormat, RgbImage};
-use tempfile::NamedTempFile;
 
 use crate::score::map::{AnomalyMap, Region};
 
@@ -122,17 +122,15 @@ pub fn overlay(
     Ok(out)
 }
 
-/// Writes `picture` as PNG, to a temporary name that is then renamed.
+/// Writes `picture` as PNG, whole or not at all.
 ///
 /// # Errors
 /// [`OverlayError::Write`] with the path and the cause.
 pub fn write_png(picture: &RgbImage, path: &Path) -> Result<(), OverlayError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let attempt = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut file = NamedTempFile::new_in(folder)?;
-        picture.write_to(&mut std::io::BufWriter::new(&mut file), ImageFormat::Png)?;
-        file.persist(path)?;
-        Ok(())
+        let mut file = AtomicFile::create(path)?;
+        picture.write_to(&mut file, ImageFormat::Png)?;
+        Ok(file.commit()?)
     };
     attempt().map_err(|source| OverlayError::Write { path: path.to_owned(), source })
 }

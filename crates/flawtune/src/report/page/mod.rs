@@ -214,6 +214,6 @@ impl RunReport {
     /// # Errors
     /// What the system says when the folder or file cannot be written.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        super::write_whole(path, self.to_html().as_bytes())
+        flawtune_backbone::atomic_file::write(path, self.to_html().as_bytes())
     }
 }

@@ -269,7 +269,7 @@ impl Plot {
         // a file has no page to take colours from
         let theme = if theme == Theme::Page { Theme::Light } else { theme };
         let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", self.to_svg(theme));
-        super::write_whole(path, text.as_bytes())
+        flawtune_backbone::atomic_file::write(path, text.as_bytes())
     }
 }
 

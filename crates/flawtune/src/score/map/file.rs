@@ -1,9 +1,9 @@
 //! Anomaly maps as files: 32-bit float TIFF and `NumPy`'s NPY.
 
-use std::io::{BufWriter, Error as IoError, Write};
+use std::io::{Error as IoError, Write};
 use std::path::Path;
 
-use tempfile::NamedTempFile;
+use flawtune_backbone::atomic_file::AtomicFile;
 use tiff::encoder::TiffEncoder;
 use tiff::encoder::colortype::Gray32Float;
 
@@ -11,20 +11,12 @@ use super::{AnomalyMap, MapError};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Writes to a temporary file beside `path` and renames it: never half a map under its name.
-fn replace(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> Result<(), Cause>,
-) -> Result<(), MapError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Never half a map under its name.
+fn replace(path: &Path, fill: impl FnOnce(&mut AtomicFile) -> Result<(), Cause>) -> Result<(), MapError> {
     let attempt = || -> Result<(), Cause> {
-        let mut file = NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::new(&mut file);
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        file.persist(path)?;
-        Ok(())
+        let mut file = AtomicFile::create(path)?;
+        fill(&mut file)?;
+        Ok(file.commit()?)
     };
     attempt().map_err(|source| MapError::Write { path: path.to_owned(), source })
 }

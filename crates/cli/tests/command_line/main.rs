@@ -1,0 +1,8 @@
+//! The binary from end to end, on a tiny data set with a tiny backbone.
+
+mod hostile;
+mod interrupt;
+mod jobs;
+mod refusals;
+mod tokens;
+mod world;
