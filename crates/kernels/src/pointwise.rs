@@ -36,7 +36,7 @@ pub fn gelu_backward(x: &[f32], grad: &mut [f32]) {
     run(Pointwise::GeluBackward { x, grad });
 }
 
-/// `out = silu(gate) · up`. Maximum absolute error of the SiLU 4e-7 relative to `max(1, |gate|)`.
+/// `out = silu(gate) · up`. Maximum absolute error of the `SiLU` 4e-7 relative to `max(1, |gate|)`.
 ///
 /// # Panics
 /// If the lengths differ.
