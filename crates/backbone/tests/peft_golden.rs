@@ -72,7 +72,6 @@ fn worst(found: &[f32], wanted: &[f64]) -> f64 {
 fn relative(what: &str, found: &[f32], wanted: &[f64]) {
     let scale = wanted.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let error = worst(found, wanted) / scale;
-    println!("{what}: {error:.2e} of {scale:.3}");
     assert!(error < GRADIENT, "{what}: {error:e} of the largest magnitude {scale}");
 }
 
@@ -109,7 +108,6 @@ fn check(model: &str) {
         let wanted = golden.read(&format!("{name}.f64.tokens"));
         let wanted = without_registers(&wanted.f64(), config.prefix() + patches, config.registers, dim);
         let error = worst(&features[0], &wanted);
-        println!("{model} {name} tokens: {error:.2e}");
         assert!(error < TOKENS, "{model} {name} tokens: {error:e}");
         assert_eq!(features, backbone.forward(images, &inserted, &last).unwrap());
 

@@ -64,7 +64,7 @@ impl Prepacked {
     /// # Panics
     /// If `a` and `c` are not whole numbers of rows, equally many.
     pub fn multiply(&self, a: &[f32], c: &mut [f32], accumulate: bool, scratch: &mut Scratch) {
-        let m = if self.k > 0 { a.len() / self.k } else { c.len() / self.lanes.columns.max(1) };
+        let m = c.len() / self.lanes.columns.max(1);
         assert_eq!(a.len(), m * self.k, "a is [m, k]");
         assert_eq!(c.len(), m * self.lanes.columns, "c is [m, n]");
         if c.is_empty() {

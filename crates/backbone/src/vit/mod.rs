@@ -1,8 +1,8 @@
 //! The forward pass: normalised pixels in, class and patch tokens out.
 
 mod error;
-mod pack;
-mod positions;
+pub(crate) mod pack;
+pub(crate) mod positions;
 
 pub use error::VitError;
 
@@ -223,9 +223,10 @@ impl Backbone {
         let mut out = vec![0.0; batch * input.tokens * self.config.dim];
         let mut work = self.workspace();
         let per_run = input.per_run * input.tokens * self.config.dim;
+        let prefix = self.config.prefix();
         for (pixels, out) in pixels.chunks(input.per_run * input.image).zip(out.chunks_mut(per_run)) {
             self.embed(&mut work, &input, pixels);
-            self.encoder.read(&mut work, None, &[0..input.tokens], out);
+            self.encoder.read(&mut work, None, &[0..prefix, prefix..input.tokens], out);
         }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
         Ok((out, input.grid))

@@ -48,7 +48,7 @@ impl Checker<'_> {
 }
 
 /// Checks that the numbers of the configuration can belong together.
-pub(super) fn check_config(config: &VitConfig) -> Result<(), VitError> {
+pub(crate) fn check_config(config: &VitConfig) -> Result<(), VitError> {
     let wrong = |reason: String| Err(VitError::Config { model: config.name.clone(), reason });
     let VitConfig { dim, heads, hidden, patch_size, .. } = *config;
     if [dim, heads, hidden, patch_size, config.depth].contains(&0) {
@@ -71,7 +71,7 @@ pub(super) fn check_config(config: &VitConfig) -> Result<(), VitError> {
 }
 
 /// Checks every tensor's shape.
-pub(super) fn check_weights(config: &VitConfig, weights: &VitWeights) -> Result<(), VitError> {
+pub(crate) fn check_weights(config: &VitConfig, weights: &VitWeights) -> Result<(), VitError> {
     let check = Checker { model: &config.name };
     let (dim, hidden) = (config.dim, config.hidden);
     check.shape("class token", &[dim], &[weights.cls.len()])?;

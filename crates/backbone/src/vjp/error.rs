@@ -1,8 +1,13 @@
 //! What can be wrong with the tensors handed to [`super::FrozenVit`].
 
+use crate::vit::VitError;
+
 /// An input of the forward or backward pass does not fit the backbone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VjpError {
+    /// The weights or the configuration of the backbone itself.
+    #[error(transparent)]
+    Backbone(#[from] VitError),
     /// A tensor has the wrong shape.
     #[error("{tensor}: found shape {found:?}, wanted {wanted:?}; {hint}")]
     Shape {

@@ -1,7 +1,7 @@
 //! One image through all blocks, there and back.
 
-use crate::config::{FeedForward, Position, VitConfig};
-use crate::weights::{FeedForwardWeights, Linear, Norm, VitWeights};
+use crate::config::VitConfig;
+use crate::weights::Norm;
 
 use super::VjpError;
 use super::attention::Shape;
@@ -207,72 +207,4 @@ impl Pass<'_> {
         let input = if wants_input { [&grad[..rows.start], &grad[rows.end..]].concat() } else { Vec::new() };
         Ok((gradients, input))
     }
-}
-
-/// Checks every tensor of `weights` against `config`.
-pub(super) fn check_weights(config: &VitConfig, weights: &VitWeights) -> Result<(), VjpError> {
-    let (d, hidden) = (config.dim, config.hidden);
-    let size = |option, found, hint| Err(VjpError::Size { option, found, hint });
-    if config.heads == 0 || d == 0 || d % config.heads != 0 {
-        return size("the number of heads", config.heads, "it must divide the dimension");
-    }
-    if matches!(config.position, Position::Rope { .. }) && config.head_dim() % 4 != 0 {
-        return size("the dimension of a head", config.head_dim(), "rotary positions need a multiple of 4");
-    }
-    if weights.blocks.len() != config.depth || config.depth == 0 {
-        return size(
-            "the number of blocks in the weights",
-            weights.blocks.len(),
-            "it must equal the configured depth",
-        );
-    }
-    let linear = |name: String, l: &Linear, outputs: usize, inputs: usize| {
-        let stored: usize = l.weight.iter().map(crate::weights::StoredTensor::len).sum();
-        if (l.outputs, l.inputs, l.bias.len(), stored) == (outputs, inputs, outputs, outputs * inputs) {
-            return Ok(());
-        }
-        Err(VjpError::Shape {
-            tensor: name,
-            found: vec![l.outputs, l.inputs],
-            wanted: vec![outputs, inputs],
-            hint: "the weights belong to another variant",
-        })
-    };
-    let vector = |name: String, found: usize| {
-        VjpError::check_len(&name, found, &[d], "the weights belong to another variant")
-    };
-    for (i, b) in weights.blocks.iter().enumerate() {
-        let name = |part: &str| format!("block {i} {part}");
-        linear(name("qkv"), &b.qkv, 3 * d, d)?;
-        linear(name("proj"), &b.proj, d, d)?;
-        match (&b.feed_forward, config.feed_forward) {
-            (FeedForwardWeights::Mlp { fc1, fc2 }, FeedForward::Mlp) => {
-                linear(name("fc1"), fc1, hidden, d)?;
-                linear(name("fc2"), fc2, d, hidden)?;
-            }
-            (FeedForwardWeights::SwiGlu { gate, up, down }, FeedForward::SwiGlu) => {
-                linear(name("gate"), gate, hidden, d)?;
-                linear(name("up"), up, hidden, d)?;
-                linear(name("down"), down, d, hidden)?;
-            }
-            _ => {
-                return Err(VjpError::Layout {
-                    tensor: name("feed forward"),
-                    what: "of another kind than configured",
-                });
-            }
-        }
-        for (part, n) in [
-            ("norm1 weight", b.norm1.weight.len()),
-            ("norm1 bias", b.norm1.bias.len()),
-            ("norm2 weight", b.norm2.weight.len()),
-            ("norm2 bias", b.norm2.bias.len()),
-            ("scale1", b.scale1.len()),
-            ("scale2", b.scale2.len()),
-        ] {
-            vector(name(part), n)?;
-        }
-    }
-    vector("norm weight".to_owned(), weights.norm.weight.len())?;
-    vector("norm bias".to_owned(), weights.norm.bias.len())
 }

@@ -69,7 +69,9 @@ pub(super) fn prompts_backward(
     for (k, row) in rows.chunks_exact_mut(dim).enumerate() {
         let keep = keep.map_or(1.0, |m| m[k]);
         let at = k * dim..(k + 1) * dim;
-        row.iter_mut().for_each(|g| *g *= keep);
+        for g in row.iter_mut() {
+            *g *= keep;
+        }
         factor_gradient(row, &prompts[at.clone()], dim, grad.scales);
         for (i, (to, g)) in grad.prompts[at].iter_mut().zip(row.iter()).enumerate() {
             *to += factor(scales, i) * g;

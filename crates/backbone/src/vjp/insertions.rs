@@ -370,3 +370,73 @@ pub(super) enum AdapterPart {
     UpBias,
     Scales,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ViT-S with default adapters.
+    fn small() -> InsertionSpec {
+        InsertionSpec {
+            dim: 384,
+            depth: 12,
+            prompt_depth: PromptDepth::Output,
+            prompts: 10,
+            adapter_dim: Some(DEFAULT_ADAPTER_DIM),
+            adapter_up_bias: false,
+            scaling: Scaling::Fixed,
+        }
+    }
+
+    #[test]
+    fn the_default_adapters_of_vit_s_have_54k_numbers() {
+        assert_eq!(small().count(), 55_368);
+        assert_eq!(small().count() / 1024, 54);
+        assert_eq!(InsertionSpec { adapter_up_bias: true, ..small() }.count(), 59_976);
+        let deep = InsertionSpec { prompt_depth: PromptDepth::Deep, adapter_dim: None, ..small() };
+        assert_eq!(deep.count(), 12 * 10 * 384);
+        assert_eq!(InsertionSpec { scaling: Scaling::Scalar, ..deep }.count(), 12 * 10 * 384 + 12);
+    }
+
+    #[test]
+    fn initial_values_are_bounded_and_near_the_identity() {
+        let spec = InsertionSpec { prompt_depth: PromptDepth::Shallow, scaling: Scaling::Scalar, ..small() };
+        let mut n = 0;
+        let start = Insertions::initial(spec, || {
+            n += 1;
+            1.0
+        })
+        .unwrap();
+        assert_eq!(n, 10 * 384 + 2 * 12 * 6 * 384);
+        assert_eq!(start.get("vpt.prompts").unwrap()[0], (6.0f32 / 394.0).sqrt());
+        assert_eq!(start.get("adapters.down.weight").unwrap()[0], (6.0f32 / 390.0).sqrt());
+        assert_eq!(start.get("adapters.up.weight").unwrap()[0], 0.01 * (6.0f32 / 390.0).sqrt());
+        assert!(start.get("adapters.down.bias").unwrap().iter().all(|v| *v == 0.0));
+        assert_eq!(start.get("adapters.scales").unwrap(), [1.0; 12]);
+    }
+
+    #[test]
+    fn named_tensors_come_back_and_wrong_ones_are_refused() {
+        let mut n = 0.0;
+        let start = Insertions::initial(small(), || {
+            n += 1e-6;
+            n
+        })
+        .unwrap();
+        let named = || start.tensors().iter().map(|t| (t.name, &t.shape[..], &t.data[..]));
+        assert_eq!(
+            Insertions::from_named(small(), named().collect::<Vec<_>>().into_iter().rev()).unwrap(),
+            start
+        );
+        let missing = Insertions::from_named(small(), named().skip(1)).unwrap_err();
+        assert_eq!(missing, VjpError::Layout { tensor: "adapters.down.weight".to_owned(), what: "missing" });
+        let extra =
+            Insertions::from_named(small(), named().chain([("head", &[1][..], &[0.0][..])])).unwrap_err();
+        assert!(extra.to_string().contains("\"head\" is not expected"));
+        let wider = InsertionSpec { adapter_dim: Some(7), ..small() };
+        let shape = Insertions::from_named(wider, named()).unwrap_err();
+        assert!(shape.to_string().contains("found shape [12, 6, 384], wanted [12, 7, 384]"), "{shape}");
+        let empty = Insertions::zeros(InsertionSpec { adapter_dim: Some(0), ..small() }).unwrap_err();
+        assert!(empty.to_string().starts_with("--adapter-dim is 0"));
+    }
+}

@@ -27,6 +27,7 @@ mod rope;
 use rayon::prelude::*;
 
 use crate::config::VitConfig;
+use crate::vit::pack::{check_config, check_weights};
 use crate::weights::{Norm, VitWeights};
 
 use block::Block;
@@ -53,6 +54,9 @@ pub struct Embedded<'a> {
     /// Rows and columns of the patch grid, rows · columns = P.
     pub grid: (usize, usize),
 }
+
+/// Tokens after the final norm, `[B, 1 + P, D]` for each layer asked for.
+type Features = Vec<Vec<f32>>;
 
 /// What the forward pass keeps for the backward pass.
 #[derive(Debug)]
@@ -91,9 +95,10 @@ impl FrozenVit {
     /// of the linear layers next to them.
     ///
     /// # Errors
-    /// [`VjpError::Shape`] or [`VjpError::Size`] if the weights do not fit the configuration.
+    /// [`VjpError::Backbone`] if the weights do not fit the configuration.
     pub fn new(config: &VitConfig, weights: &VitWeights) -> Result<Self, VjpError> {
-        image::check_weights(config, weights)?;
+        check_config(config)?;
+        check_weights(config, weights)?;
         Ok(Self {
             config: config.clone(),
             blocks: weights.blocks.par_iter().map(|w| Block::new(config, w)).collect(),
@@ -215,7 +220,7 @@ impl FrozenVit {
         keep: Option<&[f32]>,
         layers: &[usize],
         record: bool,
-    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), VjpError> {
+    ) -> Result<(Features, Vec<Vec<f32>>), VjpError> {
         let config = &self.config;
         let spec = insertions.spec();
         let patches = images.grid.0 * images.grid.1;

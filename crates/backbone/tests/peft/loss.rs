@@ -49,7 +49,7 @@ fn moments(values: &[f64]) -> (f64, f64) {
     (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
 }
 
-/// −(μ_nn − μ_nd) / (σ_nn + σ_nd + ε) and its gradient.
+/// `−(μ_nn − μ_nd) / (σ_nn + σ_nd + ε)` and its gradient.
 pub(crate) fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -> Separability {
     let units: Vec<Unit> = normals.iter().chain(defects).map(|p| unit(p, dim)).collect();
     let n = normals.len();
