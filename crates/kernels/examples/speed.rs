@@ -127,6 +127,35 @@ fn main() {
     let rate = yard(&mut work, number(4, 15));
     println!("{:.2} images/s", rate * 1e9 / flops * batch as f64);
     if std::env::var_os("FLAWTUNE_PROFILE").is_some() {
-        print!("{}", flawtune_kernels::profile::report());
+        let mut runs: Vec<(&str, Vec<f64>)> = vec![];
+        for _ in 0..number(4, 15) {
+            flawtune_kernels::profile::reset();
+            work();
+            for e in flawtune_kernels::profile::report().entries {
+                match runs.iter_mut().find(|r| r.0 == e.operator) {
+                    Some(r) => r.1.push(e.seconds),
+                    None => runs.push((e.operator, vec![e.seconds])),
+                }
+            }
+        }
+        let d = (12 * batch * tokens * dim * dim) as f64;
+        for (name, mut seconds) in runs {
+            let flops = match name {
+                "embed" => batch as f64 * 2.0 * (grid * grid * 768 * dim) as f64,
+                "qkv" => 6.0 * d,
+                "projection" => 2.0 * d,
+                "expand" | "contract" => 8.0 * d,
+                "attention" => batch as f64 * attention,
+                _ => 0.0,
+            };
+            let m = median(&mut seconds);
+            println!(
+                "{name:<11} {:8.2} ms (best {:.2}) {:6.1} GFLOP/s (best {:.1})",
+                m * 1e3,
+                seconds[0] * 1e3,
+                flops / m / 1e9,
+                flops / seconds[0] / 1e9
+            );
+        }
     }
 }

@@ -39,7 +39,12 @@ impl Lanes {
         self.vectors() * self.width
     }
 
-    /// Panels of three vectors; what is left is one panel of two, two of two, or (of one vector alone) one.
+    /// `columns` columns in vectors of `width` lanes, three to a panel.
+    pub(crate) fn panels_of(columns: usize, width: usize) -> Self {
+        Self { columns, width }
+    }
+
+    /// Full panels. What is left over of threes is one panel of two, two of two, or (of one vector alone) one.
     fn full(self) -> usize {
         let v = self.vectors();
         match v % PANEL_VECTORS {
@@ -126,6 +131,22 @@ impl Lanes {
         }
     }
 
+    /// Copies packed columns of `features` features into another packing of the same columns, from column `to` on.
+    pub(crate) fn copy(self, data: &[f32], features: usize, other: Self, to: usize, out: &mut [f32]) {
+        for p in 0..self.panels() {
+            let panel = self.panel(p);
+            let step = panel.vectors * self.width;
+            let from = self.offset(panel, features);
+            for (lane, column) in self.columns_of(panel).enumerate() {
+                let (at, out_step) = other.column(features, to + column);
+                let values = data[from + lane..].iter().step_by(step);
+                for (o, x) in out[at..].iter_mut().step_by(out_step).zip(values).take(features) {
+                    *o = *x;
+                }
+            }
+        }
+    }
+
     /// Where `column` lies in a packed buffer: the place of its feature 0 and the distance to the next feature.
     pub(crate) fn column(self, features: usize, column: usize) -> (usize, usize) {
         let panel = self.panel(self.panel_of(column / self.width));
@@ -148,7 +169,7 @@ mod tests {
     fn panels_cover_every_vector_once() {
         for width in [4, 8, 16] {
             for columns in 1..400 {
-                let lanes = Lanes { columns, width };
+                let lanes = Lanes::panels_of(columns, width);
                 let mut next = 0;
                 for p in 0..lanes.panels() {
                     let panel = lanes.panel(p);
@@ -167,7 +188,7 @@ mod tests {
     #[test]
     fn packing_rows_and_columns_agree() {
         let (columns, features) = (57, 5);
-        let lanes = Lanes { columns, width: 8 };
+        let lanes = Lanes::panels_of(columns, 8);
         let rows: Vec<f32> = (0..columns * features).map(|i| i as f32).collect();
         let mut transposed = vec![0.0; rows.len()];
         for c in 0..columns {

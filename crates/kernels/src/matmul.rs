@@ -64,7 +64,7 @@ pub(crate) fn matmul_with(
     if m == 0 || n == 0 {
         return;
     }
-    let lanes = Lanes { columns: n, width: kernels.lanes };
+    let lanes = Lanes::panels_of(n, kernels.lanes);
     let mut packed = Buffer::zeroed(lanes.padded() * k);
     match op_b {
         Op::None => lanes.pack_columns(b, k, &mut packed),

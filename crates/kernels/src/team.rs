@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::profile::{Operator, time};
+
 /// The claims and completions of one phase, on a cache line of their own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -49,15 +51,20 @@ impl Team {
                     drop(completion);
                 }
                 // Acquire pairs with the Release of `Completion`: all writes of the phase are visible after it
-                let mut spins = 0;
-                while p.done.load(Ordering::Acquire) < count {
-                    spins += 1;
-                    if spins < SPINS {
-                        std::hint::spin_loop();
-                    } else {
-                        std::thread::yield_now();
-                    }
+                if p.done.load(Ordering::Acquire) >= count {
+                    continue;
                 }
+                time(Operator::Wait, || {
+                    let mut spins = 0;
+                    while p.done.load(Ordering::Acquire) < count {
+                        spins += 1;
+                        if spins < SPINS {
+                            std::hint::spin_loop();
+                        } else {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
             }
         };
         if workers <= 1 {

@@ -15,11 +15,65 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     b: *const f32,
     ldb: usize,
 ) -> [[S::V; NV]; M] {
-    // SAFETY: the caller vouches for the instruction set and for both operands; `at` stays below `k`.
+    // SAFETY: passed on from the caller.
+    unsafe { run::<S, M, NV, false>(k, a, lda, b, ldb, Ahead { rows: a, columns: b }) }
+}
+
+/// What to bring near while a tile is computed, because it is needed next and lies far.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// The rows of the next tile, `[k][M]`.
+    pub(crate) rows: *const f32,
+    /// Columns of a later tile: `k/4` cache lines are fetched.
+    pub(crate) columns: *const f32,
+}
+
+/// [`tile`] on dense row tiles (`lda = M`) that fetches ahead.
+///
+/// # Safety
+/// As [`tile`]; the addresses in `ahead` need not exist.
+#[inline(always)]
+pub(crate) unsafe fn tile_ahead<S: Simd, const M: usize, const NV: usize>(
+    k: usize,
+    a: *const f32,
+    b: *const f32,
+    ldb: usize,
+    ahead: Ahead,
+) -> [[S::V; NV]; M] {
+    // SAFETY: passed on from the caller.
+    unsafe { run::<S, M, NV, true>(k, a, M, b, ldb, ahead) }
+}
+
+/// Values of `k` handled per turn of the loop.
+const UNROLL: usize = 4;
+/// Numbers per cache line.
+const LINE: usize = 16;
+
+#[inline(always)]
+unsafe fn run<S: Simd, const M: usize, const NV: usize, const AHEAD: bool>(
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    ldb: usize,
+    mut ahead: Ahead,
+) -> [[S::V; NV]; M] {
+    // SAFETY: the caller vouches for the instruction set and for both operands; all offsets stay below `k` rows.
     unsafe {
+        if let Some(acc) = S::tile_by_hand::<M, NV>(k, a, lda, b, ldb) {
+            return acc;
+        }
         let mut acc = [[S::splat(0.0); NV]; M];
         let (mut a, mut b) = (a, b);
         for _ in 0..k / UNROLL {
+            if AHEAD {
+                for line in (0..UNROLL * M).step_by(LINE) {
+                    S::prefetch(ahead.rows.wrapping_add(line));
+                }
+                S::prefetch(ahead.columns);
+                ahead.rows = ahead.rows.wrapping_add(UNROLL * M);
+                ahead.columns = ahead.columns.wrapping_add(LINE);
+            }
             for step in 0..UNROLL {
                 fma_step::<S, M, NV>(&mut acc, a.add(step * lda), b.add(step * ldb));
             }
@@ -32,9 +86,6 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
         acc
     }
 }
-
-/// Values of `k` handled per turn of the loop.
-const UNROLL: usize = 4;
 
 /// One value of `k`: `NV` loads, `M` broadcasts, `M · NV` multiply-adds.
 ///

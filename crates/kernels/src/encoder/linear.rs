@@ -8,7 +8,7 @@ use crate::kernels::Kernels;
 use crate::lanes::{Lanes, Panel};
 use crate::math;
 use crate::simd::Simd;
-use crate::tile::tile;
+use crate::tile::{Ahead, tile_ahead};
 
 /// The weight of a linear layer, packed into tiles `[outputs/rows][inputs][rows]`, and its bias.
 #[derive(Debug, Clone)]
@@ -156,9 +156,14 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     // SAFETY: `linear`'s contract.
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
+        let weight = args.layer.weight.as_ptr();
+        // the next panel follows this one; a part of it is fetched beside every tile
+        let mut columns = b.wrapping_add(inputs * NV * S::LANES);
         for t in args.tiles.clone() {
-            let a = args.layer.weight.as_ptr().add(t * M * inputs);
-            let mut acc = tile::<S, M, NV>(inputs, a, M, b, NV * S::LANES);
+            let next = if t + 1 < args.tiles.end { t + 1 } else { args.tiles.start };
+            let ahead = Ahead { rows: weight.wrapping_add(next * M * inputs), columns };
+            columns = columns.wrapping_add(inputs / 4 * 16);
+            let mut acc = tile_ahead::<S, M, NV>(inputs, weight.add(t * M * inputs), b, NV * S::LANES, ahead);
             let bias = args.layer.bias.as_ptr().add(t * M);
             for (r, row) in acc.iter_mut().enumerate() {
                 let bias = S::splat(*bias.add(r));
@@ -298,38 +303,38 @@ impl WriteBack for Heads {
                 }
                 return;
             }
-            let mut rotated = *acc;
-            if !self.cos.get().is_null() {
-                let row = t % per_head * (M / 2);
-                let at = lanes.offset(panel, self.rotary_dim / 2) + row * NV * S::LANES;
-                let (cos, sin) = (self.cos.get().add(at), self.sin.get().add(at));
-                for r in 0..M / 2 {
-                    for v in 0..NV {
-                        let c = S::load(cos.add((r * NV + v) * S::LANES));
-                        let s = S::load(sin.add((r * NV + v) * S::LANES));
-                        let (x, y) = (acc[r][v], acc[r + M / 2][v]);
-                        rotated[r][v] = S::fnma(y, s, S::mul(x, c));
-                        rotated[r + M / 2][v] = S::fma(x, s, S::mul(y, c));
+            // where row `r` of vector `v` of this tile goes, as query or as key
+            let is_key = t >= self.heads * per_head;
+            let store = |r: usize, v: usize, x: S::V| {
+                if is_key {
+                    let t = t - self.heads * per_head;
+                    let (head, d) = (t / per_head, t % per_head * M);
+                    let base = self.k.get().add(head * self.keys * self.rotary_dim + (d + r) * M);
+                    S::store_grouped(base, first_lane + v * S::LANES, self.rotary_dim * M, x);
+                } else {
+                    let features = self.heads * self.rotary_dim;
+                    let q = self.q.get().add(lanes.offset(panel, features) + t * M * NV * S::LANES);
+                    S::store(q.add((r * NV + v) * S::LANES), x);
+                }
+            };
+            if self.cos.get().is_null() {
+                for (r, row) in acc.iter().enumerate() {
+                    for (v, &x) in row.iter().enumerate() {
+                        store(r, v, x);
                     }
                 }
+                return;
             }
-            if t < self.heads * per_head {
-                let features = self.heads * self.rotary_dim;
-                let q = self.q.get().add(lanes.offset(panel, features) + t * M * NV * S::LANES);
-                for (r, row) in rotated.iter().enumerate() {
-                    for (v, &x) in row.iter().enumerate() {
-                        S::store(q.add((r * NV + v) * S::LANES), x);
-                    }
-                }
-            } else {
-                let t = t - self.heads * per_head;
-                let (head, d) = (t / per_head, t % per_head * M);
-                let base = self.k.get().add(head * self.keys * self.rotary_dim + d * M);
-                for (r, row) in rotated.iter().enumerate() {
-                    for (v, &x) in row.iter().enumerate() {
-                        let lane = first_lane + v * S::LANES;
-                        S::store_grouped(base.add(r * M), lane, self.rotary_dim * M, x);
-                    }
+            let row = t % per_head * (M / 2);
+            let at = lanes.offset(panel, self.rotary_dim / 2) + row * NV * S::LANES;
+            let (cos, sin) = (self.cos.get().add(at), self.sin.get().add(at));
+            for r in 0..M / 2 {
+                for v in 0..NV {
+                    let c = S::load(cos.add((r * NV + v) * S::LANES));
+                    let s = S::load(sin.add((r * NV + v) * S::LANES));
+                    let (x, y) = (acc[r][v], acc[r + M / 2][v]);
+                    store(r, v, S::fnma(y, s, S::mul(x, c)));
+                    store(r + M / 2, v, S::fma(x, s, S::mul(y, c)));
                 }
             }
         }

@@ -177,9 +177,7 @@ impl Encoder {
         work.team.run(workers, &[panels, split.tasks()], |_, phase, task| {
             if phase == 1 {
                 let epilogue = Epilogue::Residual(Rows { out: x, features: self.shape.dim });
-                time(Operator::Embed, || {
-                    self.product(&self.patches.layer, lanes, &split, task, hidden, epilogue)
-                });
+                self.product(Operator::Embed, &self.patches.layer, lanes, &split, task, hidden, epilogue);
                 return;
             }
             let panel = lanes.panel(task);
@@ -271,7 +269,7 @@ impl Encoder {
         work.team.run(workers, &work.phases, |worker, phase, task| {
             let block = &blocks[phase / phases.len()];
             match phase % phases.len() {
-                0 | 4 => {
+                0 | 4 => time(Operator::Norm, || {
                     let panel = lanes.panel(task);
                     let at = lanes.offset(panel, shape.dim);
                     // SAFETY: the buffers hold `dim` features of all panels, and this task alone writes this
@@ -285,11 +283,11 @@ impl Encoder {
                             eps: shape.eps,
                         });
                     }
-                }
-                1 => time(Operator::Qkv, || {
-                    self.product(&block.qkv, lanes, &qkv, task, normed, Epilogue::Heads(heads))
                 }),
-                2 => {
+                1 => {
+                    self.product(Operator::Qkv, &block.qkv, lanes, &qkv, task, normed, Epilogue::Heads(heads))
+                }
+                2 => time(Operator::Attention, || {
                     let (piece, head) = (&pieces[task / shape.heads], task % shape.heads);
                     let panel = lanes.panel(piece.panel);
                     let stride = panel.vectors * lanes.width;
@@ -316,22 +314,17 @@ impl Encoder {
                             lanes: piece.lanes.clone(),
                         });
                     }
-                }
-                3 => time(Operator::Projection, || {
-                    self.product(&block.proj, lanes, &proj, task, normed, residual)
                 }),
-                5 => {
-                    time(Operator::Expand, || self.product(&block.fc1, lanes, &fc1, task, normed, activation))
-                }
-                _ => {
-                    time(Operator::Contract, || self.product(&block.fc2, lanes, &fc2, task, hidden, residual))
-                }
+                3 => self.product(Operator::Projection, &block.proj, lanes, &proj, task, normed, residual),
+                5 => self.product(Operator::Expand, &block.fc1, lanes, &fc1, task, normed, activation),
+                _ => self.product(Operator::Contract, &block.fc2, lanes, &fc2, task, hidden, residual),
             }
         });
     }
 
     fn product(
         &self,
+        operator: Operator,
         layer: &PackedLinear,
         lanes: crate::lanes::Lanes,
         split: &Split,
@@ -339,11 +332,11 @@ impl Encoder {
         input: Pointer,
         epilogue: Epilogue,
     ) {
-        let tiles = split.tiles(task);
-        let linear = Linear { layer, tiles, lanes, panels: 0..lanes.panels(), input: input.get(), epilogue };
+        let (tiles, panels) = split.part(task);
+        let linear = Linear { layer, tiles, lanes, panels, input: input.get(), epilogue };
         // SAFETY: `Workspace` sized input and outputs for all panels of this layer; the input is not written in
         // this phase, and the tiles of different tasks are different output rows.
-        unsafe { (self.kernels.linear)(linear) }
+        time(operator, || unsafe { (self.kernels.linear)(linear) });
     }
 
     /// Writes tokens of the workspace, layer-normed with `norm` if given, row-major to `out` (`[images, kept, dim]`):
@@ -435,22 +428,42 @@ impl Encoder {
     }
 }
 
-/// How the tiles of a layer are dealt out to tasks.
+/// How the tiles and panels of a product are dealt out to tasks.
 struct Split {
     tiles: usize,
+    panels: usize,
     per_task: usize,
+    by_panel: bool,
 }
 
+/// Tiles of a task when it has all panels to itself: their weights stay in the second-level cache.
+const TILES_PER_TASK: usize = 8;
+/// Tasks that a panel is cut into when there are many panels.
+const TASKS_PER_PANEL: usize = 4;
+
 impl Split {
-    fn new(layer: &PackedLinear, _panels: usize, workers: usize) -> Self {
-        Self { tiles: layer.tiles, per_task: (layer.tiles / (workers * TASKS_PER_WORKER)).clamp(1, 8) }
+    fn new(layer: &PackedLinear, panels: usize, workers: usize) -> Self {
+        let tiles = layer.tiles;
+        // with many panels a task takes one of them, which then stays near for all its tiles
+        let by_panel = panels >= TASKS_PER_WORKER * workers;
+        let per_task = if by_panel {
+            tiles.div_ceil(TASKS_PER_PANEL)
+        } else {
+            (tiles / (workers * TASKS_PER_WORKER)).clamp(1, TILES_PER_TASK)
+        };
+        Self { tiles, panels, per_task, by_panel }
     }
 
     fn tasks(&self) -> usize {
-        self.tiles.div_ceil(self.per_task)
+        self.tiles.div_ceil(self.per_task) * if self.by_panel { self.panels } else { 1 }
     }
 
-    fn tiles(&self, task: usize) -> Range<usize> {
-        task * self.per_task..((task + 1) * self.per_task).min(self.tiles)
+    /// The tiles and panels of a task.
+    fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let blocks = self.tiles.div_ceil(self.per_task);
+        let block = task % blocks;
+        let tiles = block * self.per_task..((block + 1) * self.per_task).min(self.tiles);
+        let panel = task / blocks;
+        (tiles, if self.by_panel { panel..panel + 1 } else { 0..self.panels })
     }
 }

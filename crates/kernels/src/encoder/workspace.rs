@@ -46,7 +46,7 @@ impl Default for Workspace {
         Self {
             images: 0,
             tokens: 0,
-            lanes: Lanes { columns: 0, width: 1 },
+            lanes: Lanes::panels_of(0, 1),
             keys: 0,
             shape: None,
             x: Buffer::default(),
@@ -83,7 +83,7 @@ impl Workspace {
         let same = self.images == images
             && self.tokens == tokens
             && self.shape.is_some_and(|(s, k)| s == shape && std::ptr::eq(k, kernels));
-        let lanes = Lanes { columns: images * tokens, width: kernels.lanes };
+        let lanes = Lanes::panels_of(images * tokens, kernels.lanes);
         let (rows, padded) = (kernels.rows, lanes.padded());
         (self.images, self.tokens, self.lanes) = (images, tokens, lanes);
         self.shape = Some((shape, kernels));

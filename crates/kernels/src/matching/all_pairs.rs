@@ -4,10 +4,13 @@ use rayon::prelude::*;
 
 use super::{PackedPatches, Search, check};
 use crate::buffer::Buffer;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, PANEL_VECTORS, Panel};
+use crate::profile::{Operator, time};
 
-/// Test patches that share one set of panels: enough that the padding of the last vector is lost in them.
+/// Test patches that are matched together: enough that the padding of the last vector is lost in them.
 const LANES_PER_GROUP: usize = 2400;
+/// Numbers of test patches that stay in the second-level cache while all support images pass by (400 KiB).
+const RESIDENT: usize = 100 << 10;
 
 /// `out[t·supports + s] = mean_p max_q tests[t]_p · supports[s]_q`, row-major `[tests, supports]`.
 ///
@@ -29,17 +32,11 @@ pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -
     let group = (LANES_PER_GROUP / first.patches().max(1)).clamp(1, tests.len());
     for (tests, out) in tests.chunks(group).zip(out.chunks_mut(group * supports.len())) {
         let bank = Flat::new(tests);
-        let columns: Vec<Vec<f32>> = supports
-            .par_iter()
-            .map_init(Buffer::default, |best, support| {
-                best.resize(bank.lanes.padded());
-                bank.max(support, best);
-                bank.starts.windows(2).map(|w| mean(&best[w[0]..w[1]])).collect()
-            })
-            .collect();
+        let best = bank.max(supports);
         for (t, row) in out.chunks_exact_mut(supports.len()).enumerate() {
-            for (o, column) in row.iter_mut().zip(&columns) {
-                *o = column[t];
+            let patches = bank.starts[t]..bank.starts[t + 1];
+            for (o, best) in row.iter_mut().zip(best.chunks_exact(bank.lanes.padded())) {
+                *o = mean(&best[patches.clone()]);
             }
         }
     }
@@ -65,38 +62,51 @@ impl<'a> Flat<'a> {
         for image in images {
             starts.push(starts[starts.len() - 1] + image.patches());
         }
-        let lanes = Lanes { columns: starts[images.len()], width: like.lanes.width };
+        let lanes = Lanes::panels_of(starts[images.len()], like.lanes.width);
         let mut data = Buffer::zeroed(lanes.padded() * like.dim);
         for (image, &start) in images.iter().zip(&starts) {
-            for patch in 0..image.patches() {
-                let (from, from_step) = image.lanes.column(like.dim, patch);
-                let (to, to_step) = lanes.column(like.dim, start + patch);
-                for f in 0..like.dim {
-                    data[to + f * to_step] = image.data[from + f * from_step];
-                }
-            }
+            image.lanes.copy(&image.data, like.dim, lanes, start, &mut data);
         }
         Self { lanes, data, starts, like }
     }
 
-    /// The largest product of each of our patches with those of `support`; `best` is padded.
-    fn max(&self, support: &PackedPatches, best: &mut [f32]) {
+    /// The largest product of each of our patches with those of each support image, `[supports, padded patches]`.
+    fn max(&self, supports: &[PackedPatches]) -> Buffer {
         let dim = self.like.dim;
-        for p in 0..self.lanes.panels() {
-            let panel = self.lanes.panel(p);
-            let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
-            let search = Search {
-                dim,
-                panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],
-                vectors: panel.vectors,
-                rows: support.lanes,
-                data: &support.data,
-                best: &mut best[range],
-                index: &mut [],
-            };
-            // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and
-            // the slices have the lengths that `Search` asks for.
-            unsafe { (self.like.kernels.search)(search) };
+        let width = self.lanes.padded();
+        let mut best = Buffer::zeroed(supports.len() * width);
+        if width == 0 {
+            return best;
         }
+        let panels = self.lanes.panels();
+        let resident = (RESIDENT / (PANEL_VECTORS * self.lanes.width * dim)).max(1);
+        for first in (0..panels).step_by(resident) {
+            let part = first..(first + resident).min(panels);
+            best.par_chunks_exact_mut(width).zip(supports).for_each(|(best, support)| {
+                time(Operator::Match, || {
+                    for p in part.clone() {
+                        self.max_panel(self.lanes.panel(p), support, best);
+                    }
+                });
+            });
+        }
+        best
+    }
+
+    fn max_panel(&self, panel: Panel, support: &PackedPatches, best: &mut [f32]) {
+        let dim = self.like.dim;
+        let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
+        let search = Search {
+            dim,
+            panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],
+            vectors: panel.vectors,
+            rows: support.lanes,
+            data: &support.data,
+            best: &mut best[range],
+            index: &mut [],
+        };
+        // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and the
+        // slices have the lengths that `Search` asks for.
+        unsafe { (self.like.kernels.search)(search) };
     }
 }

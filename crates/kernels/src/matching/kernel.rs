@@ -101,19 +101,15 @@ pub(crate) unsafe fn both<S: Simd, const M: usize, const H: usize>(b: Both<'_>) 
 /// Running maximum per lane of the tile's first `valid` rows.
 ///
 /// # Safety
-/// As [`tile`]; `valid ≤ M`.
+/// `S` must be available.
 #[inline(always)]
 unsafe fn max_tile<S: Simd, const M: usize, const NV: usize>(
-    dim: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
+    acc: &[[S::V; NV]; M],
     valid: usize,
     best: &mut [S::V; NV],
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        let acc = tile::<S, M, NV>(dim, a, lda, b, NV * S::LANES);
         for (r, row) in acc.iter().enumerate() {
             if r < valid {
                 for (best, &x) in best.iter_mut().zip(row) {
@@ -137,12 +133,14 @@ unsafe fn max_panel<S: Simd, const M: usize, const H: usize, const NV: usize>(s:
             s.dim,
             M,
             H,
-            |_first, valid, a, lda| if valid == M {
-                max_tile::<S, M, NV>(s.dim, a, lda, b, M, &mut best);
-            } else {
-                max_tile::<S, M, NV>(s.dim, a, lda, b, valid, &mut best);
+            |_first, valid, a, lda| {
+                let acc = tile::<S, M, NV>(s.dim, a, lda, b, NV * S::LANES);
+                max_tile::<S, M, NV>(&acc, valid, &mut best);
             },
-            max_tile::<S, H, NV>(s.dim, a, lda, b, valid, &mut best)
+            {
+                let acc = tile::<S, H, NV>(s.dim, a, lda, b, NV * S::LANES);
+                max_tile::<S, H, NV>(&acc, valid, &mut best);
+            }
         );
         for (v, &best) in best.iter().enumerate() {
             S::store(s.best.as_mut_ptr().add(v * S::LANES), best);

@@ -49,7 +49,7 @@ impl PackedPatches {
 
     /// [`PackedPatches::pack`] for given kernels.
     pub(crate) fn pack_with(kernels: &'static Kernels, rows: &[f32], dim: usize) -> Self {
-        let lanes = Lanes { columns: 0, width: kernels.lanes };
+        let lanes = Lanes::panels_of(0, kernels.lanes);
         let mut packed = Self { lanes, dim, data: Buffer::default(), kernels };
         packed.repack(rows, dim);
         packed

@@ -1,10 +1,12 @@
 //! AVX-512 F: sixteen lanes, thirty-two registers.
 
 use std::arch::x86_64::{
-    __m512, _CMP_GT_OQ, _mm256_castpd_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_castps_pd,
-    _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_extractf64x4_pd, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_scalef_ps, _mm512_set1_ps, _mm512_sqrt_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, _CMP_GT_OQ, _MM_HINT_T1, _mm_prefetch, _mm256_castpd_ps, _mm256_storeu_pd, _mm256_storeu_ps,
+    _mm512_add_ps, _mm512_castpd512_pd256, _mm512_castps_pd, _mm512_castps512_ps256, _mm512_cmp_ps_mask,
+    _mm512_div_ps, _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutex2var_pd,
+    _mm512_scalef_ps, _mm512_set1_ps, _mm512_setr_epi64, _mm512_sqrt_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::Simd;
@@ -21,6 +23,11 @@ impl Simd for Avx512 {
     const ROWS: usize = 8;
     type V = __m512;
 
+    #[inline(always)]
+    fn prefetch(p: *const f32) {
+        // SAFETY: a prefetch faults on no address, and every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
         // SAFETY: see the top of the impl.
@@ -99,6 +106,47 @@ impl Simd for Avx512 {
             _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
             let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v));
             _mm256_storeu_ps(p.add(stride), _mm256_castpd_ps(high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_transposed<const M: usize>(p: *mut f32, rows: &[__m512; M]) {
+        if M != 8 {
+            // SAFETY: passed on from the caller.
+            return unsafe { super::store_transposed_plainly::<Self, M>(p, rows) };
+        }
+        // SAFETY: see the top of the impl; `rows` has eight entries and the caller gave 16·8 numbers at `p`.
+        unsafe {
+            // after the two unpacking rounds, 128-bit block q of first[i] holds lane 4q+i of rows 0..4, of last[i] that
+            // of rows 4..8
+            let quarter = |a: usize| {
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(rows[a], rows[a + 1]));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(rows[a], rows[a + 1]));
+                (low, high)
+            };
+            let (a, b, c, d) = (quarter(0), quarter(2), quarter(4), quarter(6));
+            let first = [
+                _mm512_unpacklo_pd(a.0, b.0),
+                _mm512_unpackhi_pd(a.0, b.0),
+                _mm512_unpacklo_pd(a.1, b.1),
+                _mm512_unpackhi_pd(a.1, b.1),
+            ];
+            let last = [
+                _mm512_unpacklo_pd(c.0, d.0),
+                _mm512_unpackhi_pd(c.0, d.0),
+                _mm512_unpacklo_pd(c.1, d.1),
+                _mm512_unpackhi_pd(c.1, d.1),
+            ];
+            // blocks 0 and 1, then 2 and 3, of both interleaved
+            let near = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+            let far = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+            for i in 0..4 {
+                let lanes = _mm512_permutex2var_pd(first[i], near, last[i]);
+                _mm256_storeu_pd(p.add(i * 8).cast(), _mm512_castpd512_pd256(lanes));
+                _mm256_storeu_pd(p.add((4 + i) * 8).cast(), _mm512_extractf64x4_pd::<1>(lanes));
+                let lanes = _mm512_permutex2var_pd(first[i], far, last[i]);
+                _mm256_storeu_pd(p.add((8 + i) * 8).cast(), _mm512_castpd512_pd256(lanes));
+                _mm256_storeu_pd(p.add((12 + i) * 8).cast(), _mm512_extractf64x4_pd::<1>(lanes));
+            }
         }
     }
 }

@@ -24,6 +24,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The vector.
     type V: Copy;
 
+    /// Asks for the cache line of `p` to be brought near; any address is allowed.
+    #[inline(always)]
+    fn prefetch(_p: *const f32) {}
+    /// The register tile of `M` rows and `NV` vectors without fetching ahead, see [`tile`](crate::tile::tile), where an
+    /// instruction set does it better by hand.
+    ///
+    /// # Safety
+    /// As [`tile`](crate::tile::tile).
+    #[inline(always)]
+    unsafe fn tile_by_hand<const M: usize, const NV: usize>(
+        _k: usize,
+        _a: *const f32,
+        _lda: usize,
+        _b: *const f32,
+        _ldb: usize,
+    ) -> Option<[[Self::V; NV]; M]> {
+        None
+    }
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self::V;
     /// Reads `LANES` numbers.
@@ -58,14 +76,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Writes `rows.len()` vectors transposed: lane `l` of row `r` goes to `p + l·rows.len() + r`.
     #[inline(always)]
     unsafe fn store_transposed<const M: usize>(p: *mut f32, rows: &[Self::V; M]) {
-        let mut lanes = [0.0f32; 16];
-        for (r, &row) in rows.iter().enumerate() {
-            // SAFETY: `lanes` holds at least LANES (≤ 16) numbers; the caller gave LANES·M numbers at `p`.
-            unsafe {
-                Self::store(lanes.as_mut_ptr(), row);
-                for (l, &x) in lanes.iter().enumerate().take(Self::LANES) {
-                    *p.add(l * M + r) = x;
-                }
+        // SAFETY: passed on from the caller.
+        unsafe { store_transposed_plainly::<Self, M>(p, rows) }
+    }
+}
+
+/// [`Simd::store_transposed`] through memory, for any number of rows.
+///
+/// # Safety
+/// As [`Simd::store_transposed`].
+#[inline(always)]
+unsafe fn store_transposed_plainly<S: Simd, const M: usize>(p: *mut f32, rows: &[S::V; M]) {
+    let mut lanes = [0.0f32; 16];
+    for (r, &row) in rows.iter().enumerate() {
+        // SAFETY: `lanes` holds at least LANES (≤ 16) numbers; the caller gave LANES·M numbers at `p`.
+        unsafe {
+            S::store(lanes.as_mut_ptr(), row);
+            for (l, &x) in lanes.iter().enumerate().take(S::LANES) {
+                *p.add(l * M + r) = x;
             }
         }
     }
