@@ -1,5 +1,8 @@
 //! Command-line arguments, their defaults and their help.
 
+// these comments are what `--help` prints: backticks would stand in it
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -374,13 +377,13 @@ pub(crate) struct SynthArgs {
     pub(crate) size: u32,
     /// Good pictures for training
     #[arg(long, value_name = "N", default_value_t = 40)]
-    pub(crate) train_good: usize,
+    pub(crate) train_good: u32,
     /// Good pictures for testing
     #[arg(long, value_name = "N", default_value_t = 30)]
-    pub(crate) test_good: usize,
+    pub(crate) test_good: u32,
     /// Defect pictures of each type
     #[arg(long, value_name = "N", default_value_t = 12)]
-    pub(crate) test_per_type: usize,
+    pub(crate) test_per_type: u32,
     /// Seed of everything drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,

@@ -64,11 +64,11 @@ impl Console {
             line(text);
         }
     }
+}
 
-    /// One line that stays even with `--quiet`: something the user must know to trust the result.
-    pub(crate) fn warn(self, text: &str) {
-        line(&format!("warning: {text}"));
-    }
+/// One line that stays even with `--quiet`: something the user must know to trust the result.
+pub(crate) fn warn(text: &str) {
+    line(&format!("warning: {text}"));
 }
 
 /// Writes one line to standard error; a closed pipe is not worth a panic.

@@ -7,7 +7,7 @@ use flawtune::features::{Progress, Stage};
 use flawtune::workflow::Event;
 use indicatif::ProgressBar;
 
-use crate::console::Console;
+use crate::console::{Console, warn};
 use crate::interrupt;
 
 pub(crate) struct Display {
@@ -25,7 +25,7 @@ impl Display {
     pub(crate) fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Note(text) => self.text(|c| c.note(&text)),
-            Event::Warning(text) => self.text(|c| c.warn(&text)),
+            Event::Warning(text) => self.text(|_| warn(&text)),
             Event::Download { file, done, total } => {
                 let console = self.console;
                 let bar = self.bar("download", || console.bytes_bar(total.unwrap_or(done), "download"));

@@ -27,6 +27,9 @@ use safetensors::SafeTensors;
 
 const SHOTS: [usize; 4] = [1, 5, 10, 20];
 
+/// Scores of the test images by method.
+type Named = Vec<(&'static str, Vec<f64>)>;
+
 struct Category {
     ids: Vec<String>,
     images: Vec<ImageTokens>,
@@ -107,11 +110,7 @@ impl Category {
     }
 
     /// Scores after learning from the shots.
-    fn supervised(
-        &self,
-        shots: &[usize],
-        test: &[usize],
-    ) -> Result<Vec<(&'static str, Vec<f64>)>, Box<dyn Error>> {
+    fn supervised(&self, shots: &[usize], test: &[usize]) -> Result<Named, Box<dyn Error>> {
         let mut rows = Vec::new();
         let slices = |which: &[usize]| which.iter().map(|&i| self.features[i].as_slice()).collect::<Vec<_>>();
         let probe =

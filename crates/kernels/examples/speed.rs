@@ -121,7 +121,7 @@ fn main() {
         encoder.embed(&mut work_space, &input);
         encoder.run(&mut work_space, 0..12);
         let norm = Affine { weight: &gain, bias: &gain };
-        encoder.read(&mut work_space, Some(norm), &[0..tokens], &mut out);
+        encoder.read(&mut work_space, Some(norm), std::slice::from_ref(&(0..tokens)), &mut out);
         flops / begin.elapsed().as_secs_f64() / 1e9
     };
     let rate = yard(&mut work, number(4, 15));

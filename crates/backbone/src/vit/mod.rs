@@ -200,7 +200,9 @@ impl Backbone {
             }
             if order.len() > 1 && layers.combine == Combine::Mean {
                 let count = order.len() as f32;
-                out_data.iter_mut().for_each(|x| *x /= count);
+                for x in out_data.iter_mut() {
+                    *x /= count;
+                }
             }
         }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
@@ -246,11 +248,12 @@ impl Backbone {
         let mut input = self.input(pixels, batch, height, width)?;
         input.per_run = batch.max(1);
         let tokens = input.tokens;
-        let keep = [0..tokens];
+        let all = 0..tokens;
+        let keep = std::slice::from_ref(&all);
         let mut work = self.workspace();
         let read = |work: &mut Workspace, norm| {
             let mut out = vec![0.0; batch * tokens * self.config.dim];
-            self.encoder.read(work, norm, &keep, &mut out);
+            self.encoder.read(work, norm, keep, &mut out);
             out
         };
         self.embed(&mut work, &input, pixels);

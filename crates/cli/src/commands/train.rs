@@ -9,7 +9,7 @@ use serde_json::json;
 use super::request;
 use crate::Context;
 use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
-use crate::console::out;
+use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     }
     let request = request_of(args, context)?;
     if request.split.protocol == Protocol::Leaky {
-        context.console.warn(
+        warn(
             "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
         );
     }

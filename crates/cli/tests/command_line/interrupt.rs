@@ -13,8 +13,12 @@ const EPOCHS: u32 = 1500;
 
 /// Starts the training, interrupts it once `epoch` has been shown, and returns its exit code and messages.
 fn interrupted(w: &World, rest: &str, epoch: usize) -> (Option<i32>, String) {
-    let mut child =
-        w.command(&w.job_line("train", rest)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = w
+        .command(&World::job_line("train", rest))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
     while text.matches("\nepoch ").count() < epoch {

@@ -203,7 +203,7 @@ fn models_lists_names_and_kernels_are_checked() {
     assert_eq!(output.status.code(), Some(2));
     assert!(message.contains("FLAWTUNE_KERNELS=sse9") && message.contains("scalar"), "{message}");
 
-    let line = w.job_line("baseline", "--output-dir {}/out --bootstrap 100 --quiet --no-cache");
+    let line = World::job_line("baseline", "--output-dir {}/out --bootstrap 100 --quiet --no-cache");
     let output = w.command(&line).env("FLAWTUNE_PROFILE", "1").output().unwrap();
     let profile = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{profile}");

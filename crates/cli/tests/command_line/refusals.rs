@@ -20,7 +20,7 @@ fn evaluate(w: &World, checkpoint: &Path, rest: &str) -> crate::world::Run {
 }
 
 fn nothing_written(w: &World) {
-    let left = fs::read_dir(w.path("eval")).map(|d| d.count()).unwrap_or_default();
+    let left = fs::read_dir(w.path("eval")).map(Iterator::count).unwrap_or_default();
     assert_eq!(left, 0, "files are left in the output folder");
     assert!(w.written().is_empty(), "{:?}", w.written());
 }
@@ -151,7 +151,7 @@ fn options_that_make_no_sense() {
     let train = |rest: &str| w.job("train", &format!("--output-dir {{}}/out {rest}"));
     train("--use-adapters").refuses(&["--use-adapters", "not yet"]);
     train("--image-size 64 --image-size 8").refuses(&["--image-size"]);
-    w.run(&w.job_line("train", "--output-dir {}/out").replace("--image-size 64", "--image-size 8"))
+    w.run(&World::job_line("train", "--output-dir {}/out").replace("--image-size 64", "--image-size 8"))
         .refuses(&["--image-size 8", "16 pixels"]);
     for (layers, part) in [("3", "--layers 3"), ("-4", "--layers -4"), ("0,0", "twice"), ("x", "--layers")] {
         train(&format!("--layers={layers}")).refuses(&[part]);

@@ -123,12 +123,12 @@ impl World {
     }
 
     /// `command --category … --root-dir …` with the tiny backbone, then `rest`.
-    pub(crate) fn job_line(&self, command: &str, rest: &str) -> String {
+    pub(crate) fn job_line(command: &str, rest: &str) -> String {
         format!("{command} {} {rest}", data_and_backbone())
     }
 
     pub(crate) fn job(&self, command: &str, rest: &str) -> Run {
-        self.run(&self.job_line(command, rest))
+        self.run(&Self::job_line(command, rest))
     }
 
     /// Trains for a few epochs into `{}/out` and returns the checkpoint.

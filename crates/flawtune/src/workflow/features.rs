@@ -103,8 +103,8 @@ fn from_pictures(
         on_event(Event::Warning(format!("left out {bad}")));
     }
     let tokens = &found.tokens;
-    let class = tokens.images.iter().flat_map(|i| i.cls()).copied().collect();
-    let patches = tokens.images.iter().flat_map(|i| i.patches()).copied().collect();
+    let class = tokens.images.iter().flat_map(crate::features::ImageTokens::cls).copied().collect();
+    let patches = tokens.images.iter().flat_map(crate::features::ImageTokens::patches).copied().collect();
     let listed = found.kept.iter().map(|&k| paths[k].display().to_string()).collect::<Vec<_>>();
     let names = vec![
         ("images".to_owned(), serde_json::json!(listed).to_string()),

@@ -285,7 +285,15 @@ impl Encoder {
                     }
                 }),
                 1 => {
-                    self.product(Operator::Qkv, &block.qkv, lanes, &qkv, task, normed, Epilogue::Heads(heads))
+                    self.product(
+                        Operator::Qkv,
+                        &block.qkv,
+                        lanes,
+                        &qkv,
+                        task,
+                        normed,
+                        Epilogue::Heads(heads),
+                    );
                 }
                 2 => time(Operator::Attention, || {
                     let (piece, head) = (&pieces[task / shape.heads], task % shape.heads);
