@@ -82,7 +82,7 @@ def export(path, side, batch):
 
     def rotate(x, name):
         nodes.append(helper.make_node("Split", [x, halves], [f"{name}.a", f"{name}.c"], axis=-1))
-        turned = op("Concat", [op("Neg", [f"{name}.c"], f"{name}.n"), f"{name}.a"], f"{name}.t", axis=-1)
+        turned = op("Concat", [op("Neg", [f"{name}.c"], f"{name}.n"), f"{name}.a"], f"{name}.turned", axis=-1)
         return op("Add", [op("Mul", [x, cos], f"{name}.xc"), op("Mul", [turned, sin], f"{name}.ts")], f"{name}.r")
 
     x = op("Conv", ["pixels", random("patch.w", DIM, 3, PATCH, PATCH), random("patch.b", DIM)], "conv",
