@@ -171,8 +171,7 @@ def main():
     for case in arguments.cases.split(","):
         side, batch = (int(x) for x in case.split("x"))
         path = os.path.join(work, f"vit_s16_{side}_{batch}.onnx")
-        if not os.path.exists(path):
-            export(path, side, batch)
+        export(path, side, batch)
         pixels = np.random.default_rng(1).normal(size=(batch, 3, side, side)).astype(np.float32)
         engines = {
             "ONNX Runtime": onnxruntime_engine(path, arguments.threads),
