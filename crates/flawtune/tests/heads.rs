@@ -1,7 +1,8 @@
 //! Supervised heads on made-up tokens whose flaws are known.
 
 use flawtune::adapt::heads::{
-    DefectMemory, Ensemble, EnsembleOptions, HeadError, PatchBank, PatchExample, PatchHead, PatchHeadOptions,
+    DefectMemory, Ensemble, EnsembleOptions, Evidence, HeadError, PatchBank, PatchExample, PatchHead,
+    PatchHeadOptions,
 };
 use flawtune::evaluate::metrics::auroc;
 use flawtune::features::ImageTokens;
@@ -35,6 +36,14 @@ impl Noise {
     }
 }
 
+fn fit(
+    train: &[ImageTokens],
+    shots: &[ImageTokens],
+    options: &EnsembleOptions,
+) -> Result<Ensemble, HeadError> {
+    Ensemble::fit(&Evidence::of_images(train), &Evidence::of_images(shots), options)
+}
+
 fn measure(normal: &[f64], defective: &[f64]) -> f64 {
     let labels: Vec<bool> = normal.iter().map(|_| false).chain(defective.iter().map(|_| true)).collect();
     let scores: Vec<f64> = normal.iter().chain(defective).copied().collect();
@@ -49,9 +58,9 @@ const UNSEEN: Option<(usize, f32)> = Some((7, 0.5));
 fn the_ensemble_learns_seen_flaws_and_never_lowers_a_score() {
     let mut noise = Noise(1);
     let (train, shots) = (noise.images(60, None), noise.images(8, SEEN));
-    let ensemble = Ensemble::fit(&train, &shots, &EnsembleOptions::default()).unwrap();
+    let ensemble = fit(&train, &shots, &EnsembleOptions::default()).unwrap();
     let (normal, seen, unseen) = (noise.images(60, None), noise.images(40, SEEN), noise.images(40, UNSEEN));
-    let scores = |images: &[ImageTokens]| ensemble.scores(images).unwrap();
+    let scores = |images: &[ImageTokens]| ensemble.scores(&Evidence::of_images(images)).unwrap();
     let (normal, seen, unseen) = (scores(&normal), scores(&seen), scores(&unseen));
     for score in normal.iter().chain(&seen).chain(&unseen) {
         assert!(score.adapted >= score.zero_shot);
@@ -63,13 +72,13 @@ fn the_ensemble_learns_seen_flaws_and_never_lowers_a_score() {
         (of(|s| s.zero_shot), of(|s| s.adapted))
     };
     let (before, after) = both(&seen);
-    assert!(after > before + 0.05, "seen flaws: {before} before, {after} after");
+    assert!(after > before + 0.02, "seen flaws: {before} before, {after} after");
     let (before, after) = both(&unseen);
     assert!(after > before - 0.1, "unseen flaws: {before} before, {after} after");
     assert!(!ensemble.guard.fallback, "{:?}", ensemble.guard);
     assert_eq!(ensemble.trainable(), 2 * DIM + 1);
     assert_eq!((ensemble.held_out_normals.len(), ensemble.held_out_shots.len()), (60, 8));
-    assert!((ensemble.weight() - 0.8).abs() < 1e-12);
+    assert!((ensemble.weight() - 0.4).abs() < 1e-12);
     // standardised on normals unseen by models of 4/5 of the images: new ones lie near 0, within the little that the
     // last fifth brings (most here, with about as many images as features); in-sample scaling would miss by far
     let mean = normal.iter().map(|s| s.zero_shot).sum::<f64>() / 60.0;
@@ -81,23 +90,28 @@ fn without_shots_or_after_a_fallback_the_score_is_zero_shot() {
     let mut noise = Noise(2);
     let train = noise.images(30, None);
     let test = noise.images(20, SEEN);
-    let none = Ensemble::fit(&train, &[], &EnsembleOptions::default()).unwrap();
+    let none = fit(&train, &[], &EnsembleOptions::default()).unwrap();
     assert_eq!((none.weight(), none.trainable(), none.guard.adapted), (0.0, 0, None));
     let mut fell_back = 0;
     for seed in 0..12 {
         // "defects" that are none: there is nothing to gain, and a fold that shows a loss must switch off
         let shots = Noise(100 + seed).images(4, None);
-        let ensemble = Ensemble::fit(&train, &shots, &EnsembleOptions::default()).unwrap();
+        let ensemble = fit(&train, &shots, &EnsembleOptions::default()).unwrap();
         let guard = ensemble.guard;
         let gain = guard.adapted.unwrap() - guard.zero_shot.unwrap();
         assert_eq!(guard.fallback, gain < -guard.standard_error.unwrap());
         if ensemble.guard.fallback {
             fell_back += 1;
-            for (a, b) in ensemble.scores(&test).unwrap().iter().zip(none.scores(&test).unwrap()) {
+            for (a, b) in ensemble
+                .scores(&Evidence::of_images(&test))
+                .unwrap()
+                .iter()
+                .zip(none.scores(&Evidence::of_images(&test)).unwrap())
+            {
                 assert_eq!((a.adapted, a.zero_shot), (b.adapted, b.zero_shot));
             }
             let options = EnsembleOptions { guard: false, ..EnsembleOptions::default() };
-            assert!(Ensemble::fit(&train, &shots, &options).unwrap().weight() > 0.0);
+            assert!(fit(&train, &shots, &options).unwrap().weight() > 0.0);
         }
     }
     assert!(fell_back > 0, "no guard ever switched off");
@@ -110,33 +124,33 @@ fn the_ensemble_is_the_same_for_any_number_of_threads_and_after_json() {
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let ensemble = Ensemble::fit(&train, &shots, &EnsembleOptions::default()).unwrap();
+            let ensemble = fit(&train, &shots, &EnsembleOptions::default()).unwrap();
             let text = serde_json::to_string(&ensemble).unwrap();
-            (ensemble.scores(&test).unwrap(), text)
+            (ensemble.scores(&Evidence::of_images(&test)).unwrap(), text)
         })
     };
     let (scores, text) = with(1);
     assert_eq!((scores.clone(), text.clone()), with(4));
     let back: Ensemble = serde_json::from_str(&text).unwrap();
-    assert_eq!(back.scores(&test).unwrap(), scores);
+    assert_eq!(back.scores(&Evidence::of_images(&test)).unwrap(), scores);
 }
 
 #[test]
 fn what_cannot_be_learned_from_is_refused() {
     let mut noise = Noise(4);
     let train = noise.images(3, None);
-    let fit = |train: &[ImageTokens], shots: &[ImageTokens], options: &EnsembleOptions| {
-        Ensemble::fit(train, shots, options).unwrap_err()
+    let refused = |train: &[ImageTokens], shots: &[ImageTokens], options: &EnsembleOptions| {
+        fit(train, shots, options).unwrap_err()
     };
     let options = EnsembleOptions::default();
-    assert!(matches!(fit(&train, &[], &options), HeadError::TooFew { found: 3, wanted: 4, .. }));
+    assert!(matches!(refused(&train, &[], &options), HeadError::TooFew { found: 3, wanted: 4, .. }));
     let train = noise.images(6, None);
     let narrow = ImageTokens::owned(vec![1.0; 2 * DIM], 3, DIM / 2);
-    assert!(matches!(fit(&train, &[narrow], &options), HeadError::Width { found: 12, wanted: DIM }));
+    assert!(matches!(refused(&train, &[narrow], &options), HeadError::Width { found: 12, wanted: DIM }));
     let bad = ImageTokens::owned(vec![f32::NAN; 2 * DIM], 1, DIM);
-    assert!(matches!(fit(&train, &[bad], &options), HeadError::NotFinite));
+    assert!(matches!(refused(&train, &[bad], &options), HeadError::NotFinite));
     let one_fold = EnsembleOptions { folds: 1, ..EnsembleOptions::default() };
-    assert!(matches!(fit(&train, &[], &one_fold), HeadError::Option { option: "folds", .. }));
+    assert!(matches!(refused(&train, &[], &one_fold), HeadError::Option { option: "folds", .. }));
 }
 
 #[test]
@@ -148,6 +162,37 @@ fn a_bank_leaves_the_image_itself_out() {
         assert!(w.abs() < 1e-6, "an image in the bank is at distance 0 of itself, not {w}");
         assert!(*wo > 1e-3, "left out, it is not: {wo}");
     }
+}
+
+#[test]
+fn patch_distances_join_the_base_and_are_then_needed() {
+    let mut noise = Noise(7);
+    // in two patches and not in the class token: the mean hardly moves
+    let spot = |image: ImageTokens| {
+        let mut data = [image.cls(), image.patches()].concat();
+        for row in [4, 5] {
+            data[row * DIM + 2] += 1.2;
+        }
+        ImageTokens::owned(data, PATCHES, DIM)
+    };
+    let train = noise.images(40, None);
+    let normal = noise.images(30, None);
+    let spotted: Vec<ImageTokens> = noise.images(30, None).into_iter().map(spot).collect();
+    let bank = PatchBank::new(&train, DIM);
+    let evidence =
+        |images: &[ImageTokens]| Evidence::with_distances(images, &bank.distances(images), 0.125).unwrap();
+    let own = Evidence::with_distances(&train, &bank.left_out_distances(), 0.125).unwrap();
+    let with = Ensemble::fit(&own, &[], &EnsembleOptions::default()).unwrap();
+    let without = fit(&train, &[], &EnsembleOptions::default()).unwrap();
+    let of = |e: &Ensemble, images: &[ImageTokens]| -> Vec<f64> {
+        e.scores(&evidence(images)).unwrap().iter().map(|s| s.zero_shot).collect()
+    };
+    let after = measure(&of(&with, &normal), &of(&with, &spotted));
+    let before = measure(&of(&without, &normal), &of(&without, &spotted));
+    assert!(after > before + 0.1, "{before} without patch distances, {after} with");
+    assert!(with.needs_bank() && !without.needs_bank());
+    assert_eq!(with.scores(&Evidence::of_images(&normal)), Err(HeadError::NoBank));
+    assert!(Evidence::with_distances(&train, &[], 0.125).is_err());
 }
 
 #[test]

@@ -2,13 +2,15 @@
 //! as known defects do.
 //!
 //! ```text
-//! zero-shot  s₀ = z(distance)
-//! adapted    s  = s₀ + M / (M + 2) · mean over four opinions of max(0, z(opinion))
+//! zero-shot  s₀ = z(z(distance) + z(bank))          (without a bank z(distance))
+//! adapted    s  = s₀ + ½ M / (M + 2) · mean over four opinions of max(0, z(opinion))
 //! ```
 //!
-//! The opinions, after M defect images: the cosine to the nearest known defect, the mean of the three largest such
-//! cosines, the projection on the defects' mean direction (all three under the normal images' own correlation, see
-//! [`Normality`]), and the logit of an [`ImageHead`]. z standardises on normal images scored by models that have not
+//! `distance` is that of class token and mean patch from normal (see [`Normality`]), `bank` the mean of the largest
+//! patch distances to the normal images (see [`PatchBank`](super::PatchBank)): one sees what the image looks like as a
+//! whole, the other its worst spots. The opinions, after M defect images: the cosine to the nearest known defect, the
+//! mean of the three largest such cosines, the projection on the defects' mean direction (all three under the normal
+//! images' own correlation), and the logit of an [`ImageHead`]. z standardises on normal images scored by models that have not
 //! seen them, so nothing is in-sample.
 //!
 //! Why so: an opinion may raise a score but never lower it, since a flaw unlike the known ones is still a flaw; four
@@ -22,6 +24,7 @@ use super::HeadError;
 use super::image_head::{ImageHead, image_features};
 use super::logistic::LogisticOptions;
 use super::normality::{Departure, Normality};
+use super::patch_head::top_mean;
 use crate::adapt::random::{Purpose, Stream};
 use crate::features::ImageTokens;
 
@@ -37,6 +40,8 @@ pub struct EnsembleOptions {
     pub shrinkage: f64,
     /// Penalty of the image head.
     pub penalty: f64,
+    /// Weight of the opinions with very many shots.
+    pub full_weight: f64,
     /// Shots at which the opinions have half their full weight.
     pub half_weight_shots: f64,
     /// Parts of the cross-validation.
@@ -48,9 +53,61 @@ pub struct EnsembleOptions {
 }
 
 impl Default for EnsembleOptions {
-    /// Shrinkage 0.05, penalty 1, half weight at 2 shots, 5 folds, with guard, seed 0.
+    /// Shrinkage 0.05, penalty 1, weight ½ with half of it at 2 shots, 5 folds, with guard, seed 0.
     fn default() -> Self {
-        Self { shrinkage: 0.05, penalty: 1.0, half_weight_shots: 2.0, folds: 5, guard: true, seed: 0 }
+        Self {
+            shrinkage: 0.05,
+            penalty: 1.0,
+            full_weight: 0.5,
+            half_weight_shots: 2.0,
+            folds: 5,
+            guard: true,
+            seed: 0,
+        }
+    }
+}
+
+/// Share of an image's largest patch distances that measured best: the top 1 %.
+pub const BANK_SHARE: f64 = 0.01;
+
+/// What the ensemble knows of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// `[class token ‖ mean patch token]`, see [`image_features`].
+    pub features: Vec<f32>,
+    /// Mean of the largest patch distances to the normal images, the image itself left out; `None` to do without.
+    pub bank: Option<f64>,
+}
+
+impl Evidence {
+    /// Evidence without patch distances: seconds instead of minutes, and blind to small flaws.
+    pub fn of_images(images: &[ImageTokens]) -> Vec<Self> {
+        images.par_iter().map(|i| Self { features: image_features(i), bank: None }).collect()
+    }
+
+    /// Evidence with the distances of each image's patches (`distances[i]` as [`PatchBank`](super::PatchBank) gives
+    /// them); `share` of them, the largest, are averaged
+    /// ([`BANK_SHARE`] measured best).
+    ///
+    /// # Errors
+    /// [`HeadError::TooFew`] if there are not as many lists as images.
+    pub fn with_distances(
+        images: &[ImageTokens],
+        distances: &[Vec<f32>],
+        share: f64,
+    ) -> Result<Vec<Self>, HeadError> {
+        if images.len() != distances.len() {
+            return Err(HeadError::TooFew {
+                what: "lists of patch distances",
+                found: distances.len(),
+                wanted: images.len(),
+            });
+        }
+        let one = |(image, distances): (&ImageTokens, &Vec<f32>)| Self {
+            features: image_features(image),
+            bank: Some(top_mean(distances, share)),
+        };
+        Ok(images.par_iter().zip(distances).map(one).collect())
     }
 }
 
@@ -105,8 +162,13 @@ struct Member {
     head: Option<ImageHead>,
 }
 
-/// Distance and opinions of one image, not standardised.
-type Raw = (f64, [f64; OPINIONS]);
+/// Distance, bank score and opinions of one image, not standardised.
+#[derive(Debug, Clone, Copy, Default)]
+struct Raw {
+    distance: f64,
+    bank: f64,
+    opinions: [f64; OPINIONS],
+}
 
 impl Member {
     fn fit(normal: &[&[f32]], shots: &[&[f32]], options: &EnsembleOptions) -> Result<Self, HeadError> {
@@ -120,21 +182,26 @@ impl Member {
         Ok(Self { normality, defects, head })
     }
 
-    fn raw(&self, features: &[f32]) -> Raw {
-        let departure = self.normality.departure(features);
-        let Some(head) = &self.head else { return (departure.distance, [0.0; OPINIONS]) };
+    fn raw(&self, evidence: &Evidence) -> Raw {
+        let departure = self.normality.departure(&evidence.features);
+        let mut raw = Raw {
+            distance: departure.distance,
+            bank: evidence.bank.unwrap_or(0.0),
+            opinions: [0.0; OPINIONS],
+        };
+        let Some(head) = &self.head else { return raw };
         let mut cosines: Vec<f64> =
             self.defects.iter().map(|d| self.normality.cosine(&departure, d)).collect();
         let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
         cosines.sort_by(|a, b| b.total_cmp(a));
         let several = &cosines[..SEVERAL.min(cosines.len())];
-        let opinions = [
+        raw.opinions = [
             cosines[0],
             several.iter().sum::<f64>() / several.len() as f64,
             mean * departure.distance,
-            head.score(features),
+            head.score(&evidence.features),
         ];
-        (departure.distance, opinions)
+        raw
     }
 }
 
@@ -143,6 +210,9 @@ impl Member {
 pub struct Ensemble {
     member: Member,
     distance: Scale,
+    /// `None`: fitted without patch distances.
+    bank: Option<Scale>,
+    base: Scale,
     opinions: [Scale; OPINIONS],
     weight: f64,
     /// What the guard found.
@@ -157,34 +227,23 @@ pub struct Ensemble {
 impl Ensemble {
     /// Learns from normal images and M ≥ 0 defect images of one backbone and resolution.
     ///
+    /// Patch distances are used when all images have them.
+    ///
     /// # Errors
     /// [`HeadError::TooFew`] with fewer than four normal images, [`HeadError::Width`] for tokens of different widths,
     /// [`HeadError::Option`] for options out of range, [`HeadError::NotFinite`].
     pub fn fit(
-        normal: &[ImageTokens],
-        shots: &[ImageTokens],
-        options: &EnsembleOptions,
-    ) -> Result<Self, HeadError> {
-        let features = |images: &[ImageTokens]| images.par_iter().map(image_features).collect::<Vec<_>>();
-        Self::fit_features(&features(normal), &features(shots), options)
-    }
-
-    /// [`fit`](Self::fit) from features of [`image_features`].
-    ///
-    /// # Errors
-    /// As [`fit`](Self::fit).
-    pub fn fit_features(
-        normal: &[Vec<f32>],
-        shots: &[Vec<f32>],
+        normal: &[Evidence],
+        shots: &[Evidence],
         options: &EnsembleOptions,
     ) -> Result<Self, HeadError> {
         const WANTED: usize = 4;
         if normal.len() < WANTED {
             return Err(HeadError::TooFew { what: "normal images", found: normal.len(), wanted: WANTED });
         }
-        let wanted = normal[0].len();
-        if let Some(other) = normal.iter().chain(shots).find(|f| f.len() != wanted) {
-            return Err(HeadError::Width { found: other.len() / 2, wanted: wanted / 2 });
+        let wanted = normal[0].features.len();
+        if let Some(other) = normal.iter().chain(shots).find(|e| e.features.len() != wanted) {
+            return Err(HeadError::Width { found: other.features.len() / 2, wanted: wanted / 2 });
         }
         if options.folds < 2 {
             return Err(HeadError::Option {
@@ -193,12 +252,16 @@ impl Ensemble {
                 wanted: "at least 2 are needed",
             });
         }
-        if options.half_weight_shots.is_nan() || options.half_weight_shots < 0.0 {
-            return Err(HeadError::Option {
-                option: "half-weight shots",
-                found: options.half_weight_shots.to_string(),
-                wanted: "a number that is not negative is needed",
-            });
+        for (option, value) in
+            [("full weight", options.full_weight), ("half-weight shots", options.half_weight_shots)]
+        {
+            if !value.is_finite() || value < 0.0 {
+                return Err(HeadError::Option {
+                    option,
+                    found: value.to_string(),
+                    wanted: "a number that is not negative is needed",
+                });
+            }
         }
         // each fold must leave two normals to learn from
         let folds = options.folds.min(normal.len() / 2);
@@ -212,32 +275,36 @@ impl Ensemble {
         let leaves_shots = shots.len() >= 2;
         let left = |fold: usize, shot: usize| leaves_shots && shot % folds == fold;
 
-        let mut raw_normals = vec![(0.0, [0.0; OPINIONS]); normal.len()];
-        let mut raw_shots = vec![(0.0, [0.0; OPINIONS]); if leaves_shots { shots.len() } else { 0 }];
+        let mut raw_normals = vec![Raw::default(); normal.len()];
+        let mut raw_shots = vec![Raw::default(); if leaves_shots { shots.len() } else { 0 }];
         for fold in 0..folds {
-            let pick = |rows: &[Vec<f32>], keep: &dyn Fn(usize) -> bool| -> Vec<usize> {
-                (0..rows.len()).filter(|&i| keep(i)).collect()
-            };
-            let rows = |from: &'_ [Vec<f32>], which: &[usize]| -> Vec<Vec<f32>> {
-                which.iter().map(|&i| from[i].clone()).collect()
-            };
-            let train = rows(normal, &pick(normal, &|i| fold_of[i] != fold));
-            let known = rows(shots, &pick(shots, &|i| !left(fold, i)));
-            let member = Member::fit(&slices(&train), &slices(&known), options)?;
-            for i in pick(normal, &|i| fold_of[i] == fold) {
+            let out_of_fold = |i: usize| fold_of[i] != fold;
+            let member =
+                Member::fit(&features(normal, out_of_fold), &features(shots, |i| !left(fold, i)), options)?;
+            for i in (0..normal.len()).filter(|i| !out_of_fold(*i)) {
                 raw_normals[i] = member.raw(&normal[i]);
             }
-            for i in pick(shots, &|i| left(fold, i)) {
+            for i in (0..shots.len()).filter(|i| left(fold, *i)) {
                 raw_shots[i] = member.raw(&shots[i]);
             }
         }
-        let column = |k: usize| raw_normals.iter().map(|r| r.1[k]).collect::<Vec<_>>();
+        let scale = |of: &dyn Fn(&Raw) -> f64| Scale::of(&raw_normals.iter().map(of).collect::<Vec<_>>());
+        let distance = scale(&|r| r.distance);
+        let has_bank = normal.iter().chain(shots).all(|e| e.bank.is_some());
+        let bank = has_bank.then(|| scale(&|r| r.bank));
+        let base = scale(&|r| distance.z(r.distance) + bank.map_or(0.0, |b| b.z(r.bank)));
         let count = shots.len() as f64;
         let mut ensemble = Self {
-            member: Member::fit(&slices(normal), &slices(shots), options)?,
-            distance: Scale::of(&raw_normals.iter().map(|r| r.0).collect::<Vec<_>>()),
-            opinions: std::array::from_fn(|k| Scale::of(&column(k))),
-            weight: if shots.is_empty() { 0.0 } else { count / (count + options.half_weight_shots) },
+            member: Member::fit(&features(normal, |_| true), &features(shots, |_| true), options)?,
+            distance,
+            bank,
+            base,
+            opinions: std::array::from_fn(|k| scale(&|r| r.opinions[k])),
+            weight: if shots.is_empty() {
+                0.0
+            } else {
+                options.full_weight * count / (count + options.half_weight_shots)
+            },
             guard: Guard { zero_shot: None, adapted: None, standard_error: None, fallback: false },
             held_out_normals: Vec::new(),
             held_out_shots: Vec::new(),
@@ -277,29 +344,39 @@ impl Ensemble {
     }
 
     fn combine(&self, raw: &Raw) -> EnsembleScore {
-        let zero_shot = self.distance.z(raw.0);
-        let raised: f64 = raw.1.iter().zip(&self.opinions).map(|(v, s)| s.z(*v).max(0.0)).sum();
+        let bank = self.bank.map_or(0.0, |b| b.z(raw.bank));
+        let zero_shot = self.base.z(self.distance.z(raw.distance) + bank);
+        let raised: f64 = raw.opinions.iter().zip(&self.opinions).map(|(v, s)| s.z(*v).max(0.0)).sum();
         EnsembleScore { zero_shot, adapted: zero_shot + self.weight * raised / OPINIONS as f64 }
     }
 
-    /// Scores an image's features of [`image_features`].
+    /// Whether it was fitted with patch distances and needs them to score.
+    pub fn needs_bank(&self) -> bool {
+        self.bank.is_some()
+    }
+
+    /// Scores one image.
     ///
     /// # Errors
-    /// [`HeadError::Width`] for features of another width.
-    pub fn score_features(&self, features: &[f32]) -> Result<EnsembleScore, HeadError> {
+    /// [`HeadError::Width`] for features of another width, [`HeadError::NoBank`] without the patch distances it was
+    /// fitted with.
+    pub fn score(&self, image: &Evidence) -> Result<EnsembleScore, HeadError> {
         let wanted = self.member.normality.width();
-        if features.len() != wanted {
-            return Err(HeadError::Width { found: features.len() / 2, wanted: wanted / 2 });
+        if image.features.len() != wanted {
+            return Err(HeadError::Width { found: image.features.len() / 2, wanted: wanted / 2 });
         }
-        Ok(self.combine(&self.member.raw(features)))
+        if self.needs_bank() && image.bank.is_none() {
+            return Err(HeadError::NoBank);
+        }
+        Ok(self.combine(&self.member.raw(image)))
     }
 
     /// Scores images.
     ///
     /// # Errors
-    /// [`HeadError::Width`] for tokens of another width.
-    pub fn scores(&self, images: &[ImageTokens]) -> Result<Vec<EnsembleScore>, HeadError> {
-        images.par_iter().map(|i| self.score_features(&image_features(i))).collect()
+    /// As [`score`](Self::score).
+    pub fn scores(&self, images: &[Evidence]) -> Result<Vec<EnsembleScore>, HeadError> {
+        images.par_iter().map(|i| self.score(i)).collect()
     }
 
     /// Numbers trained on the defects: the image head's. Everything else is counted or copied, not trained.
@@ -319,6 +396,6 @@ fn share_below(normals: &[EnsembleScore], score: f64, of: impl Fn(&EnsembleScore
     twice as f64 / (2 * normals.len()) as f64
 }
 
-fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
-    rows.iter().map(Vec::as_slice).collect()
+fn features(of: &[Evidence], keep: impl Fn(usize) -> bool) -> Vec<&[f32]> {
+    of.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, e)| e.features.as_slice()).collect()
 }

@@ -20,7 +20,7 @@ mod patch_head;
 
 pub use bank::PatchBank;
 pub use defect_memory::DefectMemory;
-pub use ensemble::{Ensemble, EnsembleOptions, EnsembleScore, Guard};
+pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard};
 pub use image_head::{ImageHead, image_features};
 pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
 pub use normality::{Departure, Normality};
@@ -52,6 +52,9 @@ pub enum HeadError {
     /// Features that are not finite.
     #[error("the features hold NaN or infinite values; look at the weights and the images they came from")]
     NotFinite,
+    /// Patch distances are missing.
+    #[error("the ensemble was fitted with patch distances to normal images and needs them to score")]
+    NoBank,
     /// Token sets that do not belong together.
     #[error(
         "tokens of {found} numbers, {wanted} wanted: both sets must come from one backbone and one resolution"
