@@ -90,8 +90,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let plot = Plot::new(
             "Held-out AUROC, 10 shots: mean and standard deviation over seeds",
+            Axis::new("AUROC"),
             Axis::new("category"),
-            Axis::new("AUROC").range(0.5, 1.0),
             Chart::Bars {
                 labels: categories.iter().map(|c| (*c).clone()).collect(),
                 series: vec![
