@@ -354,7 +354,9 @@ fn assets() -> PathBuf {
 fn real_pictures_of_different_sizes_are_extracted() {
     let root = assets().join("mvtec_like");
     if !root.is_dir() {
-        eprintln!("skipped: real_pictures_of_different_sizes_are_extracted (assets absent)");
+        // past the harness, which keeps what a passing test prints
+        let note = "skipped: real_pictures_of_different_sizes_are_extracted (assets absent)";
+        drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{note}\n")));
         return;
     }
     let folder = tempfile::tempdir().unwrap();

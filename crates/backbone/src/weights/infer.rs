@@ -189,7 +189,7 @@ fn folder(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The configuration file beside the weights, if one is there and about this model.
+/// The configuration file beside the weights (for shards also one folder up), if one is there and about this model.
 fn beside(
     found: &Found,
     source: &Source,
@@ -197,8 +197,17 @@ fn beside(
 ) -> Result<Option<(PathBuf, Json)>, WeightsError> {
     let stem = source.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = stem.split('.').next().unwrap_or_default();
-    for name in [format!("config_{stem}.json"), "config.json".into(), "hf_config.json".into()] {
-        let path = folder(&source.path).join(name);
+    let here = folder(&source.path);
+    let mut candidates: Vec<PathBuf> =
+        [format!("config_{stem}.json"), "config.json".into(), "hf_config.json".into()]
+            .iter()
+            .map(|name| here.join(name))
+            .collect();
+    if source.path.to_string_lossy().ends_with(".index.json") {
+        // shards may lie in a folder of their own below the model's
+        candidates.extend(["config.json", "hf_config.json"].map(|name| here.join("..").join(name)));
+    }
+    for path in candidates {
         if !path.is_file() {
             continue;
         }
