@@ -10,6 +10,7 @@ use super::{
 use crate::evaluate::metrics::{auroc, average_precision};
 use crate::evaluate::protocol::SplitOptions;
 use crate::evaluate::statistics::{BootstrapOptions, Interval, RankingMetric, bootstrap_interval};
+use crate::features::Forward as _;
 use crate::score::{Aggregate, SupportSet, TokenKind};
 
 /// What to measure.
@@ -128,7 +129,7 @@ pub fn baseline(
         test_defects,
         support_images: support.images.len(),
         model_name: engine.config().name.clone(),
-        weights_hash: engine.weights_hash_text(),
+        weights_hash: engine.weights_hash().to_owned(),
         bootstrap: request.bootstrap,
         scorers,
         flawtune_version: env!("CARGO_PKG_VERSION"),

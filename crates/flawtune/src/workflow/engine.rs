@@ -188,11 +188,6 @@ impl Engine {
         self.parameters
     }
 
-    /// Identity of the weights.
-    pub fn weights_hash_text(&self) -> String {
-        self.weights_hash.clone()
-    }
-
     /// Which blocks the tokens are taken from, as text.
     pub fn layers_text(&self) -> String {
         format!("{:?} {:?}", self.layers.layers, self.layers.combine)

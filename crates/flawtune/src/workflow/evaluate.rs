@@ -13,7 +13,7 @@ use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
 use crate::evaluate::statistics::BootstrapOptions;
-use crate::features::TokenSet;
+use crate::features::{Forward as _, TokenSet};
 use crate::score::{SupportSet, TokenKind};
 
 /// What to evaluate.
@@ -153,7 +153,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         k_neighbors: k,
         support_images: support.images.len(),
         model_name: engine.config().name.clone(),
-        weights_hash: engine.weights_hash_text(),
+        weights_hash: engine.weights_hash().to_owned(),
         checkpoint: request.checkpoint.clone(),
         flawtune_version: env!("CARGO_PKG_VERSION"),
     };
@@ -248,7 +248,7 @@ fn open_backbone(
             request.checkpoint.display()
         )))
     };
-    let now = engine.weights_hash_text();
+    let now = engine.weights_hash().to_owned();
     if let Some(then) = checkpoint.weights_hash.as_ref().filter(|then| **then != now) {
         return differs("the weights", then, &now, "give the same file with --weights");
     }

@@ -12,6 +12,7 @@ use crate::adapt::{
     TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::SplitOptions;
+use crate::features::Forward as _;
 
 /// Hold-out normals measured after an epoch, at most: each is compared with every support image below.
 const HOLD_OUT_NORMALS: usize = 48;
@@ -153,7 +154,7 @@ pub fn train(
         Outcome::Interrupted(state) => (state, true),
     };
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
-    checkpoint.weights_hash = Some(engine.weights_hash_text());
+    checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
     checkpoint.preprocessing = Some(engine.preprocess().id());
     checkpoint.layers = Some(engine.layers_text());
     checkpoint.split_manifest =
