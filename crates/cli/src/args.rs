@@ -250,12 +250,28 @@ pub(crate) struct TrainArgs {
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     pub(crate) grad_clip: Option<f64>,
+    #[command(flatten)]
+    pub(crate) ensemble: EnsembleArgs,
     /// Seed of everything random: the split, the start, the batches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Go on from the state that an interrupted run left in --output-dir
     #[arg(long)]
     pub(crate) resume: bool,
+}
+
+/// The ensemble fitted beside the prompts.
+#[derive(Debug, Args)]
+pub(crate) struct EnsembleArgs {
+    /// Fit no ensemble beside the prompts [the original preset fits none]
+    #[arg(long, conflicts_with_all = ["ensemble_layers", "no_guard"])]
+    pub(crate) no_ensemble: bool,
+    /// Blocks the ensemble looks at, from 0 [default: the one at three quarters of the depth]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
+    pub(crate) ensemble_layers: Option<Vec<i32>>,
+    /// Use the defects even where cross-validation over them shows that zero-shot ranks better
+    #[arg(long)]
+    pub(crate) no_guard: bool,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +302,9 @@ pub(crate) struct EvaluateArgs {
     /// Who is tested [default: what the checkpoint was trained under]
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Option<ProtocolArg>,
+    /// Use the defects even where cross-validation over them showed that zero-shot ranks better
+    #[arg(long)]
+    pub(crate) no_guard: bool,
     /// Resamples of the bootstrap intervals
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
     pub(crate) bootstrap: u32,

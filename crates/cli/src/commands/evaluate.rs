@@ -20,6 +20,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         protocol: args.protocol.map(|p| request::protocol(p, None)),
         k_neighbors: args.k_neighbors as usize,
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        guard: !args.no_guard,
         output_dir: args.output_dir.clone(),
     };
     let mut display = Display::new(context.console);
@@ -30,7 +31,15 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
     if context.json {
         return out_json(evaluation);
     }
+    if evaluation.ensemble.is_some() {
+        out("Prompts (image pairs):");
+    }
     out(evaluation.comparison.table().trim_end());
+    if let Some(ensemble) = &evaluation.ensemble {
+        let blocks: Vec<String> = ensemble.layers.iter().map(i32::to_string).collect();
+        out(&format!("\nEnsemble (block {}, {} trained numbers):", blocks.join(", "), ensemble.trainable));
+        out(ensemble.comparison.table().trim_end());
+    }
     if let Some(seen) = &evaluation.seen_type {
         let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
         out(&format!(

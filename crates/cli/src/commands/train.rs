@@ -1,8 +1,9 @@
 //! `flawtune train`
 
+use flawtune::adapt::heads::EnsembleOptions;
 use flawtune::adapt::{AdaptationOptions, EpochSteps, Loss, TrainOptions};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
-use flawtune::workflow::{BackboneOptions, TrainRequest, Trained, train};
+use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
@@ -23,6 +24,7 @@ struct Preset {
     patience: u32,
     grad_clip: f64,
     holdout_fraction: f64,
+    ensemble: bool,
 }
 
 impl Preset {
@@ -36,6 +38,7 @@ impl Preset {
                 patience: 10,
                 grad_clip: 1.0,
                 holdout_fraction: 0.2,
+                ensemble: true,
             },
             PresetArg::Original => Self {
                 modulation: ModulationArg::Global,
@@ -45,6 +48,7 @@ impl Preset {
                 patience: 0,
                 grad_clip: 0.0,
                 holdout_fraction: 0.0,
+                ensemble: false,
             },
         }
     }
@@ -87,6 +91,8 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
     let modulation = args.modulation_type.unwrap_or(preset.modulation);
     let scaling_factor = args.scaling_factor.unwrap_or(preset.scaling_factor);
     let epoch = args.epoch.unwrap_or(preset.epoch);
+    // asking for its layers asks for it
+    let ensemble = !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
     let cache = request::cache(&args.cache, context.console);
     let recorded = |name: &str, value: Value| (name.to_owned(), value);
     let int = |v: u32| Value::Int(i64::from(v));
@@ -121,6 +127,14 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             hold_out: None,
             patience: (patience > 0).then_some(patience as usize),
         },
+        ensemble: ensemble.then(|| EnsembleFit {
+            layers: args.ensemble.ensemble_layers.clone(),
+            options: EnsembleOptions {
+                guard: !args.ensemble.no_guard,
+                seed: args.seed,
+                ..EnsembleOptions::default()
+            },
+        }),
         output_dir: args.output_dir.clone(),
         resume: args.resume,
         args: vec![
@@ -157,6 +171,11 @@ fn report(trained: &Trained, request: &TrainRequest, context: Context) {
             "kept_epoch": kept,
             "hold_out": state.best.as_ref().map(|b| b.metric),
             "hold_out_zero_shot": state.zero_shot_hold_out,
+            "ensemble": trained.ensemble.as_ref().map(|e| json!({
+                "layers": e.layers,
+                "trainable": e.trainable,
+                "guard": e.guard,
+            })),
             "seconds": trained.seconds,
         });
         out(&result.to_string());
@@ -173,6 +192,19 @@ fn report(trained: &Trained, request: &TrainRequest, context: Context) {
         "{} epochs in {:.1} s; kept epoch {kept}{hold_out}",
         state.epochs_done, trained.seconds
     ));
+    if let Some(ensemble) = &trained.ensemble {
+        let guard = &ensemble.guard;
+        let found = match (guard.zero_shot, guard.adapted) {
+            (Some(before), Some(after)) => format!(
+                "left-out shots ranked above {:.1} % of left-out normals, {:.1} % without the shots{}",
+                100.0 * after,
+                100.0 * before,
+                if guard.fallback { ": falls back to zero-shot" } else { "" }
+            ),
+            _ => "too few shots to cross-validate".to_owned(),
+        };
+        console.note(&format!("ensemble: {} trained numbers; {found}", ensemble.trainable));
+    }
     out(&trained.checkpoint.display().to_string());
     console.note(&format!(
         "next: flawtune evaluate --category {} --root-dir {} --checkpoint {}",

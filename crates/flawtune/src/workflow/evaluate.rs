@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
-    writable, write_json,
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation, Event,
+    OnEvent, WorkflowError, ensemble, writable, write_json,
 };
+use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::{self, Checkpoint};
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
@@ -31,6 +32,8 @@ pub struct EvaluateRequest {
     pub k_neighbors: usize,
     /// Intervals.
     pub bootstrap: BootstrapOptions,
+    /// Fall back to zero-shot where cross-validation over the shots showed a loss.
+    pub guard: bool,
     /// Where `<category>_comparison.json` goes.
     pub output_dir: PathBuf,
 }
@@ -54,6 +57,9 @@ pub struct Evaluation {
     /// The comparison.
     #[serde(flatten)]
     pub comparison: Comparison,
+    /// The ensemble of the checkpoint on the same test set, where it has one and the category is the one it was
+    /// trained on.
+    pub ensemble: Option<EnsembleEvaluation>,
     /// Whether training images are among the tested: such numbers are no result.
     pub leaky: bool,
     /// AUROC on the learned type, under the hard protocol.
@@ -114,8 +120,8 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let engine = open_backbone(request, &checkpoint, on_event)?;
     let adaptation = checkpoint.adaptation()?;
 
-    let support: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
-    let (_, support) = category.tokens(&engine, &support, on_event)?;
+    let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
+    let (_, support) = category.tokens(&engine, &normals, on_event)?;
     let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
     let (tested, tokens) = category.tokens(&engine, &wanted, on_event)?;
     adaptation.check(&tokens)?;
@@ -146,7 +152,23 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let scored = |scores| Scored { scores, threshold: None };
     let comparison =
         Comparison::new(&test, scored(&pick(&adapted)), scored(&pick(&zero_shot)), request.bootstrap)?;
+    let ensemble = match ensemble_of(&request.checkpoint, &checkpoint)? {
+        Some(record) if name == checkpoint.category => {
+            let job = ensemble::Job {
+                category: &category,
+                engine: &engine,
+                normals: &normals,
+                tested: &main.iter().map(|&i| tested[i]).collect::<Vec<_>>(),
+                test: &test,
+                guard: request.guard,
+                bootstrap: request.bootstrap,
+            };
+            Some(ensemble::evaluate(&record, &job, on_event)?)
+        }
+        _ => None,
+    };
     let evaluation = Evaluation {
+        ensemble,
         seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
         comparison,
         leaky: protocol == Protocol::Leaky,
@@ -166,6 +188,19 @@ fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
     let mut list: Vec<usize> = positions.copied().collect();
     list.sort_unstable();
     list
+}
+
+fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRecord>, WorkflowError> {
+    let Some((_, value)) = checkpoint.others.iter().find(|(key, _)| key == EnsembleRecord::KEY) else {
+        return Ok(None);
+    };
+    EnsembleRecord::from_value(value).map(Some).map_err(|key| {
+        WorkflowError::Input(format!(
+            "{}: '{}.{key}' is missing or wrong; train it again",
+            path.display(),
+            EnsembleRecord::KEY
+        ))
+    })
 }
 
 fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {

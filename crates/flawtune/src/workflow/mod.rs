@@ -7,6 +7,7 @@
 mod baseline;
 mod category;
 mod engine;
+mod ensemble;
 mod evaluate;
 mod features;
 mod train;
@@ -16,10 +17,12 @@ use std::path::PathBuf;
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
 pub use engine::{BackboneOptions, BackboneOverrides, Engine};
+pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
+use crate::adapt::heads::HeadError;
 use crate::adapt::{AdaptError, EpochReport};
 use crate::dataset::DatasetError;
 use crate::evaluate::comparison::ComparisonError;
@@ -105,6 +108,9 @@ pub enum WorkflowError {
     /// Adaptation, training, checkpoints.
     #[error(transparent)]
     Adapt(#[from] AdaptError),
+    /// The ensemble.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// Scoring.
     #[error(transparent)]
     Score(#[from] ScoreError),

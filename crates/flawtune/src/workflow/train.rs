@@ -6,7 +6,11 @@ use std::time::Instant;
 
 use flawtune_backbone::torch_file::{self, Value};
 
-use super::{BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable};
+use super::{
+    BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
+    writable,
+};
+use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::{
     self, Adaptation, AdaptationOptions, Checkpoint, EpochSteps, HoldOut, HoldOutMetric, Outcome, TrainData,
     TrainOptions, TrainState,
@@ -34,6 +38,8 @@ pub struct TrainRequest {
     pub adaptation: AdaptationOptions,
     /// How; its hold-out is filled in from the split.
     pub training: TrainOptions,
+    /// The ensemble fitted beside it; `None` fits none.
+    pub ensemble: Option<EnsembleFit>,
     /// Where the checkpoint goes.
     pub output_dir: PathBuf,
     /// Go on from the state of an interrupted run.
@@ -55,6 +61,8 @@ pub struct Trained {
     pub frozen: usize,
     /// The state at the end, with the history.
     pub state: TrainState,
+    /// The ensemble; none after an interruption, or if none was asked for.
+    pub ensemble: Option<EnsembleRecord>,
     /// Seconds of training, without features.
     pub seconds: f64,
 }
@@ -167,11 +175,21 @@ pub fn train(
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    let mut fitted = None;
     let path = if interrupted {
         checkpoint.resume = Some(state.clone());
         torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
         resume_path
     } else {
+        if let Some(how) = &request.ensemble {
+            let mut all: Vec<usize> =
+                split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+            all.sort_unstable();
+            fitted = ensemble::fit(&category, &engine, &all, &split.shots, how, on_event)?;
+        }
+        if let Some(record) = &fitted {
+            checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));
+        }
         let path = checkpoint.save(&request.output_dir)?;
         if resume_path.exists() {
             // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
@@ -179,7 +197,15 @@ pub fn train(
         }
         path
     };
-    Ok(Trained { checkpoint: path, interrupted, trainable, frozen: engine.parameters(), state, seconds })
+    Ok(Trained {
+        checkpoint: path,
+        interrupted,
+        trainable,
+        frozen: engine.parameters(),
+        state,
+        ensemble: fitted,
+        seconds,
+    })
 }
 
 const SPLIT_HASH: &str = "split_hash";

@@ -8,6 +8,7 @@
 //! | `defect_memory.rs` | distance to the normal bank minus distance to known defect patches | 0 |
 //! | `normality.rs` | Mahalanobis distance and cosine under the normal images' correlation | 0 |
 //! | `ensemble.rs` | the default: distance from normal, raised by likeness to known defects; cross-validated guard | 2 D + 1 |
+//! | `record.rs` | what a checkpoint keeps of the ensemble | |
 //! | `bank.rs` | patch distances to normal images, leaving one out | 0 |
 
 mod bank;
@@ -17,6 +18,7 @@ mod image_head;
 mod logistic;
 mod normality;
 mod patch_head;
+mod record;
 
 pub use bank::PatchBank;
 pub use defect_memory::DefectMemory;
@@ -25,6 +27,7 @@ pub use image_head::{ImageHead, image_features};
 pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
 pub use normality::{Departure, Normality};
 pub use patch_head::{PatchExample, PatchHead, PatchHeadOptions};
+pub use record::EnsembleRecord;
 
 /// Why a head could not be trained.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

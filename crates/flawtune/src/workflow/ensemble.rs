@@ -1,0 +1,221 @@
+//! The ensemble beside the prompts: fitted when a category is trained, fitted again and scored when it is evaluated.
+
+use serde::Serialize;
+
+use super::{BackboneOptions, Category, Engine, Event, OnEvent, WorkflowError};
+use crate::adapt::heads::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard, PatchBank,
+};
+use crate::evaluate::comparison::{Comparison, Scored, TestSet};
+use crate::evaluate::metrics::{auroc, average_precision};
+use crate::evaluate::protocol::ImageRef;
+use crate::evaluate::statistics::BootstrapOptions;
+use crate::score::Aggregate;
+
+/// Normal images an ensemble needs: each of two parts must leave two to learn from.
+const NORMALS_NEEDED: usize = 4;
+
+/// How the ensemble is fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnsembleFit {
+    /// Blocks it looks at; `None`: the one at three quarters of the depth.
+    pub layers: Option<Vec<i32>>,
+    /// Its options.
+    pub options: EnsembleOptions,
+}
+
+/// The block at three quarters of the depth, counted from 0: 8 of 0–11.
+///
+/// Chosen without a test image: left-out normals of train/good against pools of 20 defects (5 seeds), area under the
+/// ROC curve of the patch bank by block, on three categories; `docs/results.md` has the numbers.
+fn default_layers(depth: usize) -> Vec<i32> {
+    vec![i32::try_from((depth * 3 / 4).saturating_sub(1)).unwrap_or(-1)]
+}
+
+/// Fits the ensemble to the category's normal images and shots. `None`, with a warning, if there are fewer than four
+/// normal images.
+///
+/// # Errors
+/// Layers the backbone does not have, unreadable pictures, features that are not finite.
+pub(super) fn fit(
+    category: &Category,
+    engine: &Engine,
+    normals: &[usize],
+    shots: &[usize],
+    how: &EnsembleFit,
+    on_event: OnEvent<'_>,
+) -> Result<Option<EnsembleRecord>, WorkflowError> {
+    if normals.len() < NORMALS_NEEDED {
+        on_event(Event::Warning(format!(
+            "no ensemble: it needs {NORMALS_NEEDED} good images, and there are {}",
+            normals.len()
+        )));
+        return Ok(None);
+    }
+    let layers = how.layers.clone().unwrap_or_else(|| default_layers(engine.config().depth));
+    let engine = at_layers(engine, &layers, on_event)?;
+    let (normals, tokens) = category.tokens(&engine, normals, on_event)?;
+    let (_, shot_tokens) = category.tokens(&engine, shots, on_event)?;
+    on_event(Event::Scoring("ensemble"));
+    let bank = PatchBank::new(&tokens.images, tokens.dim);
+    let evidence = Evidence::with_distances(&tokens.images, &bank.left_out_distances(), BANK_SHARE)?;
+    let shots =
+        Evidence::with_distances(&shot_tokens.images, &bank.distances(&shot_tokens.images), BANK_SHARE)?;
+    let ensemble = Ensemble::fit(&evidence, &shots, &how.options)?;
+    Ok(Some(EnsembleRecord {
+        layers,
+        options: how.options.clone(),
+        shots,
+        normal_banks: evidence.iter().filter_map(|e| e.bank).collect(),
+        normals_hash: hash(category, &normals),
+        guard: ensemble.guard,
+        trainable: ensemble.trainable(),
+    }))
+}
+
+/// The same backbone and preprocessing, other blocks.
+fn at_layers(engine: &Engine, layers: &[i32], on_event: OnEvent<'_>) -> Result<Engine, WorkflowError> {
+    Engine::open(BackboneOptions { layers: layers.to_vec(), ..engine.options().clone() }, on_event)
+}
+
+fn hash(category: &Category, positions: &[usize]) -> String {
+    let infos = category.infos();
+    ImageRef::digest(
+        &positions.iter().map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect::<Vec<_>>(),
+    )
+}
+
+/// One zero-shot scorer on the ensemble's tokens.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ZeroShotScorer {
+    /// Which scorer.
+    pub scorer: &'static str,
+    /// Area under the ROC curve; `null` with one class only.
+    pub auroc: Option<f64>,
+    /// Average precision.
+    pub average_precision: f64,
+}
+
+/// The ensemble on a test set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EnsembleEvaluation {
+    /// Its scores with the shots (`prompt_tuned`) against its own scores without any (`zero_shot`).
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// Blocks it looks at.
+    pub layers: Vec<i32>,
+    /// Numbers trained on the shots.
+    pub trainable: usize,
+    /// What cross-validation over the shots said, and whether scores fell back to zero-shot.
+    pub guard: Guard,
+    /// Other scorers that know no defect, on the same tokens.
+    pub zero_shot_scorers: Vec<ZeroShotScorer>,
+}
+
+/// Everything an evaluation needs beside the record.
+pub(super) struct Job<'a> {
+    pub(super) category: &'a Category,
+    /// The backbone the prompts were evaluated on.
+    pub(super) engine: &'a Engine,
+    /// Positions of the normal images, sorted.
+    pub(super) normals: &'a [usize],
+    /// Positions of the tested images, in the test set's order.
+    pub(super) tested: &'a [usize],
+    pub(super) test: &'a TestSet<'a>,
+    /// Fall back where the record says so.
+    pub(super) guard: bool,
+    pub(super) bootstrap: BootstrapOptions,
+}
+
+/// Fits the recorded ensemble again and scores the test set with it.
+///
+/// # Errors
+/// As [`fit`]; a test image that cannot be read any more.
+pub(super) fn evaluate(
+    record: &EnsembleRecord,
+    job: &Job<'_>,
+    on_event: OnEvent<'_>,
+) -> Result<EnsembleEvaluation, WorkflowError> {
+    let engine = at_layers(job.engine, &record.layers, on_event)?;
+    let (normals, support) = job.category.tokens(&engine, job.normals, on_event)?;
+    let (tested, tokens) = job.category.tokens(&engine, job.tested, on_event)?;
+    if tested != job.tested {
+        return Err(WorkflowError::Input("pictures became unreadable during the evaluation".into()));
+    }
+    on_event(Event::Scoring("ensemble"));
+    let bank = PatchBank::new(&support.images, support.dim);
+    let evidence = if hash(job.category, &normals) == record.normals_hash
+        && record.normal_banks.len() == normals.len()
+    {
+        let one = |(mut e, bank): (Evidence, &f64)| {
+            e.bank = Some(*bank);
+            e
+        };
+        Evidence::of_images(&support.images).into_iter().zip(&record.normal_banks).map(one).collect()
+    } else {
+        on_event(Event::Warning(
+            "train/good is not what the ensemble was fitted to; it is fitted again to what is there now"
+                .into(),
+        ));
+        Evidence::with_distances(&support.images, &bank.left_out_distances(), BANK_SHARE)?
+    };
+    let ensemble = record.fit(&evidence, job.guard)?;
+    if ensemble.guard.fallback {
+        on_event(Event::Warning(fallback_text(&ensemble.guard)));
+    }
+    let distances = bank.distances(&tokens.images);
+    let scores: Vec<EnsembleScore> =
+        ensemble.scores(&Evidence::with_distances(&tokens.images, &distances, BANK_SHARE)?)?;
+    let of = |f: fn(&EnsembleScore) -> f64| scores.iter().map(f).collect::<Vec<_>>();
+    let (adapted, zero_shot) = (of(|s| s.adapted), of(|s| s.zero_shot));
+    let scored = |scores| Scored { scores, threshold: None };
+    Ok(EnsembleEvaluation {
+        comparison: Comparison::new(job.test, scored(&adapted), scored(&zero_shot), job.bootstrap)?,
+        layers: record.layers.clone(),
+        trainable: ensemble.trainable(),
+        guard: ensemble.guard,
+        zero_shot_scorers: zero_shot_scorers(job.test, &distances)?,
+    })
+}
+
+fn zero_shot_scorers(
+    test: &TestSet<'_>,
+    distances: &[Vec<f32>],
+) -> Result<Vec<ZeroShotScorer>, WorkflowError> {
+    let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
+    let scorers =
+        [("patch bank, top 1 %", Aggregate::TopFraction(BANK_SHARE)), ("patch bank, mean", Aggregate::Mean)];
+    let one = |(scorer, aggregate): (&'static str, Aggregate)| {
+        let scores: Vec<f64> = distances.iter().map(|d| aggregate.score(d)).collect();
+        Ok(ZeroShotScorer {
+            scorer,
+            auroc: auroc(&labels, &scores)?,
+            average_precision: average_precision(&labels, &scores)?,
+        })
+    };
+    scorers.into_iter().map(one).collect()
+}
+
+/// What a fallback means, for people.
+pub(super) fn fallback_text(guard: &Guard) -> String {
+    let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
+    format!(
+        "guard: cross-validated over the shots the ensemble ranks them worse with the defects ({}) than without ({}), \
+         so its scores are the zero-shot ones; --no-guard switches this off",
+        number(guard.adapted),
+        number(guard.zero_shot)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_block_lies_at_three_quarters_of_the_depth() {
+        assert_eq!(
+            [12, 24, 40, 4, 2, 1].map(default_layers),
+            [[8], [17], [29], [2], [0], [0]].map(Vec::from)
+        );
+    }
+}
