@@ -8,10 +8,13 @@
 //! the number of threads or on the instruction set.
 
 mod all_pairs;
+mod bounds;
 mod kernel;
+mod nearest;
 
 pub use all_pairs::mean_max_all_pairs;
 pub(crate) use kernel::{Both, Search, both, search};
+pub use nearest::{Nearest, NearestImages};
 
 use std::cell::RefCell;
 
@@ -84,6 +87,16 @@ impl PackedPatches {
     pub fn get(&self, patch: usize, feature: usize) -> f32 {
         assert!(patch < self.patches() && feature < self.dim);
         self.data[self.lanes.index(self.dim, feature, patch)]
+    }
+
+    /// The patches row-major, `[patches, dim]`.
+    pub fn rows(&self) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(self.patches() * self.dim);
+        for patch in 0..self.patches() {
+            let (start, apart) = self.lanes.column(self.dim, patch);
+            rows.extend(self.data[start..].iter().step_by(apart).take(self.dim));
+        }
+        rows
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::dispatch::Isa;
 use proptest::prelude::*;
 
-fn patches(n: usize, dim: usize, seed: u64) -> Vec<f32> {
+pub(super) fn patches(n: usize, dim: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n * dim)
         .map(|_| {
@@ -69,6 +69,7 @@ fn repacking_keeps_the_buffer() {
     assert_eq!(packed.patches(), 12);
     assert_eq!(packed.data.as_ptr(), before);
     assert_eq!(packed.get(11, 5), rows[11 * 6 + 5]);
+    assert_eq!(packed.rows(), rows[..12 * 6]);
 }
 
 #[cfg(not(miri))]
