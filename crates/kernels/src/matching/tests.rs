@@ -46,6 +46,24 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
         let (mut ab, mut ba) = (Matches::default(), Matches::default());
         match_patches(&a, &b, &mut ab);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what}");
+        let mut second = Vec::new();
+        match_with_second(&a, &b, &mut ab, &mut second);
+        assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} with second");
+        for (p, row) in ra.chunks_exact(dim).enumerate() {
+            let others: Vec<f32> = rb
+                .chunks_exact(dim)
+                .enumerate()
+                .filter(|(q, _)| *q != index_ab[p] as usize)
+                .flat_map(|(_, r)| r)
+                .copied()
+                .collect();
+            assert_eq!(second[p], naive(row, &others, dim).0[0], "{what} second of {p}");
+        }
+        if nb > 0 {
+            best.fill(0.0);
+            chosen_products_with(kernels, &ra, &rb, dim, &index_ab, &mut best);
+            assert_eq!(best, best_ab, "{what} chosen");
+        }
         match_both(&a, &b, &mut ab, &mut ba);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} both");
         assert_eq!((&ba.best, &ba.index), (&best_ba, &index_ba), "{what} both, back");
