@@ -3,12 +3,12 @@
 //! The maximum makes the gradient sparse: each patch of `a` pulls on one patch of `b`. The forward pass keeps which,
 //! and the backward pass adds rows; a patch-by-patch matrix exists nowhere.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, match_both, match_patches};
+use flawtune_kernels::matching::{Matches, PackedPatches, add_weighted_rows, match_both, match_patches};
 use rayon::prelude::*;
 
 use super::modulation::resize;
 use super::recall::{Kept, Looked, MatchMemory, Room};
-use super::unit::{add_scaled, normalise_rows, unit_backward};
+use super::unit::{normalise_rows, unit_backward};
 
 /// Similarities among N normal images and from them to M defect images; also the layout of their gradients.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -190,30 +190,9 @@ impl PairwiseMatches {
         }
         for (r, grad) in grad.chunks_exact_mut(dim).enumerate() {
             grad.fill(0.0);
-            self.add_rows(&pulls[ends[r]..ends[r + 1]], grad);
+            add_weighted_rows(&self.units, &pulls[ends[r]..ends[r + 1]], grad);
             let row = image * rows + r;
             unit_backward(&self.units[row * dim..][..dim], self.norms[row], grad);
-        }
-    }
-}
-
-impl PairwiseMatches {
-    /// Adds weighted rows to `sum`, four at a time: reading and writing the sum costs more than the products.
-    fn add_rows(&self, pulls: &[(f32, usize)], sum: &mut [f32]) {
-        let len = sum.len();
-        let row = |start: usize| &self.units[start..start + len];
-        let fours = pulls.chunks_exact(4);
-        let rest = fours.remainder();
-        for four in fours {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(four[i].1));
-            let [wa, wb, wc, wd] = [0, 1, 2, 3].map(|i| four[i].0);
-            let rows = a.iter().zip(b).zip(c.iter().zip(d));
-            for (s, ((a, b), (c, d))) in sum.iter_mut().zip(rows) {
-                *s += (wa * a + wb * b) + (wc * c + wd * d);
-            }
-        }
-        for &(weight, start) in rest {
-            add_scaled(sum, weight, row(start));
         }
     }
 }

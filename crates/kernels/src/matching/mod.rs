@@ -11,10 +11,13 @@ mod all_pairs;
 mod bounds;
 mod kernel;
 mod nearest;
+mod pulls;
 
 pub use all_pairs::mean_max_all_pairs;
 pub(crate) use kernel::{Both, Products, Search, both, products, search};
 pub use nearest::{Nearest, NearestImages};
+pub use pulls::add_weighted_rows;
+pub(crate) use pulls::{Pulls, add_rows};
 
 use std::cell::RefCell;
 
