@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The files are those of `flawtune features`. Answers each line on standard input with one line of seconds: `step` is the mean
-//! of five steps on the first 16 normals and 16 defects, `forward` that of their forward passes alone, and `epochs N` trains N
+//! of five steps on the first 16 normals and 16 defects, `forward` that of their forward passes alone, `steps N` trains N steps on
+//! these images as a training does (matches are kept from step to step), and `epochs N` trains N
 //! full-pass epochs on all images. So that `bench/peers/training.py` can take turns with another engine.
 #![allow(clippy::print_stdout)]
 
@@ -83,10 +84,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 println!("{}", start.elapsed().as_secs_f64() / STEPS as f64);
             }
-            ["epochs", epochs] => {
+            [work @ ("epochs" | "steps"), epochs] => {
                 let mut adaptation = Adaptation::new(options.clone(), dim)?;
-                let all: Vec<usize> = (0..normals.images.len()).collect();
-                let shots: Vec<usize> = (0..defects.images.len()).collect();
+                let limit = if work == "steps" { BATCH } else { usize::MAX };
+                let all: Vec<usize> = (0..normals.images.len().min(limit)).collect();
+                let shots: Vec<usize> = (0..defects.images.len().min(limit)).collect();
                 let data = TrainData {
                     normals: &normals,
                     normal_indices: &all,

@@ -12,12 +12,14 @@ mod bounds;
 mod kernel;
 mod nearest;
 mod pulls;
+mod top;
 
 pub use all_pairs::mean_max_all_pairs;
 pub(crate) use kernel::{Both, Products, Search, both, products, search};
 pub use nearest::{Nearest, NearestImages};
 pub use pulls::add_weighted_rows;
 pub(crate) use pulls::{Pulls, add_rows};
+pub use top::{Neighbour, nearest_patches};
 
 use std::cell::RefCell;
 

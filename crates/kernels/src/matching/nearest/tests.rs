@@ -26,13 +26,15 @@ fn images(kind: usize, count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
                 _ => patches(n, dim, seed + i)
                     .into_iter()
                     .enumerate()
-                    .map(|(j, x)| if j / dim % 2 == 0 { 0.0 } else { x })
+                    .map(|(j, x)| if (j / dim).is_multiple_of(2) { 0.0 } else { x })
                     .collect(),
             };
             if kind != 0 {
                 for row in rows.chunks_exact_mut(dim) {
                     let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-                    row.iter_mut().for_each(|x| *x /= norm + 1e-8);
+                    for x in row {
+                        *x /= norm + 1e-8;
+                    }
                 }
             }
             rows
