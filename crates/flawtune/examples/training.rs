@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let line = line?;
         let start = Instant::now();
         match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["step"] | ["forward"] => {
+            ["step" | "forward"] => {
                 for _ in 0..STEPS {
                     let m = adaptation.modulation();
                     pass.forward(Some(m), &batch, BATCH, dim, Loss::Separability)?;

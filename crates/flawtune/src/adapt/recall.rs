@@ -109,7 +109,9 @@ impl MatchMemory {
             .par_iter_mut()
             .zip(units.par_chunks_exact(size))
             .for_each(|(visit, units)| visit.moved(units, dim));
-        images.iter().zip(visits).for_each(|(&i, visit)| self.images[i] = visit);
+        for (&i, visit) in images.iter().zip(visits) {
+            self.images[i] = visit;
+        }
     }
 
     /// Takes out what is known of a pair.
@@ -157,7 +159,9 @@ impl MatchMemory {
             kept.rest.extend(rest);
         } else if !room.open.is_empty() {
             room.rows.clear();
-            room.open.iter().for_each(|&p| room.rows.extend_from_slice(&a.units[p * dim..][..dim]));
+            for &p in &room.open {
+                room.rows.extend_from_slice(&a.units[p * dim..][..dim]);
+            }
             let pack = room.pack.get_or_insert_with(|| PackedPatches::pack(&[], dim));
             pack.repack(&room.rows, dim);
             match_with_second(pack, b.pack, &mut room.found, &mut room.second);

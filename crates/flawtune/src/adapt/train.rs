@@ -242,13 +242,10 @@ pub fn train(
     let mut gradients = Gradients::zeros_for(adaptation.parameters());
     let mut pass = BatchPass::new();
     if options.keep_matches && options.epoch_steps == EpochSteps::FullPass && !use_cls {
-        let memory = MatchMemory::new(
-            normal_indices.len(),
-            defect_indices.len(),
-            data.normals.patches(),
-            adaptation.dim(),
-        );
-        memory.into_iter().for_each(|memory| pass.matches_mut().remember(memory));
+        let (normals, defects) = (normal_indices.len(), defect_indices.len());
+        if let Some(memory) = MatchMemory::new(normals, defects, data.normals.patches(), adaptation.dim()) {
+            pass.matches_mut().remember(memory);
+        }
     }
     let mut interrupted = false;
     'epochs: for epoch in state.epochs_done..options.epochs {

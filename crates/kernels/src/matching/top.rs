@@ -31,7 +31,9 @@ pub struct Neighbour {
 /// # Panics
 /// If the dims differ.
 pub fn nearest_patches(a: &PackedPatches, bank: &[PackedPatches], k: usize) -> Vec<Vec<Neighbour>> {
-    bank.iter().for_each(|image| super::check(a, image));
+    for image in bank {
+        super::check(a, image);
+    }
     let (dim, rows) = (a.dim, a.rows());
     let mut found: Vec<Vec<Neighbour>> = vec![Vec::new(); a.patches()];
     if k == 0 {
