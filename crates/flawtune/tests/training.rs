@@ -114,6 +114,21 @@ fn every_trained_tensor_moves_and_the_loss_falls() {
 }
 
 #[test]
+fn kept_matches_change_no_bit() {
+    for modulation in ModulationType::ALL {
+        for learning_rate in [1e-4, 1e-2, 1.0] {
+            let run = |keep_matches| {
+                let mut adaptation = fresh(modulation, false);
+                let options = TrainOptions { epochs: 12, learning_rate, keep_matches, ..options() };
+                let state = run(&mut adaptation, &options, None).state().clone();
+                (state.history, state.parameters, adaptation.parameters().clone())
+            };
+            assert_eq!(run(true), run(false), "{modulation} {learning_rate}");
+        }
+    }
+}
+
+#[test]
 fn counts_of_trained_numbers() {
     let count = |m, cls, k| {
         let o = AdaptationOptions { modulation: m, num_prompts: k, use_cls: cls, ..Default::default() };

@@ -2,7 +2,7 @@
 
 use crate::dispatch::Isa;
 use crate::encoder::{self, Attention, Linear, Norm};
-use crate::matching::{self, Both, Search};
+use crate::matching::{self, Both, Products, Pulls, Search};
 use crate::matmul::{self, Block};
 use crate::pointwise::{self, Pointwise};
 use crate::prepacked::{self, Product};
@@ -27,6 +27,10 @@ pub(crate) struct Kernels {
     pub(crate) search: unsafe fn(Search<'_>),
     /// Maxima both ways, see [`Both`].
     pub(crate) both: unsafe fn(Both<'_>),
+    /// Chosen dot products, see [`Products`].
+    pub(crate) products: unsafe fn(Products<'_>),
+    /// Sums of weighted patches, see [`Pulls`].
+    pub(crate) pulls: unsafe fn(Pulls<'_>),
     /// Tiles of a linear layer, see [`Linear`].
     pub(crate) linear: unsafe fn(Linear<'_>),
     /// Layer norm of a panel, see [`Norm`].
@@ -81,6 +85,14 @@ macro_rules! table {
                 unsafe { matching::both::<$simd, $m, $h>(args) }
             }
             $(#[$attr])*
+            pub(super) unsafe fn products(args: Products<'_>) {
+                matching::products(args);
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn pulls(args: Pulls<'_>) {
+                matching::add_rows(args);
+            }
+            $(#[$attr])*
             pub(super) unsafe fn linear(args: Linear<'_>) {
                 // SAFETY: see above.
                 unsafe { encoder::linear::<$simd, $m>(args) }
@@ -122,6 +134,8 @@ macro_rules! table {
             pointwise: $module::pointwise,
             search: $module::search,
             both: $module::both,
+            products: $module::products,
+            pulls: $module::pulls,
             linear: $module::linear,
             norm: $module::norm,
             attention: $module::attention,

@@ -1,6 +1,6 @@
 //! How well an adaptation does on images it is not trained on, to choose the epoch.
 
-use flawtune_kernels::matching::{PackedPatches, max_similarity};
+use flawtune_kernels::matching::{NearestImages, PackedPatches};
 use rayon::prelude::*;
 
 use super::unit::normalise_rows;
@@ -71,10 +71,10 @@ impl HoldOutImages<'_> {
                 Ok(found.stats.separability())
             }
             HoldOutMetric::Auroc => {
-                let support = pack(modulation, &self.support, self.dim, tape);
+                let support = NearestImages::new(pack(modulation, &self.support, self.dim, tape));
                 let scores = |images: &[&[f32]], tape: &mut Tape| -> Vec<f64> {
                     let packs = pack(modulation, images, self.dim, tape);
-                    packs.par_iter().map(|image| 1.0 - nearest(image, &support)).collect()
+                    support.nearest(&packs, 1).iter().map(|near| 1.0 - near.images[0].1).collect()
                 };
                 let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
                 Ok(auroc(&normals, &defects))
@@ -106,17 +106,6 @@ pub(crate) fn pack(
         }));
     }
     packs
-}
-
-/// `max_i sim(image → support_i)`.
-fn nearest(image: &PackedPatches, support: &[PackedPatches]) -> f64 {
-    let mut best = vec![0.0; image.patches()];
-    let mut top = f64::NEG_INFINITY;
-    for other in support {
-        max_similarity(image, other, &mut best);
-        top = top.max(best.iter().map(|&v| f64::from(v)).sum::<f64>() / best.len() as f64);
-    }
-    top
 }
 
 /// Part of the pairs of a normal and a defect in which the defect has the larger score; ties count half.

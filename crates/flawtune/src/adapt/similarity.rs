@@ -3,11 +3,12 @@
 //! The maximum makes the gradient sparse: each patch of `a` pulls on one patch of `b`. The forward pass keeps which,
 //! and the backward pass adds rows; a patch-by-patch matrix exists nowhere.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, match_both, match_patches};
+use flawtune_kernels::matching::{Matches, PackedPatches, add_weighted_rows, match_both, match_patches};
 use rayon::prelude::*;
 
 use super::modulation::resize;
-use super::unit::{add_scaled, normalise_rows, unit_backward};
+use super::recall::{Kept, Looked, MatchMemory, Room};
+use super::unit::{normalise_rows, unit_backward};
 
 /// Similarities among N normal images and from them to M defect images; also the layout of their gradients.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +43,9 @@ pub struct PairwiseMatches {
     norms: Vec<f64>,
     packs: Vec<PackedPatches>,
     pairs: Vec<Pair>,
+    memory: Option<MatchMemory>,
+    /// Which images the next batch holds, normals and defects.
+    known: Option<(Vec<usize>, Vec<usize>)>,
 }
 
 /// Matches of one pair of images, `i < j` in the list normals, defects. `back` (j → i) is kept between normals only.
@@ -51,9 +55,26 @@ struct Pair {
     j: usize,
     there: Matches,
     back: Matches,
+    kept: Kept,
 }
 
 impl PairwiseMatches {
+    /// From now on keeps the matches of normals in defects for batches that are announced by [`Self::announce`].
+    pub fn remember(&mut self, memory: MatchMemory) {
+        self.memory = Some(memory);
+    }
+
+    /// The memory, if there is one.
+    pub fn memory(&self) -> Option<&MatchMemory> {
+        self.memory.as_ref()
+    }
+
+    /// Says which images of the training the next batch holds, none of them twice. It changes how matches are found, not
+    /// what is found.
+    pub fn announce(&mut self, normals: &[usize], defects: &[usize]) {
+        self.known = Some((normals.to_vec(), defects.to_vec()));
+    }
+
     /// Room for the tokens of a batch, `[normals + defects, rows, dim]`, normals first; fill it, then call
     /// [`Self::forward`].
     pub fn tokens_mut(&mut self, normals: usize, defects: usize, rows: usize, dim: usize) -> &mut [f32] {
@@ -79,14 +100,34 @@ impl PairwiseMatches {
         for (pair, (i, j)) in self.pairs.iter_mut().zip(both) {
             (pair.i, pair.j) = (i, j);
         }
-        self.pairs.par_iter_mut().for_each(|pair| {
+        let known = self.known.take().filter(|(normals, defects)| normals.len() == n && defects.len() == m);
+        let mut known = known.zip(self.memory.as_mut().filter(|memory| memory.fits(size)));
+        let mut ids = Vec::new();
+        if let Some(((normals, defects), memory)) = &mut known {
+            ids.extend(normals.iter().copied().chain(defects.iter().map(|&d| memory.defect(d))));
+            memory.visit(&ids, &self.units, self.dim);
+            for pair in self.pairs.iter_mut().filter(|pair| pair.j >= n) {
+                pair.kept = memory.take(normals[pair.i], defects[pair.j - n]);
+            }
+        }
+        let memory = known.as_ref().map(|(_, memory)| &**memory);
+        let look =
+            |i: usize| Looked { units: &self.units[i * size..][..size], pack: &self.packs[i], image: ids[i] };
+        self.pairs.par_iter_mut().for_each_init(Room::default, |room, pair| {
             let (a, b) = (&self.packs[pair.i], &self.packs[pair.j]);
             if pair.j < n {
                 match_both(a, b, &mut pair.there, &mut pair.back);
+            } else if let Some(memory) = memory {
+                memory.search(look(pair.i), look(pair.j), &mut pair.kept, room, &mut pair.there);
             } else {
                 match_patches(a, b, &mut pair.there);
             }
         });
+        if let Some(((normals, defects), memory)) = known {
+            for pair in self.pairs.iter_mut().filter(|pair| pair.j >= n) {
+                memory.put(normals[pair.i], defects[pair.j - n], std::mem::take(&mut pair.kept));
+            }
+        }
         *similarities = Similarities::zeros(n, m);
         for pair in &self.pairs {
             if pair.j < n {
@@ -149,30 +190,9 @@ impl PairwiseMatches {
         }
         for (r, grad) in grad.chunks_exact_mut(dim).enumerate() {
             grad.fill(0.0);
-            self.add_rows(&pulls[ends[r]..ends[r + 1]], grad);
+            add_weighted_rows(&self.units, &pulls[ends[r]..ends[r + 1]], grad);
             let row = image * rows + r;
             unit_backward(&self.units[row * dim..][..dim], self.norms[row], grad);
-        }
-    }
-}
-
-impl PairwiseMatches {
-    /// Adds weighted rows to `sum`, four at a time: reading and writing the sum costs more than the products.
-    fn add_rows(&self, pulls: &[(f32, usize)], sum: &mut [f32]) {
-        let len = sum.len();
-        let row = |start: usize| &self.units[start..start + len];
-        let fours = pulls.chunks_exact(4);
-        let rest = fours.remainder();
-        for four in fours {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(four[i].1));
-            let [wa, wb, wc, wd] = [0, 1, 2, 3].map(|i| four[i].0);
-            let rows = a.iter().zip(b).zip(c.iter().zip(d));
-            for (s, ((a, b), (c, d))) in sum.iter_mut().zip(rows) {
-                *s += (wa * a + wb * b) + (wc * c + wd * d);
-            }
-        }
-        for &(weight, start) in rest {
-            add_scaled(sum, weight, row(start));
         }
     }
 }

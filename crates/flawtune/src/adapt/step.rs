@@ -28,6 +28,11 @@ impl BatchPass {
         Self::default()
     }
 
+    /// The matches of the batch: to keep them between visits, and to say which images come next.
+    pub fn matches_mut(&mut self) -> &mut PairwiseMatches {
+        &mut self.matches
+    }
+
     /// Modulates a batch, normals first (`[rows, dim]` each), and computes its loss. Without a modulation the tokens
     /// are compared as they are.
     ///

@@ -91,7 +91,9 @@ impl SupportSet<'_> {
             let packs = self.pack(images);
             let parts: Vec<_> = packs
                 .iter()
-                .flat_map(|test| self.images.chunks(SUPPORT_AT_ONCE).map(move |support| (test, support)))
+                .flat_map(|test| {
+                    self.images.images().chunks(SUPPORT_AT_ONCE).map(move |support| (test, support))
+                })
                 .collect();
             let best: Vec<Vec<f32>> = parts
                 .par_iter()

@@ -1,6 +1,6 @@
 //! Image-to-image similarity: a test is as anomalous as it is unlike its nearest normal images.
 
-use flawtune_kernels::matching::{PackedPatches, max_similarity};
+use flawtune_kernels::matching::{Nearest, PackedPatches, max_similarity};
 use rayon::prelude::*;
 
 use crate::adapt::Adaptation;
@@ -40,7 +40,8 @@ pub fn class_token(
 }
 
 impl SupportSet<'_> {
-    /// Scores by the k most similar support images, with anomaly maps if asked.
+    /// Scores by the k most similar support images, with anomaly maps if asked. Support images that can't be among them
+    /// are left out by bounds, which changes no bit of the scores.
     ///
     /// # Errors
     /// [`ScoreError::Width`] and [`ScoreError::Neighbours`].
@@ -53,19 +54,8 @@ impl SupportSet<'_> {
         let mut all_maps = Vec::new();
         for images in test.images.chunks(TESTS_AT_ONCE) {
             let packs = self.pack(images);
-            let pairs: Vec<(usize, usize)> =
-                (0..packs.len()).flat_map(|t| (0..self.len()).map(move |s| (t, s))).collect();
-            let similarities: Vec<f64> = pairs
-                .par_iter()
-                .map_init(Vec::new, |best, &(t, s)| mean_best(&packs[t], &self.images[s], best))
-                .collect();
-            let nearest: Vec<Vec<usize>> =
-                similarities.chunks_exact(self.len()).map(|row| largest(row, k)).collect();
-            let rows = similarities.chunks_exact(self.len());
-            scores.extend(
-                rows.zip(&nearest)
-                    .map(|(row, near)| 1.0 - near.iter().map(|&s| row[s]).sum::<f64>() / k as f64),
-            );
+            let nearest = self.images.nearest(&packs, k);
+            scores.extend(nearest.iter().map(|near| 1.0 - mean(near)));
             if maps {
                 all_maps.par_extend(packs.par_iter().zip(&nearest).map(|(pack, near)| self.map(pack, near)));
             }
@@ -74,27 +64,17 @@ impl SupportSet<'_> {
     }
 
     /// `1 − mean over some support images of max_q cos`, per patch of the test.
-    fn map(&self, test: &PackedPatches, near: &[usize]) -> Vec<f32> {
+    fn map(&self, test: &PackedPatches, near: &Nearest) -> Vec<f32> {
         let (mut best, mut sums) = (vec![0.0f32; test.patches()], vec![0.0f64; test.patches()]);
-        for &s in near {
-            max_similarity(test, &self.images[s], &mut best);
+        for &(s, _) in &near.images {
+            max_similarity(test, &self.images.images()[s], &mut best);
             sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
         }
-        sums.iter().map(|sum| (1.0 - sum / near.len() as f64) as f32).collect()
+        sums.iter().map(|sum| (1.0 - sum / near.images.len() as f64) as f32).collect()
     }
 }
 
-/// `mean_p max_q cos(test_p, support_q)`.
-fn mean_best(test: &PackedPatches, support: &PackedPatches, best: &mut Vec<f32>) -> f64 {
-    best.resize(test.patches(), 0.0);
-    max_similarity(test, support, best);
-    best.iter().map(|&b| f64::from(b)).sum::<f64>() / best.len() as f64
-}
-
-/// Indices of the k largest values, largest first, the lower index first among equals.
-fn largest(values: &[f64], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    order.truncate(k);
-    order
+/// The mean of the similarities, from the largest on.
+fn mean(near: &Nearest) -> f64 {
+    near.images.iter().map(|&(_, similarity)| similarity).sum::<f64>() / near.images.len() as f64
 }

@@ -1,6 +1,6 @@
 //! The support set: normal images, adapted and laid out for matching once, then compared with any number of tests.
 
-use flawtune_kernels::matching::PackedPatches;
+use flawtune_kernels::matching::{NearestImages, PackedPatches};
 
 use crate::adapt::{Adaptation, Tape, pack_images, rows_of};
 use crate::features::{ImageTokens, TokenSet};
@@ -31,7 +31,7 @@ pub struct SupportSet<'a> {
     adaptation: Option<&'a Adaptation>,
     kind: TokenKind,
     dim: usize,
-    pub(super) images: Vec<PackedPatches>,
+    pub(super) images: NearestImages,
 }
 
 impl<'a> SupportSet<'a> {
@@ -58,19 +58,18 @@ impl<'a> SupportSet<'a> {
             }
             a.check(tokens)?;
         }
-        let mut set = Self { adaptation, kind, dim: tokens.dim, images: Vec::new() };
-        set.images = set.pack(&tokens.images);
-        Ok(set)
+        let images = NearestImages::new(pack(adaptation, kind, &tokens.images, tokens.dim));
+        Ok(Self { adaptation, kind, dim: tokens.dim, images })
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.images.len()
+        self.images.images().len()
     }
 
     /// Never: an empty support set is not built.
     pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
+        self.images.images().is_empty()
     }
 
     /// Checks that test tokens can be compared with these.
@@ -84,7 +83,16 @@ impl<'a> SupportSet<'a> {
 
     /// Images treated like those of the support set.
     pub(super) fn pack(&self, images: &[ImageTokens]) -> Vec<PackedPatches> {
-        let rows: Vec<&[f32]> = images.iter().map(|i| rows_of(i, self.kind == TokenKind::Class)).collect();
-        pack_images(self.adaptation.map(Adaptation::modulation), &rows, self.dim, &mut Tape::default())
+        pack(self.adaptation, self.kind, images, self.dim)
     }
+}
+
+fn pack(
+    adaptation: Option<&Adaptation>,
+    kind: TokenKind,
+    images: &[ImageTokens],
+    dim: usize,
+) -> Vec<PackedPatches> {
+    let rows: Vec<&[f32]> = images.iter().map(|i| rows_of(i, kind == TokenKind::Class)).collect();
+    pack_images(adaptation.map(Adaptation::modulation), &rows, dim, &mut Tape::default())
 }

@@ -104,6 +104,7 @@ impl<'a> Flat<'a> {
             data: &support.data,
             best: &mut best[range],
             index: &mut [],
+            second: &mut [],
         };
         // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and the
         // slices have the lengths that `Search` asks for.

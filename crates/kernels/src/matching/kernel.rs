@@ -20,6 +20,50 @@ pub(crate) struct Search<'a> {
     pub(crate) best: &'a mut [f32],
     /// Receives the row that reached it, as a whole number (exact below 2^24); empty if not wanted.
     pub(crate) index: &'a mut [f32],
+    /// Receives the largest product of each lane with any other row than that; empty if not wanted, and only with `index`.
+    pub(crate) second: &'a mut [f32],
+}
+
+/// One dot product for each patch of one image with a chosen patch of another, see [`products`].
+pub(crate) struct Products<'a> {
+    /// Numbers per patch.
+    pub(crate) dim: usize,
+    /// `[patches, dim]`.
+    pub(crate) a: &'a [f32],
+    /// `[other patches, dim]`.
+    pub(crate) b: &'a [f32],
+    /// Which patch of `b` for each of `a`; all in range.
+    pub(crate) index: &'a [u32],
+    /// Receives the products, one a patch of `a`.
+    pub(crate) out: &'a mut [f32],
+}
+
+/// Patches whose sums run side by side, to hide the latency of a multiply-add.
+const CHAINS: usize = 8;
+
+/// Dot products summed as the tile sums them: fused multiply-adds in ascending feature order.
+#[inline(always)]
+pub(crate) fn products(p: Products<'_>) {
+    let Products { dim, a, b, index, out } = p;
+    let mut first = 0;
+    while first < index.len() {
+        // the last block repeats earlier patches rather than being narrow
+        let from = if index.len() < CHAINS { first } else { first.min(index.len() - CHAINS) };
+        let rows: [(&[f32], &[f32]); CHAINS] = std::array::from_fn(|l| {
+            let patch = (from + l).min(index.len() - 1);
+            (&a[patch * dim..][..dim], &b[index[patch] as usize * dim..][..dim])
+        });
+        let mut sums = [0.0f32; CHAINS];
+        for f in 0..dim {
+            for l in 0..CHAINS {
+                sums[l] = rows[l].0[f].mul_add(rows[l].1[f], sums[l]);
+            }
+        }
+        for (out, sum) in out[from..].iter_mut().zip(sums) {
+            *out = sum;
+        }
+        first = from + CHAINS;
+    }
 }
 
 /// [`Search`] that also keeps the maxima of each row over the lanes.
@@ -82,6 +126,8 @@ pub(crate) unsafe fn search<S: Simd, const M: usize, const H: usize>(s: Search<'
     unsafe {
         if s.index.is_empty() {
             with_vectors3!(s.vectors, max_panel::<S, M, H>(s));
+        } else if !s.second.is_empty() {
+            with_vectors3!(s.vectors, second_panel::<S, M, H>(s));
         } else {
             with_vectors3!(s.vectors, argmax_panel::<S, M, H>(s));
         }
@@ -199,6 +245,65 @@ unsafe fn argmax_panel<S: Simd, const M: usize, const H: usize, const NV: usize>
         for v in 0..NV {
             S::store(s.best.as_mut_ptr().add(v * S::LANES), best[v]);
             S::store(s.index.as_mut_ptr().add(v * S::LANES), index[v]);
+        }
+    }
+}
+
+/// As [`argmax_tile`], with the largest product of all rows but that one.
+///
+/// # Safety
+/// As [`max_tile`].
+#[inline(always)]
+unsafe fn second_tile<S: Simd, const M: usize, const NV: usize>(
+    acc: &[[S::V; NV]; M],
+    first: usize,
+    valid: usize,
+    best: &mut [S::V; NV],
+    index: &mut [S::V; NV],
+    second: &mut [S::V; NV],
+) {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        for (r, row) in acc.iter().enumerate() {
+            if r < valid {
+                let here = S::splat((first + r) as f32);
+                for v in 0..NV {
+                    second[v] = S::max(S::min(row[v], best[v]), second[v]);
+                    index[v] = S::select_gt(row[v], best[v], here, index[v]);
+                    best[v] = S::max(row[v], best[v]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn second_panel<S: Simd, const M: usize, const H: usize, const NV: usize>(s: Search<'_>) {
+    // SAFETY: as `max_panel`.
+    unsafe {
+        let b = s.panel.as_ptr();
+        let mut best = [S::splat(f32::NEG_INFINITY); NV];
+        let mut second = [S::splat(f32::NEG_INFINITY); NV];
+        let mut index = [S::splat(0.0); NV];
+        for_each_tile!(
+            s.rows,
+            s.data,
+            s.dim,
+            M,
+            H,
+            |first, valid, a, lda| {
+                let acc = tile::<S, M, NV>(s.dim, a, lda, b, NV * S::LANES);
+                second_tile::<S, M, NV>(&acc, first, valid, &mut best, &mut index, &mut second);
+            },
+            {
+                let acc = tile::<S, H, NV>(s.dim, a, lda, b, NV * S::LANES);
+                second_tile::<S, H, NV>(&acc, first, valid, &mut best, &mut index, &mut second);
+            }
+        );
+        for v in 0..NV {
+            S::store(s.best.as_mut_ptr().add(v * S::LANES), best[v]);
+            S::store(s.index.as_mut_ptr().add(v * S::LANES), index[v]);
+            S::store(s.second.as_mut_ptr().add(v * S::LANES), second[v]);
         }
     }
 }

@@ -8,10 +8,18 @@
 //! the number of threads or on the instruction set.
 
 mod all_pairs;
+mod bounds;
 mod kernel;
+mod nearest;
+mod pulls;
+mod top;
 
 pub use all_pairs::mean_max_all_pairs;
-pub(crate) use kernel::{Both, Search, both, search};
+pub(crate) use kernel::{Both, Products, Search, both, products, search};
+pub use nearest::{Nearest, NearestImages};
+pub use pulls::add_weighted_rows;
+pub(crate) use pulls::{Pulls, add_rows};
+pub use top::{Neighbour, nearest_patches};
 
 use std::cell::RefCell;
 
@@ -85,6 +93,16 @@ impl PackedPatches {
         assert!(patch < self.patches() && feature < self.dim);
         self.data[self.lanes.index(self.dim, feature, patch)]
     }
+
+    /// The patches row-major, `[patches, dim]`.
+    pub fn rows(&self) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(self.patches() * self.dim);
+        for patch in 0..self.patches() {
+            let (start, apart) = self.lanes.column(self.dim, patch);
+            rows.extend(self.data[start..].iter().step_by(apart).take(self.dim));
+        }
+        rows
+    }
 }
 
 /// Working memory of one thread, kept between calls.
@@ -92,6 +110,7 @@ impl PackedPatches {
 struct Scratch {
     best: Buffer,
     index: Buffer,
+    second: Buffer,
     row_best: Buffer,
     row_index: Buffer,
 }
@@ -105,8 +124,8 @@ fn check(a: &PackedPatches, b: &PackedPatches) {
     assert!(std::ptr::eq(a.kernels, b.kernels), "patches must be packed by the same kernels");
 }
 
-/// Runs the search of all panels of `a` in `b`; `best` and `index` (may be empty) are padded.
-fn search_all(a: &PackedPatches, b: &PackedPatches, best: &mut [f32], index: &mut [f32]) {
+/// Runs the search of all panels of `a` in `b`; `best`, `index` and `second` (these may be empty) are padded.
+fn search_all(a: &PackedPatches, b: &PackedPatches, best: &mut [f32], index: &mut [f32], second: &mut [f32]) {
     for p in 0..a.lanes.panels() {
         let panel = a.lanes.panel(p);
         let range = panel.first * a.lanes.width..(panel.first + panel.vectors) * a.lanes.width;
@@ -117,7 +136,8 @@ fn search_all(a: &PackedPatches, b: &PackedPatches, best: &mut [f32], index: &mu
             rows: b.lanes,
             data: &b.data,
             best: &mut best[range.clone()],
-            index: if index.is_empty() { &mut [] } else { &mut index[range] },
+            index: if index.is_empty() { &mut [] } else { &mut index[range.clone()] },
+            second: if second.is_empty() { &mut [] } else { &mut second[range] },
         };
         // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and the
         // slices have the lengths that `Search` asks for.
@@ -134,7 +154,7 @@ pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
     assert_eq!(best.len(), a.patches(), "one number per patch of a");
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.best.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.best, &mut []);
+        search_all(a, b, &mut scratch.best, &mut [], &mut []);
         best.copy_from_slice(&scratch.best[..best.len()]);
     });
 }
@@ -148,9 +168,42 @@ pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.best.resize(a.lanes.padded());
         scratch.index.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.best, &mut scratch.index);
+        search_all(a, b, &mut scratch.best, &mut scratch.index, &mut []);
         out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
     });
+}
+
+/// As [`match_patches`], and in `second` the largest product of each patch with any other patch of `b` than its best match
+/// (negative infinity if there is none).
+///
+/// # Panics
+/// If the dims differ.
+pub fn match_with_second(a: &PackedPatches, b: &PackedPatches, out: &mut Matches, second: &mut Vec<f32>) {
+    check(a, b);
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.best.resize(a.lanes.padded());
+        scratch.index.resize(a.lanes.padded());
+        scratch.second.resize(a.lanes.padded());
+        search_all(a, b, &mut scratch.best, &mut scratch.index, &mut scratch.second);
+        out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
+        second.clear();
+        second.extend_from_slice(&scratch.second[..a.patches()]);
+    });
+}
+
+/// `out[p] = a_p · b_index[p]` for row-major `a` (`[patches, dim]`) and `b`, with the bits that a search finds.
+///
+/// # Panics
+/// If the lengths do not fit together or an index is out of range.
+pub fn chosen_products(a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mut [f32]) {
+    chosen_products_with(dispatch::active(), a, b, dim, index, out);
+}
+
+fn chosen_products_with(kernels: &Kernels, a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mut [f32]) {
+    assert!(dim > 0 && a.len() == index.len() * dim && out.len() == index.len(), "one index a patch of a");
+    assert!(b.len().is_multiple_of(dim), "rows must be [patches, dim]");
+    // SAFETY: a table of kernels is handed out only where its instruction set is present; the kernel checks its indices.
+    unsafe { (kernels.products)(Products { dim, a, b, index, out }) };
 }
 
 /// Best matches in both directions from one product: `ab` of the patches of `a` in `b`, `ba` the other way.
@@ -160,7 +213,7 @@ pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
 pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &mut Matches) {
     check(a, b);
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { best, index, row_best, row_index } = scratch;
+        let Scratch { best, index, row_best, row_index, .. } = scratch;
         best.resize(a.lanes.padded());
         index.resize(a.lanes.padded());
         row_best.resize(b.patches() * a.lanes.width);
@@ -179,6 +232,7 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
                     data: &b.data,
                     best: &mut best[range.clone()],
                     index: &mut index[range.clone()],
+                    second: &mut [],
                 },
                 first_column: range.start,
                 columns: a.lanes.columns_of(panel).len(),

@@ -2,7 +2,7 @@ use super::*;
 use crate::dispatch::Isa;
 use proptest::prelude::*;
 
-fn patches(n: usize, dim: usize, seed: u64) -> Vec<f32> {
+pub(super) fn patches(n: usize, dim: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n * dim)
         .map(|_| {
@@ -46,6 +46,24 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
         let (mut ab, mut ba) = (Matches::default(), Matches::default());
         match_patches(&a, &b, &mut ab);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what}");
+        let mut second = Vec::new();
+        match_with_second(&a, &b, &mut ab, &mut second);
+        assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} with second");
+        for (p, row) in ra.chunks_exact(dim).enumerate() {
+            let others: Vec<f32> = rb
+                .chunks_exact(dim)
+                .enumerate()
+                .filter(|(q, _)| *q != index_ab[p] as usize)
+                .flat_map(|(_, r)| r)
+                .copied()
+                .collect();
+            assert_eq!(second[p], naive(row, &others, dim).0[0], "{what} second of {p}");
+        }
+        if nb > 0 {
+            best.fill(0.0);
+            chosen_products_with(kernels, &ra, &rb, dim, &index_ab, &mut best);
+            assert_eq!(best, best_ab, "{what} chosen");
+        }
         match_both(&a, &b, &mut ab, &mut ba);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} both");
         assert_eq!((&ba.best, &ba.index), (&best_ba, &index_ba), "{what} both, back");
@@ -69,6 +87,7 @@ fn repacking_keeps_the_buffer() {
     assert_eq!(packed.patches(), 12);
     assert_eq!(packed.data.as_ptr(), before);
     assert_eq!(packed.get(11, 5), rows[11 * 6 + 5]);
+    assert_eq!(packed.rows(), rows[..12 * 6]);
 }
 
 #[cfg(not(miri))]
