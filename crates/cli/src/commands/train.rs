@@ -124,6 +124,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             },
             clip_norm: (clip > 0.0).then_some(clip),
             seed: args.seed,
+            keep_matches: true,
             hold_out: None,
             patience: (patience > 0).then_some(patience as usize),
         },
