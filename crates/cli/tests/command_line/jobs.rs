@@ -66,6 +66,61 @@ fn train_evaluate_and_baseline_agree() {
 }
 
 #[test]
+fn the_ensemble_is_fitted_kept_and_evaluated() {
+    let w = World::new();
+    let train = w.job("train", "--num-epochs 1 --ensemble-layers 0,-1 --output-dir {}/out --json").succeeds();
+    let fitted = &train.json()["ensemble"];
+    assert_eq!(fitted["layers"], serde_json::json!([0, -1]));
+    // 2 D + 1 for the 64-wide backbone of the tests would be 129; the width is read off the prompts
+    let width = train.json()["trainable_by_tensor"]["prompts"].as_u64().unwrap() / 10;
+    assert_eq!(fitted["trainable"], 2 * width + 1);
+    let line = format!(
+        "--checkpoint {} --output-dir {{}}/out --bootstrap 100 --json",
+        w.out().join("cloth_prompts.pt").display()
+    );
+    let found = w.job("evaluate", &line).succeeds().json();
+    let ensemble = &found["ensemble"];
+    assert_eq!(ensemble["guard"], fitted["guard"], "refitted from the same images, it finds the same");
+    assert_eq!(ensemble["test_set_hash"], found["test_set_hash"]);
+    assert_eq!(ensemble["zero_shot_scorers"][0]["scorer"], "patch bank, top 1 %");
+    for part in ["prompt_tuned", "zero_shot"] {
+        assert!((0.0..=1.0).contains(&ensemble[part]["auroc"].as_f64().unwrap()), "{ensemble}");
+    }
+    if fitted["guard"]["fallback"] == true {
+        assert_eq!(ensemble["prompt_tuned"], ensemble["zero_shot"], "{ensemble}");
+    }
+    let unguarded = w.job("evaluate", &format!("{line} --no-guard")).succeeds().json();
+    assert_eq!(unguarded["ensemble"]["guard"]["fallback"], false);
+
+    // one good image fewer: not the images it was fitted to, and said so
+    let good = w.root().join(CATEGORY).join("train/good");
+    let one = fs::read_dir(good).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(one).unwrap();
+    let run = w.job("evaluate", &line).succeeds();
+    assert!(run.stderr.contains("fitted again"), "{}", run.stderr);
+}
+
+#[test]
+fn an_ensemble_only_where_it_is_wanted() {
+    let w = World::new();
+    for (options, wanted) in [
+        ("--no-ensemble", false),
+        ("--preset original", false),
+        ("--preset original --ensemble-layers -1", true),
+    ] {
+        let run =
+            w.job("train", &format!("{options} --num-epochs 1 --output-dir {{}}/out --json")).succeeds();
+        assert_eq!(run.json()["ensemble"].is_object(), wanted, "{options}: {}", run.stdout);
+        let line = format!(
+            "--checkpoint {} --output-dir {{}}/out --bootstrap 100 --json",
+            w.out().join("cloth_prompts.pt").display()
+        );
+        assert_eq!(w.job("evaluate", &line).succeeds().json()["ensemble"].is_object(), wanted, "{options}");
+    }
+    w.job("train", "--ensemble-layers 99 --output-dir {}/out").refuses(&["99"]);
+}
+
+#[test]
 fn every_way_to_train() {
     let w = World::new();
     for (flags, trained) in [
@@ -111,16 +166,18 @@ fn the_original_preset_says_leaky_everywhere() {
 fn a_second_training_runs_no_forward_pass() {
     let w = World::new();
     let line = "--num-epochs 1 --num-prompts 3 --output-dir {}/out";
+    // for the prompts, and on another block for the ensemble
+    let extracted = 2 * (TRAIN_GOOD as usize + 10);
     let first = w.job("train", line).succeeds();
-    assert_eq!(first.extracted(), TRAIN_GOOD as usize + 10, "{}", first.stderr);
+    assert_eq!(first.extracted(), extracted, "{}", first.stderr);
     assert_eq!(w.job("train", line).succeeds().extracted(), 0);
 
     let held = w.run("cache info --json").succeeds().json();
-    assert_eq!(held["entries"], TRAIN_GOOD + 10, "{held}");
-    assert!(held["bytes"].as_u64().unwrap() > 18 * 17 * 64 * 4, "{held}");
+    assert_eq!(held["entries"], extracted, "{held}");
+    assert!(held["bytes"].as_u64().unwrap() > 36 * 17 * 64 * 4, "{held}");
     w.run("cache clear").succeeds();
     assert_eq!(w.run("cache info --json").succeeds().json()["entries"], 0);
-    assert_eq!(w.job("train", line).succeeds().extracted(), TRAIN_GOOD as usize + 10);
+    assert_eq!(w.job("train", line).succeeds().extracted(), extracted);
     w.run("cache info --cache-dir {}/nowhere").succeeds();
 }
 

@@ -3,7 +3,7 @@
 //! A normal image whose own patches lie in the bank would be at distance 0 of itself; whatever is learned or
 //! standardised on such distances is too optimistic. So every distance here can leave one image out.
 
-use flawtune_kernels::matching::{PackedPatches, max_similarity};
+use flawtune_kernels::matching::{Matches, PackedPatches, match_both, max_similarity};
 use rayon::prelude::*;
 
 use crate::adapt::normalise_rows;
@@ -39,12 +39,12 @@ impl PatchBank {
         self.images.is_empty()
     }
 
-    fn nearest(&self, image: &PackedPatches, leave_out: Option<usize>) -> Vec<f32> {
+    fn nearest(&self, image: &PackedPatches) -> Vec<f32> {
         let mut best = vec![-1.0f32; image.patches()];
         let mut room = vec![0.0; image.patches()];
-        for (_, other) in self.images.iter().enumerate().filter(|(i, _)| Some(*i) != leave_out) {
+        for other in &self.images {
             max_similarity(image, other, &mut room);
-            best.iter_mut().zip(&room).for_each(|(b, &s)| *b = b.max(s));
+            raise(&mut best, &room);
         }
         for b in &mut best {
             *b = 1.0 - *b;
@@ -54,11 +54,59 @@ impl PatchBank {
 
     /// `1 − max cos` of every patch to the bank, one list per image; 2 from an empty bank.
     pub fn distances(&self, images: &[ImageTokens]) -> Vec<Vec<f32>> {
-        images.par_iter().map(|i| self.nearest(&pack_unit(i.patches(), self.dim), None)).collect()
+        images.par_iter().map(|i| self.nearest(&pack_unit(i.patches(), self.dim))).collect()
     }
 
-    /// The same for the bank's own images, each against the others.
+    /// The same for the bank's own images, each against the others. Both directions of a pair come from one product.
     pub fn left_out_distances(&self) -> Vec<Vec<f32>> {
-        (0..self.len()).into_par_iter().map(|i| self.nearest(&self.images[i], Some(i))).collect()
+        let none = || self.images.iter().map(|i| vec![-1.0f32; i.patches()]).collect::<Vec<_>>();
+        // a maximum does not depend on the order it is taken in, so any split over threads gives the same bits
+        let best = (0..self.len())
+            .into_par_iter()
+            .fold(
+                || (none(), Matches::default(), Matches::default()),
+                |(mut best, mut to, mut from), i| {
+                    for j in i + 1..self.len() {
+                        match_both(&self.images[i], &self.images[j], &mut to, &mut from);
+                        raise(&mut best[i], &to.best);
+                        raise(&mut best[j], &from.best);
+                    }
+                    (best, to, from)
+                },
+            )
+            .map(|(best, _, _)| best)
+            .reduce(none, |mut a, b| {
+                a.iter_mut().zip(&b).for_each(|(a, b)| raise(a, b));
+                a
+            });
+        best.into_iter().map(|image| image.into_iter().map(|b| 1.0 - b).collect()).collect()
+    }
+}
+
+fn raise(best: &mut [f32], found: &[f32]) {
+    best.iter_mut().zip(found).for_each(|(b, &s)| *b = b.max(s));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_out_equals_a_bank_without_the_image() {
+        let (patches, dim) = (7, 12);
+        let images: Vec<ImageTokens> = (0..9)
+            .map(|i| {
+                let values = (0..(1 + patches) * dim).map(|v| ((v * 37 + i * 101) % 89) as f32 / 40.0 - 1.0);
+                ImageTokens::owned(values.collect(), patches, dim)
+            })
+            .collect();
+        let all = PatchBank::new(&images, dim).left_out_distances();
+        for (i, image) in images.iter().enumerate() {
+            let others: Vec<ImageTokens> =
+                images.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, o)| o.clone()).collect();
+            let without = PatchBank::new(&others, dim).distances(std::slice::from_ref(image));
+            assert_eq!(all[i], without[0], "image {i}");
+        }
+        assert_eq!(PatchBank::new(&images[..1], dim).left_out_distances(), [vec![2.0; patches]]);
     }
 }
