@@ -3,7 +3,6 @@
 //! `cargo run --release -p flawtune-backbone --example training_step -- [images] [rounds] [threads]`; the weights are random.
 #![allow(clippy::print_stdout, reason = "it reports measurements")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
@@ -11,9 +10,7 @@ use flawtune_backbone::vit::{Backbone, LayerSelection};
 use flawtune_backbone::vjp::{
     DEFAULT_ADAPTER_DIM, Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth, Scaling,
 };
-use flawtune_backbone::weights::{
-    BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
-};
+use flawtune_backbone::weights;
 
 /// Uniform numbers in −1..1 from a linear congruence.
 struct Numbers(u64);
@@ -26,44 +23,6 @@ impl Numbers {
 
     fn many(&mut self, n: usize, bound: f32) -> Vec<f32> {
         (0..n).map(|_| bound * self.next()).collect()
-    }
-
-    fn linear(&mut self, outputs: usize, inputs: usize) -> Linear {
-        let bytes = self.many(outputs * inputs, (3.0 / inputs as f32).sqrt());
-        let bytes = bytes.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let weight = StoredTensor {
-            storage: Storage::Owned(Arc::new(bytes)),
-            offset: 0,
-            dtype: DType::F32,
-            shape: vec![outputs, inputs],
-        };
-        Linear { weight: vec![weight], bias: self.many(outputs, 0.1), inputs, outputs }
-    }
-}
-
-fn weights(c: &VitConfig) -> VitWeights {
-    let mut n = Numbers(1);
-    let norm = || Norm { weight: vec![1.0; c.dim], bias: vec![0.0; c.dim] };
-    let block = |n: &mut Numbers| BlockWeights {
-        norm1: norm(),
-        qkv: n.linear(3 * c.dim, c.dim),
-        proj: n.linear(c.dim, c.dim),
-        scale1: vec![0.2; c.dim],
-        norm2: norm(),
-        feed_forward: FeedForwardWeights::Mlp {
-            fc1: n.linear(c.hidden, c.dim),
-            fc2: n.linear(c.dim, c.hidden),
-        },
-        scale2: vec![0.2; c.dim],
-    };
-    VitWeights {
-        cls: n.many(c.dim, 0.1),
-        registers: n.many(c.registers * c.dim, 0.1),
-        patch: n.linear(c.dim, 3 * c.patch_size * c.patch_size),
-        positions: None,
-        blocks: (0..c.depth).map(|_| block(&mut n)).collect(),
-        norm: norm(),
-        content_hash: String::new(),
     }
 }
 
@@ -97,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         position: Position::Rope { base: 100.0, round_periods: false },
         normalization: Normalization::IMAGENET,
     };
-    let weights = weights(&config);
+    let weights = weights::random(&config, 1);
     let plain = Backbone::new(&config, &weights)?;
     let frozen = FrozenVit::new(&config, &weights)?;
     let mut numbers = Numbers(2);

@@ -53,6 +53,30 @@ impl Normalization {
     pub const SAT493M: Self = Self { mean: [0.430, 0.411, 0.296], std: [0.213, 0.156, 0.143] };
 }
 
+/// Floating-point operations of one image by operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Patch embedding.
+    pub embed: u64,
+    /// Queries, keys and values.
+    pub qkv: u64,
+    /// Both products of attention.
+    pub attention: u64,
+    /// The projection after it.
+    pub projection: u64,
+    /// First feed-forward layer, with its gate if it has one.
+    pub expand: u64,
+    /// Second feed-forward layer.
+    pub contract: u64,
+}
+
+impl Work {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.embed + self.qkv + self.attention + self.projection + self.expand + self.contract
+    }
+}
+
 /// The sizes of a vision transformer and how its input is prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
@@ -96,5 +120,25 @@ impl VitConfig {
     /// Rows and columns of the patch grid of a `height`×`width` image; the rest at the bottom and right is dropped.
     pub fn grid(&self, height: usize, width: usize) -> (usize, usize) {
         (height / self.patch_size, width / self.patch_size)
+    }
+
+    /// Floating-point operations of one image's products, a multiply-add counting two; norms and activations not counted.
+    pub fn work(&self, height: usize, width: usize) -> Work {
+        let (rows, columns) = self.grid(height, width);
+        let (dim, patches) = (self.dim, rows * columns);
+        let tokens = self.prefix() + patches;
+        let linear = |outputs: usize| (2 * self.depth * tokens * dim * outputs) as u64;
+        let expand = match self.feed_forward {
+            FeedForward::Mlp => self.hidden,
+            FeedForward::SwiGlu => 2 * self.hidden,
+        };
+        Work {
+            embed: (2 * patches * 3 * self.patch_size * self.patch_size * dim) as u64,
+            qkv: linear(3 * dim),
+            attention: (4 * self.depth * tokens * tokens * dim) as u64,
+            projection: linear(dim),
+            expand: linear(expand),
+            contract: linear(self.hidden),
+        }
     }
 }

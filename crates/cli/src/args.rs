@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Cache(CacheArgs),
     /// Draw a data set of parts with four kinds of defects and masks, to try things with
     Synth(SynthArgs),
+    /// Measure this machine: forward pass, patch matching, training step, beside what it could do at most
+    Bench(BenchArgs),
     /// List the backbones that can be named, and where their weights come from
     Models,
 }
@@ -272,6 +274,34 @@ pub(crate) struct EnsembleArgs {
     /// Use the defects even where cross-validation over them shows that zero-shot ranks better
     #[arg(long)]
     pub(crate) no_guard: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune bench
+  flawtune bench --batch 1,8 --image-size 224,448 --threads 1 --json
+  flawtune bench --quick
+
+Weights are random: nothing is downloaded. The defaults take about a minute. 'Of attainable' is the share of the fastest
+product that this machine can compute, measured in turns with it; other work on the machine lowers both.")]
+pub(crate) struct BenchArgs {
+    /// Backbones: names of `flawtune models`
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "dinov3_vits16")]
+    pub(crate) model_name: Vec<String>,
+    /// Sides of the square images, in pixels
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "224",
+          value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(crate) image_size: Vec<u32>,
+    /// Images a forward pass
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,8",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) batch: Vec<u32>,
+    /// Measurements of each thing; medians are reported [default: 7; 1 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
+    /// A first look in a few seconds: small matching and training problems
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 #[derive(Debug, Args)]

@@ -51,6 +51,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Info(args) => commands::info::run(&args, context),
         Command::Cache(args) => commands::cache::run(&args, context),
         Command::Synth(args) => commands::synth::run(&args, context),
+        Command::Bench(args) => commands::bench::run(&args, context),
         Command::Models => commands::models::run(context),
     }
 }

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod adapt;
+pub mod bench;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;

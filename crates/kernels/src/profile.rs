@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The environment variable that switches the timers on.
@@ -60,16 +60,29 @@ struct Counter {
 static COUNTERS: [Counter; NAMES.len()] =
     [const { Counter { nanoseconds: AtomicU64::new(0), calls: AtomicU64::new(0) } }; NAMES.len()];
 
-/// Whether the timers run.
+/// Switched on by [`collect`], whatever the environment says.
+static COLLECTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the timers run because the environment asks for them.
 pub fn enabled() -> bool {
     static ENABLED: OnceLock<bool> = OnceLock::new();
     *ENABLED.get_or_init(|| std::env::var(VARIABLE).is_ok_and(|v| !v.is_empty() && v != "0"))
 }
 
+/// Runs `work` with the timers on and returns what they measured in it; earlier counts are lost. Not for two threads at
+/// once: the counters are the program's.
+pub fn collect<T>(work: impl FnOnce() -> T) -> (T, Report) {
+    reset();
+    COLLECTING.store(true, Ordering::Relaxed);
+    let result = work();
+    COLLECTING.store(false, Ordering::Relaxed);
+    (result, report())
+}
+
 /// Runs `work`, and counts its time if profiling is on.
 #[inline]
 pub(crate) fn time<T>(operator: Operator, work: impl FnOnce() -> T) -> T {
-    if !enabled() {
+    if !COLLECTING.load(Ordering::Relaxed) && !enabled() {
         return work();
     }
     let start = Instant::now();

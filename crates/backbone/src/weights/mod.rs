@@ -10,6 +10,7 @@ mod error;
 mod infer;
 mod keys;
 mod load;
+mod random;
 mod source;
 mod tensors;
 
@@ -17,5 +18,6 @@ pub use describe::{Description, Kind, describe};
 pub use error::{Mismatch, ShapeDifference, WeightsError};
 pub use keys::Scheme;
 pub use load::{Loaded, load};
+pub use random::random;
 pub(crate) use source::shards;
 pub use tensors::{BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights};

@@ -294,3 +294,50 @@ fn pytorch_opens_our_checkpoint_without_running_code() {
     let output = Command::new(python).args(["-c", script]).arg(&checkpoint).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn bench_reports_every_case_in_numbers_that_fit() {
+    let w = World::new();
+    let line = "bench --quick --image-size 32,64 --batch 1,3 --threads 1 --json";
+    let report = w.run(line).succeeds().json();
+    let forward = report["forward"].as_array().unwrap();
+    assert_eq!(forward.len(), 4, "{report}");
+    for case in forward {
+        assert_eq!(case["model"], "dinov3_vits16");
+        assert_eq!(case["threads"], 1);
+        let number = |key: &str| case[key].as_f64().unwrap();
+        for key in ["images_per_s", "gflops", "peak_fraction", "attainable_fraction"] {
+            assert!(number(key) > 0.0 && number(key).is_finite(), "{key} of {case}");
+        }
+    }
+    let sizes: Vec<_> = forward.iter().map(|f| (f["image_size"].as_u64(), f["batch"].as_u64())).collect();
+    assert_eq!(sizes, [(32, 1), (32, 3), (64, 1), (64, 3)].map(|(s, b)| (Some(s), Some(b))));
+    // the same work at every batch: rates in images and in arithmetic keep one ratio
+    let per_image =
+        |i: usize| forward[i]["gflops"].as_f64().unwrap() / forward[i]["images_per_s"].as_f64().unwrap();
+    assert!((per_image(0) / per_image(1) - 1.0).abs() < 1e-9, "{report}");
+    assert!(per_image(2) > 2.0 * per_image(0), "{report}");
+
+    let operators = report["operators"].as_array().unwrap();
+    let share: f64 = operators.iter().map(|o| o["share"].as_f64().unwrap()).sum();
+    assert!((share - 1.0).abs() < 1e-9, "{report}");
+    for name in ["embed", "qkv", "attention", "projection", "expand", "contract"] {
+        let found = operators.iter().find(|o| o["operator"] == name);
+        assert!(found.is_some_and(|o| o["gflops"].as_f64().unwrap() > 0.0), "{name} in {report}");
+    }
+    for (part, key) in [
+        ("yardsticks", "attainable_gflops"),
+        ("matching", "attainable_fraction"),
+        ("training", "milliseconds_per_step"),
+    ] {
+        assert!(report[part][key].as_f64().unwrap() > 0.0, "{part}.{key} of {report}");
+    }
+    assert!(report["machine"]["kernels"].is_string() && report["memory"].is_object(), "{report}");
+
+    let text = w.run("bench --quick --image-size 32 --batch 1 --quiet").succeeds();
+    assert!(text.stdout.contains("of attainable"), "{}", text.stdout);
+    assert_eq!(text.stderr, "");
+    w.run("bench --model-name no_such_model").refuses(&["no_such_model"]);
+    w.run("bench --batch 0").refuses(&["--batch"]);
+    w.run("bench --image-size 8").refuses(&["8", "16"]);
+}
