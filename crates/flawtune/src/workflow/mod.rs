@@ -9,6 +9,7 @@ mod category;
 mod engine;
 mod evaluate;
 mod features;
+mod inside;
 mod train;
 
 use std::path::PathBuf;
