@@ -19,6 +19,8 @@ mod inserted;
 mod learner;
 mod options;
 mod start;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use centroids::centroids;
