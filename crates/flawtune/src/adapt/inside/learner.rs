@@ -136,6 +136,10 @@ impl<'a> Inside<'a> {
     }
 }
 
+fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
+
 impl Learner for Inside<'_> {
     fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -204,9 +208,6 @@ impl Learner for Inside<'_> {
         let normals = self.rows(&lists.normals, &insertions)?;
         let defects = self.rows(&of_defects, &insertions)?;
         let support = self.rows(&lists.support, &insertions)?;
-        fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
-            rows.iter().map(Vec::as_slice).collect()
-        }
         let images = HoldOutImages {
             normals: slices(&normals),
             defects: slices(&defects),
