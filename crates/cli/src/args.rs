@@ -179,9 +179,64 @@ pub(crate) enum EpochArg {
     One,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DepthArg {
+    /// Nowhere inside: prompts change the output tokens (see --modulation-type)
+    Output,
+    /// Before the first block (VPT-shallow)
+    Shallow,
+    /// Before every block, each with its own (VPT-deep)
+    Deep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScalingArg {
+    None,
+    /// One factor per set of prompts and per adapter
+    Scalar,
+    /// One factor per channel of each
+    Channel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InitArg {
+    /// Uniform, bound √(6 / (K + D))
+    Xavier,
+    /// k-means centroids of the patches of normal images where the prompts enter
+    Patches,
+}
+
+/// What is trained inside the transformer.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Inside the transformer (every step runs through the backbone: seconds, not milliseconds)"
+)]
+pub(crate) struct InsideArgs {
+    /// Where prompts enter; with shallow or deep, --modulation-type trains an output modulation on top
+    #[arg(long, value_name = "DEPTH", default_value = "output")]
+    pub(crate) prompt_depth: DepthArg,
+    /// Bottleneck adapters after every block
+    #[arg(long)]
+    pub(crate) use_adapters: bool,
+    /// Inner width of the adapters [default: 6: 54K numbers in all on ViT-S]
+    #[arg(long, value_name = "R", requires = "use_adapters", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) adapter_dim: Option<u32>,
+    /// Learned factors on prompts and adapters
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) learn_scaling: ScalingArg,
+    /// Probability that a prompt is left out in a training step
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = not_negative)]
+    pub(crate) prompt_dropout: f64,
+    /// First values of the prompts
+    #[arg(long, value_name = "HOW", default_value = "xavier")]
+    pub(crate) prompt_init: InitArg,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flawtune train --category screw
+  flawtune train --category screw --prompt-depth deep --prompt-init patches
+  flawtune train --category screw --use-adapters --num-epochs 120
   flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3
   flawtune train --category screw --model-name dinov2_vits14 --weights dinov2_vits14.safetensors
   flawtune train --category screw --preset original     # the published recipe, for comparison
@@ -207,9 +262,9 @@ pub(crate) struct TrainArgs {
     /// Defect images to train on (shots)
     #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) num_defect_samples: u32,
-    /// Epochs at the most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) num_epochs: u32,
+    /// Epochs at the most [default: 100; inside the transformer 60 of one step, minutes at 224 pixels]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) num_epochs: Option<u32>,
     /// Learning rate at the start; a cosine takes it to a hundredth
     #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = positive)]
     pub(crate) learning_rate: f64,
@@ -222,9 +277,6 @@ pub(crate) struct TrainArgs {
     /// Train on and compare class tokens instead of patch tokens
     #[arg(long)]
     pub(crate) use_cls: bool,
-    /// Bottleneck adapters inside the transformer
-    #[arg(long)]
-    pub(crate) use_adapters: bool,
     /// Images a step, of each kind
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
@@ -243,10 +295,11 @@ pub(crate) struct TrainArgs {
     /// Test defects reserved for training; they leave the test set [default: 20, or 10 of fewer than 40 defects]
     #[arg(long, value_name = "P")]
     pub(crate) pool_size: Option<u32>,
-    /// What one epoch is [default: full; one with --preset original]
+    /// What one epoch is [default: full; one with --preset original and inside the transformer]
     #[arg(long, value_name = "STEPS")]
     pub(crate) epoch: Option<EpochArg>,
-    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 10; 0 with original]
+    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 10; 30 inside
+    /// the transformer; 0 with original]
     #[arg(long, value_name = "N")]
     pub(crate) patience: Option<u32>,
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
@@ -260,6 +313,8 @@ pub(crate) struct TrainArgs {
     /// Go on from the state that an interrupted run left in --output-dir
     #[arg(long)]
     pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) inside: InsideArgs,
 }
 
 /// The ensemble fitted beside the prompts.

@@ -75,6 +75,20 @@ impl Tape {
         self.kept.len()
     }
 
+    /// What entered block `block` for an image, `[T, D]` with T = class token, registers, prompts, patches. Adapters are
+    /// not applied: between blocks it is the output of the block before, with the prompts that it had.
+    ///
+    /// # Panics
+    /// If there is no such image or block.
+    pub fn block_input(&self, image: usize, block: usize) -> &[f32] {
+        let kept = &self.kept[image];
+        let spec = self.insertions.spec();
+        let tensors = 1 + self.layers.last().map_or(0, |last| last + 1);
+        let size = kept.len() / tensors;
+        assert!(block < spec.depth && (block + 1) * size <= kept.len(), "no block {block} on the tape");
+        &kept[block * size..(block + 1) * size]
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.kept.iter().map(|k| size_of_val(&k[..])).sum()

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod evaluate;
 pub(crate) mod features;
 pub(crate) mod info;
+mod inside;
 pub(crate) mod models;
 mod request;
 pub(crate) mod synth;

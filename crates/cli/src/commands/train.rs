@@ -7,13 +7,16 @@ use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, tr
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
-use super::request;
+use super::{inside, request};
 use crate::Context;
 use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
+
+/// Epochs unless told otherwise, where only the output is trained.
+const EPOCHS: u32 = 100;
 
 /// What the presets differ in.
 struct Preset {
@@ -55,12 +58,6 @@ impl Preset {
 }
 
 pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
-    if args.use_adapters {
-        return Err(Failure::Input(
-            "--use-adapters: not yet; adapters inside the transformer need its backward pass. Train without them"
-                .into(),
-        ));
-    }
     let request = request_of(args, context)?;
     if request.split.protocol == Protocol::Leaky {
         warn(
@@ -86,11 +83,14 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
     let preset = Preset::of(args.preset);
     let protocol = request::protocol(args.protocol.unwrap_or(preset.protocol), args.defect_type.as_deref());
     request::check_type(&protocol, args.defect_type.as_deref())?;
-    let patience = args.patience.unwrap_or(preset.patience);
+    let inside = inside::options(args)?;
+    let through = inside.is_some();
+    let patience = args.patience.unwrap_or(if through { inside::PATIENCE } else { preset.patience });
+    let epochs = args.num_epochs.unwrap_or(if through { inside::EPOCHS } else { EPOCHS });
     let clip = args.grad_clip.unwrap_or(preset.grad_clip);
     let modulation = args.modulation_type.unwrap_or(preset.modulation);
     let scaling_factor = args.scaling_factor.unwrap_or(preset.scaling_factor);
-    let epoch = args.epoch.unwrap_or(preset.epoch);
+    let epoch = args.epoch.unwrap_or(if through { EpochArg::One } else { preset.epoch });
     // asking for its layers asks for it
     let ensemble = !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
     let cache = request::cache(&args.cache, context.console);
@@ -110,8 +110,9 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             use_cls: args.use_cls,
             seed: args.seed,
         },
+        inside,
         training: TrainOptions {
-            epochs: args.num_epochs as usize,
+            epochs: epochs as usize,
             learning_rate: args.learning_rate,
             batch_size: args.batch_size as usize,
             loss: match args.loss_type {
@@ -142,12 +143,12 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             recorded("category", Value::Str(args.data.category.clone())),
             recorded("num_prompts", int(args.num_prompts)),
             recorded("num_defect_samples", int(args.num_defect_samples)),
-            recorded("num_epochs", int(args.num_epochs)),
+            recorded("num_epochs", int(epochs)),
             recorded("learning_rate", Value::Float(args.learning_rate)),
             recorded("loss_type", Value::Str(format!("{:?}", args.loss_type).to_lowercase())),
             recorded("margin", Value::Float(args.margin)),
             recorded("use_cls", Value::Bool(args.use_cls)),
-            recorded("use_adapters", Value::Bool(args.use_adapters)),
+            recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
             recorded("batch_size", int(args.batch_size)),
             recorded("scaling_factor", Value::Float(scaling_factor)),
             recorded("preset", Value::Str(format!("{:?}", args.preset).to_lowercase())),

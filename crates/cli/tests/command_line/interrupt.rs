@@ -75,3 +75,25 @@ fn an_interrupt_after_any_epoch_leaves_no_checkpoint() {
     let info = w.run("info {}/out/cloth_resume.pt").succeeds();
     assert!(info.stdout.contains("cloth_resume.pt"), "{}", info.stdout);
 }
+
+#[test]
+fn training_inside_the_transformer_resumes_to_the_same_file() {
+    let w = World::new();
+    // enough steps that the interrupt finds it at work, however late it comes
+    let options = "--num-epochs 400 --patience 0 --num-prompts 2 --prompt-depth deep --prompt-dropout 0.3 \
+                   --use-adapters --num-defect-samples 4 --batch-size 2";
+    let first = format!("{options} --output-dir {{}}/out");
+    let (code, text) = interrupted(&w, &first, 3);
+    assert_eq!(code, Some(130), "{text}");
+    assert_eq!(w.written(), ["cloth_resume.pt"]);
+    let other = first.replace("--prompt-dropout 0.3", "--prompt-dropout 0.2");
+    w.job("train", &format!("{other} --resume")).refuses(&["cloth_resume.pt", "other images or options"]);
+    let output_only = "--num-epochs 400 --num-prompts 2 --num-defect-samples 4 --output-dir {}/out --resume";
+    w.job("train", output_only).refuses(&["cloth_resume.pt", "other images or options"]);
+
+    w.job("train", &format!("{first} --resume")).succeeds();
+    assert_eq!(w.written(), ["cloth_history.json", "cloth_prompts.pt"]);
+    w.job("train", &format!("{options} --quiet --output-dir {{}}/whole")).succeeds();
+    let read = |folder: &str| std::fs::read(w.path(folder).join("cloth_prompts.pt")).unwrap();
+    assert!(read("out") == read("whole"), "the file differs from that of a run in one go");
+}

@@ -149,7 +149,6 @@ fn output_folders_that_cannot_be_written() {
 fn options_that_make_no_sense() {
     let w = World::new();
     let train = |rest: &str| w.job("train", &format!("--output-dir {{}}/out {rest}"));
-    train("--use-adapters").refuses(&["--use-adapters", "not yet"]);
     train("--image-size 64 --image-size 8").refuses(&["--image-size"]);
     w.run(&World::job_line("train", "--output-dir {}/out").replace("--image-size 64", "--image-size 8"))
         .refuses(&["--image-size 8", "16 pixels"]);

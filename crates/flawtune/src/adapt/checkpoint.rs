@@ -9,13 +9,16 @@ use flawtune_backbone::models;
 use flawtune_backbone::torch_file::{self, Value};
 
 use super::adaptation::{INITIAL_PROMPT_SCALE, mlp_shapes};
+use super::inside::Inserted;
 use super::state::{history_value, int, tensor, word};
 use super::{
     AdaptError, Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, TrainState,
 };
 
-/// Version of what we write beyond the recipe's keys; a file with a higher one is refused.
-pub const FORMAT_VERSION: usize = 1;
+/// Highest version of what we write beyond the recipe's keys; a file with a higher one is refused. A file has version 1
+/// unless it holds tensors inside the transformer: a program that knows no such tensors must refuse it, as it would score
+/// the untouched model and call it adapted.
+pub const FORMAT_VERSION: usize = 2;
 
 /// The recipe's modulation and scaling factor, for files that do not say.
 const RECIPE_MODULATION: ModulationType = ModulationType::Global;
@@ -25,7 +28,7 @@ const RECIPE_SCALING: f64 = 0.01;
 ///
 /// The recipe's keys are `model_name, category, num_prompts, prompts, history, args`; ours are `prompt_scales,
 /// modulation_type, scaling_factor, use_cls, mlp.*, format_version, seed, best_epoch, weights_hash, preprocessing,
-/// layers, split_manifest, resume`. A file without ours is read with the recipe's values, looked for in its `args` first:
+/// layers, split_manifest, resume`, and where training went through the backbone `insertions, vpt.*, adapters.*`. A file without ours is read with the recipe's values, looked for in its `args` first:
 /// modulation `global`, scaling factor 0.01, patch tokens, and prompt scales of 0.1 (their first value: the recipe does
 /// not save them and so scores with fresh ones).
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ pub struct Checkpoint {
     pub split_manifest: Option<String>,
     /// Where an interrupted training stands.
     pub resume: Option<TrainState>,
+    /// Tensors inside the transformer, where training put any there.
+    pub inserted: Option<Inserted>,
     /// Keys that this version does not know, kept when the file is written again.
     pub others: Vec<(String, Value)>,
 }
@@ -92,13 +97,14 @@ impl Checkpoint {
             parameters: adaptation.parameters().clone(),
             history: history_value(&state.history),
             args: Value::Dict(Vec::new()),
-            format_version: Some(FORMAT_VERSION),
+            format_version: Some(1),
             best_epoch: Some(state.kept_epoch()),
             weights_hash: None,
             preprocessing: None,
             layers: None,
             split_manifest: None,
             resume: None,
+            inserted: None,
             others: Vec::new(),
         }
     }
@@ -194,7 +200,7 @@ impl Checkpoint {
         put("use_cls", Value::Bool(self.options.use_cls));
         put("history", self.history.clone());
         put("args", self.args.clone());
-        put("format_version", int(FORMAT_VERSION));
+        put("format_version", int(if self.inserted.is_some() { FORMAT_VERSION } else { 1 }));
         put("seed", word(self.options.seed));
         put("best_epoch", self.best_epoch.map_or(Value::None, int));
         put("weights_hash", text(&self.weights_hash));
@@ -202,6 +208,7 @@ impl Checkpoint {
         put("layers", text(&self.layers));
         put("split_manifest", text(&self.split_manifest));
         put("resume", self.resume.as_ref().map_or(Value::None, TrainState::to_value));
+        d.extend(self.inserted.iter().flat_map(Inserted::entries));
         d.extend(self.others.iter().cloned());
         Value::dict(d)
     }
@@ -291,7 +298,9 @@ impl Checkpoint {
         let others = dict
             .iter()
             .filter_map(|(key, v)| Some((key.as_str()?, v)))
-            .filter(|(key, _)| !KNOWN.contains(key) && mlp.iter().all(|(name, _)| name != key))
+            .filter(|(key, _)| {
+                !KNOWN.contains(key) && !Inserted::is_key(key) && mlp.iter().all(|(name, _)| name != key)
+            })
             .map(|(key, v)| (key.to_owned(), v.clone()))
             .collect();
         Ok(Self {
@@ -308,6 +317,7 @@ impl Checkpoint {
             layers: text("layers")?,
             split_manifest: text("split_manifest")?,
             resume,
+            inserted: Inserted::from_value(value)?,
             others,
         })
     }

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use flawtune_backbone::torch_file::TorchFileError;
+use flawtune_backbone::vjp::VjpError;
+
+use crate::features::ForwardError;
 
 /// Why an adaptation could not be built, trained, saved or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,12 @@ pub enum AdaptError {
         /// Key and what is wrong with it.
         what: String,
     },
+    /// The backbone refused what is inserted or its images.
+    #[error(transparent)]
+    Backbone(#[from] VjpError),
+    /// Images could not be brought into the backbone.
+    #[error("{0}")]
+    Images(#[source] ForwardError),
     /// The file is no readable torch file, or could not be written.
     #[error(transparent)]
     TorchFile(#[from] TorchFileError),

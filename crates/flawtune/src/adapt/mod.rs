@@ -17,6 +17,8 @@
 //! | `loss.rs` | separability, contrastive |
 //! | `step.rs` | loss and gradient of one batch |
 //! | `batches.rs`, `optimiser.rs`, `hold_out.rs`, `train.rs` | the loop |
+//! | `learner.rs` | what the loop trains: parameters, the loss of a batch, the way back |
+//! | `inside/` | prompts, adapters and learned factors inside the transformer |
 //! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
 
@@ -27,7 +29,9 @@ mod error;
 mod global;
 pub mod heads;
 mod hold_out;
+pub mod inside;
 mod learned_transform;
+mod learner;
 mod loss;
 mod modulation;
 mod optimiser;

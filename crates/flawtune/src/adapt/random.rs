@@ -20,6 +20,10 @@ pub enum Purpose {
     NegativePatches = 4,
     /// Which images are left out together in cross-validation.
     Folds = 5,
+    /// Which prompts inside the transformer are left out in a step.
+    PromptDropout = 6,
+    /// Which patches the k-means of prompt initialisation starts from.
+    PromptCentroids = 7,
 }
 
 /// One stream of random numbers.

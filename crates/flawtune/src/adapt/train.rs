@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use crate::features::TokenSet;
 
-use super::hold_out::HoldOutImages;
+use super::learner::{Batch, FrozenTokens, Learner};
 use super::state::{Best, Settings, TrainState};
 use super::{
-    Adam, AdaptError, Adaptation, BatchPass, EpochSteps, Gradients, HoldOut, Loss, MatchMemory, Sampler,
-    Tape, clip_norm, cosine_rate,
+    Adam, AdaptError, Adaptation, EpochSteps, Gradients, HoldOut, Loss, Sampler, clip_norm, cosine_rate,
 };
 
 /// How to train; the defaults are the original recipe's but for the length of an epoch.
@@ -130,19 +129,33 @@ fn check_indices(list: &'static str, indices: &[usize], count: usize) -> Result<
     }
 }
 
-fn check(adaptation: &Adaptation, data: &TrainData<'_>, options: &TrainOptions) -> Result<(), AdaptError> {
+fn check_tokens(adaptation: &Adaptation, data: &TrainData<'_>) -> Result<(), AdaptError> {
     adaptation.check(data.normals)?;
     adaptation.check(data.defects)?;
-    if data.normals.patches() != data.defects.patches() {
-        return Err(AdaptError::Shape {
-            name: "defect tokens".to_owned(),
-            found: vec![data.defects.grid.0, data.defects.grid.1, data.defects.dim],
-            wanted: vec![data.normals.grid.0, data.normals.grid.1, data.normals.dim],
-            hint: "; normals and defects must be resized to the same grid",
-        });
+    if data.normals.patches() == data.defects.patches() {
+        return Ok(());
     }
-    check_indices("normal indices", data.normal_indices, data.normals.images.len())?;
-    check_indices("defect indices", data.defect_indices, data.defects.images.len())?;
+    Err(AdaptError::Shape {
+        name: "defect tokens".to_owned(),
+        found: vec![data.defects.grid.0, data.defects.grid.1, data.defects.dim],
+        wanted: vec![data.normals.grid.0, data.normals.grid.1, data.normals.dim],
+        hint: "; normals and defects must be resized to the same grid",
+    })
+}
+
+/// The images a run draws its batches from: how many there are of each kind, and which of them train.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    pub(super) normals: usize,
+    pub(super) normal_indices: &'a [usize],
+    pub(super) defects: usize,
+    pub(super) defect_indices: &'a [usize],
+}
+
+/// Checks everything that does not depend on what is trained.
+pub(super) fn check(data: Choice<'_>, options: &TrainOptions) -> Result<(), AdaptError> {
+    check_indices("normal indices", data.normal_indices, data.normals)?;
+    check_indices("defect indices", data.defect_indices, data.defects)?;
     super::loss::check_counts(data.normal_indices.len().min(options.batch_size), data.defect_indices.len())?;
     let option = |option, found: String, wanted: &str| {
         Err(AdaptError::Option { option, found, wanted: wanted.to_owned() })
@@ -164,9 +177,9 @@ fn check(adaptation: &Adaptation, data: &TrainData<'_>, options: &TrainOptions) 
         return option("early stopping", "on".to_owned(), "it needs a hold-out to look at");
     }
     let Some(hold_out) = &options.hold_out else { return Ok(()) };
-    check_indices("hold-out normals", &hold_out.normals, data.normals.images.len())?;
-    check_indices("hold-out defects", &hold_out.defects, data.defects.images.len())?;
-    check_indices("hold-out support", &hold_out.support, data.normals.images.len())?;
+    check_indices("hold-out normals", &hold_out.normals, data.normals)?;
+    check_indices("hold-out defects", &hold_out.defects, data.defects)?;
+    check_indices("hold-out support", &hold_out.support, data.normals)?;
     let auroc = hold_out.metric == super::HoldOutMetric::Auroc;
     for (what, found, wanted) in [
         ("hold-out normals", hold_out.normals.len(), if auroc { 1 } else { 2 }),
@@ -196,24 +209,36 @@ pub fn train(
     cancel: &AtomicBool,
     on_epoch: &mut dyn FnMut(&EpochReport),
 ) -> Result<Outcome, AdaptError> {
-    check(adaptation, data, options)?;
-    let use_cls = adaptation.options().use_cls;
-    let (normal_indices, defect_indices) = (data.normal_indices, data.defect_indices);
-    let normal = |i: usize| super::rows_of(&data.normals.images[i], use_cls);
-    let defect = |i: usize| super::rows_of(&data.defects.images[i], use_cls);
-    let held_out = options.hold_out.as_ref().map(|h| HoldOutImages {
-        normals: h.normals.iter().map(|&i| normal(i)).collect(),
-        defects: h.defects.iter().map(|&i| defect(i)).collect(),
-        support: h.support.iter().map(|&i| normal(i)).collect(),
-        dim: adaptation.dim(),
-    });
-    let mut tape = Tape::default();
+    check_tokens(adaptation, data)?;
+    let choice = Choice {
+        normals: data.normals.images.len(),
+        normal_indices: data.normal_indices,
+        defects: data.defects.images.len(),
+        defect_indices: data.defect_indices,
+    };
+    check(choice, options)?;
+    // one step an epoch visits a pair too rarely for a match to be worth keeping
+    let keep_matches = options.keep_matches && options.epoch_steps == EpochSteps::FullPass;
+    let mut learner = FrozenTokens::new(adaptation, *data, options.hold_out.as_ref(), keep_matches);
+    run(&mut learner, choice, options, resume, cancel, on_epoch)
+}
+
+/// The loop: trains whatever can say what a batch costs and where the gradient goes. The inputs must be checked.
+pub(super) fn run(
+    learner: &mut dyn Learner,
+    choice: Choice<'_>,
+    options: &TrainOptions,
+    resume: Option<TrainState>,
+    cancel: &AtomicBool,
+    on_epoch: &mut dyn FnMut(&EpochReport),
+) -> Result<Outcome, AdaptError> {
+    let (normal_indices, defect_indices) = (choice.normal_indices, choice.defect_indices);
     let settings = Settings::of(options, normal_indices.len(), defect_indices.len());
     let mut sampler =
         Sampler::new(options.seed, normal_indices.len(), defect_indices.len(), options.batch_size);
     let mut state = if let Some(state) = resume {
         state.settings.check(&settings)?;
-        adaptation.modulation_mut().parameters_mut().copy_from(&state.parameters)?;
+        learner.parameters_mut().copy_from(&state.parameters)?;
         if !sampler.restore(&state.sampler) {
             return Err(AdaptError::Resume {
                 what: "the order of the defects",
@@ -223,14 +248,11 @@ pub fn train(
         }
         state
     } else {
-        let zero_shot = match (&held_out, &options.hold_out) {
-            (Some(images), Some(h)) => Some(images.measure(None, h.metric, &mut tape)?),
-            _ => None,
-        };
+        let zero_shot = options.hold_out.as_ref().map(|h| learner.measure(h.metric, false)).transpose()?;
         TrainState {
             settings,
-            parameters: adaptation.parameters().clone(),
-            adam: Adam::new(adaptation.parameters()),
+            parameters: learner.parameters().clone(),
+            adam: Adam::new(learner.parameters()),
             sampler: sampler.state(),
             epochs_done: 0,
             best: None,
@@ -239,14 +261,7 @@ pub fn train(
         }
     };
     let mut adam = state.adam.clone();
-    let mut gradients = Gradients::zeros_for(adaptation.parameters());
-    let mut pass = BatchPass::new();
-    if options.keep_matches && options.epoch_steps == EpochSteps::FullPass && !use_cls {
-        let (normals, defects) = (normal_indices.len(), defect_indices.len());
-        if let Some(memory) = MatchMemory::new(normals, defects, data.normals.patches(), adaptation.dim()) {
-            pass.matches_mut().remember(memory);
-        }
-    }
+    let mut gradients = Gradients::zeros_for(learner.parameters());
     let mut interrupted = false;
     'epochs: for epoch in state.epochs_done..options.epochs {
         if stopped_early(&state, options.patience) {
@@ -261,12 +276,12 @@ pub fn train(
                 interrupted = true;
                 break 'epochs;
             }
-            let mut images: Vec<&[f32]> = batch.iter().map(|&i| normal(normal_indices[i])).collect();
-            let defect_batch = sampler.defects();
-            images.extend(defect_batch.iter().map(|&i| defect(defect_indices[i])));
-            pass.matches_mut().announce(batch, &defect_batch);
-            let m = adaptation.modulation();
-            let found = pass.forward(Some(m), &images, batch.len(), adaptation.dim(), options.loss)?;
+            let batch = Batch {
+                normals: batch.iter().map(|&i| normal_indices[i]).collect(),
+                defects: sampler.defects().iter().map(|&i| defect_indices[i]).collect(),
+                step: adam.steps(),
+            };
+            let found = learner.forward(&batch, options.loss)?;
             let not_finite = |what: &str| AdaptError::NotFinite {
                 what: what.to_owned(),
                 epoch: epoch + 1,
@@ -276,23 +291,21 @@ pub fn train(
                 return Err(not_finite("loss"));
             }
             gradients.clear();
-            pass.backward(m, &images, &mut gradients, None);
+            learner.backward(&mut gradients)?;
             let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
             if !norm.is_finite() {
                 return Err(not_finite("gradient"));
             }
-            adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, rate)?;
+            adam.step(learner.parameters_mut(), &gradients.parameters, rate)?;
             let s = found.stats;
             let values = [found.loss, s.separability(), s.mu_nn, s.mu_nd, s.sd_nn, s.sd_nd, norm];
             sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
         }
         let [loss, separability, mu_nn, mu_nd, sd_nn, sd_nd, grad_norm] =
             sums.map(|s| s / batches.len() as f64);
-        let hold_out = match (&held_out, &options.hold_out) {
-            (Some(images), Some(h))
-                if (epoch + 1).is_multiple_of(h.every.max(1)) || epoch + 1 == options.epochs =>
-            {
-                Some(images.measure(Some(adaptation.modulation()), h.metric, &mut tape)?)
+        let hold_out = match &options.hold_out {
+            Some(h) if (epoch + 1).is_multiple_of(h.every.max(1)) || epoch + 1 == options.epochs => {
+                Some(learner.measure(h.metric, true)?)
             }
             _ => None,
         };
@@ -308,7 +321,7 @@ pub fn train(
             grad_norm,
             hold_out,
         };
-        state.parameters.copy_from(adaptation.parameters())?;
+        state.parameters.copy_from(learner.parameters())?;
         state.adam.clone_from(&adam);
         state.sampler = sampler.state();
         state.epochs_done = epoch + 1;
@@ -318,7 +331,7 @@ pub fn train(
         }
         on_epoch(&EpochReport { record, epochs: options.epochs, seconds: start.elapsed().as_secs_f64() });
     }
-    adaptation.modulation_mut().parameters_mut().copy_from(state.kept())?;
+    learner.parameters_mut().copy_from(state.kept())?;
     Ok(if interrupted { Outcome::Interrupted(state) } else { Outcome::Finished(state) })
 }
 

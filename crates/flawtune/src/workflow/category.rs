@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::preprocess::Preprocess;
 use rayon::prelude::*;
 
 use super::{Engine, Event, OnEvent, WorkflowError};
 use crate::dataset::{Dataset, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
-use crate::features::{Extractor, FeatureCache, TokenSet};
+use crate::features::{Extractor, FeatureCache, Forward, TokenSet};
 
 /// How a category's pictures are read.
 #[derive(Debug, Clone)]
@@ -101,10 +102,22 @@ impl Category {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        self.tokens_of(engine, engine.preprocess(), self.options.cache.clone(), positions, on_event)
+    }
+
+    /// As [`Self::tokens`], by any network and with any cache.
+    pub(super) fn tokens_of(
+        &self,
+        forward: &dyn Forward,
+        preprocess: Preprocess,
+        cache: Option<FeatureCache>,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let paths: Vec<&Path> = positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
-        let mut extractor = Extractor::new(engine, engine.preprocess());
+        let mut extractor = Extractor::new(forward, preprocess);
         extractor.batch_size = self.options.batch_size;
-        extractor.cache.clone_from(&self.options.cache);
+        extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
         let found = extractor.extract(&paths, &mut |p| on_event(Event::Images(p)))?;
         for note in &found.report.notes {

@@ -8,10 +8,12 @@ use flawtune_backbone::hub::{self, LocateOptions};
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
 use flawtune_backbone::vit::{Backbone, Combine, LayerSelection};
+use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
 
 use super::{Event, OnEvent, WorkflowError};
+use crate::adapt::AdaptError;
 use crate::features::{Forward, ForwardError};
 
 /// Which backbone, and how pictures get into it. Saved in every checkpoint.
@@ -217,10 +219,53 @@ impl Engine {
         Ok(self.backbone()?.forward(pixels, batch, height, width, &self.layers)?.data)
     }
 
+    /// The tokens that enter block 0, `[batch, 1 + registers + patches, dim]`, and the patch grid.
+    ///
+    /// # Errors
+    /// As [`Self::tokens`].
+    pub(super) fn embed(
+        &self,
+        pixels: &[f32],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<(Vec<f32>, (usize, usize)), WorkflowError> {
+        Ok(self.backbone()?.embed_tokens(pixels, batch, height, width)?)
+    }
+
+    /// The blocks laid out for training through them; a copy of the weights beside the one that extracts.
+    ///
+    /// # Errors
+    /// Weights that cannot be read any more or changed.
+    pub(super) fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
+        FrozenVit::new(&self.config, &self.load()?).map_err(|e| AdaptError::from(e).into())
+    }
+
+    /// The one block that tokens are taken from.
+    ///
+    /// # Errors
+    /// There are several.
+    pub(super) fn single_layer(&self) -> Result<usize, WorkflowError> {
+        match self.layers.layers[..] {
+            [layer] => Ok(layer),
+            _ => Err(WorkflowError::Input(format!(
+                "--layers {:?}: with prompts or adapters inside the transformer the tokens of one block are compared; \
+                 name one",
+                self.options.layers
+            ))),
+        }
+    }
+
     fn backbone(&self) -> Result<&Backbone, WorkflowError> {
         if let Some(backbone) = self.backbone.get() {
             return Ok(backbone);
         }
+        let backbone = Backbone::new(&self.config, &self.load()?)?;
+        Ok(self.backbone.get_or_init(|| backbone))
+    }
+
+    /// The weights once more, which must be those that were checked.
+    fn load(&self) -> Result<VitWeights, WorkflowError> {
         let loaded = weights::load(&self.path, Some(&self.config))?;
         if loaded.weights.content_hash != self.weights_hash {
             return Err(WorkflowError::Input(format!(
@@ -228,8 +273,7 @@ impl Engine {
                 self.path.display()
             )));
         }
-        let backbone = Backbone::new(&self.config, &loaded.weights)?;
-        Ok(self.backbone.get_or_init(|| backbone))
+        Ok(loaded.weights)
     }
 }
 

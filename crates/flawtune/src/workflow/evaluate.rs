@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation, Event,
-    OnEvent, WorkflowError, ensemble, writable, write_json,
+    OnEvent, WorkflowError, ensemble, inside, writable, write_json,
 };
 use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::{self, Checkpoint};
@@ -121,19 +121,26 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let adaptation = checkpoint.adaptation()?;
 
     let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
-    let (_, support) = category.tokens(&engine, &normals, on_event)?;
+    let (supporting, support) = category.tokens(&engine, &normals, on_event)?;
     let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
     let (tested, tokens) = category.tokens(&engine, &wanted, on_event)?;
     adaptation.check(&tokens)?;
     let kind = if adaptation.options().use_cls { TokenKind::Class } else { TokenKind::Patches };
     let k = request.k_neighbors;
-    let score = |adaptation| -> Result<Vec<f64>, WorkflowError> {
-        Ok(SupportSet::new(&support, kind, adaptation)?.score_pairs(&tokens, k, false)?.scores)
+    let score = |support: &TokenSet, tokens: &TokenSet, adaptation| -> Result<Vec<f64>, WorkflowError> {
+        Ok(SupportSet::new(support, kind, adaptation)?.score_pairs(tokens, k, false)?.scores)
     };
     on_event(Event::Scoring("zero-shot"));
-    let zero_shot = score(None)?;
+    let zero_shot = score(&support, &tokens, None)?;
     on_event(Event::Scoring("adapted"));
-    let adapted = score(Some(&adaptation))?;
+    let adapted = match &checkpoint.inserted {
+        Some(inserted) => {
+            let lists = [&supporting[..], &tested[..]];
+            let [support, tokens] = inside::tokens(&category, &engine, inserted, lists, on_event)?;
+            score(&support, &tokens, inserted.options.modulate_output.then_some(&adaptation))?
+        }
+        None => score(&support, &tokens, Some(&adaptation))?,
+    };
 
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
     let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();

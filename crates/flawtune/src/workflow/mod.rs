@@ -10,6 +10,7 @@ mod engine;
 mod ensemble;
 mod evaluate;
 mod features;
+mod inside;
 mod train;
 
 use std::path::PathBuf;

@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use flawtune_backbone::torch_file::{self, Value};
 
+use super::inside::{self, Through};
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
     writable,
 };
 use crate::adapt::heads::EnsembleRecord;
+use crate::adapt::inside::InsideOptions;
 use crate::adapt::{
-    self, Adaptation, AdaptationOptions, Checkpoint, EpochSteps, HoldOut, HoldOutMetric, Outcome, TrainData,
-    TrainOptions, TrainState,
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, EpochSteps, HoldOut, HoldOutMetric,
+    Outcome, TrainData, TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::SplitOptions;
 use crate::features::Forward as _;
@@ -36,6 +38,8 @@ pub struct TrainRequest {
     pub split: SplitOptions,
     /// What is trained.
     pub adaptation: AdaptationOptions,
+    /// What is trained inside the transformer; `None`: the output only.
+    pub inside: Option<InsideOptions>,
     /// How; its hold-out is filled in from the split.
     pub training: TrainOptions,
     /// The ensemble fitted beside it; `None` fits none.
@@ -83,6 +87,11 @@ pub fn train(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Trained, WorkflowError> {
+    if let Some(inside) = &request.inside {
+        inside.check()?;
+    }
+    let wanted =
+        request.inside.as_ref().map_or_else(|| request.adaptation.clone(), |i| i.output(&request.adaptation));
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
     let split = category.split(&request.split)?;
@@ -103,13 +112,17 @@ pub fn train(
     if let Some(saved) = &resumed {
         let asked = split.manifest.hash.as_str();
         let kept = saved.others.iter().find(|(k, _)| k == SPLIT_HASH).and_then(|(_, v)| v.as_str());
-        if kept.is_some_and(|h| h != asked) || saved.options != request.adaptation {
+        let inserted = saved.inserted.as_ref().map(|i| &i.options);
+        if kept.is_some_and(|h| h != asked) || saved.options != wanted || inserted != request.inside.as_ref()
+        {
             return Err(WorkflowError::Input(format!(
                 "{}: made with other images or options; repeat the interrupted command exactly, or leave --resume away",
                 resume_path.display()
             )));
         }
     }
+
+    let through = request.inside.as_ref().map(|_| Through::open(&engine)).transpose()?;
 
     let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
     let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
@@ -134,8 +147,11 @@ pub fn train(
         options.patience = None;
     }
 
-    let mut adaptation = Adaptation::new(request.adaptation.clone(), normal_tokens.dim)?;
-    let trainable = adaptation.trainable();
+    let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;
+    let trainable = match &request.inside {
+        Some(inside) => inside::trainable(inside, &engine, &adaptation),
+        None => adaptation.trainable(),
+    };
     let state = resumed.and_then(|c| c.resume);
     on_event(Event::Training {
         trainable: &trainable,
@@ -152,9 +168,25 @@ pub fn train(
         defect_indices: &train_defects,
     };
     let start = Instant::now();
-    let outcome = adapt::train(&mut adaptation, &data, &options, state, cancel, &mut |report| {
-        on_event(Event::Epoch(report));
-    })?;
+    let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
+    let (outcome, inserted) = match (&request.inside, &through) {
+        (Some(inside), Some(through)) => {
+            let (at, lists) = ((&engine, &category), (&normals[..], &shots[..]));
+            let trained = through.train(
+                inside,
+                &mut adaptation,
+                at,
+                lists,
+                &data,
+                &options,
+                state,
+                cancel,
+                on_epoch,
+            )?;
+            (trained.0, Some(trained.1))
+        }
+        _ => (adapt::train(&mut adaptation, &data, &options, state, cancel, on_epoch)?, None),
+    };
     let seconds = start.elapsed().as_secs_f64();
 
     let (state, interrupted) = match outcome {
@@ -162,6 +194,7 @@ pub fn train(
         Outcome::Interrupted(state) => (state, true),
     };
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
+    checkpoint.inserted = inserted;
     checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
     checkpoint.preprocessing = Some(engine.preprocess().id());
     checkpoint.layers = Some(engine.layers_text());
