@@ -117,7 +117,10 @@ fn an_ensemble_only_where_it_is_wanted() {
         );
         assert_eq!(w.job("evaluate", &line).succeeds().json()["ensemble"].is_object(), wanted, "{options}");
     }
-    w.job("train", "--ensemble-layers 99 --output-dir {}/out").refuses(&["99"]);
+    // refused before any training, not after it
+    let run =
+        w.job("train", "--ensemble-layers 99 --output-dir {}/fresh").refuses(&["--ensemble-layers", "99"]);
+    assert!(!run.stderr.contains("epoch"), "{}", run.stderr);
 }
 
 #[test]

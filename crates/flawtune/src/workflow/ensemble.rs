@@ -32,17 +32,39 @@ fn default_layers(depth: usize) -> Vec<i32> {
     vec![i32::try_from((depth * 3 / 4).saturating_sub(1)).unwrap_or(-1)]
 }
 
+/// An ensemble that can be fitted: its layers exist.
+pub(super) struct Planned {
+    engine: Engine,
+    options: EnsembleOptions,
+}
+
+/// Checks what is asked for, before any training.
+///
+/// # Errors
+/// Layers the backbone does not have.
+pub(super) fn plan(
+    engine: &Engine,
+    how: &EnsembleFit,
+    on_event: OnEvent<'_>,
+) -> Result<Planned, WorkflowError> {
+    let layers = how.layers.clone().unwrap_or_else(|| default_layers(engine.config().depth));
+    let engine = at_layers(engine, &layers, on_event).map_err(|e| match e {
+        WorkflowError::Input(text) => WorkflowError::Input(format!("--ensemble-layers: {text}")),
+        e => e,
+    })?;
+    Ok(Planned { engine, options: how.options.clone() })
+}
+
 /// Fits the ensemble to the category's normal images and shots. `None`, with a warning, if there are fewer than four
 /// normal images.
 ///
 /// # Errors
-/// Layers the backbone does not have, unreadable pictures, features that are not finite.
+/// Unreadable pictures, features that are not finite.
 pub(super) fn fit(
     category: &Category,
-    engine: &Engine,
+    planned: &Planned,
     normals: &[usize],
     shots: &[usize],
-    how: &EnsembleFit,
     on_event: OnEvent<'_>,
 ) -> Result<Option<EnsembleRecord>, WorkflowError> {
     if normals.len() < NORMALS_NEEDED {
@@ -52,19 +74,18 @@ pub(super) fn fit(
         )));
         return Ok(None);
     }
-    let layers = how.layers.clone().unwrap_or_else(|| default_layers(engine.config().depth));
-    let engine = at_layers(engine, &layers, on_event)?;
-    let (normals, tokens) = category.tokens(&engine, normals, on_event)?;
-    let (_, shot_tokens) = category.tokens(&engine, shots, on_event)?;
+    let Planned { engine, options } = planned;
+    let (normals, tokens) = category.tokens(engine, normals, on_event)?;
+    let (_, shot_tokens) = category.tokens(engine, shots, on_event)?;
     on_event(Event::Scoring("ensemble"));
     let bank = PatchBank::new(&tokens.images, tokens.dim);
     let evidence = Evidence::with_distances(&tokens.images, &bank.left_out_distances(), BANK_SHARE)?;
     let shots =
         Evidence::with_distances(&shot_tokens.images, &bank.distances(&shot_tokens.images), BANK_SHARE)?;
-    let ensemble = Ensemble::fit(&evidence, &shots, &how.options)?;
+    let ensemble = Ensemble::fit(&evidence, &shots, options)?;
     Ok(Some(EnsembleRecord {
-        layers,
-        options: how.options.clone(),
+        layers: engine.options().layers.clone(),
+        options: options.clone(),
         shots,
         normal_banks: evidence.iter().filter_map(|e| e.bank).collect(),
         normals_hash: hash(category, &normals),

@@ -109,6 +109,7 @@ pub fn train(
         None
     };
     let engine = Engine::open(request.backbone.clone(), on_event)?;
+    let planned = request.ensemble.as_ref().map(|how| ensemble::plan(&engine, how, on_event)).transpose()?;
     if let Some(saved) = &resumed {
         let asked = split.manifest.hash.as_str();
         let kept = saved.others.iter().find(|(k, _)| k == SPLIT_HASH).and_then(|(_, v)| v.as_str());
@@ -214,16 +215,18 @@ pub fn train(
         torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
         resume_path
     } else {
-        if let Some(how) = &request.ensemble {
+        // the training is kept whatever becomes of the ensemble
+        let path = checkpoint.save(&request.output_dir)?;
+        if let Some(planned) = &planned {
             let mut all: Vec<usize> =
                 split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
             all.sort_unstable();
-            fitted = ensemble::fit(&category, &engine, &all, &split.shots, how, on_event)?;
+            fitted = ensemble::fit(&category, planned, &all, &split.shots, on_event)?;
         }
         if let Some(record) = &fitted {
             checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));
+            checkpoint.save(&request.output_dir)?;
         }
-        let path = checkpoint.save(&request.output_dir)?;
         if resume_path.exists() {
             // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
             drop(std::fs::remove_file(&resume_path));
