@@ -49,7 +49,7 @@ pub(super) fn plan(
 ) -> Result<Planned, WorkflowError> {
     let layers = how.layers.clone().unwrap_or_else(|| default_layers(engine.config().depth));
     let engine = at_layers(engine, &layers, on_event).map_err(|e| match e {
-        WorkflowError::Input(text) => WorkflowError::Input(format!("--ensemble-layers: {text}")),
+        WorkflowError::Input(text) => WorkflowError::Input(text.replacen("--layers", "--ensemble-layers", 1)),
         e => e,
     })?;
     Ok(Planned { engine, options: how.options.clone() })
