@@ -159,8 +159,14 @@ pub(crate) enum PresetArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LossArg {
+    /// Normals alike and defects apart, in units of the spread, over image pairs
     Separability,
+    /// Normals alike, defects under a margin, over image pairs
     Contrastive,
+    /// Every defect above every normal in the patch bank's image score
+    Ranking,
+    /// The oddest patches of defects against the oddest of normals, logistic
+    Logistic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -274,6 +280,12 @@ pub(crate) struct TrainArgs {
     /// Margin of the contrastive loss
     #[arg(long, value_name = "COSINE", default_value_t = 0.5, value_parser = finite)]
     pub(crate) margin: f64,
+    /// Part of an image's patches, the oddest, that the ranking and logistic losses look at
+    #[arg(long, value_name = "SHARE", value_parser = part_above_zero)]
+    pub(crate) loss_top_fraction: Option<f64>,
+    /// Difference of patch distances that the ranking and logistic losses count as one
+    #[arg(long, value_name = "DISTANCE", value_parser = positive)]
+    pub(crate) loss_temperature: Option<f64>,
     /// Train on and compare class tokens instead of patch tokens
     #[arg(long)]
     pub(crate) use_cls: bool,
@@ -302,6 +314,10 @@ pub(crate) struct TrainArgs {
     /// the transformer; 0 with original]
     #[arg(long, value_name = "N")]
     pub(crate) patience: Option<u32>,
+    /// Part of the good images, and from five shots on a fifth of the shots, that choose the epoch instead of training;
+    /// 0 trains on everything and keeps the last epoch [default: 0.2; original: 0]
+    #[arg(long, value_name = "SHARE", value_parser = part)]
+    pub(crate) holdout_fraction: Option<f64>,
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     pub(crate) grad_clip: Option<f64>,
@@ -531,6 +547,16 @@ fn finite(text: &str) -> Result<f64, String> {
 
 fn positive(text: &str) -> Result<f64, String> {
     number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be above 0".into()) })
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    number(text)
+        .and_then(|v| if (0.0..1.0).contains(&v) { Ok(v) } else { Err("must be from 0 to below 1".into()) })
+}
+
+fn part_above_zero(text: &str) -> Result<f64, String> {
+    number(text)
+        .and_then(|v| if v > 0.0 && v <= 1.0 { Ok(v) } else { Err("must be above 0 and at most 1".into()) })
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {

@@ -3,8 +3,8 @@
 
 use flawtune::adapt::random::{Purpose, Stream};
 use flawtune::adapt::{
-    Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, Parameters, Similarities,
-    SimilarityStats,
+    Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, Parameters, ScoreComparison,
+    ScoreLoss, Similarities, SimilarityStats,
 };
 
 /// Step of the differences; their error is about its square.
@@ -89,6 +89,9 @@ impl Case {
             a.iter().map(best).sum::<f64>() / a.len() as f64
         };
         let (n, m) = (self.normals, self.images.len() - self.normals);
+        if let Loss::Scores(loss) = loss {
+            return self.ranking(loss, &tokens);
+        }
         let mut s = Similarities::zeros(n, m);
         for i in 0..n {
             for j in (0..n).filter(|&j| j != i) {
@@ -100,6 +103,23 @@ impl Case {
         }
         let stats = SimilarityStats::of(&s).unwrap();
         loss.evaluate(&s, &stats, &mut Similarities::default()).unwrap()
+    }
+
+    /// The ranking loss as its documentation reads.
+    fn ranking(&self, loss: ScoreLoss, tokens: &[Vec<Vec<f64>>]) -> f64 {
+        let score = |image: usize| {
+            let bank = (0..self.normals).filter(|&b| b != image).flat_map(|b| &tokens[b]);
+            let distance = |p| 1.0 - bank.clone().map(|q| dot(p, q)).fold(f64::NEG_INFINITY, f64::max);
+            let mut distances: Vec<f64> = tokens[image].iter().map(|p| distance(p)).collect();
+            distances.sort_by(|a, b| b.total_cmp(a));
+            let count = ((loss.top_fraction * distances.len() as f64).round() as usize).max(1);
+            distances[..count].iter().sum::<f64>() / count as f64
+        };
+        let (normals, defects) = (0..self.normals, self.normals..self.images.len());
+        let pairs = (normals.len() * defects.len()) as f64;
+        let cost = |i, j| ((score(i) - score(j)) / loss.temperature).exp().ln_1p();
+        normals.flat_map(|i| defects.clone().map(move |j| (i, j))).map(|(i, j)| cost(i, j)).sum::<f64>()
+            / pairs
     }
 }
 
@@ -186,7 +206,9 @@ fn check(case: &Case, use_cls: bool, loss: Loss) {
 
 #[test]
 fn gradients_are_those_of_the_formulas() {
-    for loss in [Loss::Separability, Loss::Contrastive { margin: MARGIN }] {
+    let half = ScoreLoss { top_fraction: 0.5, temperature: 0.2, comparison: ScoreComparison::Ranking };
+    let losses = [Loss::Separability, Loss::Contrastive { margin: MARGIN }, Loss::Scores(half)];
+    for loss in losses {
         for modulation in ModulationType::ALL {
             check(&case(modulation, 0.4, [3, 5, 9, 4, 3], 1), false, loss);
             check(&case(modulation, -0.7, [1, 4, 6, 3, 5], 2), false, loss);

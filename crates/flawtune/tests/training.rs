@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flawtune::adapt::random::{Purpose, Stream};
 use flawtune::adapt::{
     AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochSteps, HoldOut, HoldOutMetric, Loss,
-    ModulationType, Outcome, TrainData, TrainOptions, TrainState, train,
+    ModulationType, Outcome, ScoreComparison, ScoreLoss, TrainData, TrainOptions, TrainState, train,
 };
 use flawtune::features::{ImageTokens, TokenSet};
 
@@ -91,10 +91,18 @@ fn every_trained_tensor_moves_and_the_loss_falls() {
         (ModulationType::LearnedTransform, false),
         (ModulationType::PerPatch, true),
     ] {
-        for loss in [Loss::Separability, Loss::Contrastive { margin: 0.2 }] {
+        // far from solved at the start
+        let scores = |comparison| Loss::Scores(ScoreLoss { comparison, top_fraction: 0.5, temperature: 0.5 });
+        for loss in [
+            Loss::Separability,
+            Loss::Contrastive { margin: 0.2 },
+            scores(ScoreComparison::Ranking),
+            scores(ScoreComparison::Logistic),
+        ] {
             let start = fresh(modulation, use_cls);
             let mut adaptation = start.clone();
-            let options = TrainOptions { epochs: 30, loss, hold_out: None, ..options() };
+            // all images in every batch, so that the losses of two epochs can be compared
+            let options = TrainOptions { epochs: 30, batch_size: 20, loss, hold_out: None, ..options() };
             let state = run(&mut adaptation, &options, None).state().clone();
             for (before, after) in start.parameters().iter().zip(adaptation.parameters().iter()) {
                 assert_ne!(before.data, after.data, "{modulation} {loss} {}", before.name);
@@ -143,7 +151,9 @@ fn counts_of_trained_numbers() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    for modulation in ModulationType::ALL {
+    let losses = [Loss::Separability, Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking))];
+    for (modulation, loss) in ModulationType::ALL.into_iter().flat_map(|m| losses.map(|l| (m, l))) {
+        let options = || TrainOptions { loss, ..options() };
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -154,7 +164,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
         };
         let one = run(1);
         for threads in [2, 3, 8] {
-            assert_eq!(one, run(threads), "{modulation}, {threads} threads");
+            assert_eq!(one, run(threads), "{modulation}, {loss}, {threads} threads");
         }
     }
 }
@@ -162,7 +172,8 @@ fn any_number_of_threads_gives_the_same_bytes() {
 #[test]
 fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
     let setup = Setup::new();
-    for stop_after in [0, 1, 4] {
+    for (stop_after, loss) in [(0, "separability"), (1, "ranking"), (4, "separability"), (4, "logistic")] {
+        let options = || TrainOptions { loss: loss.parse().unwrap(), ..options() };
         let mut whole = fresh(ModulationType::PerPatch, false);
         let wanted = run(&mut whole, &options(), None);
 
@@ -205,6 +216,8 @@ fn other_settings_cannot_resume() {
     refused(&TrainOptions { learning_rate: 0.02, ..options() }, "the learning rate");
     refused(&TrainOptions { epoch_steps: EpochSteps::One, ..options() }, "the length of an epoch");
     refused(&TrainOptions { loss: Loss::Contrastive { margin: 0.5 }, ..options() }, "the loss");
+    let ranking = Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking));
+    refused(&TrainOptions { loss: ranking, ..options() }, "the loss");
     let mut other = fresh(ModulationType::LearnedTransform, false);
     let cancel = AtomicBool::new(false);
     let found = train(&mut other, &setup.data(), &options(), Some(state.clone()), &cancel, &mut |_| {});

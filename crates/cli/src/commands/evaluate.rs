@@ -40,6 +40,14 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         out(&format!("\nEnsemble (block {}, {} trained numbers):", blocks.join(", "), ensemble.trainable));
         out(ensemble.comparison.table().trim_end());
     }
+    if let Some(adapted) = &evaluation.adapted_tokens {
+        out("\nPatch bank, top 1 %, on adapted tokens against frozen ones of the same block:");
+        out(adapted.bank.table().trim_end());
+        out("\nEnsemble fitted to adapted tokens against the patch bank of the frozen ones:");
+        out(adapted.ensemble.table().trim_end());
+        out("\nEnsemble fitted to frozen tokens of that block against the same:");
+        out(adapted.frozen_ensemble.table().trim_end());
+    }
     if let Some(seen) = &evaluation.seen_type {
         let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
         out(&format!(

@@ -1,7 +1,7 @@
 //! `flawtune train`
 
 use flawtune::adapt::heads::EnsembleOptions;
-use flawtune::adapt::{AdaptationOptions, EpochSteps, Loss, TrainOptions};
+use flawtune::adapt::{AdaptationOptions, EpochSteps, Loss, ScoreComparison, ScoreLoss, TrainOptions};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
@@ -100,7 +100,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
         data: request::data(&args.data, cache, args.batch_size as usize),
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
         split: SplitOptions {
-            holdout_fraction: preset.holdout_fraction,
+            holdout_fraction: args.holdout_fraction.unwrap_or(preset.holdout_fraction),
             ..request::split(protocol, args.seed, args.num_defect_samples as usize, args.pool_size)
         },
         adaptation: AdaptationOptions {
@@ -115,10 +115,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             epochs: epochs as usize,
             learning_rate: args.learning_rate,
             batch_size: args.batch_size as usize,
-            loss: match args.loss_type {
-                LossArg::Separability => Loss::Separability,
-                LossArg::Contrastive => Loss::Contrastive { margin: args.margin },
-            },
+            loss: loss(args)?,
             epoch_steps: match epoch {
                 EpochArg::Full => EpochSteps::FullPass,
                 EpochArg::One => EpochSteps::One,
@@ -155,6 +152,35 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
         ],
     })
+}
+
+fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
+    let of_scores = |comparison| {
+        let plain = ScoreLoss::new(comparison);
+        let loss = ScoreLoss {
+            top_fraction: args.loss_top_fraction.unwrap_or(plain.top_fraction),
+            temperature: args.loss_temperature.unwrap_or(plain.temperature),
+            ..plain
+        };
+        loss.check().map_err(|e| Failure::from_error(&e))?;
+        Ok(Loss::Scores(loss))
+    };
+    let loss = match args.loss_type {
+        LossArg::Separability => Loss::Separability,
+        LossArg::Contrastive => Loss::Contrastive { margin: args.margin },
+        LossArg::Ranking => of_scores(ScoreComparison::Ranking)?,
+        LossArg::Logistic => of_scores(ScoreComparison::Logistic)?,
+    };
+    let asked = [
+        ("--loss-top-fraction", args.loss_top_fraction.is_some()),
+        ("--loss-temperature", args.loss_temperature.is_some()),
+    ];
+    match (loss, asked.iter().find(|a| a.1)) {
+        (Loss::Separability | Loss::Contrastive { .. }, Some((flag, _))) => Err(Failure::Input(format!(
+            "{flag} belongs to --loss-type ranking or logistic; add one of them, or leave it away"
+        ))),
+        _ => Ok(loss),
+    }
 }
 
 fn report(trained: &Trained, request: &TrainRequest, context: Context) {

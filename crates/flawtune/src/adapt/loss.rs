@@ -1,9 +1,9 @@
-//! Losses over image similarities and their gradients.
+//! What training minimises; losses over image similarities and their gradients.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{AdaptError, Similarities};
+use super::{AdaptError, ScoreComparison, ScoreLoss, Similarities};
 
 /// Added to the sum of the standard deviations in the separability.
 const SPREAD_EPSILON: f64 = 1e-8;
@@ -21,6 +21,8 @@ pub enum Loss {
         /// Similarity of a normal and a defect that costs nothing.
         margin: f64,
     },
+    /// A loss of image scores as the patch bank gives them; the batch's normals are the bank.
+    Scores(ScoreLoss),
 }
 
 impl Loss {
@@ -29,6 +31,7 @@ impl Loss {
         match self {
             Self::Separability => "separability",
             Self::Contrastive { .. } => "contrastive",
+            Self::Scores(loss) => loss.name(),
         }
     }
 }
@@ -46,17 +49,19 @@ impl FromStr for Loss {
         match s {
             "separability" => Ok(Self::Separability),
             "contrastive" => Ok(Self::Contrastive { margin: DEFAULT_MARGIN }),
+            "ranking" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Ranking))),
+            "logistic" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Logistic))),
             _ => Err(AdaptError::Option {
                 option: "loss type",
                 found: format!("{s:?}"),
-                wanted: "it is one of separability, contrastive".to_owned(),
+                wanted: "it is one of separability, contrastive, ranking, logistic".to_owned(),
             }),
         }
     }
 }
 
 /// Means and unbiased standard deviations of the similarities: the off-diagonal directed ones among normals, and
-/// those from normals to defects.
+/// those from normals to defects. Under a loss of image scores: of the images' similarities to the batch's bank.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SimilarityStats {
     /// Mean over pairs of normals.
@@ -79,6 +84,20 @@ impl SimilarityStats {
         let (mu_nn, sd_nn) = moments(off_diagonal(s).map(|i| s.nn[i]));
         let (mu_nd, sd_nd) = moments(s.nd.iter().copied());
         Ok(Self { mu_nn, mu_nd, sd_nn, sd_nd })
+    }
+
+    /// Of image scores, normals first: a score's complement to 1 is the image's similarity to the normals of the batch.
+    ///
+    /// # Errors
+    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect.
+    pub(super) fn of_scores(scores: &[f64], normals: usize) -> Result<Self, AdaptError> {
+        check_counts(normals, scores.len() - normals)?;
+        let similarities = |scores: &'_ [f64]| scores.iter().map(|s| 1.0 - s).collect::<Vec<f64>>();
+        let (of_normals, of_defects) = scores.split_at(normals);
+        let (mu_nn, sd_nn) = moments(similarities(of_normals).into_iter());
+        let (mu_nd, sd_nd) = moments(similarities(of_defects).into_iter());
+        // one defect has no spread
+        Ok(Self { mu_nn, mu_nd, sd_nn, sd_nd: if sd_nd.is_nan() { 0.0 } else { sd_nd } })
     }
 
     /// `(μ_NN − μ_ND) / (σ_NN + σ_ND + 1e-8)`.
@@ -131,7 +150,8 @@ impl Loss {
     /// The loss, and in `gradient` its gradient with respect to every similarity.
     ///
     /// # Errors
-    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect.
+    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect; [`AdaptError::Option`] for
+    /// [`Self::Scores`], which similarities of image pairs do not determine.
     pub fn evaluate(
         self,
         s: &Similarities,
@@ -172,6 +192,11 @@ impl Loss {
                 }
                 Ok(near / pairs + far / count)
             }
+            Self::Scores(loss) => Err(AdaptError::Option {
+                option: "loss type",
+                found: loss.name().to_owned(),
+                wanted: "a loss of image pairs is needed here: separability or contrastive".to_owned(),
+            }),
         }
     }
 }

@@ -14,7 +14,8 @@
 //! | `prompts.rs` | the softmax over prompts and its gradient |
 //! | `per_patch.rs`, `global.rs`, `learned_transform.rs` | the three formulas |
 //! | `similarity.rs` | matches, similarities, the sparse gradient |
-//! | `loss.rs` | separability, contrastive |
+//! | `loss.rs` | what training minimises; separability, contrastive |
+//! | `score_loss.rs`, `bank_matches.rs` | ranking and logistic losses of scores as a patch bank gives them |
 //! | `step.rs` | loss and gradient of one batch |
 //! | `batches.rs`, `optimiser.rs`, `hold_out.rs`, `train.rs` | the loop |
 //! | `learner.rs` | what the loop trains: parameters, the loss of a batch, the way back |
@@ -23,6 +24,7 @@
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
 
 mod adaptation;
+mod bank_matches;
 mod batches;
 mod checkpoint;
 mod error;
@@ -40,6 +42,7 @@ mod per_patch;
 mod prompts;
 pub mod random;
 mod recall;
+mod score_loss;
 mod similarity;
 mod state;
 mod step;
@@ -57,6 +60,7 @@ pub use modulation::{Modulation, ModulationType, PROMPT_SCALES, PROMPTS, Tape};
 pub use optimiser::{Adam, clip_norm, cosine_rate};
 pub use parameters::{Gradients, NamedTensor, Parameters};
 pub use recall::MatchMemory;
+pub use score_loss::{DEFAULT_TEMPERATURE, DEFAULT_TOP_FRACTION, ScoreComparison, ScoreLoss};
 pub use similarity::{PairwiseMatches, Similarities};
 pub use state::{Best, Settings, TrainState};
 pub use step::{BatchLoss, BatchPass};

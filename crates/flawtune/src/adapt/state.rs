@@ -4,7 +4,7 @@ use flawtune_backbone::torch_file::{Tensor, Value};
 
 use super::batches::SamplerState;
 use super::train::{EpochRecord, TrainOptions};
-use super::{Adam, AdaptError, EpochSteps, Loss, NamedTensor, Parameters};
+use super::{Adam, AdaptError, EpochSteps, Loss, NamedTensor, Parameters, ScoreLoss};
 
 /// The epoch that did best on the hold-out; the earliest among equals.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +137,9 @@ impl TrainState {
         let margin =
             if let Loss::Contrastive { margin } = s.loss { Value::Float(margin) } else { Value::None };
         let optional = |v: Option<f64>| v.map_or(Value::None, Value::Float);
+        let of_scores = |f: fn(ScoreLoss) -> f64| {
+            if let Loss::Scores(loss) = s.loss { Value::Float(f(loss)) } else { Value::None }
+        };
         let settings = Value::dict([
             ("seed", word(s.seed)),
             ("epochs", int(s.epochs)),
@@ -144,6 +147,8 @@ impl TrainState {
             ("batch_size", int(s.batch_size)),
             ("loss_type", Value::from(s.loss.name())),
             ("margin", margin),
+            ("loss_top_fraction", of_scores(|l| l.top_fraction)),
+            ("loss_temperature", of_scores(|l| l.temperature)),
             ("epoch_steps", Value::from(s.epoch_steps.name())),
             ("clip_norm", optional(s.clip_norm)),
             ("normals", int(s.normals)),
@@ -193,7 +198,15 @@ impl TrainState {
         let loss = match s.get("loss_type").and_then(Value::as_str) {
             Some("separability") => Loss::Separability,
             Some("contrastive") => Loss::Contrastive { margin: float(s, "margin")? },
-            _ => return Err("settings.loss_type".to_owned()),
+            Some(name) => match name.parse() {
+                Ok(Loss::Scores(loss)) => Loss::Scores(ScoreLoss {
+                    top_fraction: float(s, "loss_top_fraction")?,
+                    temperature: float(s, "loss_temperature")?,
+                    ..loss
+                }),
+                _ => return Err("settings.loss_type".to_owned()),
+            },
+            None => return Err("settings.loss_type".to_owned()),
         };
         let epoch_steps = match s.get("epoch_steps").and_then(Value::as_str) {
             Some("full_pass") => EpochSteps::FullPass,

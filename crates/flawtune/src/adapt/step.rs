@@ -1,5 +1,6 @@
 //! Loss and gradient of one batch: modulation, similarities, loss, and back.
 
+use super::bank_matches::BankMatches;
 use super::modulation::resize;
 use super::{AdaptError, Gradients, Loss, Modulation, PairwiseMatches, Similarities, SimilarityStats, Tape};
 
@@ -20,6 +21,10 @@ pub struct BatchPass {
     similarities: Similarities,
     weights: Similarities,
     grad_tokens: Vec<f32>,
+    bank: BankMatches,
+    scores: Vec<f64>,
+    /// Derivatives by distances to the bank, where the last loss was one of image scores.
+    derivatives: Option<Vec<(usize, f64)>>,
 }
 
 impl BatchPass {
@@ -49,11 +54,22 @@ impl BatchPass {
         let defects = images.len().saturating_sub(normals);
         super::loss::check_counts(normals, defects)?;
         let rows = images[0].len() / dim;
-        let out = self.matches.tokens_mut(normals, defects, rows, dim);
+        let out = match loss {
+            Loss::Scores(_) => self.bank.tokens_mut(normals, images.len(), rows, dim),
+            _ => self.matches.tokens_mut(normals, defects, rows, dim),
+        };
         match modulation {
             Some(m) => m.forward(images, out, &mut self.tape),
             None => out.chunks_exact_mut(rows * dim).zip(images).for_each(|(o, i)| o.copy_from_slice(i)),
         }
+        if let Loss::Scores(loss) = loss {
+            loss.check()?;
+            let derivatives = self.derivatives.get_or_insert_default();
+            let distances = self.bank.forward();
+            let loss = loss.evaluate(distances, rows, normals, &mut self.scores, derivatives);
+            return Ok(BatchLoss { loss, stats: SimilarityStats::of_scores(&self.scores, normals)? });
+        }
+        self.derivatives = None;
         self.matches.forward(&mut self.similarities);
         let stats = SimilarityStats::of(&self.similarities)?;
         let loss = loss.evaluate(&self.similarities, &stats, &mut self.weights)?;
@@ -70,17 +86,21 @@ impl BatchPass {
         grad_in: Option<&mut [f32]>,
     ) {
         let len = images.iter().map(|i| i.len()).sum();
-        let grad = resize(&mut self.grad_tokens, len);
-        self.matches.backward(&self.weights, grad);
-        modulation.backward(images, &mut self.tape, grad, gradients, grad_in);
+        let mut grad = std::mem::take(&mut self.grad_tokens);
+        self.token_gradient(resize(&mut grad, len));
+        modulation.backward(images, &mut self.tape, &grad[..len], gradients, grad_in);
+        self.grad_tokens = grad;
     }
 
     /// Writes the gradient of the last loss with respect to the modulated tokens, `[images, rows, dim]`.
     pub fn token_gradient(&self, grad_tokens: &mut [f32]) {
-        self.matches.backward(&self.weights, grad_tokens);
+        match &self.derivatives {
+            Some(derivatives) => self.bank.backward(derivatives, grad_tokens),
+            None => self.matches.backward(&self.weights, grad_tokens),
+        }
     }
 
-    /// The similarities of the last batch.
+    /// The similarities of the last batch that was compared pair by pair.
     pub fn similarities(&self) -> &Similarities {
         &self.similarities
     }

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use flawtune_backbone::atomic_file;
 use serde::Serialize;
 
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation, Event,
-    OnEvent, WorkflowError, ensemble, inside, writable, write_json,
+    AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
+    Event, OnEvent, WorkflowError, adapted, ensemble, writable, write_json,
 };
-use crate::adapt::heads::EnsembleRecord;
+use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
 use crate::adapt::{self, Checkpoint};
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
@@ -60,6 +61,8 @@ pub struct Evaluation {
     /// The ensemble of the checkpoint on the same test set, where it has one and the category is the one it was
     /// trained on.
     pub ensemble: Option<EnsembleEvaluation>,
+    /// Other scorers on the tokens as tensors inside the transformer change them, where there are such.
+    pub adapted_tokens: Option<AdaptedTokens>,
     /// Whether training images are among the tested: such numbers are no result.
     pub leaky: bool,
     /// AUROC on the learned type, under the hard protocol.
@@ -132,16 +135,6 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     };
     on_event(Event::Scoring("zero-shot"));
     let zero_shot = score(&support, &tokens, None)?;
-    on_event(Event::Scoring("adapted"));
-    let adapted = match &checkpoint.inserted {
-        Some(inserted) => {
-            let lists = [&supporting[..], &tested[..]];
-            let [support, tokens] = inside::tokens(&category, &engine, inserted, lists, on_event)?;
-            score(&support, &tokens, inserted.options.modulate_output.then_some(&adaptation))?
-        }
-        None => score(&support, &tokens, Some(&adaptation))?,
-    };
-
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
     let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();
     let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
@@ -155,6 +148,33 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         hash: &split.test_set_hash(&infos),
         ids: &ids,
         defect_types: &types,
+    };
+    let through = match &checkpoint.inserted {
+        Some(inserted) => {
+            let shots: Vec<usize> =
+                if name == checkpoint.category { split.shots.clone() } else { Vec::new() };
+            let job = adapted::Job {
+                category: &category,
+                engine: &engine,
+                normals: (&supporting, &support),
+                shots: &shots,
+                tested: (&tested, &tokens),
+                main: &main,
+                test: &test,
+                bootstrap: request.bootstrap,
+            };
+            let tokens = adapted::tokens(&job, inserted, &adaptation, on_event)?;
+            let options =
+                EnsembleOptions { guard: request.guard, seed: split.seed, ..EnsembleOptions::default() };
+            let scorers = adapted::evaluate(&job, &tokens, &options, on_event)?;
+            Some((tokens, scorers))
+        }
+        None => None,
+    };
+    on_event(Event::Scoring("adapted"));
+    let adapted = match &through {
+        Some((adapted, _)) => score(&adapted.normals, &adapted.tested, None)?,
+        None => score(&support, &tokens, Some(&adaptation))?,
     };
     let scored = |scores| Scored { scores, threshold: None };
     let comparison =
@@ -174,8 +194,20 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         }
         _ => None,
     };
+    let mut columns: Vec<(&str, Vec<f64>)> =
+        vec![("zero_shot", pick(&zero_shot)), ("prompt_tuned", pick(&adapted))];
+    let adapted_tokens = through.map(|(_, (found, scores))| {
+        columns.extend([
+            ("zero_shot_bank", scores.frozen_bank),
+            ("adapted_bank", scores.bank),
+            ("frozen_ensemble", scores.frozen_ensemble),
+            ("adapted_ensemble", scores.ensemble),
+        ]);
+        found
+    });
     let evaluation = Evaluation {
         ensemble,
+        adapted_tokens,
         seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
         comparison,
         leaky: protocol == Protocol::Leaky,
@@ -188,6 +220,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
+    write_scores(&request.output_dir.join(format!("{name}_scores.csv")), &test, &columns)?;
     Ok(Evaluated { evaluation, path })
 }
 
@@ -195,6 +228,25 @@ fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
     let mut list: Vec<usize> = positions.copied().collect();
     list.sort_unstable();
     list
+}
+
+/// One row a test image: its id, its defect type (empty for a normal image), and its score by each scorer.
+fn write_scores(path: &Path, test: &TestSet<'_>, columns: &[(&str, Vec<f64>)]) -> Result<(), WorkflowError> {
+    let failed = |source| WorkflowError::Io {
+        path: path.to_owned(),
+        source,
+        hint: "choose another --output-dir or make room",
+    };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let names = ["image", "defect_type"].into_iter().chain(columns.iter().map(|c| c.0));
+    writer.write_record(names).map_err(|e| failed(e.into()))?;
+    for (i, (id, kind)) in test.ids.iter().zip(test.defect_types).enumerate() {
+        let scores = columns.iter().map(|c| c.1[i].to_string());
+        let row = [(*id).to_owned(), kind.unwrap_or_default().to_owned()].into_iter().chain(scores);
+        writer.write_record(row).map_err(|e| failed(e.into()))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| failed(e.into_error()))?;
+    atomic_file::write(path, &bytes).map_err(failed)
 }
 
 fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRecord>, WorkflowError> {

@@ -150,9 +150,9 @@ pub(super) fn tokens(
     category: &Category,
     engine: &Engine,
     inserted: &Inserted,
-    lists: [&[usize]; 2],
+    lists: &[&[usize]],
     on_event: OnEvent<'_>,
-) -> Result<[TokenSet; 2], WorkflowError> {
+) -> Result<Vec<TokenSet>, WorkflowError> {
     let (spec, config) = (inserted.tensors.spec(), engine.config());
     if (spec.dim, spec.depth) != (config.dim, config.depth) {
         return Err(WorkflowError::Input(format!(
@@ -162,7 +162,8 @@ pub(super) fn tokens(
         )));
     }
     let adapted = InsertedEngine { engine, through: Through::open(engine)?, inserted };
-    let mut of = |list| category.tokens_of(&adapted, engine.preprocess(), None, list, on_event);
-    let (first, second) = (of(lists[0])?.1, of(lists[1])?.1);
-    Ok([first, second])
+    lists
+        .iter()
+        .map(|list| Ok(category.tokens_of(&adapted, engine.preprocess(), None, list, on_event)?.1))
+        .collect()
 }

@@ -4,6 +4,7 @@
 //! and exit codes are the caller's. Everything that can be wrong with the input is looked at before the first forward
 //! pass.
 
+mod adapted;
 mod baseline;
 mod category;
 mod engine;
@@ -15,6 +16,7 @@ mod train;
 
 use std::path::PathBuf;
 
+pub use adapted::AdaptedTokens;
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
 pub use engine::{BackboneOptions, BackboneOverrides, Engine};

@@ -16,7 +16,7 @@ use crate::adapt::learner::{Batch, Learner};
 use crate::adapt::random::{Purpose, Stream};
 use crate::adapt::{
     AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochSteps, Gradients, HoldOut, HoldOutMetric,
-    Loss, Outcome, Parameters, TrainOptions, TrainState,
+    Loss, Outcome, Parameters, ScoreComparison, ScoreLoss, TrainOptions, TrainState,
 };
 use crate::features::ForwardError;
 
@@ -336,6 +336,10 @@ fn gradients_agree_with_finite_differences_through_the_whole_chain() {
                 (Loss::Separability, false),
                 (Loss::Contrastive { margin: 0.1 }, false),
                 (Loss::Contrastive { margin: 0.1 }, true),
+                (
+                    Loss::Scores(ScoreLoss { top_fraction: 0.5, ..ScoreLoss::new(ScoreComparison::Ranking) }),
+                    false,
+                ),
             ] {
                 let inside = InsideOptions { prompt_depth, prompt_dropout: 0.2, ..base.clone() };
                 let backbone = backbone(family);
@@ -396,7 +400,8 @@ fn the_loss_falls() {
     let shallow = InsideOptions { prompt_depth: PromptDepth::Shallow, ..PLAIN };
     let adapters = InsideOptions { adapter_dim: Some(4), ..PLAIN };
     for inside in [shallow, deep, adapters] {
-        for loss in [Loss::Separability, Loss::Contrastive { margin: 0.2 }] {
+        for loss in ["separability", "contrastive", "ranking", "logistic"] {
+            let loss: Loss = loss.parse().unwrap();
             // all images in every batch, so that the losses of two epochs can be compared
             let options = TrainOptions { epochs: 40, batch_size: 8, loss, hold_out: None, ..training() };
             let history = run(&backbone, &inside, &options, None, 0).state.history;

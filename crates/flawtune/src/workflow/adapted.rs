@@ -1,0 +1,144 @@
+//! Scorers on tokens that went through trained tensors inside the transformer: the patch bank, and the ensemble fitted
+//! to those tokens. They answer whether such training earns its cost, and whether heads on top of it do.
+
+use serde::Serialize;
+
+use super::{Category, Engine, Event, OnEvent, WorkflowError, inside};
+use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, PatchBank};
+use crate::adapt::inside::Inserted;
+use crate::adapt::rows_of;
+use crate::adapt::{Adaptation, Tape};
+use crate::evaluate::comparison::{Comparison, Scored, TestSet};
+use crate::evaluate::statistics::BootstrapOptions;
+use crate::features::{ImageTokens, TokenSet};
+use crate::score::Aggregate;
+
+/// Scorers on adapted tokens against the same scorers on the frozen ones, block for block.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdaptedTokens {
+    /// Patch bank, mean of the top 1 % of the patch distances.
+    pub bank: Comparison,
+    /// The ensemble fitted to the adapted tokens and the shots against the patch bank of the frozen tokens.
+    pub ensemble: Comparison,
+    /// The ensemble fitted to the frozen tokens of the same block against the same patch bank: what the shots are worth
+    /// without any training through the backbone.
+    pub frozen_ensemble: Comparison,
+}
+
+/// The images of an evaluation, as positions in the category, and their frozen tokens.
+pub(super) struct Job<'a> {
+    pub(super) category: &'a Category,
+    pub(super) engine: &'a Engine,
+    /// Good images and their tokens.
+    pub(super) normals: (&'a [usize], &'a TokenSet),
+    /// The shots that trained.
+    pub(super) shots: &'a [usize],
+    /// Tested images and their tokens, with those that are only counted apart.
+    pub(super) tested: (&'a [usize], &'a TokenSet),
+    /// Which of `tested` make up `test`.
+    pub(super) main: &'a [usize],
+    pub(super) test: &'a TestSet<'a>,
+    pub(super) bootstrap: BootstrapOptions,
+}
+
+/// Adapted tokens of the good images and of the tested images.
+pub(super) struct Tokens {
+    pub(super) normals: TokenSet,
+    pub(super) tested: TokenSet,
+    shots: TokenSet,
+}
+
+/// Runs all pictures of the job through the backbone with `inserted` in it, and through the output modulation where that
+/// was trained too.
+///
+/// # Errors
+/// Tensors made for another backbone, pictures that cannot be read.
+pub(super) fn tokens(
+    job: &Job<'_>,
+    inserted: &Inserted,
+    adaptation: &Adaptation,
+    on_event: OnEvent<'_>,
+) -> Result<Tokens, WorkflowError> {
+    let lists = [job.normals.0, job.tested.0, job.shots];
+    let found = inside::tokens(job.category, job.engine, inserted, &lists, on_event)?;
+    let mut found = found.into_iter();
+    let mut next = || {
+        let mut set =
+            found.next().ok_or_else(|| WorkflowError::Input("a list of pictures is missing".into()))?;
+        if inserted.options.modulate_output {
+            modulate(&mut set, adaptation);
+        }
+        Ok::<_, WorkflowError>(set)
+    };
+    Ok(Tokens { normals: next()?, tested: next()?, shots: next()? })
+}
+
+/// Applies the output modulation to the tokens it was trained for; the others stay.
+fn modulate(set: &mut TokenSet, adaptation: &Adaptation) {
+    let use_cls = adaptation.options().use_cls;
+    let (patches, dim) = (set.patches(), set.dim);
+    let mut tape = Tape::default();
+    for image in &mut set.images {
+        let rows = rows_of(image, use_cls);
+        let mut changed = vec![0.0; rows.len()];
+        adaptation.apply(&[rows], &mut changed, &mut tape);
+        let all =
+            if use_cls { [&changed, image.patches()].concat() } else { [image.cls(), &changed].concat() };
+        *image = ImageTokens::owned(all, patches, dim);
+    }
+}
+
+/// Image scores of the scorers, in the order of the test set.
+pub(super) struct Scores {
+    pub(super) bank: Vec<f64>,
+    pub(super) frozen_bank: Vec<f64>,
+    pub(super) ensemble: Vec<f64>,
+    pub(super) frozen_ensemble: Vec<f64>,
+}
+
+/// Fits and scores.
+///
+/// # Errors
+/// Fewer than four good images; features that are not finite.
+pub(super) fn evaluate(
+    job: &Job<'_>,
+    adapted: &Tokens,
+    options: &EnsembleOptions,
+    on_event: OnEvent<'_>,
+) -> Result<(AdaptedTokens, Scores), WorkflowError> {
+    on_event(Event::Scoring("adapted tokens"));
+    let (bank, ensemble) = scores(&adapted.normals, &adapted.shots, &adapted.tested, job.main, options)?;
+    let frozen_shots = job.category.tokens(job.engine, job.shots, on_event)?.1;
+    let (frozen_bank, frozen_ensemble) =
+        scores(job.normals.1, &frozen_shots, job.tested.1, job.main, options)?;
+    let compare = |with: &[f64]| {
+        let scored = |scores| Scored { scores, threshold: None };
+        Comparison::new(job.test, scored(with), scored(&frozen_bank), job.bootstrap)
+    };
+    let found = AdaptedTokens {
+        bank: compare(&bank)?,
+        ensemble: compare(&ensemble)?,
+        frozen_ensemble: compare(&frozen_ensemble)?,
+    };
+    Ok((found, Scores { bank, frozen_bank, ensemble, frozen_ensemble }))
+}
+
+/// Scores of the patch bank and of the ensemble, both fitted to these tokens.
+fn scores(
+    normals: &TokenSet,
+    shots: &TokenSet,
+    tested: &TokenSet,
+    main: &[usize],
+    options: &EnsembleOptions,
+) -> Result<(Vec<f64>, Vec<f64>), WorkflowError> {
+    let bank = PatchBank::new(&normals.images, normals.dim);
+    let images: Vec<ImageTokens> = main.iter().map(|&i| tested.images[i].clone()).collect();
+    let distances = bank.distances(&images);
+    let evidence = Evidence::with_distances(&normals.images, &bank.left_out_distances(), BANK_SHARE)?;
+    let of_shots = Evidence::with_distances(&shots.images, &bank.distances(&shots.images), BANK_SHARE)?;
+    let ensemble = Ensemble::fit(&evidence, &of_shots, options)?;
+    let found: Vec<EnsembleScore> =
+        ensemble.scores(&Evidence::with_distances(&images, &distances, BANK_SHARE)?)?;
+    let top = Aggregate::TopFraction(BANK_SHARE);
+    Ok((distances.iter().map(|d| top.score(d)).collect(), found.iter().map(|s| s.adapted).collect()))
+}
