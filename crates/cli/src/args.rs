@@ -318,6 +318,10 @@ pub(crate) struct TrainArgs {
     /// 0 trains on everything and keeps the last epoch [default: 0.2; original: 0]
     #[arg(long, value_name = "SHARE", value_parser = part)]
     pub(crate) holdout_fraction: Option<f64>,
+    /// Train again this many times without a part of the shots, to choose the epoch and to judge whether the prompts help;
+    /// 0: the hold-out does both
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub(crate) guard_folds: u32,
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     pub(crate) grad_clip: Option<f64>,
@@ -337,12 +341,12 @@ pub(crate) struct TrainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EnsembleArgs {
     /// Fit no ensemble beside the prompts [the original preset fits none]
-    #[arg(long, conflicts_with_all = ["ensemble_layers", "no_guard"])]
+    #[arg(long, conflicts_with = "ensemble_layers")]
     pub(crate) no_ensemble: bool,
     /// Blocks the ensemble looks at, from 0 [default: the one at three quarters of the depth]
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
     pub(crate) ensemble_layers: Option<Vec<i32>>,
-    /// Use the defects even where cross-validation over them shows that zero-shot ranks better
+    /// Use what was learned from the defects even where images left out of training show no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,
 }
@@ -403,7 +407,7 @@ pub(crate) struct EvaluateArgs {
     /// Who is tested [default: what the checkpoint was trained under]
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Option<ProtocolArg>,
-    /// Use the defects even where cross-validation over them showed that zero-shot ranks better
+    /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,
     /// Resamples of the bootstrap intervals

@@ -1,7 +1,10 @@
 //! `flawtune train`
 
+use flawtune::adapt::guard::{Evidence, PromptGuard};
 use flawtune::adapt::heads::EnsembleOptions;
-use flawtune::adapt::{AdaptationOptions, EpochSteps, Loss, ScoreComparison, ScoreLoss, TrainOptions};
+use flawtune::adapt::{
+    AdaptationOptions, EpochSteps, Loss, ScoreComparison, ScoreLoss, TrainOptions, TrainState,
+};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
@@ -28,6 +31,7 @@ struct Preset {
     grad_clip: f64,
     holdout_fraction: f64,
     ensemble: bool,
+    guard: bool,
 }
 
 impl Preset {
@@ -42,6 +46,7 @@ impl Preset {
                 grad_clip: 1.0,
                 holdout_fraction: 0.2,
                 ensemble: true,
+                guard: true,
             },
             PresetArg::Original => Self {
                 modulation: ModulationArg::Global,
@@ -52,6 +57,7 @@ impl Preset {
                 grad_clip: 0.0,
                 holdout_fraction: 0.0,
                 ensemble: false,
+                guard: false,
             },
         }
     }
@@ -68,15 +74,20 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     let result = train(&request, interrupt::cancel(), &mut |event| display.show(event));
     display.finish();
     let trained = result.map_err(|e| Failure::from_error(&e))?;
-    if trained.interrupted {
-        return Err(Failure::Interrupted(format!(
-            "{} epochs are kept in {}; repeat the command with --resume",
-            trained.state.epochs_done,
-            trained.checkpoint.display()
-        )));
+    let path = trained.checkpoint.display();
+    match &trained.state {
+        Some(state) if trained.interrupted => Err(Failure::Interrupted(format!(
+            "{} epochs are kept in {path}; repeat the command with --resume",
+            state.epochs_done
+        ))),
+        Some(state) => {
+            report(&trained, state, &request, context);
+            Ok(())
+        }
+        None => Err(Failure::Interrupted(format!(
+            "parts of the cross-validation that are done are kept in {path}; repeat the command"
+        ))),
     }
-    report(&trained, &request, context);
-    Ok(())
 }
 
 fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
@@ -124,8 +135,11 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             seed: args.seed,
             keep_matches: true,
             hold_out: None,
+            last_epoch: None,
             patience: (patience > 0).then_some(patience as usize),
         },
+        guard_folds: args.guard_folds as usize,
+        guard: !args.ensemble.no_guard && preset.guard,
         ensemble: ensemble.then(|| EnsembleFit {
             layers: args.ensemble.ensemble_layers.clone(),
             options: EnsembleOptions {
@@ -152,6 +166,24 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
         ],
     })
+}
+
+/// What the guard found, for people.
+fn verdict(guard: &PromptGuard) -> String {
+    let so = if guard.fallback { ": 'evaluate' falls back to zero-shot" } else { "" };
+    match (guard.evidence, guard.zero_shot, guard.adapted) {
+        (Evidence::Nothing, _, _) | (_, None, _) | (_, _, None) => {
+            format!("no shot was left out to judge by{so}")
+        }
+        (Evidence::HoldOut, Some(before), Some(after)) => {
+            format!("hold-out {after:.3}, zero-shot {before:.3}{so}")
+        }
+        (Evidence::CrossValidation, Some(before), Some(after)) => format!(
+            "cross-validated in {} parts {after:.3}, zero-shot {before:.3}, difference ± {:.3}{so}",
+            guard.folds,
+            guard.standard_error.unwrap_or(0.0)
+        ),
+    }
 }
 
 fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
@@ -183,8 +215,7 @@ fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
     }
 }
 
-fn report(trained: &Trained, request: &TrainRequest, context: Context) {
-    let state = &trained.state;
+fn report(trained: &Trained, state: &TrainState, request: &TrainRequest, context: Context) {
     let kept = state.kept_epoch();
     if context.json {
         let by_tensor: serde_json::Map<String, serde_json::Value> =
@@ -199,6 +230,7 @@ fn report(trained: &Trained, request: &TrainRequest, context: Context) {
             "kept_epoch": kept,
             "hold_out": state.best.as_ref().map(|b| b.metric),
             "hold_out_zero_shot": state.zero_shot_hold_out,
+            "guard": trained.guard,
             "ensemble": trained.ensemble.as_ref().map(|e| json!({
                 "layers": e.layers,
                 "trainable": e.trainable,
@@ -220,6 +252,9 @@ fn report(trained: &Trained, request: &TrainRequest, context: Context) {
         "{} epochs in {:.1} s; kept epoch {kept}{hold_out}",
         state.epochs_done, trained.seconds
     ));
+    if let Some(guard) = &trained.guard {
+        console.note(&format!("prompts: {}", verdict(guard)));
+    }
     if let Some(ensemble) = &trained.ensemble {
         let guard = &ensemble.guard;
         let found = match (guard.zero_shot, guard.adapted) {

@@ -12,7 +12,7 @@ use crate::world::World;
 const EPOCHS: u32 = 1500;
 
 /// Starts the training, interrupts it once `epoch` has been shown, and returns its exit code and messages.
-fn interrupted(w: &World, rest: &str, epoch: usize) -> (Option<i32>, String) {
+pub(crate) fn interrupted(w: &World, rest: &str, epoch: usize) -> (Option<i32>, String) {
     let mut child = w
         .command(&World::job_line("train", rest))
         .stdout(Stdio::piped())

@@ -26,6 +26,10 @@ fn train_evaluate_and_baseline_agree() {
     let found = run.json();
     assert_eq!(found, read_json(&w.out().join("cloth_comparison.json")));
     assert_eq!(found["category"], CATEGORY);
+    assert_eq!(found["prompt_guard"]["evidence"], "hold-out");
+    let scores = fs::read_to_string(w.out().join("cloth_scores.csv")).unwrap();
+    assert!(scores.starts_with("image,defect_type,zero_shot,prompt_tuned"), "{scores}");
+    assert_eq!(scores.lines().count() as u32, 1 + TEST_GOOD + 2 * TEST_PER_TYPE - POOL);
     for key in ["protocol", "seed", "test_set_hash", "bootstrap", "per_defect_type", "weights_hash", "leaky"]
     {
         assert!(found.get(key).is_some(), "{key} of {found}");
@@ -57,7 +61,7 @@ fn train_evaluate_and_baseline_agree() {
     }
 
     // tables for people, and no progress with --quiet
-    let line = line.replace("--json", "--quiet --k-neighbors 3");
+    let line = line.replace("--json", "--quiet --no-guard --k-neighbors 3");
     let run = w.job("evaluate", &line).succeeds();
     assert!(run.stdout.contains("AUROC"), "{}", run.stdout);
     assert_eq!(run.stderr, "");

@@ -1,8 +1,9 @@
 //! How well an adaptation does on images it is not trained on, to choose the epoch.
 
-use flawtune_kernels::matching::{NearestImages, PackedPatches};
+use flawtune_kernels::matching::{NearestImages, PackedPatches, max_similarity};
 use rayon::prelude::*;
 
+use super::heads::{BANK_SHARE, top_mean};
 use super::unit::normalise_rows;
 use super::{AdaptError, BatchPass, Loss, Modulation, Tape};
 
@@ -12,6 +13,9 @@ pub enum HoldOutMetric {
     /// Area under the ROC curve of the image score `1 − max_i sim(image → support_i)`.
     #[default]
     Auroc,
+    /// Area under the ROC curve of the image score of a patch bank over the support images: the mean of the largest 1 %
+    /// of the patch distances.
+    BankAuroc,
     /// The separability of the held-out normals and defects.
     Separability,
 }
@@ -21,6 +25,7 @@ impl HoldOutMetric {
     pub fn name(self) -> &'static str {
         match self {
             Self::Auroc => "auroc",
+            Self::BankAuroc => "bank_auroc",
             Self::Separability => "separability",
         }
     }
@@ -79,8 +84,29 @@ impl HoldOutImages<'_> {
                 let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
                 Ok(auroc(&normals, &defects))
             }
+            HoldOutMetric::BankAuroc => {
+                let support = pack(modulation, &self.support, self.dim, tape);
+                let scores = |images: &[&[f32]], tape: &mut Tape| -> Vec<f64> {
+                    let packs = pack(modulation, images, self.dim, tape);
+                    packs.par_iter().map(|image| bank_score(image, &support)).collect()
+                };
+                let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
+                Ok(auroc(&normals, &defects))
+            }
         }
     }
+}
+
+/// Mean of the largest distances of the image's patches to all patches of the bank.
+fn bank_score(image: &PackedPatches, bank: &[PackedPatches]) -> f64 {
+    let mut best = vec![f32::NEG_INFINITY; image.patches()];
+    let mut found = vec![0.0; image.patches()];
+    for other in bank {
+        max_similarity(image, other, &mut found);
+        best.iter_mut().zip(&found).for_each(|(best, found)| *best = best.max(*found));
+    }
+    let distances: Vec<f32> = best.iter().map(|b| 1.0 - b).collect();
+    top_mean(&distances, BANK_SHARE)
 }
 
 /// Images modulated (if there is a modulation), divided by their norms and laid out for matching; shared by the

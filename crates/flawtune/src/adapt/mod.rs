@@ -21,6 +21,7 @@
 //! | `learner.rs` | what the loop trains: parameters, the loss of a batch, the way back |
 //! | `inside/` | prompts, adapters and learned factors inside the transformer |
 //! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
+//! | `guard.rs` | whether what was trained may change a score |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
 
 mod adaptation;
@@ -29,6 +30,7 @@ mod batches;
 mod checkpoint;
 mod error;
 mod global;
+pub mod guard;
 pub mod heads;
 mod hold_out;
 pub mod inside;

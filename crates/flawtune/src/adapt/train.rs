@@ -31,6 +31,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Images that choose the epoch to keep; without, the last epoch is kept.
     pub hold_out: Option<HoldOut>,
+    /// Stop after this epoch; the learning rate still follows the cosine over all of `epochs`. `None`: go on to the end.
+    pub last_epoch: Option<usize>,
     /// Stop after so many epochs without a better hold-out metric.
     pub patience: Option<usize>,
     /// Keep matches between visits of a pair where a bound proves that they still hold. Faster where every epoch is a full
@@ -49,6 +51,7 @@ impl Default for TrainOptions {
             clip_norm: None,
             seed: 0,
             hold_out: None,
+            last_epoch: None,
             patience: None,
             keep_matches: true,
         }
@@ -180,7 +183,7 @@ pub(super) fn check(data: Choice<'_>, options: &TrainOptions) -> Result<(), Adap
     check_indices("hold-out normals", &hold_out.normals, data.normals)?;
     check_indices("hold-out defects", &hold_out.defects, data.defects)?;
     check_indices("hold-out support", &hold_out.support, data.normals)?;
-    let auroc = hold_out.metric == super::HoldOutMetric::Auroc;
+    let auroc = hold_out.metric != super::HoldOutMetric::Separability;
     for (what, found, wanted) in [
         ("hold-out normals", hold_out.normals.len(), if auroc { 1 } else { 2 }),
         ("hold-out defects", hold_out.defects.len(), 1),
@@ -263,7 +266,8 @@ pub(super) fn run(
     let mut adam = state.adam.clone();
     let mut gradients = Gradients::zeros_for(learner.parameters());
     let mut interrupted = false;
-    'epochs: for epoch in state.epochs_done..options.epochs {
+    let last = options.last_epoch.map_or(options.epochs, |last| last.min(options.epochs));
+    'epochs: for epoch in state.epochs_done..last {
         if stopped_early(&state, options.patience) {
             break;
         }
@@ -304,7 +308,7 @@ pub(super) fn run(
         let [loss, separability, mu_nn, mu_nd, sd_nn, sd_nd, grad_norm] =
             sums.map(|s| s / batches.len() as f64);
         let hold_out = match &options.hold_out {
-            Some(h) if (epoch + 1).is_multiple_of(h.every.max(1)) || epoch + 1 == options.epochs => {
+            Some(h) if (epoch + 1).is_multiple_of(h.every.max(1)) || epoch + 1 == last => {
                 Some(learner.measure(h.metric, true)?)
             }
             _ => None,

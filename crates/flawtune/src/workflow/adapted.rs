@@ -48,29 +48,40 @@ pub(super) struct Tokens {
     shots: TokenSet,
 }
 
-/// Runs all pictures of the job through the backbone with `inserted` in it, and through the output modulation where that
-/// was trained too.
+/// The tokens of the job with what was trained: through the backbone with `inserted` in it, if there is, and through the
+/// output modulation where that was trained.
 ///
 /// # Errors
 /// Tensors made for another backbone, pictures that cannot be read.
 pub(super) fn tokens(
     job: &Job<'_>,
-    inserted: &Inserted,
+    inserted: Option<&Inserted>,
     adaptation: &Adaptation,
     on_event: OnEvent<'_>,
 ) -> Result<Tokens, WorkflowError> {
-    let lists = [job.normals.0, job.tested.0, job.shots];
-    let found = inside::tokens(job.category, job.engine, inserted, &lists, on_event)?;
-    let mut found = found.into_iter();
-    let mut next = || {
-        let mut set =
-            found.next().ok_or_else(|| WorkflowError::Input("a list of pictures is missing".into()))?;
-        if inserted.options.modulate_output {
-            modulate(&mut set, adaptation);
+    let mut found = match inserted {
+        Some(inserted) => {
+            let lists = [job.normals.0, job.tested.0, job.shots];
+            let found = inside::tokens(job.category, job.engine, inserted, &lists, on_event)?;
+            let [normals, tested, shots] = found.try_into().map_err(|_| missing())?;
+            Tokens { normals, tested, shots }
         }
-        Ok::<_, WorkflowError>(set)
+        None => Tokens {
+            normals: job.normals.1.clone(),
+            tested: job.tested.1.clone(),
+            shots: job.category.tokens(job.engine, job.shots, on_event)?.1,
+        },
     };
-    Ok(Tokens { normals: next()?, tested: next()?, shots: next()? })
+    if inserted.is_none_or(|i| i.options.modulate_output) {
+        for set in [&mut found.normals, &mut found.tested, &mut found.shots] {
+            modulate(set, adaptation);
+        }
+    }
+    Ok(found)
+}
+
+fn missing() -> WorkflowError {
+    WorkflowError::Input("a list of pictures is missing".into())
 }
 
 /// Applies the output modulation to the tokens it was trained for; the others stay.

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
+use flawtune_backbone::torch_file::Value;
 use serde::Serialize;
 
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
     Event, OnEvent, WorkflowError, adapted, ensemble, writable, write_json,
 };
+use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
-use crate::adapt::{self, Checkpoint};
+use crate::adapt::{self, Checkpoint, Loss};
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
@@ -61,7 +63,10 @@ pub struct Evaluation {
     /// The ensemble of the checkpoint on the same test set, where it has one and the category is the one it was
     /// trained on.
     pub ensemble: Option<EnsembleEvaluation>,
-    /// Other scorers on the tokens as tensors inside the transformer change them, where there are such.
+    /// What images that did not train said about the prompts; with `fallback` (and the guard on) `prompt_tuned` is zero-shot.
+    pub prompt_guard: Option<PromptGuard>,
+    /// Other scorers on the adapted tokens: where tensors inside the transformer or a loss of image scores made them,
+    /// and the guard did not fall back.
     pub adapted_tokens: Option<AdaptedTokens>,
     /// Whether training images are among the tested: such numbers are no result.
     pub leaky: bool,
@@ -149,8 +154,16 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         ids: &ids,
         defect_types: &types,
     };
+    let prompt_guard = guard_of(&request.checkpoint, &checkpoint)?;
+    let falls_back = request.guard && prompt_guard.is_some_and(|g| g.fallback);
+    if let Some(guard) = prompt_guard.filter(|_| falls_back) {
+        on_event(Event::Warning(fallback_text(&guard)));
+    }
+    let score_loss = checkpoint.args.get("loss_type").and_then(Value::as_str);
+    let by_bank = score_loss.is_some_and(|name| matches!(name.parse(), Ok(Loss::Scores(_))));
     let through = match &checkpoint.inserted {
-        Some(inserted) => {
+        _ if falls_back => None,
+        inserted if inserted.is_some() || by_bank => {
             let shots: Vec<usize> =
                 if name == checkpoint.category { split.shots.clone() } else { Vec::new() };
             let job = adapted::Job {
@@ -163,16 +176,17 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 test: &test,
                 bootstrap: request.bootstrap,
             };
-            let tokens = adapted::tokens(&job, inserted, &adaptation, on_event)?;
+            let tokens = adapted::tokens(&job, inserted.as_ref(), &adaptation, on_event)?;
             let options =
                 EnsembleOptions { guard: request.guard, seed: split.seed, ..EnsembleOptions::default() };
             let scorers = adapted::evaluate(&job, &tokens, &options, on_event)?;
             Some((tokens, scorers))
         }
-        None => None,
+        _ => None,
     };
     on_event(Event::Scoring("adapted"));
     let adapted = match &through {
+        _ if falls_back => zero_shot.clone(),
         Some((adapted, _)) => score(&adapted.normals, &adapted.tested, None)?,
         None => score(&support, &tokens, Some(&adaptation))?,
     };
@@ -207,6 +221,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     });
     let evaluation = Evaluation {
         ensemble,
+        prompt_guard,
         adapted_tokens,
         seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
         comparison,
@@ -260,6 +275,31 @@ fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRe
             EnsembleRecord::KEY
         ))
     })
+}
+
+fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>, WorkflowError> {
+    let value = checkpoint.others.iter().find(|(key, _)| key == PromptGuard::KEY);
+    value.map(|(_, value)| PromptGuard::from_value(value)).transpose().map_err(|key| {
+        WorkflowError::Input(format!(
+            "{}: '{}.{key}' is missing or wrong; train it again",
+            path.display(),
+            PromptGuard::KEY
+        ))
+    })
+}
+
+/// What a fallback of the prompts means, for people.
+fn fallback_text(guard: &PromptGuard) -> String {
+    let found = match (guard.zero_shot, guard.adapted) {
+        (Some(before), Some(after)) => {
+            let error = guard.standard_error.map_or_else(String::new, |e| format!(" ± {e:.3}"));
+            format!(
+                "left-out images are ranked no better with the prompts ({after:.3}{error}) than without ({before:.3})"
+            )
+        }
+        _ => "no shot was left out of training, so nothing says that the prompts help".to_owned(),
+    };
+    format!("guard: {found}; their scores are the zero-shot ones; --no-guard switches this off")
 }
 
 fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {

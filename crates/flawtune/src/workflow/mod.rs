@@ -7,6 +7,7 @@
 mod adapted;
 mod baseline;
 mod category;
+mod cross_validate;
 mod engine;
 mod ensemble;
 mod evaluate;

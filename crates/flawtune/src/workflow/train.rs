@@ -6,15 +6,17 @@ use std::time::Instant;
 
 use flawtune_backbone::torch_file::{self, Value};
 
+use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::inside::{self, Through};
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
     writable,
 };
+use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::inside::InsideOptions;
 use crate::adapt::{
-    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, EpochSteps, HoldOut, HoldOutMetric,
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, EpochSteps, HoldOut, HoldOutMetric, Loss,
     Outcome, TrainData, TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::SplitOptions;
@@ -42,6 +44,11 @@ pub struct TrainRequest {
     pub inside: Option<InsideOptions>,
     /// How; its hold-out is filled in from the split.
     pub training: TrainOptions,
+    /// Parts of the shots that are left out in turn to choose the epoch and to judge what was trained; 0: the hold-out
+    /// of the split does both.
+    pub guard_folds: usize,
+    /// Record a verdict that makes scores fall back to zero-shot where training showed no gain.
+    pub guard: bool,
     /// The ensemble fitted beside it; `None` fits none.
     pub ensemble: Option<EnsembleFit>,
     /// Where the checkpoint goes.
@@ -55,7 +62,8 @@ pub struct TrainRequest {
 /// What training left.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// The checkpoint, or the resumable state if training was interrupted.
+    /// The checkpoint, or if training was interrupted what it can go on from: the resumable state, or the parts of the
+    /// cross-validation that are done.
     pub checkpoint: PathBuf,
     /// Whether it was interrupted.
     pub interrupted: bool,
@@ -63,8 +71,10 @@ pub struct Trained {
     pub trainable: Vec<(String, usize)>,
     /// Numbers in the frozen backbone.
     pub frozen: usize,
-    /// The state at the end, with the history.
-    pub state: TrainState,
+    /// The state at the end, with the history; none after an interruption of the cross-validation.
+    pub state: Option<TrainState>,
+    /// The verdict on the trained prompts.
+    pub guard: Option<PromptGuard>,
     /// The ensemble; none after an interruption, or if none was asked for.
     pub ensemble: Option<EnsembleRecord>,
     /// Seconds of training, without features.
@@ -135,14 +145,19 @@ pub fn train(
     let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
         (0..shots.len()).partition(|&i| i + choosing < shots.len());
     let mut options = request.training.clone();
+    let hold_out = HoldOut {
+        normals: held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
+        defects: held_defects.clone(),
+        support: spread(&train_normals, HOLD_OUT_SUPPORT),
+        // what is measured is what the loss is about
+        metric: match options.loss {
+            Loss::Scores(_) => HoldOutMetric::BankAuroc,
+            _ => HoldOutMetric::Auroc,
+        },
+        every: if options.epoch_steps == EpochSteps::One { ONE_STEP_INTERVAL } else { 1 },
+    };
     if choosing > 0 {
-        options.hold_out = Some(HoldOut {
-            normals: held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
-            defects: held_defects.clone(),
-            support: spread(&train_normals, HOLD_OUT_SUPPORT),
-            metric: HoldOutMetric::Auroc,
-            every: if options.epoch_steps == EpochSteps::One { ONE_STEP_INTERVAL } else { 1 },
-        });
+        options.hold_out = Some(hold_out.clone());
     } else {
         options.hold_out = None;
         options.patience = None;
@@ -153,41 +168,76 @@ pub fn train(
         Some(inside) => inside::trainable(inside, &engine, &adaptation),
         None => adaptation.trainable(),
     };
-    let state = resumed.and_then(|c| c.resume);
-    on_event(Event::Training {
-        trainable: &trainable,
-        frozen: engine.parameters(),
-        images: (train_normals.len(), train_defects.len()),
-        hold_out: options.hold_out.as_ref().map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
-        resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
-        epochs: options.epochs,
-    });
+    let trainer = Trainer {
+        engine: &engine,
+        category: &category,
+        inside: request.inside.as_ref().zip(through.as_ref()),
+        lists: (&normals, &shots),
+    };
+    let all_shots: Vec<usize> = (0..shots.len()).collect();
     let data = TrainData {
         normals: &normal_tokens,
         normal_indices: &train_normals,
         defects: &defect_tokens,
-        defect_indices: &train_defects,
+        defect_indices: &all_shots,
     };
     let start = Instant::now();
-    let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
-    let (outcome, inserted) = match (&request.inside, &through) {
-        (Some(inside), Some(through)) => {
-            let (at, lists) = ((&engine, &category), (&normals[..], &shots[..]));
-            let trained = through.train(
-                inside,
-                &mut adaptation,
-                at,
-                lists,
-                &data,
-                &options,
-                state,
-                cancel,
-                on_epoch,
-            )?;
-            (trained.0, Some(trained.1))
+    let folds_path = request.output_dir.join(format!("{name}_folds.json"));
+    let mut guard = None;
+    if request.guard_folds > 0 {
+        let hold_out = HoldOut { defects: Vec::new(), ..hold_out };
+        let plan = Plan {
+            adaptation: &adaptation,
+            data,
+            options: &options,
+            hold_out: &hold_out,
+            folds: request.guard_folds.min(shots.len()),
+            key: &fold_key(request, &split.manifest.hash, &engine),
+            file: folds_path.clone(),
+            trainable: &trainable,
+        };
+        if held_normals.is_empty() {
+            return Err(WorkflowError::Input(
+                "--guard-folds measures left-out shots against held-out good images, and there are none: leave \
+                 --holdout-fraction 0 away, or --guard-folds"
+                    .into(),
+            ));
         }
-        _ => (adapt::train(&mut adaptation, &data, &options, state, cancel, on_epoch)?, None),
-    };
+        if plan.folds < 2 {
+            on_event(Event::Warning("one shot cannot be left out: no cross-validation".into()));
+        } else {
+            let Some(folds) = cross_validate(&trainer, &plan, cancel, on_event)? else {
+                return Ok(Trained {
+                    checkpoint: folds_path,
+                    interrupted: true,
+                    trainable,
+                    frozen: engine.parameters(),
+                    state: None,
+                    guard: None,
+                    ensemble: None,
+                    seconds: start.elapsed().as_secs_f64(),
+                });
+            };
+            guard = PromptGuard::of_folds(&folds);
+            options.last_epoch = guard.and_then(|g| g.epoch);
+        }
+    }
+    let data =
+        TrainData { defect_indices: if guard.is_some() { &all_shots } else { &train_defects }, ..data };
+    if guard.is_some() {
+        (options.hold_out, options.patience) = (None, None);
+    }
+    let state = resumed.and_then(|c| c.resume);
+    on_event(Event::Training {
+        trainable: &trainable,
+        frozen: engine.parameters(),
+        images: (train_normals.len(), data.defect_indices.len()),
+        hold_out: options.hold_out.as_ref().map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
+        resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
+        epochs: options.last_epoch.unwrap_or(options.epochs),
+    });
+    let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
+    let (outcome, inserted) = trainer.run(&mut adaptation, &data, &options, state, cancel, on_epoch)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let (state, interrupted) = match outcome {
@@ -209,6 +259,10 @@ pub fn train(
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    let guard = request.guard.then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
+    if let Some(guard) = &guard {
+        checkpoint.others.push((PromptGuard::KEY.into(), guard.to_value()));
+    }
     let mut fitted = None;
     let path = if interrupted {
         checkpoint.resume = Some(state.clone());
@@ -227,9 +281,9 @@ pub fn train(
             checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));
             checkpoint.save(&request.output_dir)?;
         }
-        if resume_path.exists() {
+        for replaced in [resume_path, folds_path].iter().filter(|p| p.exists()) {
             // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
-            drop(std::fs::remove_file(&resume_path));
+            drop(std::fs::remove_file(replaced));
         }
         path
     };
@@ -238,10 +292,26 @@ pub fn train(
         interrupted,
         trainable,
         frozen: engine.parameters(),
-        state,
+        state: Some(state),
+        guard,
         ensemble: fitted,
         seconds,
     })
+}
+
+/// Hash of everything the folds of a cross-validation depend on.
+fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
+    let text = format!(
+        "{split} {} {} {} {:?} {:?} {:?} {}",
+        engine.weights_hash(),
+        engine.preprocess().id(),
+        engine.layers_text(),
+        request.adaptation,
+        request.inside,
+        request.training,
+        request.guard_folds
+    );
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
 const SPLIT_HASH: &str = "split_hash";

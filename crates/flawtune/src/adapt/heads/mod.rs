@@ -26,6 +26,7 @@ pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidenc
 pub use image_head::{ImageHead, image_features};
 pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
 pub use normality::{Departure, Normality};
+pub(super) use patch_head::top_mean;
 pub use patch_head::{PatchExample, PatchHead, PatchHeadOptions};
 pub use record::EnsembleRecord;
 

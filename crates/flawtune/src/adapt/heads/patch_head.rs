@@ -79,7 +79,7 @@ fn largest(values: &[f32], count: usize) -> Vec<usize> {
 }
 
 /// Mean of the largest `share` of `values`.
-pub(super) fn top_mean(values: &[f32], share: f64) -> f64 {
+pub(in crate::adapt) fn top_mean(values: &[f32], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let count = share_of(share, sorted.len());
