@@ -158,6 +158,12 @@ pub(crate) enum PresetArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MasksArg {
+    Auto,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LossArg {
     /// Normals alike and defects apart, in units of the spread, over image pairs
     Separability,
@@ -407,6 +413,13 @@ pub(crate) struct EvaluateArgs {
     /// Who is tested [default: what the checkpoint was trained under]
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Option<ProtocolArg>,
+    /// Also fit and score plain supervised heads on the shots: linear-probe, patch-head, patch-head-repicked,
+    /// defect-memory, or all
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) scorers: Vec<String>,
+    /// Whether the shots' ground-truth masks, where there are any, say which patches are flawed
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) masks: MasksArg,
     /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,

@@ -1,14 +1,31 @@
 //! `flawtune evaluate`
 
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{EvaluateRequest, evaluate};
+use flawtune::workflow::{EvaluateRequest, Supervised, SupervisedOptions, evaluate};
 
 use super::request;
 use crate::Context;
-use crate::args::EvaluateArgs;
+use crate::args::{EvaluateArgs, MasksArg};
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
+
+/// The scorers named, each once, in their own order.
+fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
+    let mut found = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "all" => found.extend(Supervised::ALL),
+            name => found.push(
+                name.parse()
+                    .map_err(|e| Failure::Input(format!("--scorers: {name:?} is no scorer; {e}, all")))?,
+            ),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
 
 pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
@@ -20,6 +37,10 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         protocol: args.protocol.map(|p| request::protocol(p, None)),
         k_neighbors: args.k_neighbors as usize,
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        supervised: SupervisedOptions {
+            scorers: scorers(&args.scorers)?,
+            masks: args.masks == MasksArg::Auto,
+        },
         guard: !args.no_guard,
         output_dir: args.output_dir.clone(),
     };
@@ -39,6 +60,17 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         let blocks: Vec<String> = ensemble.layers.iter().map(i32::to_string).collect();
         out(&format!("\nEnsemble (block {}, {} trained numbers):", blocks.join(", "), ensemble.trainable));
         out(ensemble.comparison.table().trim_end());
+        for head in &ensemble.supervised {
+            let masks = match head.masked_shots {
+                0 => String::new(),
+                n => format!(", {n} shots with masks"),
+            };
+            out(&format!(
+                "\n{} ({} trained numbers{masks}) against the patch bank, top 1 %:",
+                head.scorer, head.trainable
+            ));
+            out(head.comparison.table().trim_end());
+        }
     }
     if let Some(adapted) = &evaluation.adapted_tokens {
         out("\nPatch bank, top 1 %, on adapted tokens against frozen ones of the same block:");

@@ -96,6 +96,36 @@ fn the_ensemble_is_fitted_kept_and_evaluated() {
     let unguarded = w.job("evaluate", &format!("{line} --no-guard")).succeeds().json();
     assert_eq!(unguarded["ensemble"]["guard"]["fallback"], false);
 
+    // plain heads beside it, by name; one type of the test's defects has masks
+    let heads = w.job("evaluate", &format!("{line} --scorers defect-memory,all")).succeeds().json();
+    let heads = heads["ensemble"]["supervised"].as_array().unwrap();
+    let of = |key: &str| heads.iter().map(|h| h[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("scorer"), ["linear-probe", "patch-head", "patch-head-repicked", "defect-memory"]);
+    assert_eq!(of("trainable"), [2 * width + 1, width + 1, width + 1, 0]);
+    for head in heads {
+        assert!((0.0..=1.0).contains(&head["prompt_tuned"]["auroc"].as_f64().unwrap()), "{head}");
+    }
+    let scores = fs::read_to_string(w.out().join("cloth_scores.csv")).unwrap();
+    assert!(
+        scores.lines().next().unwrap().ends_with(
+            "ensemble_zero_shot,ensemble,linear-probe,patch-head,patch-head-repicked,defect-memory"
+        )
+    );
+    for kind in DEFECT_TYPES {
+        let masks = w.root().join(CATEGORY).join("ground_truth").join(kind);
+        fs::create_dir_all(&masks).unwrap();
+        for picture in fs::read_dir(w.root().join(CATEGORY).join("test").join(kind)).unwrap() {
+            let stem = picture.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+            let mask = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([u8::from(x < 9 && y < 9)]));
+            mask.save(masks.join(format!("{stem}_mask.png"))).unwrap();
+        }
+    }
+    for (flag, wanted) in [("", 10), ("--masks off", 0)] {
+        let found = w.job("evaluate", &format!("{line} --scorers patch-head {flag}")).succeeds().json();
+        assert_eq!(found["ensemble"]["supervised"][0]["masked_shots"], wanted, "{flag}");
+    }
+    w.job("evaluate", &format!("{line} --scorers probe")).refuses(&["\"probe\"", "linear-probe", "all"]);
+
     // one good image fewer: not the images it was fitted to, and said so
     let good = w.root().join(CATEGORY).join("train/good");
     let one = fs::read_dir(good).unwrap().next().unwrap().unwrap().path();

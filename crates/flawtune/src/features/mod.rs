@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod extract;
 mod forward;
+mod patch_mask;
 mod tokens;
 
 pub use cache::{CacheReport, FeatureCache, ModelUsage, Source};
@@ -17,4 +18,5 @@ pub use entry::{Entry, EntryError, encode_entry, open_entry};
 pub use error::{BadImage, FeatureError};
 pub use extract::{ExtractReport, Extraction, Extractor, Progress, Stage};
 pub use forward::{Forward, ForwardError};
+pub use patch_mask::patch_mask;
 pub use tokens::{ImageTokens, TokenSet};

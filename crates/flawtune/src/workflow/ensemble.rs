@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::supervised::{self, SupervisedEvaluation, SupervisedOptions};
 use super::{BackboneOptions, Category, Engine, Event, OnEvent, WorkflowError};
 use crate::adapt::heads::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard, PatchBank,
@@ -131,6 +132,8 @@ pub struct EnsembleEvaluation {
     pub guard: Guard,
     /// Other scorers that know no defect, on the same tokens.
     pub zero_shot_scorers: Vec<ZeroShotScorer>,
+    /// Plain supervised heads on the same tokens, where asked for.
+    pub supervised: Vec<SupervisedEvaluation>,
 }
 
 /// Everything an evaluation needs beside the record.
@@ -143,12 +146,19 @@ pub(super) struct Job<'a> {
     /// Positions of the tested images, in the test set's order.
     pub(super) tested: &'a [usize],
     pub(super) test: &'a TestSet<'a>,
+    /// Positions of the shots it was fitted to.
+    pub(super) shots: &'a [usize],
+    /// Heads to fit beside it.
+    pub(super) supervised: &'a SupervisedOptions,
     /// Fall back where the record says so.
     pub(super) guard: bool,
     pub(super) bootstrap: BootstrapOptions,
 }
 
-/// Fits the recorded ensemble again and scores the test set with it.
+/// Image scores by name, in the order of the test set.
+pub(super) type Columns = Vec<(&'static str, Vec<f64>)>;
+
+/// Fits the recorded ensemble again and scores the test set with it and with the heads asked for.
 ///
 /// # Errors
 /// As [`fit`]; a test image that cannot be read any more.
@@ -156,7 +166,7 @@ pub(super) fn evaluate(
     record: &EnsembleRecord,
     job: &Job<'_>,
     on_event: OnEvent<'_>,
-) -> Result<EnsembleEvaluation, WorkflowError> {
+) -> Result<(EnsembleEvaluation, Columns), WorkflowError> {
     let engine = at_layers(job.engine, &record.layers, on_event)?;
     let (normals, support) = job.category.tokens(&engine, job.normals, on_event)?;
     let (tested, tokens) = job.category.tokens(&engine, job.tested, on_event)?;
@@ -190,13 +200,34 @@ pub(super) fn evaluate(
     let of = |f: fn(&EnsembleScore) -> f64| scores.iter().map(f).collect::<Vec<_>>();
     let (adapted, zero_shot) = (of(|s| s.adapted), of(|s| s.zero_shot));
     let scored = |scores| Scored { scores, threshold: None };
-    Ok(EnsembleEvaluation {
+    let supervised = if job.supervised.scorers.is_empty() {
+        Vec::new()
+    } else {
+        on_event(Event::Scoring("supervised heads"));
+        let (shots, shot_tokens) = job.category.tokens(&engine, job.shots, on_event)?;
+        let tokens = supervised::Block {
+            category: job.category,
+            engine: &engine,
+            support: &support,
+            bank: &bank,
+            shots: &shots,
+            shot_tokens: &shot_tokens,
+            tested: &tokens,
+            distances: &distances,
+        };
+        supervised::evaluate(&tokens, job.supervised, job.test, job.bootstrap)?
+    };
+    let evaluation = EnsembleEvaluation {
         comparison: Comparison::new(job.test, scored(&adapted), scored(&zero_shot), job.bootstrap)?,
         layers: record.layers.clone(),
         trainable: ensemble.trainable(),
         guard: ensemble.guard,
         zero_shot_scorers: zero_shot_scorers(job.test, &distances)?,
-    })
+        supervised: supervised.iter().map(|(found, _)| found.clone()).collect(),
+    };
+    let mut columns: Columns = vec![("ensemble_zero_shot", zero_shot), ("ensemble", adapted)];
+    columns.extend(supervised.into_iter().map(|(found, scores)| (found.scorer.name(), scores)));
+    Ok((evaluation, columns))
 }
 
 fn zero_shot_scorers(

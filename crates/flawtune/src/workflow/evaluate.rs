@@ -6,6 +6,7 @@ use flawtune_backbone::atomic_file;
 use flawtune_backbone::torch_file::Value;
 use serde::Serialize;
 
+use super::supervised::SupervisedOptions;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
     Event, OnEvent, WorkflowError, adapted, ensemble, writable, write_json,
@@ -37,7 +38,9 @@ pub struct EvaluateRequest {
     pub bootstrap: BootstrapOptions,
     /// Fall back to zero-shot where cross-validation over the shots showed a loss.
     pub guard: bool,
-    /// Where `<category>_comparison.json` goes.
+    /// Supervised heads to fit and score beside the ensemble.
+    pub supervised: SupervisedOptions,
+    /// Where `<category>_comparison.json` and `<category>_scores.csv` go.
     pub output_dir: PathBuf,
 }
 
@@ -193,6 +196,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let scored = |scores| Scored { scores, threshold: None };
     let comparison =
         Comparison::new(&test, scored(&pick(&adapted)), scored(&pick(&zero_shot)), request.bootstrap)?;
+    let mut columns = vec![("zero_shot", pick(&zero_shot)), ("prompt_tuned", pick(&adapted))];
     let ensemble = match ensemble_of(&request.checkpoint, &checkpoint)? {
         Some(record) if name == checkpoint.category => {
             let job = ensemble::Job {
@@ -201,15 +205,24 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 normals: &normals,
                 tested: &main.iter().map(|&i| tested[i]).collect::<Vec<_>>(),
                 test: &test,
+                shots: &split.shots,
+                supervised: &request.supervised,
                 guard: request.guard,
                 bootstrap: request.bootstrap,
             };
-            Some(ensemble::evaluate(&record, &job, on_event)?)
+            let (found, scores) = ensemble::evaluate(&record, &job, on_event)?;
+            columns.extend(scores);
+            Some(found)
+        }
+        _ if !request.supervised.scorers.is_empty() => {
+            return Err(WorkflowError::Input(format!(
+                "{}: holds no ensemble for {name}, whose block and shots --scorers would use; train without \
+                 --no-ensemble on this category, or leave --scorers away",
+                request.checkpoint.display()
+            )));
         }
         _ => None,
     };
-    let mut columns: Vec<(&str, Vec<f64>)> =
-        vec![("zero_shot", pick(&zero_shot)), ("prompt_tuned", pick(&adapted))];
     let adapted_tokens = through.map(|(_, (found, scores))| {
         columns.extend([
             ("zero_shot_bank", scores.frozen_bank),
@@ -246,7 +259,7 @@ fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
 }
 
 /// One row a test image: its id, its defect type (empty for a normal image), and its score by each scorer.
-fn write_scores(path: &Path, test: &TestSet<'_>, columns: &[(&str, Vec<f64>)]) -> Result<(), WorkflowError> {
+fn write_scores(path: &Path, test: &TestSet<'_>, columns: &ensemble::Columns) -> Result<(), WorkflowError> {
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,

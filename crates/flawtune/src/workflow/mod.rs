@@ -13,6 +13,7 @@ mod ensemble;
 mod evaluate;
 mod features;
 mod inside;
+mod supervised;
 mod train;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use engine::{BackboneOptions, BackboneOverrides, Engine};
 pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
 pub use features::{FeaturesRequest, Source, Written, features};
+pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
 use crate::adapt::heads::HeadError;
