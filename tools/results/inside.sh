@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/results.md.
+#
+#   tools/results/inside.sh ROOT WEIGHTS OUT [SEEDS]
+#
+# ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Runs that are done are
+# not repeated, so it may be interrupted; about 45 s a run on two cores.
+set -euo pipefail
+root=$(realpath "${1:?which data sets?}")
+weights=$(realpath "${2:?which weights?}")
+out=${3:?which folder for the runs?}
+seeds=${4:-5}
+cd "$(dirname "$0")/../.."
+cargo build --release --locked -p flawtune-cli
+flawtune=${CARGO_TARGET_DIR:-target}/release/flawtune
+common=(--model-name dinov2_vits14 --weights "$weights" --image-size 112 --layers 8 --num-epochs 30
+    --loss-type ranking --no-ensemble --holdout-fraction 0 --no-guard)
+
+# once FOLDER CATEGORY SEED SHOTS OPTIONS…
+once() {
+    local folder=$out/$1 category=$2 seed=$3 shots=$4
+    shift 4
+    if [ -f "$folder/${category}_scores.csv" ]; then return; fi
+    echo "$folder" >&2
+    "$flawtune" train --quiet --category "$category" --root-dir "$root" --seed "$seed" \
+        --num-defect-samples "$shots" --output-dir "$folder" "${common[@]}" "$@" >/dev/null
+    "$flawtune" evaluate --quiet --category "$category" --root-dir "$root" --no-guard --bootstrap 200 \
+        --checkpoint "$folder/${category}_prompts.pt" --output-dir "$folder" >/dev/null
+}
+
+for ((seed = 0; seed < seeds; seed++)); do
+    for category in elpv_mono elpv_poly magnetic_tile; do
+        for shots in 1 10 20; do
+            once "adapters_M$shots/${category}_$seed" "$category" "$seed" "$shots" --use-adapters --learning-rate 0.005
+        done
+        once "deep_M10/${category}_$seed" "$category" "$seed" 10 --prompt-depth deep --learning-rate 0.001
+        once "shallow_M10/${category}_$seed" "$category" "$seed" 10 --prompt-depth shallow --learning-rate 0.02
+    done
+    if ((seed < 2)); then
+        for type in blowhole break crack fray uneven; do
+            once "adapters_unseen_M10/magnetic_tile_${type}_$seed" magnetic_tile "$seed" 10 \
+                --use-adapters --learning-rate 0.005 --protocol hard --defect-type "$type" --pool-size 20
+        done
+    fi
+done
+cargo run --quiet --release --locked -p flawtune --example inside_table -- "$out"
