@@ -324,6 +324,10 @@ pub(crate) struct TrainArgs {
     /// 0 trains on everything and keeps the last epoch [default: 0.2; original: 0]
     #[arg(long, value_name = "SHARE", value_parser = part)]
     pub(crate) holdout_fraction: Option<f64>,
+    /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good pictures),
+    /// or none; they are written to <category>_views in the output folder
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
+    pub(crate) augment_defects: Vec<String>,
     /// Train again this many times without a part of the shots, to choose the epoch and to judge whether the prompts help;
     /// 0: the hold-out does both
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]

@@ -5,6 +5,7 @@ use flawtune::adapt::heads::EnsembleOptions;
 use flawtune::adapt::{
     AdaptationOptions, EpochSteps, Loss, ScoreComparison, ScoreLoss, TrainOptions, TrainState,
 };
+use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
@@ -138,6 +139,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             last_epoch: None,
             patience: (patience > 0).then_some(patience as usize),
         },
+        augment_defects: augmentations(&args.augment_defects)?,
         guard_folds: args.guard_folds as usize,
         guard: !args.ensemble.no_guard && preset.guard,
         ensemble: ensemble.then(|| EnsembleFit {
@@ -161,11 +163,26 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             recorded("use_cls", Value::Bool(args.use_cls)),
             recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
             recorded("batch_size", int(args.batch_size)),
+            recorded("augment_defects", Value::Str(args.augment_defects.join(","))),
             recorded("scaling_factor", Value::Float(scaling_factor)),
             recorded("preset", Value::Str(format!("{:?}", args.preset).to_lowercase())),
             recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
         ],
     })
+}
+
+/// The augmentations named, each once, in their own order.
+fn augmentations(names: &[String]) -> Result<Vec<Augmentation>, Failure> {
+    let mut found = Vec::new();
+    for name in names.iter().filter(|name| *name != "none") {
+        found.push(
+            name.parse()
+                .map_err(|e| Failure::Input(format!("--augment-defects: {name:?} is unknown; {e}, none")))?,
+        );
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 /// What the guard found, for people.

@@ -1,5 +1,6 @@
 //! The binary from end to end, on a tiny data set with a tiny backbone.
 
+mod augment;
 mod guard;
 mod hostile;
 mod inside;

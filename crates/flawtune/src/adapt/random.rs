@@ -24,6 +24,8 @@ pub enum Purpose {
     PromptDropout = 6,
     /// Which patches the k-means of prompt initialisation starts from.
     PromptCentroids = 7,
+    /// Light and places of augmented pictures.
+    Augmentation = 8,
 }
 
 /// One stream of random numbers.

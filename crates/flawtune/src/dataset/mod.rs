@@ -12,6 +12,7 @@
 //! Only names are read here, no pixels. Samples are sorted by [`Sample::id`], bytewise, so every later choice by
 //! position and seed is the same on every machine.
 
+mod augment;
 mod error;
 mod mvtec;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use augment::{AugmentError, Augmentation, View, write_views};
 pub use error::DatasetError;
 
 /// Which folder of the layout a sample came from.

@@ -105,6 +105,19 @@ impl Category {
         self.tokens_of(engine, engine.preprocess(), self.options.cache.clone(), positions, on_event)
     }
 
+    /// Tokens of picture files that are not samples, kept as the samples' are.
+    ///
+    /// # Errors
+    /// As [`Self::tokens`].
+    pub(super) fn tokens_of_views<P: AsRef<Path> + Sync>(
+        &self,
+        engine: &Engine,
+        paths: &[P],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        self.tokens_of_files(engine, engine.preprocess(), self.options.cache.clone(), paths, on_event)
+    }
+
     /// As [`Self::tokens`], by any network and with any cache.
     pub(super) fn tokens_of(
         &self,
@@ -115,11 +128,24 @@ impl Category {
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let paths: Vec<&Path> = positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
+        let (kept, tokens) = self.tokens_of_files(forward, preprocess, cache, &paths, on_event)?;
+        Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
+    }
+
+    /// As [`Self::tokens_of`], of any picture files; returns which of them could be read.
+    pub(super) fn tokens_of_files<P: AsRef<Path> + Sync>(
+        &self,
+        forward: &dyn Forward,
+        preprocess: Preprocess,
+        cache: Option<FeatureCache>,
+        paths: &[P],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let mut extractor = Extractor::new(forward, preprocess);
         extractor.batch_size = self.options.batch_size;
         extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
-        let found = extractor.extract(&paths, &mut |p| on_event(Event::Images(p)))?;
+        let found = extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?;
         for note in &found.report.notes {
             on_event(Event::Note(note.clone()));
         }
@@ -134,7 +160,7 @@ impl Category {
             report.misses,
             report.seconds
         )));
-        Ok((found.kept.iter().map(|&k| positions[k]).collect(), found.tokens))
+        Ok((found.kept, found.tokens))
     }
 }
 

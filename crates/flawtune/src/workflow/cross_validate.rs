@@ -20,8 +20,9 @@ pub(super) struct Trainer<'a> {
     pub(super) category: &'a Category,
     /// What is trained inside the transformer, if anything is.
     pub(super) inside: Option<(&'a InsideOptions, &'a Through)>,
-    /// Positions of the good images and of the shots in the category, as the lists of the data count them.
-    pub(super) lists: (&'a [usize], &'a [usize]),
+    /// Positions of the good images and of the shots in the category, as the lists of the data count them, and the
+    /// pictures that count after the last shot.
+    pub(super) lists: (&'a [usize], &'a [usize], &'a [PathBuf]),
 }
 
 impl Trainer<'_> {
@@ -60,8 +61,10 @@ struct Kept {
 pub(super) struct Plan<'a> {
     /// As it starts; every fold starts from it.
     pub(super) adaptation: &'a Adaptation,
-    /// The good images that train, and all shots.
+    /// The good images that train, and all shots, without views.
     pub(super) data: TrainData<'a>,
+    /// The shots given and all their views, and synthetic defects.
+    pub(super) with_views: &'a dyn Fn(&[usize]) -> Vec<usize>,
     /// With the good images and the support of the hold-out; its defects are filled in.
     pub(super) options: &'a TrainOptions,
     pub(super) hold_out: &'a HoldOut,
@@ -100,6 +103,7 @@ pub(super) fn cross_validate(
             training.len(),
             left_out.len()
         )));
+        let training = (plan.with_views)(&training);
         let hold_out = HoldOut { defects: left_out.clone(), ..plan.hold_out.clone() };
         on_event(Event::Training {
             trainable: plan.trainable,

@@ -51,13 +51,14 @@ impl Through {
         Ok(Self { layer: engine.single_layer()?, frozen: engine.frozen()? })
     }
 
-    /// Trains on the pictures at `normals` and `shots` of the category; `data` says which of them.
+    /// Trains on the pictures at `normals` and `shots` of the category and on `views`, which count as shots after the
+    /// last; `data` says which of them.
     pub(super) fn train(
         &self,
         inside: &InsideOptions,
         adaptation: &mut Adaptation,
         (engine, category): (&Engine, &Category),
-        (normals, shots): (&[usize], &[usize]),
+        (normals, shots, views): (&[usize], &[usize], &[PathBuf]),
         data: &TrainData<'_>,
         options: &TrainOptions,
         resume: Option<TrainState>,
@@ -68,13 +69,13 @@ impl Through {
         let pictures = Pictures {
             engine,
             preprocess: engine.preprocess(),
-            paths: normals.iter().chain(shots).map(path).collect(),
+            paths: normals.iter().chain(shots).map(path).chain(views.iter().cloned()).collect(),
         };
         let data = InsideData {
             images: &pictures,
             normals: normals.len(),
             normal_indices: data.normal_indices,
-            defects: shots.len(),
+            defects: shots.len() + views.len(),
             defect_indices: data.defect_indices,
             memory: DEFAULT_MEMORY,
         };

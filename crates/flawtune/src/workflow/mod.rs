@@ -30,7 +30,7 @@ pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
 use crate::adapt::heads::HeadError;
 use crate::adapt::{AdaptError, EpochReport};
-use crate::dataset::DatasetError;
+use crate::dataset::{AugmentError, DatasetError};
 use crate::evaluate::comparison::ComparisonError;
 use crate::evaluate::metrics::MetricError;
 use crate::evaluate::protocol::ProtocolError;
@@ -93,6 +93,9 @@ pub enum WorkflowError {
     /// The data set.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// Augmented pictures.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
     /// The split.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),

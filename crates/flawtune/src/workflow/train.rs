@@ -19,6 +19,7 @@ use crate::adapt::{
     self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, EpochSteps, HoldOut, HoldOutMetric, Loss,
     Outcome, TrainData, TrainOptions, TrainState,
 };
+use crate::dataset::{Augmentation, View, write_views};
 use crate::evaluate::protocol::SplitOptions;
 use crate::features::Forward as _;
 
@@ -44,6 +45,8 @@ pub struct TrainRequest {
     pub inside: Option<InsideOptions>,
     /// How; its hold-out is filled in from the split.
     pub training: TrainOptions,
+    /// Ways to make more of the shots that train; what is held out is never augmented, and views are no shots.
+    pub augment_defects: Vec<Augmentation>,
     /// Parts of the shots that are left out in turn to choose the epoch and to judge what was trained; 0: the hold-out
     /// of the split does both.
     pub guard_folds: usize,
@@ -137,13 +140,25 @@ pub fn train(
 
     let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
     let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
-    let (shots, defect_tokens) = category.tokens(&engine, &split.shots, on_event)?;
+    let (shots, mut defect_tokens) = category.tokens(&engine, &split.shots, on_event)?;
     let held: std::collections::HashSet<usize> = split.holdout_normals.iter().copied().collect();
     let (held_normals, train_normals): (Vec<usize>, Vec<usize>) =
         (0..normals.len()).partition(|&i| held.contains(&normals[i]));
     let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
     let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
         (0..shots.len()).partition(|&i| i + choosing < shots.len());
+    let views = views(request, &category, (&shots, &train_normals, &normals), &engine)?;
+    let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
+    if !views.is_empty() {
+        let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
+        defect_tokens.images.extend(tokens.images);
+    }
+    let with_views = |given: &[usize]| -> Vec<usize> {
+        let of = |(i, view): (usize, &View)| {
+            view.shot.is_none_or(|s| given.contains(&s)).then_some(shots.len() + i)
+        };
+        given.iter().copied().chain(views.iter().enumerate().filter_map(of)).collect()
+    };
     let mut options = request.training.clone();
     let hold_out = HoldOut {
         normals: held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
@@ -172,7 +187,7 @@ pub fn train(
         engine: &engine,
         category: &category,
         inside: request.inside.as_ref().zip(through.as_ref()),
-        lists: (&normals, &shots),
+        lists: (&normals, &shots, &view_paths),
     };
     let all_shots: Vec<usize> = (0..shots.len()).collect();
     let data = TrainData {
@@ -189,6 +204,7 @@ pub fn train(
         let plan = Plan {
             adaptation: &adaptation,
             data,
+            with_views: &with_views,
             options: &options,
             hold_out: &hold_out,
             folds: request.guard_folds.min(shots.len()),
@@ -222,8 +238,8 @@ pub fn train(
             options.last_epoch = guard.and_then(|g| g.epoch);
         }
     }
-    let data =
-        TrainData { defect_indices: if guard.is_some() { &all_shots } else { &train_defects }, ..data };
+    let training = with_views(if guard.is_some() { &all_shots } else { &train_defects });
+    let data = TrainData { defect_indices: &training, ..data };
     if guard.is_some() {
         (options.hold_out, options.patience) = (None, None);
     }
@@ -299,17 +315,36 @@ pub fn train(
     })
 }
 
+/// The augmented pictures of the run, in a folder of their own beside the checkpoint.
+fn views(
+    request: &TrainRequest,
+    category: &Category,
+    (shots, train_normals, normals): (&[usize], &[usize], &[usize]),
+    engine: &Engine,
+) -> Result<Vec<View>, WorkflowError> {
+    if request.augment_defects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = |i: usize| category.dataset.samples[i].path.clone();
+    let shots: Vec<PathBuf> = shots.iter().map(|&i| path(i)).collect();
+    let good: Vec<PathBuf> = train_normals.iter().map(|&i| path(normals[i])).collect();
+    let folder = request.output_dir.join(format!("{}_views", category.dataset.category));
+    let options = engine.preprocess().decode_options();
+    Ok(write_views(&request.augment_defects, &shots, &good, request.training.seed, &options, &folder)?)
+}
+
 /// Hash of everything the folds of a cross-validation depend on.
 fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
     let text = format!(
-        "{split} {} {} {} {:?} {:?} {:?} {}",
+        "{split} {} {} {} {:?} {:?} {:?} {} {:?}",
         engine.weights_hash(),
         engine.preprocess().id(),
         engine.layers_text(),
         request.adaptation,
         request.inside,
         request.training,
-        request.guard_folds
+        request.guard_folds,
+        request.augment_defects
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
