@@ -106,6 +106,9 @@ pub(crate) struct BackboneArgs {
     /// Round rotary periods to bfloat16, as the official code does after loading its own file
     #[arg(long)]
     pub(crate) round_rope_periods: bool,
+    /// How the backbone's weights are kept and multiplied [default: f32]
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) precision: Option<PrecisionArg>,
 }
 
 /// The cache of extracted features.
@@ -117,6 +120,18 @@ pub(crate) struct CacheOptions {
     /// Where features are kept [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "FLAWTUNE_CACHE_DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// 32-bit numbers throughout
+    F32,
+    /// 16-bit weights in f32 products: half the memory
+    F16,
+    /// As f16, in bfloat16
+    Bf16,
+    /// 8-bit weights and activations: a quarter of the memory, the fastest, features change a little
+    Int8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -381,6 +396,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,8",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) batch: Vec<u32>,
+    /// How weights are kept and multiplied; each is measured
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "f32,int8")]
+    pub(crate) precision: Vec<PrecisionArg>,
     /// Measurements of each thing; medians are reported [default: 7; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,

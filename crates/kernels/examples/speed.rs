@@ -1,12 +1,12 @@
 //! Forward pass and matching throughput on random weights, interleaved with the machine's yardsticks.
 //!
-//! `speed [s|b] <image side> <batch> <threads> [rounds]` or `speed match <threads> [rounds]`
+//! `speed [s|b] <image side> <batch> <threads> [rounds] [f32|f16|bf16|int8]` or `speed match <threads> [rounds]`
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::time::{Duration, Instant};
 
 use flawtune_kernels::encoder::{
-    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Shape, Workspace,
+    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Workspace,
 };
 use flawtune_kernels::matching::{PackedPatches, mean_max_all_pairs};
 use flawtune_kernels::{dispatch, peak};
@@ -23,7 +23,7 @@ fn numbers(n: usize, seed: u64, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-fn encoder(dim: usize, heads: usize, depth: usize) -> Encoder {
+fn encoder(dim: usize, heads: usize, depth: usize, precision: Precision) -> Encoder {
     let hidden = 4 * dim;
     let shape = Shape { dim, heads, hidden, gated: false, rotary: true, eps: 1e-5 };
     let (ones, small, bias) = (vec![1.0; dim], vec![0.1; dim], numbers(hidden.max(3 * dim), 9, 0.1));
@@ -46,7 +46,7 @@ fn encoder(dim: usize, heads: usize, depth: usize) -> Encoder {
                 feed_forward: FeedForward::Mlp { fc1: dense(2, hidden), fc2: dense(3, dim) },
                 scale2: &small,
             };
-            PackedBlock::pack(&shape, &block)
+            PackedBlock::pack(&shape, &block, precision)
         })
         .collect();
     Encoder::new(shape, &numbers(dim * 768, 77, 0.02), 3, 16, blocks)
@@ -65,7 +65,9 @@ fn main() {
     let what = args.first().map_or("s", String::as_str);
     let threads = if what == "match" { number(1, 1) } else { number(3, 1) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
-    println!("kernels {}, {threads} threads", dispatch::isa().unwrap());
+    let wanted = args.get(5).map_or("f32", String::as_str);
+    let precision: Precision = wanted.parse().unwrap();
+    println!("kernels {}, {threads} threads, {wanted}", dispatch::isa().unwrap());
     let (mut peaks, mut attainables, mut rates) = (vec![], vec![], vec![]);
     let mut yard = |work: &mut dyn FnMut() -> f64, rounds: usize| {
         work();
@@ -100,7 +102,7 @@ fn main() {
     }
     let (dim, heads) = if what == "b" { (768, 12) } else { (384, 6) };
     let (side, batch) = (number(1, 224), number(2, 1));
-    let encoder = encoder(dim, heads, 12);
+    let encoder = encoder(dim, heads, 12, precision);
     let grid = side / 16;
     let tokens = 5 + grid * grid;
     let pixels = numbers(batch * 3 * side * side, 5, 2.0);

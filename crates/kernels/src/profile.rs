@@ -19,6 +19,8 @@ pub enum Operator {
     Embed,
     /// Layer norms.
     Norm,
+    /// Making bytes of activations, with the norm in front where there is one.
+    Quantise,
     /// Queries, keys and values.
     Qkv,
     /// Attention.
@@ -37,10 +39,11 @@ pub enum Operator {
     Match,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "unfold",
     "embed",
     "norm",
+    "quantise",
     "qkv",
     "attention",
     "projection",

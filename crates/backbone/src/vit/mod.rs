@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use flawtune_kernels::dispatch;
 use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Workspace};
+pub use flawtune_kernels::encoder::{Precision, UnknownPrecision};
 
 use serde::{Deserialize, Serialize};
 
@@ -107,19 +108,46 @@ impl Backbone {
     /// [`VitError::Config`] or [`VitError::Shape`] if they do not fit, [`VitError::Kernels`] if `FLAWTUNE_KERNELS` names
     /// an instruction set that this machine lacks.
     pub fn new(config: &VitConfig, weights: &VitWeights) -> Result<Self, VitError> {
+        Self::with_precision(config, weights, Precision::F32)
+    }
+
+    /// As [`Backbone::new`], with the weights of the blocks kept and multiplied in `precision`.
+    ///
+    /// # Errors
+    /// As [`Backbone::new`].
+    pub fn with_precision(
+        config: &VitConfig,
+        weights: &VitWeights,
+        precision: Precision,
+    ) -> Result<Self, VitError> {
         dispatch::isa()?;
         pack::check_config(config)?;
         pack::check_weights(config, weights)?;
         let prefix = [weights.cls.as_slice(), &weights.registers].concat();
         Ok(Self {
             config: config.clone(),
-            encoder: pack::pack(config, weights),
+            encoder: pack::pack(config, weights, precision),
             prefix,
             patch_bias: weights.patch.bias.clone(),
             positions: weights.positions.clone(),
             norm: weights.norm.clone(),
             idle: Mutex::default(),
         })
+    }
+
+    /// How its weights are kept.
+    pub fn precision(&self) -> Precision {
+        self.encoder.precision()
+    }
+
+    /// Bytes of memory that its packed weights take.
+    pub fn weight_bytes(&self) -> usize {
+        self.encoder.weight_bytes()
+    }
+
+    /// What multiplies its weights, for messages.
+    pub fn kernels(&self) -> String {
+        self.encoder.kernels()
     }
 
     /// The configuration it was built from.

@@ -1,6 +1,8 @@
 //! Checks the weights of a file against the configuration and packs them for the kernels.
 
-use flawtune_kernels::encoder::{Affine, Block, Dense, Encoder, FeedForward as Packed, PackedBlock, Shape};
+use flawtune_kernels::encoder::{
+    Affine, Block, Dense, Encoder, FeedForward as Packed, PackedBlock, Precision, Shape,
+};
 use rayon::prelude::*;
 
 use super::VitError;
@@ -119,7 +121,7 @@ pub(crate) fn check_weights(config: &VitConfig, weights: &VitWeights) -> Result<
 }
 
 /// Packs checked weights, blocks in parallel.
-pub(super) fn pack(config: &VitConfig, weights: &VitWeights) -> Encoder {
+pub(super) fn pack(config: &VitConfig, weights: &VitWeights, precision: Precision) -> Encoder {
     let shape = Shape {
         dim: config.dim,
         heads: config.heads,
@@ -128,11 +130,11 @@ pub(super) fn pack(config: &VitConfig, weights: &VitWeights) -> Encoder {
         rotary: matches!(config.position, Position::Rope { .. }),
         eps: config.norm_eps,
     };
-    let blocks = weights.blocks.par_iter().map(|block| pack_block(&shape, block)).collect();
+    let blocks = weights.blocks.par_iter().map(|block| pack_block(&shape, block, precision)).collect();
     Encoder::new(shape, &weights.patch.weight_f32(), CHANNELS, config.patch_size, blocks)
 }
 
-fn pack_block(shape: &Shape, block: &BlockWeights) -> PackedBlock {
+fn pack_block(shape: &Shape, block: &BlockWeights, precision: Precision) -> PackedBlock {
     let affine = |norm| -> Affine<'_> {
         let Norm { weight, bias }: &Norm = norm;
         Affine { weight, bias }
@@ -154,6 +156,7 @@ fn pack_block(shape: &Shape, block: &BlockWeights) -> PackedBlock {
                 feed_forward,
                 scale2: &block.scale2,
             },
+            precision,
         )
     };
     match &block.feed_forward {

@@ -2,6 +2,7 @@
 
 use flawtune::bench::{BenchError, BenchOptions, BenchReport, run as measure};
 
+use super::request;
 use crate::Context;
 use crate::args::BenchArgs;
 use crate::console::{out, out_json};
@@ -14,6 +15,7 @@ pub(crate) fn run(args: &BenchArgs, context: Context) -> Result<(), Failure> {
         models: args.model_name.clone(),
         image_sizes: sizes(&args.image_size),
         batches: sizes(&args.batch),
+        precisions: args.precision.iter().copied().map(request::precision).collect(),
         rounds: args.rounds.map_or(if args.quick { 1 } else { 7 }, |r| r as usize),
         quick: args.quick,
     };
@@ -46,20 +48,33 @@ fn print(r: &BenchReport) {
         "yardsticks: multiply-add loop {:.1} GFLOP/s, attainable (operands in the first-level cache) {:.1} GFLOP/s",
         r.yardsticks.fma_gflops, r.yardsticks.attainable_gflops
     ));
-    out("\nforward pass               px   batch   images/s    GFLOP/s   of peak   of attainable");
+    out(
+        "\nforward pass                  px   batch   images/s    GFLOP/s   of peak   of attainable  weights MiB",
+    );
     for f in &r.forward {
         out(&format!(
-            "{:<22} {:>6} {:>7} {:>10.2} {:>10.1} {:>9.3} {:>15.3}",
-            f.model, f.image_size, f.batch, f.images_per_s, f.gflops, f.peak_fraction, f.attainable_fraction
+            "{:<19} {:<5} {:>6} {:>7} {:>10.2} {:>10.1} {:>9.3} {:>15.3} {:>12.1}",
+            f.model,
+            f.precision,
+            f.image_size,
+            f.batch,
+            f.images_per_s,
+            f.gflops,
+            f.peak_fraction,
+            f.attainable_fraction,
+            f.weights_mib
         ));
     }
-    if let Some(first) = r.forward.first() {
-        out(&format!(
-            "\noperators of {} at {} px, batch {}: milliseconds summed over threads, rates of one thread",
-            first.model, first.image_size, first.batch
-        ));
-    }
+    let mut precision = "";
     for o in &r.operators {
+        if o.precision != precision {
+            precision = o.precision;
+            let Some(first) = r.forward.iter().find(|f| f.precision == precision) else { continue };
+            out(&format!(
+                "\noperators of {} {precision} at {} px, batch {} ({}): milliseconds summed over threads, rates of one thread",
+                first.model, first.image_size, first.batch, first.kernels
+            ));
+        }
         let rate = o.gflops.zip(o.attainable_fraction);
         let rate =
             rate.map_or_else(String::new, |(g, a)| format!("{g:>10.1} GFLOP/s {a:>7.3} of attainable"));

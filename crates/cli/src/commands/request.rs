@@ -7,10 +7,11 @@ use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
 use flawtune::workflow::{BackboneOverrides, CategoryOptions};
 use flawtune_backbone::preprocess::{Filter, Resize};
-use flawtune_backbone::vit::Combine;
+use flawtune_backbone::vit::{Combine, Precision};
 
 use crate::args::{
-    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, ModulationArg, ProtocolArg, ResizeArg,
+    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, ModulationArg, PrecisionArg, ProtocolArg,
+    ResizeArg,
 };
 use crate::console::Console;
 use crate::failure::Failure;
@@ -35,6 +36,16 @@ pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
         }),
         exif_orientation: args.exif_orientation,
         round_rope_periods: args.round_rope_periods,
+        precision: args.precision.map(precision),
+    }
+}
+
+pub(super) fn precision(name: PrecisionArg) -> Precision {
+    match name {
+        PrecisionArg::F32 => Precision::F32,
+        PrecisionArg::F16 => Precision::F16,
+        PrecisionArg::Bf16 => Precision::Bf16,
+        PrecisionArg::Int8 => Precision::Int8,
     }
 }
 

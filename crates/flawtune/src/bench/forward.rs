@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use flawtune_backbone::config::{VitConfig, Work};
 use flawtune_backbone::models;
-use flawtune_backbone::vit::{Backbone, LayerSelection, Tokens, VitError};
+use flawtune_backbone::vit::{Backbone, LayerSelection, Precision, Tokens, VitError};
 use flawtune_backbone::weights;
 use flawtune_kernels::profile;
 use serde::Serialize;
@@ -18,11 +18,13 @@ pub struct ForwardCase {
     config: VitConfig,
     image_size: usize,
     batch: usize,
+    precision: Precision,
 }
 
 impl fmt::Display for ForwardCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} px, batch {}", self.config.name, self.image_size, self.batch)
+        let Self { config, image_size, batch, precision } = self;
+        write!(f, "{} {precision}, {image_size} px, batch {batch}", config.name)
     }
 }
 
@@ -35,21 +37,29 @@ pub struct ForwardResult {
     pub image_size: usize,
     /// Images at once.
     pub batch: usize,
+    /// How its weights are kept and multiplied.
+    pub precision: &'static str,
+    /// What multiplies them.
+    pub kernels: String,
+    /// Memory that they take.
+    pub weights_mib: f64,
     /// Threads.
     pub threads: usize,
     /// Median.
     pub images_per_s: f64,
     /// The same in arithmetic.
     pub gflops: f64,
-    /// Share of the multiply-add loop of the same rounds.
+    /// Share of the f32 multiply-add loop of the same rounds; bytes can exceed 1.
     pub peak_fraction: f64,
-    /// Share of the attainable rate of the same rounds.
+    /// Share of the attainable f32 rate of the same rounds; bytes can exceed 1.
     pub attainable_fraction: f64,
 }
 
 /// One operator of a forward pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OperatorResult {
+    /// Precision of the forward pass.
+    pub precision: &'static str,
     /// Its name, as `FLAWTUNE_PROFILE=1` prints it.
     pub operator: &'static str,
     /// Milliseconds a forward pass, summed over threads.
@@ -76,23 +86,31 @@ pub(super) fn cases(options: &BenchOptions) -> Result<Vec<ForwardCase>, BenchErr
                 }
                 .into());
             }
-            cases.extend(options.batches.iter().map(|&batch| ForwardCase {
-                config: config.clone(),
-                image_size,
-                batch,
-            }));
+            for &batch in &options.batches {
+                cases.extend(options.precisions.iter().map(|&precision| ForwardCase {
+                    config: config.clone(),
+                    image_size,
+                    batch,
+                    precision,
+                }));
+            }
         }
     }
     Ok(cases)
 }
 
 impl ForwardCase {
+    pub(super) fn precision(&self) -> &'static str {
+        self.precision.name()
+    }
+
     pub(super) fn measure(
         &self,
         rounds: &mut Rounds,
         by_operator: bool,
     ) -> Result<(ForwardResult, Vec<OperatorResult>), BenchError> {
-        let backbone = Backbone::new(&self.config, &weights::random(&self.config, 1))?;
+        let backbone =
+            Backbone::with_precision(&self.config, &weights::random(&self.config, 1), self.precision)?;
         let layers = LayerSelection::last(self.config.depth);
         let side = self.image_size;
         let pixels: Vec<f32> =
@@ -111,6 +129,9 @@ impl ForwardCase {
             model: self.config.name.clone(),
             image_size: side,
             batch: self.batch,
+            precision: self.precision.name(),
+            kernels: backbone.kernels(),
+            weights_mib: backbone.weight_bytes() as f64 / f64::from(1 << 20),
             threads,
             images_per_s: self.batch as f64 / seconds,
             gflops,
@@ -120,7 +141,7 @@ impl ForwardCase {
         let operators = if by_operator {
             let (done, report) = profile::collect(|| (0..rounds.count).try_for_each(|_| forward().map(drop)));
             done?;
-            operators(&report, &work, self.batch, rounds.count, threads, yardsticks)
+            operators(&report, self, &work, rounds.count, threads, yardsticks)
         } else {
             Vec::new()
         };
@@ -130,8 +151,8 @@ impl ForwardCase {
 
 fn operators(
     report: &profile::Report,
+    case: &ForwardCase,
     work: &Work,
-    batch: usize,
     rounds: usize,
     threads: usize,
     yardsticks: Yardsticks,
@@ -148,8 +169,9 @@ fn operators(
     };
     let one = |e: &profile::Entry| {
         let seconds = e.seconds / rounds as f64;
-        let gflops = flops(e.operator).map(|f| (f * batch as u64) as f64 / seconds / 1e9);
+        let gflops = flops(e.operator).map(|f| (f * case.batch as u64) as f64 / seconds / 1e9);
         OperatorResult {
+            precision: case.precision(),
             operator: e.operator,
             milliseconds: seconds * 1e3,
             share: e.seconds / total,

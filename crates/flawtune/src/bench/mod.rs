@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flawtune_backbone::models::UnknownModel;
-use flawtune_backbone::vit::VitError;
+use flawtune_backbone::vit::{Precision, VitError};
 use flawtune_kernels::peak;
 use serde::Serialize;
 
@@ -34,6 +34,8 @@ pub struct BenchOptions {
     pub image_sizes: Vec<usize>,
     /// Images a forward pass.
     pub batches: Vec<usize>,
+    /// How weights are kept and multiplied.
+    pub precisions: Vec<Precision>,
     /// Measurements of each thing; medians are reported.
     pub rounds: usize,
     /// Small matching and training problems, for a first look.
@@ -80,7 +82,7 @@ pub struct BenchReport {
     pub yardsticks: Yardsticks,
     /// Forward passes by model, size and batch.
     pub forward: Vec<ForwardResult>,
-    /// Where the time of the first of them goes.
+    /// Where the time of the first of each precision goes.
     pub operators: Vec<OperatorResult>,
     /// All-pairs patch matching.
     pub matching: MatchingResult,
@@ -115,7 +117,8 @@ pub fn run(
     let mut operators = Vec::new();
     for case in &cases {
         next(&case.to_string())?;
-        let (result, by_operator) = case.measure(&mut rounds, forward.is_empty())?;
+        let first = forward.iter().all(|f: &ForwardResult| f.precision != case.precision());
+        let (result, by_operator) = case.measure(&mut rounds, first)?;
         forward.push(result);
         operators.extend(by_operator);
     }

@@ -7,7 +7,7 @@ use flawtune_backbone::config::{Position, VitConfig};
 use flawtune_backbone::hub::{self, LocateOptions};
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
-use flawtune_backbone::vit::{Backbone, Combine, LayerSelection};
+use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision};
 use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,24 @@ pub struct BackboneOptions {
     pub exif_orientation: bool,
     /// Round rotary periods to bfloat16.
     pub round_rope_periods: bool,
+    /// How the backbone's weights are kept and multiplied.
+    #[serde(with = "precision_name")]
+    pub precision: Precision,
+}
+
+/// A precision by its name.
+mod precision_name {
+    use flawtune_backbone::vit::Precision;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(precision: &Precision, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(precision.name())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Precision, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 impl Default for BackboneOptions {
@@ -52,6 +70,7 @@ impl Default for BackboneOptions {
             combine_layers: Combine::Mean,
             exif_orientation: false,
             round_rope_periods: false,
+            precision: Precision::F32,
         }
     }
 }
@@ -80,6 +99,8 @@ pub struct BackboneOverrides {
     pub exif_orientation: bool,
     /// As [`BackboneOptions::round_rope_periods`]; `false` is 'not set'.
     pub round_rope_periods: bool,
+    /// As [`BackboneOptions::precision`].
+    pub precision: Option<Precision>,
 }
 
 impl BackboneOverrides {
@@ -95,6 +116,7 @@ impl BackboneOverrides {
             combine_layers: self.combine_layers.unwrap_or(base.combine_layers),
             exif_orientation: self.exif_orientation || base.exif_orientation,
             round_rope_periods: self.round_rope_periods || base.round_rope_periods,
+            precision: self.precision.unwrap_or(base.precision),
         }
     }
 }
@@ -238,6 +260,13 @@ impl Engine {
     /// # Errors
     /// Weights that cannot be read any more or changed.
     pub(super) fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
+        if self.options.precision != Precision::F32 {
+            return Err(WorkflowError::Input(format!(
+                "--precision {}: tensors inside the transformer are trained and applied in f32 only; leave --precision \
+                 away, or train with --prompt-depth output and without --use-adapters",
+                self.options.precision
+            )));
+        }
         FrozenVit::new(&self.config, &self.load()?).map_err(|e| AdaptError::from(e).into())
     }
 
@@ -260,7 +289,7 @@ impl Engine {
         if let Some(backbone) = self.backbone.get() {
             return Ok(backbone);
         }
-        let backbone = Backbone::new(&self.config, &self.load()?)?;
+        let backbone = Backbone::with_precision(&self.config, &self.load()?, self.options.precision)?;
         Ok(self.backbone.get_or_init(|| backbone))
     }
 
@@ -291,7 +320,11 @@ impl Forward for Engine {
             Position::Rope { round_periods: true, .. } => " rounded-periods",
             _ => "",
         };
-        format!("layers {}{periods}", self.layers_text())
+        let precision = match self.options.precision {
+            Precision::F32 => String::new(),
+            other => format!(" {other}"),
+        };
+        format!("layers {}{periods}{precision}", self.layers_text())
     }
 
     fn grid(&self, height: usize, width: usize) -> (usize, usize) {

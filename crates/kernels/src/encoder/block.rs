@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Shape;
-use super::linear::{PackedLinear, Source};
+use super::weight::{PackedLinear, Precision, Source};
 use crate::kernels::Kernels;
 
 /// A linear layer as its file has it: row-major weight `[outputs, inputs]` and bias `[outputs]`.
@@ -69,6 +69,7 @@ pub struct Block<'a> {
 /// into its weights; the rows of q and k are ordered so that the two halves of a rotated pair share a tile.
 #[derive(Debug)]
 pub struct PackedBlock {
+    pub(super) precision: Precision,
     pub(super) qkv: PackedLinear,
     pub(super) proj: PackedLinear,
     pub(super) fc1: PackedLinear,
@@ -76,15 +77,20 @@ pub struct PackedBlock {
 }
 
 impl PackedBlock {
-    /// Packs `block` of an encoder of the given shape, its layers in parallel.
+    /// Packs `block` of an encoder of the given shape in the given precision, its layers in parallel.
     ///
     /// # Panics
     /// If a slice is not as long as the shape says.
-    pub fn pack(shape: &Shape, block: &Block<'_>) -> Self {
-        Self::pack_with(crate::dispatch::active(), shape, block)
+    pub fn pack(shape: &Shape, block: &Block<'_>, precision: Precision) -> Self {
+        Self::pack_with(crate::dispatch::active(), shape, block, precision)
     }
 
-    pub(crate) fn pack_with(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> Self {
+    pub(crate) fn pack_with(
+        kernels: &Kernels,
+        shape: &Shape,
+        block: &Block<'_>,
+        precision: Precision,
+    ) -> Self {
         let (dim, hidden) = (shape.dim, shape.hidden);
         check(&block.qkv, 3 * dim, dim, "qkv");
         check(&block.proj, dim, dim, "proj");
@@ -95,22 +101,22 @@ impl PackedBlock {
         let parts: Vec<PackedLinear> = (0..4)
             .into_par_iter()
             .map(|part| match part {
-                0 => pack_qkv(kernels, shape, block),
-                1 => pack_scaled(kernels, dim, dim, block.proj, block.scale1),
-                2 => pack_hidden(kernels, shape, block),
+                0 => pack_qkv(kernels, shape, block, precision),
+                1 => pack_scaled(kernels, precision, dim, dim, block.proj, block.scale1),
+                2 => pack_hidden(kernels, shape, block, precision),
                 _ => {
                     let dense = match block.feed_forward {
                         FeedForward::Mlp { fc2, .. } => fc2,
                         FeedForward::Gated { down, .. } => down,
                     };
                     check(&dense, dim, hidden, "fc2");
-                    pack_scaled(kernels, hidden, dim, dense, block.scale2)
+                    pack_scaled(kernels, precision, hidden, dim, dense, block.scale2)
                 }
             })
             .collect();
         let mut parts = parts.into_iter();
         let mut next = || parts.next().unwrap_or_else(|| unreachable!("four parts were packed"));
-        Self { qkv: next(), proj: next(), fc1: next(), fc2: next() }
+        Self { precision, qkv: next(), proj: next(), fc1: next(), fc2: next() }
     }
 }
 
@@ -119,7 +125,7 @@ fn check(dense: &Dense<'_>, outputs: usize, inputs: usize, name: &str) {
     assert_eq!(dense.bias.len(), outputs, "{name} bias is [outputs]");
 }
 
-fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLinear {
+fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: Precision) -> PackedLinear {
     let source = Source {
         weight: block.qkv.weight,
         bias: block.qkv.bias,
@@ -130,7 +136,7 @@ fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLinear
     // softmax in base two: exp(x/√d) = 2^(x·log2(e)/√d)
     let scale = std::f64::consts::LOG2_E / (head_dim as f64).sqrt();
     let rows = 2 * shape.heads * rotary_dim + shape.heads * value_dim;
-    PackedLinear::pack(kernels, dim, rows / kernels.rows, |i| {
+    PackedLinear::pack(kernels, precision, dim, rows / kernels.rows, |i| {
         if i < 2 * shape.heads * rotary_dim {
             let (qk, head) = (i / (shape.heads * rotary_dim), i / rotary_dim % shape.heads);
             let d = shape.rotary_source(kernels.rows, i % rotary_dim)?;
@@ -146,18 +152,19 @@ fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLinear
 
 fn pack_scaled(
     kernels: &Kernels,
+    precision: Precision,
     inputs: usize,
     outputs: usize,
     dense: Dense<'_>,
     scale: &[f32],
 ) -> PackedLinear {
     let source = Source { weight: dense.weight, bias: dense.bias, norm: None };
-    PackedLinear::pack(kernels, inputs, outputs.div_ceil(kernels.rows), |i| {
+    PackedLinear::pack(kernels, precision, inputs, outputs.div_ceil(kernels.rows), |i| {
         (i < outputs).then(|| (source, i, scale[i]))
     })
 }
 
-fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLinear {
+fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: Precision) -> PackedLinear {
     let (dim, hidden, rows) = (shape.dim, shape.hidden, kernels.rows);
     let norm = Some((block.norm2.weight, block.norm2.bias));
     match block.feed_forward {
@@ -165,7 +172,7 @@ fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLin
             assert!(!shape.gated, "the shape asks for a gated feed-forward part");
             check(&fc1, hidden, dim, "fc1");
             let source = Source { weight: fc1.weight, bias: fc1.bias, norm };
-            PackedLinear::pack(kernels, dim, hidden.div_ceil(rows), |i| {
+            PackedLinear::pack(kernels, precision, dim, hidden.div_ceil(rows), |i| {
                 (i < hidden).then_some((source, i, 1.0))
             })
         }
@@ -174,7 +181,7 @@ fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>) -> PackedLin
             check(&gate, hidden, dim, "gate");
             check(&up, hidden, dim, "up");
             let half = rows / 2;
-            PackedLinear::pack(kernels, dim, hidden.div_ceil(half), |i| {
+            PackedLinear::pack(kernels, precision, dim, hidden.div_ceil(half), |i| {
                 let dense = if i % rows < half { gate } else { up };
                 let from = i / rows * half + i % half;
                 let source = Source { weight: dense.weight, bias: dense.bias, norm };

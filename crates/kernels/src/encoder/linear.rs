@@ -2,61 +2,12 @@
 
 use std::ops::Range;
 
-use crate::buffer::Buffer;
 use crate::encoder::pointer::Pointer;
-use crate::kernels::Kernels;
+use crate::encoder::weight::{Halves, PackedLinear, Weight};
 use crate::lanes::{Lanes, Panel};
 use crate::math;
 use crate::simd::Simd;
-use crate::tile::{Ahead, tile_ahead};
-
-/// The weight of a linear layer, packed into tiles `[outputs/rows][inputs][rows]`, and its bias.
-#[derive(Debug, Clone)]
-pub(crate) struct PackedLinear {
-    pub(crate) weight: Buffer,
-    pub(crate) bias: Buffer,
-    pub(crate) inputs: usize,
-    pub(crate) tiles: usize,
-}
-
-/// What is folded into a weight while it is packed.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    /// Row-major `[outputs, inputs]`.
-    pub(crate) weight: &'a [f32],
-    /// `[outputs]`
-    pub(crate) bias: &'a [f32],
-    /// Gain and bias of the layer norm in front, `[inputs]` each: the norm itself then only centres and scales.
-    pub(crate) norm: Option<(&'a [f32], &'a [f32])>,
-}
-
-impl PackedLinear {
-    /// Packs `tiles` tiles; `row(i)` says which source row lies in packed row `i` and what it is multiplied by
-    /// (`None`: a row of zeros).
-    pub(crate) fn pack<'a>(
-        kernels: &Kernels,
-        inputs: usize,
-        tiles: usize,
-        row: impl Fn(usize) -> Option<(Source<'a>, usize, f32)>,
-    ) -> Self {
-        let rows = kernels.rows;
-        let mut weight = Buffer::zeroed(tiles * rows * inputs);
-        let mut bias = Buffer::zeroed(tiles * rows);
-        for i in 0..tiles * rows {
-            let Some((source, from, scale)) = row(i) else { continue };
-            let tile = &mut weight[i / rows * rows * inputs..][..rows * inputs];
-            let values = &source.weight[from * inputs..][..inputs];
-            let mut offset = f64::from(source.bias[from]);
-            for (k, &w) in values.iter().enumerate() {
-                let (gain, beta) = source.norm.map_or((1.0, 0.0), |(gain, beta)| (gain[k], beta[k]));
-                tile[k * rows + i % rows] = w * gain * scale;
-                offset += f64::from(w) * f64::from(beta);
-            }
-            bias[i] = (offset * f64::from(scale)) as f32;
-        }
-        Self { weight, bias, inputs, tiles }
-    }
-}
+use crate::tile::{Ahead, tile, tile_ahead};
 
 /// Some tiles of a linear layer applied to some panels.
 pub(crate) struct Linear<'a> {
@@ -66,6 +17,8 @@ pub(crate) struct Linear<'a> {
     pub(crate) panels: Range<usize>,
     /// Packed input with `layer.inputs` features.
     pub(crate) input: *const f32,
+    /// Scratch of `rows · layer.inputs` numbers, for weights that have to be widened.
+    pub(crate) widened: *mut f32,
     pub(crate) epilogue: Epilogue,
 }
 
@@ -153,10 +106,15 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     write: &W,
 ) {
     let inputs = args.layer.inputs;
+    let weight = match &args.layer.weight {
+        Weight::F32(weight) => weight.as_ptr(),
+        // SAFETY: passed on from the caller.
+        Weight::Halves(halves) => return unsafe { widened_tiles::<S, M, NV, W>(args, halves, panel, write) },
+        Weight::Bytes(_) => return,
+    };
     // SAFETY: `linear`'s contract.
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
-        let weight = args.layer.weight.as_ptr();
         // the next panel follows this one; a part of it is fetched beside every tile
         let mut columns = b.wrapping_add(inputs * NV * S::LANES);
         for t in args.tiles.clone() {
@@ -164,20 +122,50 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
             let ahead = Ahead { rows: weight.wrapping_add(next * M * inputs), columns };
             columns = columns.wrapping_add(inputs / 4 * 16);
             let mut acc = tile_ahead::<S, M, NV>(inputs, weight.add(t * M * inputs), b, NV * S::LANES, ahead);
-            let bias = args.layer.bias.as_ptr().add(t * M);
-            for (r, row) in acc.iter_mut().enumerate() {
-                let bias = S::splat(*bias.add(r));
-                for x in row {
-                    *x = S::add(*x, bias);
-                }
-            }
+            add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
             write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
         }
     }
 }
 
+/// As [`panel_tiles`], on weights of 16-bit numbers: each tile is widened into scratch memory, where it stays near.
+#[inline(always)]
+unsafe fn widened_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
+    args: &Linear<'_>,
+    halves: &Halves,
+    panel: Panel,
+    write: &W,
+) {
+    let inputs = args.layer.inputs;
+    // SAFETY: `linear`'s contract.
+    unsafe {
+        let b = args.input.add(args.lanes.offset(panel, inputs));
+        let widened = std::slice::from_raw_parts_mut(args.widened, inputs * M);
+        for t in args.tiles.clone() {
+            halves.widen::<M>(t, inputs, widened);
+            let mut acc = tile::<S, M, NV>(inputs, widened.as_ptr(), M, b, NV * S::LANES);
+            add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
+            write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
+        }
+    }
+}
+
+/// Adds the bias of every row.
+///
+/// # Safety
+/// `S` must be available.
+#[inline(always)]
+unsafe fn add_bias<S: Simd, const M: usize, const NV: usize>(bias: &[f32], acc: &mut [[S::V; NV]; M]) {
+    for (row, &bias) in acc.iter_mut().zip(bias) {
+        for x in row {
+            // SAFETY: the caller vouches for the instruction set.
+            *x = unsafe { S::add(*x, S::splat(bias)) };
+        }
+    }
+}
+
 /// Writes one tile (bias already added) where it belongs.
-trait WriteBack {
+pub(super) trait WriteBack {
     /// # Safety
     /// As [`linear`].
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
@@ -201,7 +189,8 @@ impl Rows {
     }
 }
 
-struct Residual(Rows);
+/// See [`Epilogue::Residual`].
+pub(super) struct Residual(pub(super) Rows);
 
 impl WriteBack for Residual {
     #[inline(always)]
@@ -227,7 +216,8 @@ impl WriteBack for Residual {
     }
 }
 
-struct Gelu(Rows);
+/// See [`Epilogue::Gelu`].
+pub(super) struct Gelu(pub(super) Rows);
 
 impl WriteBack for Gelu {
     #[inline(always)]
@@ -252,7 +242,8 @@ impl WriteBack for Gelu {
     }
 }
 
-struct Gated(Rows);
+/// See [`Epilogue::Gated`].
+pub(super) struct Gated(pub(super) Rows);
 
 impl WriteBack for Gated {
     #[inline(always)]

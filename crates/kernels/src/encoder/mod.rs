@@ -3,7 +3,8 @@
 //! All activations are panels of lanes (see `lanes`): tokens of all images of a batch lie side by side, whatever
 //! image they belong to, and only attention looks at where an image begins and ends. A block is seven
 //! phases — norm, qkv, attention, projection, norm, first and second feed-forward layer — whose tasks are
-//! claimed by the threads of the pool (see `team`). A task computes whole output elements, so
+//! claimed by the threads of the pool (see `team`); with weights of bytes the activations of every linear layer
+//! become bytes first, two phases more. A task computes whole output elements, so
 //! neither the threads nor the other images of the batch change a bit.
 
 mod attention;
@@ -11,21 +12,27 @@ mod block;
 mod linear;
 mod norm;
 mod pointer;
+mod quantised;
+mod weight;
 mod workspace;
 
 pub(crate) use attention::{Attention, attention};
 pub use block::{Affine, Block, Dense, FeedForward, PackedBlock};
 pub(crate) use linear::{Linear, linear};
 pub(crate) use norm::{Norm, norm};
+pub use weight::{Precision, UnknownPrecision};
 pub use workspace::Workspace;
 
 use std::ops::Range;
 
-use linear::{Epilogue, Heads, PackedLinear, Rows, Source};
+use linear::{Epilogue, Heads, Rows};
 use pointer::Pointer;
+use quantised::{ByteLinear, Quantise};
+use weight::{PackedLinear, Source, Weight};
 
 use crate::dispatch;
 use crate::kernels::Kernels;
+use crate::lanes::Lanes;
 use crate::profile::{Operator, time};
 
 /// The sizes that all blocks of an encoder share.
@@ -90,8 +97,54 @@ struct Patches {
 pub struct Encoder {
     shape: Shape,
     kernels: &'static Kernels,
+    precision: Precision,
     patches: Patches,
     blocks: Vec<PackedBlock>,
+}
+
+/// A phase of a block.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The norm before attention; tokens become bytes where the weights are.
+    Norm1,
+    Qkv,
+    Attention,
+    /// What attention wrote becomes bytes.
+    Attended,
+    Projection,
+    /// The norm before the feed-forward part.
+    Norm2,
+    Expand,
+    /// The hidden activations become bytes.
+    Hidden,
+    Contract,
+}
+
+/// The phases of a block on f32 activations.
+const STEPS: &[Step] =
+    &[Step::Norm1, Step::Qkv, Step::Attention, Step::Projection, Step::Norm2, Step::Expand, Step::Contract];
+/// The phases of a block whose weights are bytes.
+const BYTE_STEPS: &[Step] = &[
+    Step::Norm1,
+    Step::Qkv,
+    Step::Attention,
+    Step::Attended,
+    Step::Projection,
+    Step::Norm2,
+    Step::Expand,
+    Step::Hidden,
+    Step::Contract,
+];
+
+/// Where a phase finds tokens, and memory for a widened tile.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    normed: Pointer,
+    hidden: Pointer,
+    words: Pointer<u32>,
+    scale: Pointer,
+    offset: Pointer,
+    widened: &'a [Pointer],
 }
 
 /// Pixels to embed, and what to add to them.
@@ -139,15 +192,37 @@ impl Encoder {
         assert_eq!(patch.len(), shape.dim * inputs, "the patch embedding is [dim, channels·side²]");
         let bias = vec![0.0; shape.dim];
         let source = Source { weight: patch, bias: &bias, norm: None };
-        let layer = PackedLinear::pack(kernels, inputs, shape.dim.div_ceil(kernels.rows), |i| {
+        let tiles = shape.dim.div_ceil(kernels.rows);
+        let layer = PackedLinear::pack(kernels, Precision::F32, inputs, tiles, |i| {
             (i < shape.dim).then_some((source, i, 1.0))
         });
-        Self { shape, kernels, patches: Patches { layer, channels, side }, blocks }
+        let precision = blocks.first().map_or(Precision::F32, |b| b.precision);
+        assert!(blocks.iter().all(|b| b.precision == precision), "all blocks have the same precision");
+        Self { shape, kernels, precision, patches: Patches { layer, channels, side }, blocks }
     }
 
     /// The sizes.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// How its weights are kept; those of the patch embedding are always f32.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes of memory that its packed weights take.
+    pub fn weight_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().flat_map(|b| [&b.qkv, &b.proj, &b.fc1, &b.fc2]);
+        blocks.chain([&self.patches.layer]).map(PackedLinear::bytes).sum()
+    }
+
+    /// What multiplies the weights, for messages: the instruction set, and the one for bytes where they are bytes.
+    pub fn kernels(&self) -> String {
+        match self.precision {
+            Precision::Int8 => format!("{} with {}", self.kernels.isa, self.kernels.bytes().name),
+            _ => self.kernels.isa.to_string(),
+        }
     }
 
     /// Number of blocks.
@@ -177,7 +252,13 @@ impl Encoder {
         work.team.run(workers, &[panels, split.tasks()], |_, phase, task| {
             if phase == 1 {
                 let epilogue = Epilogue::Residual(Rows { out: x, features: self.shape.dim });
-                self.product(Operator::Embed, &self.patches.layer, lanes, &split, task, hidden, epilogue);
+                let (tiles, panels) = split.part(task);
+                let layer = &self.patches.layer;
+                let input = hidden.get();
+                let widened = std::ptr::null_mut();
+                let linear = Linear { layer, tiles, lanes, panels, input, widened, epilogue };
+                // SAFETY: as in `product`; weights of f32 need no scratch.
+                time(Operator::Embed, || unsafe { (self.kernels.linear)(linear) });
                 return;
             }
             let panel = lanes.panel(task);
@@ -241,61 +322,50 @@ impl Encoder {
             let b = &blocks[0];
             [&b.qkv, &b.proj, &b.fc1, &b.fc2].map(|layer| Split::new(layer, panels, workers))
         };
-        let phases = [
-            panels,
-            qkv.tasks(),
-            work.pieces.len() * shape.heads,
-            proj.tasks(),
-            panels,
-            fc1.tasks(),
-            fc2.tasks(),
-        ];
+        let steps = if self.precision == Precision::Int8 { BYTE_STEPS } else { STEPS };
         work.phases.clear();
         for _ in blocks {
-            work.phases.extend_from_slice(&phases);
+            work.phases.extend(steps.iter().map(|step| match step {
+                Step::Norm1 | Step::Norm2 | Step::Attended | Step::Hidden => panels,
+                Step::Qkv => qkv.tasks(),
+                Step::Attention => work.pieces.len() * shape.heads,
+                Step::Projection => proj.tasks(),
+                Step::Expand => fc1.tasks(),
+                Step::Contract => fc2.tasks(),
+            }));
         }
         let x = Pointer::new(&mut work.x);
-        let normed = Pointer::new(&mut work.normed);
-        let hidden = Pointer::new(&mut work.hidden);
         let (q, k, v) = (Pointer::new(&mut work.q), Pointer::new(&mut work.k), Pointer::new(&mut work.v));
         let table = |buffer: &mut [f32]| if shape.rotary { Pointer::new(buffer) } else { Pointer::null() };
         let (cos, sin) = (table(&mut work.cos), table(&mut work.sin));
         let strips: Vec<Pointer> = work.strips.iter_mut().map(|s| Pointer::new(s)).collect();
+        let widened: Vec<Pointer> = work.widened.iter_mut().map(|s| Pointer::new(s)).collect();
+        let inputs = Inputs {
+            normed: Pointer::new(&mut work.normed),
+            hidden: Pointer::new(&mut work.hidden),
+            words: Pointer::new(&mut work.words),
+            scale: Pointer::new(&mut work.scale),
+            offset: Pointer::new(&mut work.offset),
+            widened: &widened,
+        };
+        let Inputs { normed, hidden, .. } = inputs;
         let (tokens, pieces) = (work.tokens, &work.pieces);
-        let heads = Heads { q, k, v, cos, sin, heads: shape.heads, rotary_dim, keys };
+        let heads = Epilogue::Heads(Heads { q, k, v, cos, sin, heads: shape.heads, rotary_dim, keys });
         let residual = Epilogue::Residual(Rows { out: x, features: shape.dim });
         let to_hidden = Rows { out: hidden, features: shape.hidden };
         let activation = if shape.gated { Epilogue::Gated(to_hidden) } else { Epilogue::Gelu(to_hidden) };
         work.team.run(workers, &work.phases, |worker, phase, task| {
-            let block = &blocks[phase / phases.len()];
-            match phase % phases.len() {
-                0 | 4 => time(Operator::Norm, || {
-                    let panel = lanes.panel(task);
-                    let at = lanes.offset(panel, shape.dim);
-                    // SAFETY: the buffers hold `dim` features of all panels, and this task alone writes this
-                    // panel of `normed`; kernels of `dispatch` are available.
-                    unsafe {
-                        (self.kernels.norm)(Norm {
-                            x: x.get().add(at),
-                            out: normed.get().add(at),
-                            features: shape.dim,
-                            vectors: panel.vectors,
-                            eps: shape.eps,
-                        });
-                    }
-                }),
-                1 => {
-                    self.product(
-                        Operator::Qkv,
-                        &block.qkv,
-                        lanes,
-                        &qkv,
-                        task,
-                        normed,
-                        Epilogue::Heads(heads),
-                    );
-                }
-                2 => time(Operator::Attention, || {
+            let block = &blocks[phase / steps.len()];
+            let product = |operator, layer, split: &Split, from, epilogue| {
+                self.product(operator, layer, lanes, split.part(task), inputs, from, worker, epilogue);
+            };
+            match steps[phase % steps.len()] {
+                Step::Norm1 => self.norm(&block.qkv, lanes, task, x, inputs),
+                Step::Norm2 => self.norm(&block.fc1, lanes, task, x, inputs),
+                Step::Attended => self.quantise(&block.proj, lanes, task, normed, None, inputs),
+                Step::Hidden => self.quantise(&block.fc2, lanes, task, hidden, None, inputs),
+                Step::Qkv => product(Operator::Qkv, &block.qkv, &qkv, normed, heads),
+                Step::Attention => time(Operator::Attention, || {
                     let (piece, head) = (&pieces[task / shape.heads], task % shape.heads);
                     let panel = lanes.panel(piece.panel);
                     let stride = panel.vectors * lanes.width;
@@ -323,28 +393,93 @@ impl Encoder {
                         });
                     }
                 }),
-                3 => self.product(Operator::Projection, &block.proj, lanes, &proj, task, normed, residual),
-                5 => self.product(Operator::Expand, &block.fc1, lanes, &fc1, task, normed, activation),
-                _ => self.product(Operator::Contract, &block.fc2, lanes, &fc2, task, hidden, residual),
+                Step::Projection => product(Operator::Projection, &block.proj, &proj, normed, residual),
+                Step::Expand => product(Operator::Expand, &block.fc1, &fc1, normed, activation),
+                Step::Contract => product(Operator::Contract, &block.fc2, &fc2, hidden, residual),
             }
         });
     }
 
+    /// Norms panel `task` of `x` for the layer `next`: to f32, or to bytes where its weights are.
+    fn norm(&self, next: &PackedLinear, lanes: Lanes, task: usize, x: Pointer, inputs: Inputs<'_>) {
+        if self.precision == Precision::Int8 {
+            return self.quantise(next, lanes, task, x, Some(self.shape.eps), inputs);
+        }
+        let panel = lanes.panel(task);
+        let at = lanes.offset(panel, self.shape.dim);
+        // SAFETY: the buffers hold `dim` features of all panels, and this task alone writes this panel of `normed`;
+        // kernels of `dispatch` are available.
+        time(Operator::Norm, || unsafe {
+            (self.kernels.norm)(Norm {
+                x: x.get().add(at),
+                out: inputs.normed.get().add(at),
+                features: self.shape.dim,
+                vectors: panel.vectors,
+                eps: self.shape.eps,
+            });
+        });
+    }
+
+    /// Makes bytes of panel `task` of `x` for the layer `next`.
+    fn quantise(
+        &self,
+        next: &PackedLinear,
+        lanes: Lanes,
+        task: usize,
+        x: Pointer,
+        norm: Option<f32>,
+        inputs: Inputs<'_>,
+    ) {
+        let Weight::Bytes(bytes) = &next.weight else { return };
+        let panel = lanes.panel(task);
+        let first = panel.first * lanes.width;
+        // SAFETY: `x` holds `next.inputs` features of all panels and is not written in this phase; `Workspace` sized
+        // the outputs for all panels, and this task alone writes this one; the kernels are available.
+        time(Operator::Quantise, || unsafe {
+            (self.kernels.bytes().quantise)(Quantise {
+                x: x.get().add(lanes.offset(panel, next.inputs)),
+                features: next.inputs,
+                vectors: panel.vectors,
+                norm,
+                balance: &bytes.balance,
+                words: inputs.words.get().add(lanes.offset(panel, bytes.groups)),
+                scale: inputs.scale.get().add(first),
+                offset: inputs.offset.get().add(first),
+            });
+        });
+    }
+
+    /// Some tiles of `layer` on some panels of `input`, or of the bytes made of it.
     fn product(
         &self,
         operator: Operator,
         layer: &PackedLinear,
-        lanes: crate::lanes::Lanes,
-        split: &Split,
-        task: usize,
+        lanes: Lanes,
+        (tiles, panels): (Range<usize>, Range<usize>),
+        inputs: Inputs<'_>,
         input: Pointer,
+        worker: usize,
         epilogue: Epilogue,
     ) {
-        let (tiles, panels) = split.part(task);
-        let linear = Linear { layer, tiles, lanes, panels, input: input.get(), epilogue };
-        // SAFETY: `Workspace` sized input and outputs for all panels of this layer; the input is not written in
-        // this phase, and the tiles of different tasks are different output rows.
-        time(operator, || unsafe { (self.kernels.linear)(linear) });
+        // SAFETY: `Workspace` sized inputs, outputs and this worker's scratch for all panels of this layer; the input is
+        // not written in this phase, and the tiles of different tasks are different output rows.
+        time(operator, || unsafe {
+            if matches!(layer.weight, Weight::Bytes(_)) {
+                (self.kernels.bytes().linear)(ByteLinear {
+                    layer,
+                    tiles,
+                    lanes,
+                    panels,
+                    words: inputs.words.get(),
+                    scale: inputs.scale.get(),
+                    offset: inputs.offset.get(),
+                    epilogue,
+                });
+            } else {
+                let (input, widened) = (input.get(), inputs.widened[worker].get());
+                (self.kernels.linear)(Linear { layer, tiles, lanes, panels, input, widened, epilogue });
+            }
+        });
     }
 
     /// Writes tokens of the workspace, layer-normed with `norm` if given, row-major to `out` (`[images, kept, dim]`):

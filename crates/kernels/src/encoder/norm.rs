@@ -32,23 +32,7 @@ unsafe fn norm_panel<S: Simd, const M: usize, const NV: usize>(n: &Norm) {
     // SAFETY: `norm`'s contract.
     unsafe {
         let width = NV * S::LANES;
-        let count = S::splat(n.features as f32);
-        let mut mean = sum::<S, NV>(n, |x, _| x, &[S::splat(0.0); NV]);
-        for m in &mut mean {
-            *m = S::div(*m, count);
-        }
-        let mut scale = sum::<S, NV>(
-            n,
-            |x, m| {
-                let d = S::sub(x, m);
-                S::mul(d, d)
-            },
-            &mean,
-        );
-        for s in &mut scale {
-            let variance = S::div(*s, count);
-            *s = S::div(S::splat(1.0), S::sqrt(S::add(variance, S::splat(n.eps))));
-        }
+        let (mean, scale) = statistics::<S, NV>(n.x, n.features, n.eps);
         for f in 0..n.features {
             for v in 0..NV {
                 let at = f * width + v * S::LANES;
@@ -58,13 +42,48 @@ unsafe fn norm_panel<S: Simd, const M: usize, const NV: usize>(n: &Norm) {
     }
 }
 
+/// Mean and `1 / sqrt(variance + eps)` per lane of a panel `[features][NV·LANES]`.
+///
+/// # Safety
+/// `S` must be available and `x` valid for the panel.
+#[inline(always)]
+pub(super) unsafe fn statistics<S: Simd, const NV: usize>(
+    x: *const f32,
+    features: usize,
+    eps: f32,
+) -> ([S::V; NV], [S::V; NV]) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let count = S::splat(features as f32);
+        let mut mean = sum::<S, NV>(x, features, |x, _| x, &[S::splat(0.0); NV]);
+        for m in &mut mean {
+            *m = S::div(*m, count);
+        }
+        let mut scale = sum::<S, NV>(
+            x,
+            features,
+            |x, m| {
+                let d = S::sub(x, m);
+                S::mul(d, d)
+            },
+            &mean,
+        );
+        for s in &mut scale {
+            let variance = S::div(*s, count);
+            *s = S::div(S::splat(1.0), S::sqrt(S::add(variance, S::splat(eps))));
+        }
+        (mean, scale)
+    }
+}
+
 /// `Σ_f term(x_f, m)` per lane.
 ///
 /// # Safety
-/// As [`norm`].
+/// As [`statistics`].
 #[inline(always)]
 unsafe fn sum<S: Simd, const NV: usize>(
-    n: &Norm,
+    x: *const f32,
+    features: usize,
     term: impl Fn(S::V, S::V) -> S::V,
     m: &[S::V; NV],
 ) -> [S::V; NV] {
@@ -72,18 +91,18 @@ unsafe fn sum<S: Simd, const NV: usize>(
     unsafe {
         let width = NV * S::LANES;
         let mut sums = [[S::splat(0.0); NV]; CHAINS];
-        let whole = n.features / CHAINS * CHAINS;
+        let whole = features / CHAINS * CHAINS;
         for f in (0..whole).step_by(CHAINS) {
             for (c, sums) in sums.iter_mut().enumerate() {
                 for v in 0..NV {
-                    let x = S::load(n.x.add((f + c) * width + v * S::LANES));
+                    let x = S::load(x.add((f + c) * width + v * S::LANES));
                     sums[v] = S::add(sums[v], term(x, m[v]));
                 }
             }
         }
-        for f in whole..n.features {
+        for f in whole..features {
             for v in 0..NV {
-                let x = S::load(n.x.add(f * width + v * S::LANES));
+                let x = S::load(x.add(f * width + v * S::LANES));
                 sums[0][v] = S::add(sums[0][v], term(x, m[v]));
             }
         }

@@ -3,16 +3,16 @@
 /// Points to a buffer that several threads write in disjoint places; the code that hands it out proves the
 /// disjointness, see [`crate::encoder`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pointer(*mut f32);
+pub(crate) struct Pointer<T = f32>(*mut T);
 
 // SAFETY: a pointer is only an address; every use of it is an `unsafe` block with its own argument.
-unsafe impl Send for Pointer {}
+unsafe impl<T> Send for Pointer<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Pointer {}
+unsafe impl<T> Sync for Pointer<T> {}
 
-impl Pointer {
+impl<T> Pointer<T> {
     /// To the start of `buffer`.
-    pub(crate) fn new(buffer: &mut [f32]) -> Self {
+    pub(crate) fn new(buffer: &mut [T]) -> Self {
         Self(buffer.as_mut_ptr())
     }
 
@@ -23,7 +23,7 @@ impl Pointer {
 
     /// The address.
     #[inline(always)]
-    pub(crate) fn get(self) -> *mut f32 {
+    pub(crate) fn get(self) -> *mut T {
         self.0
     }
 }

@@ -1,6 +1,6 @@
 //! The activations of a batch, and all memory that a run needs.
 
-use super::{Encoder, Shape};
+use super::{Encoder, Precision, Shape};
 use crate::buffer::Buffer;
 use crate::kernels::Kernels;
 use crate::lanes::{Lanes, PANEL_VECTORS};
@@ -23,7 +23,14 @@ pub struct Workspace {
     pub(super) hidden: Buffer,
     pub(super) cos: Buffer,
     pub(super) sin: Buffer,
+    /// Tokens as bytes, for encoders that multiply those.
+    pub(super) words: Buffer<u32>,
+    /// Scale and offset of every token's bytes.
+    pub(super) scale: Buffer,
+    pub(super) offset: Buffer,
     pub(super) strips: Vec<Buffer>,
+    /// A widened tile of weights for every worker, for encoders that keep 16-bit weights.
+    pub(super) widened: Vec<Buffer>,
     pub(super) pieces: Vec<Piece>,
     pub(super) phases: Vec<usize>,
     pub(super) team: Team,
@@ -57,7 +64,11 @@ impl Default for Workspace {
             hidden: Buffer::default(),
             cos: Buffer::default(),
             sin: Buffer::default(),
+            words: Buffer::default(),
+            scale: Buffer::default(),
+            offset: Buffer::default(),
             strips: Vec::new(),
+            widened: Vec::new(),
             pieces: Vec::new(),
             phases: Vec::new(),
             team: Team::default(),
@@ -116,6 +127,19 @@ impl Workspace {
         self.strips.resize_with(workers.max(self.strips.len()), Buffer::default);
         for strip in &mut self.strips {
             strip.resize((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes);
+        }
+        let widest = shape.dim.max(shape.hidden);
+        self.widened.resize_with(self.strips.len(), Buffer::default);
+        match encoder.precision {
+            Precision::F32 => {}
+            Precision::F16 | Precision::Bf16 => {
+                self.widened.iter_mut().for_each(|w| w.resize(widest * rows));
+            }
+            Precision::Int8 => {
+                self.words.resize(padded * widest.div_ceil(kernels.bytes().group));
+                self.scale.resize(padded);
+                self.offset.resize(padded);
+            }
         }
         if !same {
             self.cut_pieces();

@@ -7,6 +7,11 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod dot;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod dot_neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod dot_x86;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod scalar;

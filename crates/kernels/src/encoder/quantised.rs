@@ -1,0 +1,491 @@
+//! Linear layers on bytes: activations become bytes token by token, products are summed in whole numbers.
+//!
+//! A token `x` is kept as `offset + scale · byte` with `offset` its smallest and `scale` a 255th of its range, so a
+//! product with a row of weights `w = row_scale · weight_byte` is
+//! `row_scale · (scale · Σ byte·weight_byte + offset · Σ weight_byte)`: one exact sum of whole numbers, and a correction
+//! that is known when the weights are packed.
+
+use std::ops::Range;
+
+use super::linear::{Epilogue, Gated, Gelu, Residual, WriteBack};
+use super::norm::statistics;
+use super::weight::{Bytes, PackedLinear, Weight};
+use crate::dispatch::Isa;
+use crate::kernels::Kernels;
+use crate::lanes::{Lanes, Panel};
+use crate::simd::Simd;
+use crate::simd::dot::{Dot, Portable};
+use crate::tile::with_vectors;
+
+/// The byte kernels beside the f32 kernels of an instruction set. All variants give the same bits.
+pub(crate) struct ByteKernels {
+    /// What runs, for messages.
+    pub(crate) name: &'static str,
+    /// Features of a word, see [`Dot::GROUP`].
+    pub(crate) group: usize,
+    /// Makes bytes of a panel, see [`Quantise`].
+    pub(crate) quantise: unsafe fn(Quantise<'_>),
+    /// Tiles of a linear layer, see [`ByteLinear`].
+    pub(crate) linear: unsafe fn(ByteLinear<'_>),
+}
+
+impl Kernels {
+    /// The fastest byte kernels that this machine has beside these f32 kernels.
+    pub(crate) fn bytes(&self) -> &'static ByteKernels {
+        self.all_bytes().next().unwrap_or(&SCALAR)
+    }
+
+    /// Every variant of the byte kernels that this machine has beside these f32 kernels, fastest first.
+    pub(crate) fn all_bytes(&self) -> impl Iterator<Item = &'static ByteKernels> {
+        let variants: [Option<&'static ByteKernels>; 3] = match self.isa {
+            Isa::Scalar => [Some(&SCALAR), None, None],
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => [Some(&PAIRS256), Some(&PORTABLE_AVX2), None],
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                let wide = std::arch::is_x86_feature_detected!("avx512bw");
+                let vnni = wide && std::arch::is_x86_feature_detected!("avx512vnni");
+                [vnni.then_some(&VNNI), wide.then_some(&PAIRS512), Some(&PORTABLE_AVX512)]
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => {
+                let sdot = std::arch::is_aarch64_feature_detected!("dotprod");
+                [sdot.then_some(&SDOT), Some(&PORTABLE_NEON), None]
+            }
+            #[allow(unreachable_patterns)]
+            _ => [None, None, None],
+        };
+        variants.into_iter().flatten()
+    }
+}
+
+/// Compiles the byte kernels of `$dot` with tiles of `$m` rows under the given attributes.
+macro_rules! table {
+    ($table:ident, $module:ident, $name:literal, $dot:ty, $m:literal, $(#[$attr:meta])*) => {
+        mod $module {
+            #[allow(clippy::wildcard_imports)]
+            use super::*;
+            $(#[$attr])*
+            pub(super) unsafe fn quantise(args: Quantise<'_>) {
+                // SAFETY: the caller's contract is that of the generic kernel.
+                unsafe { super::quantise::<$dot, $m>(args) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn linear(args: ByteLinear<'_>) {
+                // SAFETY: as above.
+                unsafe { super::linear::<$dot, $m>(args) }
+            }
+        }
+        static $table: ByteKernels = ByteKernels {
+            name: $name,
+            group: <$dot as Dot>::GROUP,
+            quantise: $module::quantise,
+            linear: $module::linear,
+        };
+    };
+}
+
+table!(SCALAR, scalar, "portable", Portable<crate::simd::scalar::Scalar>, 4,);
+#[cfg(target_arch = "x86_64")]
+table!(
+    PORTABLE_AVX2, portable_avx2, "portable beside AVX2", Portable<crate::simd::avx2::Avx2>, 4,
+    #[target_feature(enable = "avx2,fma")]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    PAIRS256, pairs256, "AVX2 (16-bit pairs)", crate::simd::dot_x86::Pairs256, 4,
+    #[target_feature(enable = "avx2,fma")]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    PORTABLE_AVX512, portable_avx512, "portable beside AVX-512", Portable<crate::simd::avx512::Avx512>, 8,
+    #[target_feature(enable = "avx512f")]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    PAIRS512, pairs512, "AVX-512 BW (16-bit pairs)", crate::simd::dot_x86::Pairs512, 8,
+    #[target_feature(enable = "avx512f,avx512bw")]
+);
+#[cfg(target_arch = "x86_64")]
+table!(
+    VNNI, vnni, "AVX-512 VNNI", crate::simd::dot_x86::Vnni, 8,
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    PORTABLE_NEON, portable_neon, "portable beside NEON", Portable<crate::simd::neon::Neon>, 8,
+    #[target_feature(enable = "neon")]
+);
+#[cfg(target_arch = "aarch64")]
+table!(
+    SDOT, sdot, "NEON dot product", crate::simd::dot_neon::Sdot, 8,
+    #[target_feature(enable = "neon,dotprod")]
+);
+
+/// One panel of tokens to be made bytes.
+pub(crate) struct Quantise<'a> {
+    /// `[features][vectors·LANES]`
+    pub(crate) x: *const f32,
+    pub(crate) features: usize,
+    pub(crate) vectors: usize,
+    /// Epsilon of the layer norm that the tokens go through first.
+    pub(crate) norm: Option<f32>,
+    /// What each feature is multiplied by, `[features]`; empty for 1.
+    pub(crate) balance: &'a [f32],
+    /// Words `[⌈features/GROUP⌉][vectors·LANES]`; missing features of the last are 0.
+    pub(crate) words: *mut u32,
+    /// A 255th of every token's range, `[vectors·LANES]`.
+    pub(crate) scale: *mut f32,
+    /// Every token's smallest feature, `[vectors·LANES]`.
+    pub(crate) offset: *mut f32,
+}
+
+/// Runs a [`Quantise`].
+///
+/// # Safety
+/// `D` must be available, all buffers as long as [`Quantise`] says, the outputs not touched by other threads.
+#[inline(always)]
+unsafe fn quantise<D: Dot, const M: usize>(q: Quantise<'_>) {
+    // SAFETY: passed on from the caller.
+    unsafe { with_vectors!(q.vectors, quantise_panel::<D, M>(&q)) }
+}
+
+/// Adding 1.5 · 2^23 leaves a number up to 255, rounded to nearest even, in the low byte.
+const ROUND: f32 = 12_582_912.0;
+/// Keeps the range of a constant token above zero.
+const LEAST_RANGE: f32 = 1e-30;
+
+#[inline(always)]
+unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'_>) {
+    let width = NV * D::S::LANES;
+    let balance = |f: usize| if q.balance.is_empty() { 1.0 } else { q.balance[f] };
+    // SAFETY: `quantise`'s contract.
+    unsafe {
+        let zero = [D::S::splat(0.0); NV];
+        let (mean, factor) = match q.norm {
+            Some(eps) => statistics::<D::S, NV>(q.x, q.features, eps),
+            None => (zero, [D::S::splat(1.0); NV]),
+        };
+        // the range in units of the balanced, centred token; the norm's factor is positive and comes in at the end
+        let mut low = [D::S::splat(f32::INFINITY); NV];
+        let mut high = [D::S::splat(f32::NEG_INFINITY); NV];
+        let value = |f: usize, v: usize| {
+            let x = D::S::load(q.x.add(f * width + v * D::S::LANES));
+            D::S::mul(D::S::sub(x, mean[v]), D::S::splat(balance(f)))
+        };
+        for f in 0..q.features {
+            for v in 0..NV {
+                let x = value(f, v);
+                low[v] = D::S::min(x, low[v]);
+                high[v] = D::S::max(x, high[v]);
+            }
+        }
+        let mut inverse = zero;
+        for v in 0..NV {
+            let range = D::S::max(D::S::sub(high[v], low[v]), D::S::splat(LEAST_RANGE));
+            inverse[v] = D::S::div(D::S::splat(255.0), range);
+            let scale = D::S::mul(D::S::mul(range, D::S::splat(1.0 / 255.0)), factor[v]);
+            D::S::store(q.scale.add(v * D::S::LANES), scale);
+            D::S::store(q.offset.add(v * D::S::LANES), D::S::mul(low[v], factor[v]));
+        }
+        for (g, first) in (0..q.features).step_by(D::GROUP).enumerate() {
+            for v in 0..NV {
+                let mut bytes = [D::S::splat(ROUND); 4];
+                for (i, byte) in bytes.iter_mut().enumerate().take(D::GROUP.min(q.features - first)) {
+                    *byte = D::S::fma(D::S::sub(value(first + i, v), low[v]), inverse[v], *byte);
+                }
+                D::store(q.words.add(g * width + v * D::S::LANES), D::join(bytes));
+            }
+        }
+    }
+}
+
+/// Some tiles of a byte layer applied to some panels.
+pub(crate) struct ByteLinear<'a> {
+    pub(crate) layer: &'a PackedLinear,
+    pub(crate) tiles: Range<usize>,
+    pub(crate) lanes: Lanes,
+    pub(crate) panels: Range<usize>,
+    /// Words of the tokens, panels of `⌈inputs/GROUP⌉` words.
+    pub(crate) words: *const u32,
+    /// Scale of every token.
+    pub(crate) scale: *const f32,
+    /// Offset of every token.
+    pub(crate) offset: *const f32,
+    pub(crate) epilogue: Epilogue,
+}
+
+/// As `with_vectors!` with a write-back.
+macro_rules! with_vectors4 {
+    ($vectors:expr, $f:ident :: <$D:ty, $M:tt, $W:ty> ( $($arg:expr),* )) => {
+        match $vectors {
+            1 => $f::<$D, $M, 1, $W>($($arg),*),
+            2 => $f::<$D, $M, 2, $W>($($arg),*),
+            _ => $f::<$D, $M, 3, $W>($($arg),*),
+        }
+    };
+}
+
+/// Runs a [`ByteLinear`].
+///
+/// # Safety
+/// `D` must be available and `M` the rows of its f32 tiles; the layer must hold bytes in words of `D::GROUP`; the
+/// buffers must have the sizes their layout says for `lanes`, and no other thread may touch the outputs of these tiles
+/// and panels.
+#[inline(always)]
+unsafe fn linear<D: Dot, const M: usize>(args: ByteLinear<'_>) {
+    let Weight::Bytes(bytes) = &args.layer.weight else { return };
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match args.epilogue {
+            Epilogue::Residual(to) => panels::<D, M, _>(&args, bytes, Residual(to)),
+            Epilogue::Gelu(to) => panels::<D, M, _>(&args, bytes, Gelu(to)),
+            Epilogue::Gated(to) => panels::<D, M, _>(&args, bytes, Gated(to)),
+            Epilogue::Heads(to) => panels::<D, M, _>(&args, bytes, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn panels<D: Dot, const M: usize, W: WriteBack>(args: &ByteLinear<'_>, bytes: &Bytes, write: W) {
+    for p in args.panels.clone() {
+        let panel = args.lanes.panel(p);
+        // SAFETY: passed on from the caller.
+        unsafe { with_vectors4!(panel.vectors, panel_tiles::<D, M, W>(args, bytes, panel, &write)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn panel_tiles<D: Dot, const M: usize, const NV: usize, W: WriteBack>(
+    args: &ByteLinear<'_>,
+    bytes: &Bytes,
+    panel: Panel,
+    write: &W,
+) {
+    let groups = bytes.groups;
+    let bias = &args.layer.bias;
+    // SAFETY: `linear`'s contract.
+    unsafe {
+        let b = args.words.add(args.lanes.offset(panel, groups));
+        let first = panel.first * args.lanes.width;
+        let mut scale = [D::S::splat(0.0); NV];
+        let mut offset = scale;
+        for v in 0..NV {
+            scale[v] = D::S::load(args.scale.add(first + v * D::S::LANES));
+            offset[v] = D::S::load(args.offset.add(first + v * D::S::LANES));
+        }
+        for t in args.tiles.clone() {
+            let sums = byte_tile::<D, M, NV>(
+                groups,
+                bytes.words.as_ptr().add(t * groups * M),
+                b,
+                bytes.sums.as_ptr().add(t * M),
+            );
+            let mut acc = [[D::S::splat(0.0); NV]; M];
+            for r in 0..M {
+                let row = t * M + r;
+                let row_scale = D::S::splat(bytes.scales[row]);
+                let row_sum = D::S::splat(bytes.scaled_sums[row]);
+                let row_bias = D::S::splat(bias[row]);
+                for v in 0..NV {
+                    let base = D::S::fma(offset[v], row_sum, row_bias);
+                    let product = D::S::mul(D::to_float(sums[r][v]), row_scale);
+                    acc[r][v] = D::S::fma(product, scale[v], base);
+                }
+            }
+            write.tile::<D::S, M, NV>(args.lanes, panel, t, &acc);
+        }
+    }
+}
+
+/// `Σ_g Σ_i a[g][r].i · b[g][v].i`, exactly.
+///
+/// # Safety
+/// `D` must be available; `a` valid for `groups · M` words, `b` for `groups · NV · LANES`, `sums` for `M`.
+#[inline(always)]
+unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
+    groups: usize,
+    mut a: *const u32,
+    mut b: *const u32,
+    sums: *const i32,
+) -> [[D::W; NV]; M] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut acc = [[D::splat(0); NV]; M];
+        if D::OFFSET != 0 {
+            for (r, row) in acc.iter_mut().enumerate() {
+                *row = [D::splat(D::OFFSET * *sums.add(r)); NV];
+            }
+        }
+        for _ in 0..groups {
+            let mut column = [D::splat(0); NV];
+            for (v, c) in column.iter_mut().enumerate() {
+                *c = D::load(b.add(v * D::S::LANES));
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                for (sum, c) in row.iter_mut().zip(&column) {
+                    *sum = D::dot(*sum, *c, a.add(r));
+                }
+            }
+            a = a.add(M);
+            b = b.add(NV * D::S::LANES);
+        }
+        acc
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Buffer;
+    use crate::encoder::linear::Rows;
+    use crate::encoder::pointer::Pointer;
+    use crate::encoder::weight::{Precision, Source};
+
+    fn numbers(n: usize, seed: u32, size: f32) -> Vec<f32> {
+        (0..n as u32)
+            .map(|i| {
+                ((i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(97)) >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .map(|x| x * x * x * size)
+            .collect()
+    }
+
+    /// A layer in the words of `bytes`.
+    fn layer(kernels: &Kernels, bytes: &ByteKernels, source: Source<'_>, inputs: usize) -> PackedLinear {
+        let outputs = source.bias.len();
+        let tiles = outputs.div_ceil(kernels.rows);
+        let mut layer = PackedLinear::pack(kernels, Precision::F32, inputs, tiles, |i| {
+            (i < outputs).then_some((source, i, 1.0))
+        });
+        let Weight::F32(weight) = &layer.weight else { unreachable!("it was packed in f32") };
+        let packed = Bytes::pack(weight, kernels.rows, inputs, bytes.group, source.norm.is_some());
+        layer.weight = Weight::Bytes(packed);
+        layer
+    }
+
+    /// `[columns, outputs]` of row-major `x` through a byte layer, optionally normed first.
+    fn run(
+        kernels: &Kernels,
+        bytes: &ByteKernels,
+        x: &[f32],
+        inputs: usize,
+        source: Source<'_>,
+        norm: Option<f32>,
+    ) -> Vec<f32> {
+        let layer = layer(kernels, bytes, source, inputs);
+        let Weight::Bytes(weight) = &layer.weight else { unreachable!("it holds bytes") };
+        let lanes = Lanes::panels_of(x.len() / inputs, kernels.lanes);
+        let mut packed = Buffer::zeroed(lanes.padded() * inputs);
+        lanes.pack_rows(x, inputs, &mut packed);
+        let mut words: Buffer<u32> = Buffer::zeroed(lanes.padded() * weight.groups);
+        let (mut scale, mut offset) = (Buffer::zeroed(lanes.padded()), Buffer::zeroed(lanes.padded()));
+        let outputs = source.bias.len();
+        let mut out = Buffer::zeroed(lanes.padded() * outputs);
+        for p in 0..lanes.panels() {
+            let panel = lanes.panel(p);
+            let first = panel.first * lanes.width;
+            let args = Quantise {
+                x: packed[lanes.offset(panel, inputs)..].as_ptr(),
+                features: inputs,
+                vectors: panel.vectors,
+                norm,
+                balance: &weight.balance,
+                words: words[lanes.offset(panel, weight.groups)..].as_mut_ptr(),
+                scale: scale[first..].as_mut_ptr(),
+                offset: offset[first..].as_mut_ptr(),
+            };
+            // SAFETY: the buffers hold all panels; `all_bytes` lists only what this machine has.
+            unsafe { (bytes.quantise)(args) };
+        }
+        let args = ByteLinear {
+            layer: &layer,
+            tiles: 0..layer.tiles,
+            lanes,
+            panels: 0..lanes.panels(),
+            words: words.as_ptr(),
+            scale: scale.as_ptr(),
+            offset: offset.as_ptr(),
+            epilogue: Epilogue::Residual(Rows { out: Pointer::new(&mut out), features: outputs }),
+        };
+        // SAFETY: as above.
+        unsafe { (bytes.linear)(args) };
+        let mut rows = vec![];
+        for column in 0..lanes.columns {
+            let (start, step) = lanes.column(outputs, column);
+            rows.extend(out[start..].iter().step_by(step).take(outputs));
+        }
+        rows
+    }
+
+    fn variants() -> Vec<(&'static Kernels, &'static ByteKernels)> {
+        let sets = Isa::available().filter_map(Isa::kernels);
+        sets.flat_map(|k| k.all_bytes().map(move |b| (k, b))).collect()
+    }
+
+    const COLUMNS: usize = if cfg!(miri) { 5 } else { 67 };
+
+    #[test]
+    fn every_variant_gives_the_same_bits() {
+        // widths that fill no group, no tile and no panel
+        for (inputs, outputs) in [(1, 1), (6, 3), (31, 13), (64, 24)] {
+            let x = numbers(COLUMNS * inputs, 1, 9.0);
+            let (weight, bias) = (numbers(outputs * inputs, 2, 0.7), numbers(outputs, 3, 1.0));
+            let (gain, beta) = (numbers(inputs, 4, 2.0), numbers(inputs, 5, 0.3));
+            for norm in [None, Some((&gain[..], &beta[..]))] {
+                let source = Source { weight: &weight, bias: &bias, norm };
+                let eps = norm.map(|_| 1e-5);
+                let wanted = run(&crate::kernels::SCALAR, &SCALAR, &x, inputs, source, eps);
+                for (kernels, bytes) in variants() {
+                    let found = run(kernels, bytes, &x, inputs, source, eps);
+                    assert!(
+                        wanted.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{} differs, {inputs} inputs, {outputs} outputs, normed {}",
+                        bytes.name,
+                        norm.is_some()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_is_that_of_rounding_once_to_bytes() {
+        let (inputs, outputs) = (64, 24);
+        let x = numbers(COLUMNS * inputs, 7, 9.0);
+        let (weight, bias) = (numbers(outputs * inputs, 8, 0.7), numbers(outputs, 9, 1.0));
+        let source = Source { weight: &weight, bias: &bias, norm: None };
+        for (kernels, bytes) in variants() {
+            let found = run(kernels, bytes, &x, inputs, source, None);
+            for (x, found) in x.chunks_exact(inputs).zip(found.chunks_exact(outputs)) {
+                let top = x.iter().copied().fold(f32::MIN, f32::max);
+                let low = x.iter().copied().fold(f32::MAX, f32::min);
+                for ((w, b), &found) in weight.chunks_exact(inputs).zip(&bias).zip(found) {
+                    let exact: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                    // half a step of either side times the sum of the other's sizes
+                    let steps = f64::from(w.iter().fold(0.0f32, |m, w| m.max(w.abs()))) / 127.0;
+                    let size = |v: &[f32]| v.iter().map(|v| f64::from(v.abs())).sum::<f64>();
+                    let step = f64::from(top - low) / 255.0;
+                    let bound = 0.5 * (step * size(w) + steps * size(x)) + 0.25 * 64.0 * step * steps + 1e-4;
+                    let error = (f64::from(found) - f64::from(*b) - exact).abs();
+                    assert!(error <= bound, "{}: {error} > {bound}", bytes.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn constant_and_zero_tokens_come_through() {
+        let (inputs, outputs) = (12, 4);
+        let mut x = vec![0.0; 2 * inputs];
+        x[inputs..].fill(-3.25);
+        let (weight, bias) = (vec![0.5; outputs * inputs], vec![1.0; outputs]);
+        let source = Source { weight: &weight, bias: &bias, norm: None };
+        for (kernels, bytes) in variants() {
+            let found = run(kernels, bytes, &x, inputs, source, None);
+            assert_eq!(found[..outputs], [1.0; 4], "{}", bytes.name);
+            // 12 · 0.5 · -3.25 + 1, to the rounding of 0.5/127 and of 127 · 0.5/127
+            assert!(found[outputs..].iter().all(|y| (y + 18.5).abs() < 1e-5), "{}: {found:?}", bytes.name);
+        }
+    }
+}
