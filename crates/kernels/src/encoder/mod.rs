@@ -65,15 +65,16 @@ impl Shape {
         self.head_dim().next_multiple_of(rows)
     }
 
-    /// Which feature of a head lies in packed row `i` of q and k: tiles hold the first and the second halves
-    /// of `rows / 2` rotated pairs. `None` for padding.
-    fn rotary_source(&self, rows: usize, i: usize) -> Option<usize> {
+    /// Which feature of a head lies in packed row `i` of q and k: the first halves of two rotated pairs, then their second
+    /// halves, whatever the height of a tile, so that a product of q and k is summed in one order on every
+    /// instruction set. `None` for padding.
+    fn rotary_source(&self, i: usize) -> Option<usize> {
         if !self.rotary {
             return (i < self.head_dim()).then_some(i);
         }
         let half = self.head_dim() / 2;
-        let pair = i / rows * (rows / 2) + i % (rows / 2);
-        (pair < half).then_some(if i % rows < rows / 2 { pair } else { half + pair })
+        let pair = i / 4 * 2 + i % 2;
+        (pair < half).then_some(if i % 4 < 2 { pair } else { half + pair })
     }
 }
 
@@ -475,3 +476,6 @@ impl Split {
         (tiles, if self.by_panel { panel..panel + 1 } else { 0..self.panels })
     }
 }
+
+#[cfg(test)]
+mod tests;
