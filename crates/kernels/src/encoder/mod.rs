@@ -261,7 +261,7 @@ impl Encoder {
         let (q, k, v) = (Pointer::new(&mut work.q), Pointer::new(&mut work.k), Pointer::new(&mut work.v));
         let table = |buffer: &mut [f32]| if shape.rotary { Pointer::new(buffer) } else { Pointer::null() };
         let (cos, sin) = (table(&mut work.cos), table(&mut work.sin));
-        let strips: Vec<Pointer> = work.strips.iter_mut().map(|s| Pointer::new(s)).collect();
+        let (strips, strip) = (Pointer::new(&mut work.strips), work.strip);
         let (tokens, pieces) = (work.tokens, &work.pieces);
         let heads = Heads { q, k, v, cos, sin, heads: shape.heads, rotary_dim, keys };
         let residual = Epilogue::Residual(Rows { out: x, features: shape.dim });
@@ -318,7 +318,7 @@ impl Encoder {
                             count: tokens,
                             rotary_dim,
                             head_dim: shape.head_dim(),
-                            strip: strips[worker].get(),
+                            strip: strips.get().add(worker * strip),
                             out: normed.get().add(out_at),
                             lanes: piece.lanes.clone(),
                         });

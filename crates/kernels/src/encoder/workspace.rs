@@ -1,7 +1,7 @@
 //! The activations of a batch, and all memory that a run needs.
 
 use super::{Encoder, Shape};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, LINE};
 use crate::kernels::Kernels;
 use crate::lanes::{Lanes, PANEL_VECTORS};
 use crate::team::Team;
@@ -23,7 +23,12 @@ pub struct Workspace {
     pub(super) hidden: Buffer,
     pub(super) cos: Buffer,
     pub(super) sin: Buffer,
-    pub(super) strips: Vec<Buffer>,
+    /// Scratch of attention, one strip a worker.
+    pub(super) strips: Buffer,
+    /// Numbers of one strip: whole cache lines.
+    pub(super) strip: usize,
+    /// Threads that there are strips for.
+    workers: usize,
     pub(super) pieces: Vec<Piece>,
     pub(super) phases: Vec<usize>,
     pub(super) team: Team,
@@ -57,7 +62,9 @@ impl Default for Workspace {
             hidden: Buffer::default(),
             cos: Buffer::default(),
             sin: Buffer::default(),
-            strips: Vec::new(),
+            strips: Buffer::default(),
+            strip: 0,
+            workers: 0,
             pieces: Vec::new(),
             phases: Vec::new(),
             team: Team::default(),
@@ -112,11 +119,9 @@ impl Workspace {
                 }
             }
         }
-        let workers = rayon::current_num_threads();
-        self.strips.resize_with(workers.max(self.strips.len()), Buffer::default);
-        for strip in &mut self.strips {
-            strip.resize((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes);
-        }
+        self.workers = rayon::current_num_threads();
+        self.strip = ((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes).next_multiple_of(LINE);
+        self.strips.resize(self.workers * self.strip);
         if !same {
             self.cut_pieces();
         }
@@ -148,7 +153,7 @@ impl Workspace {
 
     /// Threads that a run uses.
     pub(super) fn workers(&self) -> usize {
-        rayon::current_num_threads().min(self.strips.len()).max(1)
+        rayon::current_num_threads().min(self.workers).max(1)
     }
 
     pub(super) fn check(&self, encoder: &Encoder) {
