@@ -28,7 +28,7 @@ fn forward(c: &mut Criterion) {
         group.throughput(Throughput::Elements(batch as u64 * work.total()));
         group.bench_function(format!("ViT-S-16 {SIDE} px/batch {batch}"), |b| {
             b.iter(|| {
-                backbone.forward_into(&pixels, batch, SIDE, SIDE, &layers, &mut tokens).expect("valid input")
+                backbone.forward_into(&pixels, batch, SIDE, SIDE, &layers, &mut tokens).expect("valid input");
             });
         });
     }

@@ -105,7 +105,7 @@ impl Case {
             norms,
             qkv: Layer::new(n, 3 * dim, dim),
             proj: Layer::new(n, dim, dim),
-            first: (0..1 + usize::from(shape.gated)).map(|_| Layer::new(n, hidden, dim)).collect(),
+            first: (0..=usize::from(shape.gated)).map(|_| Layer::new(n, hidden, dim)).collect(),
             last: Layer::new(n, dim, hidden),
             scales: [n.many(dim, 1.0), n.many(dim, 1.0)],
         }
