@@ -27,6 +27,8 @@ const PATCHES: usize = SIDE * SIDE;
 /// Class and register tokens.
 const PREFIX: usize = 5;
 const TOKENS: usize = PREFIX + PATCHES;
+/// Multiply-adds that a turn of the yardstick stands for.
+const TILE_WORK: usize = 1 << 30;
 
 /// Uniform numbers in −bound..bound.
 fn numbers(n: usize, bound: f32) -> Vec<f32> {
@@ -120,11 +122,11 @@ fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("product");
     settings(&mut group);
     // the yardstick: criterion's time of it means nothing, its rate does
-    throughput(&mut group, 1 << 30);
+    throughput(&mut group, TILE_WORK);
     group.bench_function("tile, all threads", |b| {
         b.iter_custom(|turns| {
             let rate = peak::attainable(Duration::from_millis(100));
-            Duration::from_secs_f64(turns as f64 * f64::from(1 << 31) / 1e9 / rate)
+            Duration::from_secs_f64(turns as f64 * 2.0 * TILE_WORK as f64 / 1e9 / rate)
         });
     });
     let (a, b, bias) = (numbers(PATCHES * DIM, 1.0), numbers(DIM * DIM, 1.0), numbers(DIM, 1.0));
