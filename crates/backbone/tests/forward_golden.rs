@@ -1,6 +1,7 @@
 //! The forward pass against the golden tokens of the tiny networks.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
@@ -8,6 +9,7 @@ use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, VitError};
 use flawtune_backbone::weights::{
     BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
 };
+use flawtune_kernels::dispatch::{self, Isa};
 use safetensors::{Dtype, SafeTensors};
 
 /// Largest absolute difference from tokens computed in f64: what the golden folder's README asks of f32.
@@ -178,6 +180,23 @@ fn every_stage_equals_the_goldens() {
             );
         }
     }
+}
+
+#[test]
+fn every_instruction_set_equals_the_goldens() {
+    // the choice is made once a process, so each set gets one that runs the test above
+    let mut sets = 0;
+    for isa in Isa::available() {
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "every_stage_equals_the_goldens"])
+            .env(dispatch::VARIABLE, isa.name())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{isa}: {said}");
+        sets += 1;
+    }
+    assert!(sets > 0);
 }
 
 /// The class and patch tokens of `all` (`[batch, T, dim]`).

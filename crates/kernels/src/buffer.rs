@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// Numbers per line: of four bytes each, one 64-byte cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]

@@ -125,33 +125,69 @@ pub(crate) unsafe fn silu<S: Simd>(x: S::V) -> S::V {
     unsafe { S::mul(x, sigmoid::<S>(x)) }
 }
 
-/// Which function to apply, for tests.
+/// What to apply, for tests.
 #[cfg(test)]
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Function {
     Exp2,
     Gelu,
     Silu,
+    /// One operation of [`Simd`], by its place in [`operations`].
+    Operation(usize),
 }
 
-/// Applies a function to whole vectors of `values`.
+/// Every arithmetic operation of [`Simd`] on the vectors `a`, `b`, `c`.
+///
+/// # Safety
+/// `S` must be available.
+#[cfg(test)]
+#[inline(always)]
+unsafe fn operations<S: Simd>([a, b, c]: [S::V; 3]) -> [S::V; 11] {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        [
+            S::add(a, b),
+            S::sub(a, b),
+            S::mul(a, b),
+            S::div(a, b),
+            S::sqrt(a),
+            S::fma(a, b, c),
+            S::fnma(a, b, c),
+            S::max(a, b),
+            S::min(a, b),
+            S::select_gt(a, b, c, b),
+            S::splat(0.1),
+        ]
+    }
+}
+
+/// Applies a function to whole vectors of `values`; an operation takes its operands from the thirds of `values` and
+/// replaces the first.
 ///
 /// # Safety
 /// `S` must be available.
 #[cfg(test)]
 #[inline(always)]
 pub(crate) unsafe fn map<S: Simd>(f: Function, values: &mut [f32]) {
-    for chunk in values.chunks_exact_mut(S::LANES) {
-        // SAFETY: the chunk holds LANES numbers.
+    let len = if matches!(f, Function::Operation(_)) { values.len() / 3 } else { values.len() };
+    let mut lanes = [0.0f32; 16];
+    for first in (0..len / S::LANES * S::LANES).step_by(S::LANES) {
+        // SAFETY: LANES numbers follow `first`, and in an operation both of its copies `len` and `2·len` further; `lanes`
+        // holds at least LANES.
         unsafe {
-            let x = S::load(chunk.as_ptr());
+            let x = S::load(values[first..first + S::LANES].as_ptr());
             let y = match f {
                 Function::Exp2 => exp2::<S>(x),
                 Function::Gelu => gelu::<S>(x),
                 Function::Silu => silu::<S>(x),
+                Function::Operation(which) => {
+                    let third = |i: usize| S::load(values[first + i * len..][..S::LANES].as_ptr());
+                    operations::<S>([x, third(1), third(2)])[which]
+                }
             };
-            S::store(chunk.as_mut_ptr(), y);
+            S::store(lanes.as_mut_ptr(), y);
         }
+        values[first..first + S::LANES].copy_from_slice(&lanes[..S::LANES]);
     }
 }
 
@@ -196,6 +232,7 @@ mod tests {
             Function::Exp2 => 1.8e-7,
             Function::Gelu => 1.2e-6,
             Function::Silu => 4e-7,
+            Function::Operation(_) => unreachable!("an operation is exact"),
         };
         let mut first: Option<Vec<f32>> = None;
         for kernels in Isa::available().filter_map(Isa::kernels) {
@@ -233,5 +270,63 @@ mod tests {
     #[test]
     fn silu_keeps_its_error() {
         errors(Function::Silu, &sample(f32::MAX, STEP), |x| x / (1.0 + (-x).exp()), |x, _| x.abs().max(1.0));
+    }
+
+    #[test]
+    fn every_operation_is_that_of_the_scalar_numbers() {
+        let special = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.5,
+            0.1,
+            16_777_217.0,
+            1e-40,
+            -1e-45,
+            f32::MIN_POSITIVE,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            1.0 + f32::EPSILON,
+        ];
+        let mut columns: [Vec<f32>; 3] = Default::default();
+        for &a in &special {
+            for &b in &special {
+                for &c in if cfg!(miri) { &special[2..4] } else { &special[..] } {
+                    columns.iter_mut().zip([a, b, c]).for_each(|(column, x)| column.push(x));
+                }
+            }
+        }
+        for column in &mut columns {
+            column.resize(column.len().next_multiple_of(16), 2.0);
+        }
+        let wanted: [fn(f32, f32, f32) -> f32; 11] = [
+            |a, b, _| a + b,
+            |a, b, _| a - b,
+            |a, b, _| a * b,
+            |a, b, _| a / b,
+            |a, _, _| a.sqrt(),
+            |a, b, c| a.mul_add(b, c),
+            |a, b, c| (-a).mul_add(b, c),
+            |a, b, _| if a > b { a } else { b },
+            |a, b, _| if a < b { a } else { b },
+            |a, b, c| if a > b { c } else { b },
+            |_, _, _| 0.1,
+        ];
+        for kernels in Isa::available().filter_map(Isa::kernels) {
+            for (which, wanted) in wanted.iter().enumerate() {
+                let mut got = columns.concat();
+                // SAFETY: `available` lists only sets that are present.
+                unsafe { (kernels.map)(Function::Operation(which), &mut got) };
+                for (i, &got) in got[..columns[0].len()].iter().enumerate() {
+                    let [a, b, c] = [0, 1, 2].map(|k| columns[k][i]);
+                    let wanted = wanted(a, b, c);
+                    // which NaN comes out is left open
+                    let same = got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan());
+                    assert!(same, "{} operation {which} of {a}, {b}, {c}: {got}, not {wanted}", kernels.isa);
+                }
+            }
+        }
     }
 }

@@ -101,3 +101,33 @@ pub(crate) unsafe fn tile_loop<S: Simd, const M: usize>(turns: usize, k: usize, 
         out[0]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Isa;
+
+    #[test]
+    fn the_yardsticks_do_the_work_that_is_counted() {
+        for kernels in Isa::available().filter_map(Isa::kernels) {
+            // SAFETY: `available` lists only sets that are present.
+            let sum = unsafe { (kernels.fma_loop)(3) };
+            let one = (0..3).fold(0.0f32, |a, _| a.mul_add(0.5, 1e-3));
+            assert!((sum - CHAINS as f32 * one).abs() < 1e-6, "{}: {sum}", kernels.isa);
+            let (k, width) = (5, 3 * kernels.lanes);
+            let (a, b) = (vec![0.5; k * kernels.rows], vec![0.25; k * width]);
+            // SAFETY: as above; the operands hold `k` times a tile's rows and columns.
+            let sum = unsafe { (kernels.tile_loop)(2, k, &a, &b) };
+            assert_eq!(sum, 3.0 * 0.5 * 0.25 * k as f32, "{}", kernels.isa);
+        }
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn peaks_are_positive() {
+        let time = Duration::from_millis(1);
+        for peak in [fma_peak(time), attainable(time)] {
+            assert!(peak.is_finite() && peak > 0.0, "{peak}");
+        }
+    }
+}

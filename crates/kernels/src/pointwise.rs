@@ -283,9 +283,32 @@ mod tests {
         let x = arguments();
         let first = std::cell::OnceCell::new();
         on_all(|run| {
-            let mut y = vec![0.5; x.len()];
-            run(Pointwise::GeluBackward { x: &x, grad: &mut y });
-            assert_eq!(first.get_or_init(|| y.clone()), &y);
+            let many = || [0.5, -0.25, 1.0, 0.75, 2.0].map(|y| vec![y; x.len()]);
+            let [mut gelu, mut slope, mut gated, mut up, mut gate] = many();
+            run(Pointwise::Gelu { x: &x, out: &mut gelu });
+            run(Pointwise::GeluBackward { x: &x, grad: &mut slope });
+            run(Pointwise::Gated { gate: &x, up: &up, out: &mut gated });
+            gate.copy_from_slice(&x);
+            run(Pointwise::GatedBackward { gate: &mut gate, up: &mut up, grad: &gelu });
+            let mut exp = x.clone();
+            run(Pointwise::Exp { x: &mut exp, shift: 12.5 });
+            let all = [gelu, slope, gated, up, gate, exp];
+            assert!(*first.get_or_init(|| all.clone()) == all);
         });
+    }
+
+    #[test]
+    fn every_length_is_covered_to_its_end() {
+        // also run under Miri: no vector, a part of one, one, and one with a rest
+        for len in [0, 1, 7, 8, 16, 19] {
+            let x: Vec<f32> = arguments().into_iter().skip(370).take(len).collect();
+            on_all(|run| {
+                let mut out = vec![f32::NAN; len];
+                run(Pointwise::Gated { gate: &x, up: &vec![2.0; len], out: &mut out });
+                for (&x, out) in x.iter().zip(out) {
+                    assert!((out - 2.0 * x / (1.0 + (-x).exp())).abs() < 1e-5, "{x} of {len}");
+                }
+            });
+        }
     }
 }

@@ -35,7 +35,10 @@ impl Prepacked {
     /// # Panics
     /// If a slice is not as long as its shape says.
     pub fn new(n: usize, k: usize, b: &[f32], op_b: Op, bias: &[f32]) -> Self {
-        let kernels = dispatch::active();
+        Self::new_with(dispatch::active(), n, k, b, op_b, bias)
+    }
+
+    fn new_with(kernels: &'static Kernels, n: usize, k: usize, b: &[f32], op_b: Op, bias: &[f32]) -> Self {
         let lanes = Lanes { columns: n, width: kernels.lanes };
         let mut padded = Buffer::zeroed(if bias.is_empty() { 0 } else { lanes.padded() });
         if !bias.is_empty() {
@@ -328,18 +331,20 @@ mod tests {
     fn a_prepacked_operand_adds_its_bias() {
         let (m, n, k) = (6, 29, 11);
         let (a, b, bias) = (numbers(m * k, 3), numbers(n * k, 4), numbers(n, 5));
-        let mut scratch = Scratch::default();
-        let packed = Prepacked::new(n, k, &b, Op::Transpose, &bias);
-        assert_eq!((packed.columns(), packed.inner()), (n, k));
         let mut wanted = vec![0.0; m * n];
-        multiply(m, n, k, &a, Op::None, &b, Op::Transpose, &mut wanted, false, &mut scratch);
         for (i, w) in wanted.iter_mut().enumerate() {
-            *w += bias[i % n];
+            let (a, b) = (&a[i / n * k..][..k], &b[i % n * k..][..k]);
+            *w = a.iter().zip(b).fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum)) + bias[i % n];
         }
-        let mut c = vec![9.0; m * n];
-        packed.multiply(&a, &mut c, false, &mut scratch);
-        assert_eq!(c, wanted);
-        packed.multiply(&a, &mut c, true, &mut scratch);
-        assert_eq!(c, wanted.iter().map(|x| x + x).collect::<Vec<_>>());
+        let mut scratch = Scratch::default();
+        for kernels in Isa::available().filter_map(Isa::kernels) {
+            let packed = Prepacked::new_with(kernels, n, k, &b, Op::Transpose, &bias);
+            assert_eq!((packed.columns(), packed.inner()), (n, k));
+            let mut c = vec![9.0; m * n];
+            packed.multiply(&a, &mut c, false, &mut scratch);
+            assert_eq!(c, wanted, "{}", kernels.isa);
+            packed.multiply(&a, &mut c, true, &mut scratch);
+            assert_eq!(c, wanted.iter().map(|x| x + x).collect::<Vec<_>>(), "{}", kernels.isa);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! all tasks of the one before are done. A thread that arrives late helps from where the others are, one that
 //! never arrives is not missed: the caller alone would do all tasks. So it can't deadlock, whatever else the pool runs.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::profile::{Operator, time};
@@ -67,18 +68,18 @@ impl Team {
                 });
             }
         };
-        if workers <= 1 {
-            member(0);
-        } else {
-            rayon::scope(|scope| {
-                for worker in 1..workers {
-                    let member = &member;
-                    scope.spawn(move |_| member(worker));
-                }
-                member(0);
-            });
-        }
+        enter(0..workers.max(1), &member);
     }
+}
+
+/// Runs `member` for every worker of the range, the first one on this thread. Through `join` and not through a scope: its
+/// jobs lie on the stack, so nothing is allocated.
+fn enter(workers: Range<usize>, member: &(impl Fn(usize) + Sync)) {
+    if workers.len() == 1 {
+        return member(workers.start);
+    }
+    let middle = workers.start + workers.len().div_ceil(2);
+    rayon::join(|| enter(workers.start..middle, member), || enter(middle..workers.end, member));
 }
 
 struct Completion<'a>(&'a AtomicUsize);

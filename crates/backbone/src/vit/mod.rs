@@ -6,7 +6,7 @@ pub(crate) mod positions;
 
 pub use error::VitError;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_kernels::dispatch;
 use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Workspace};
@@ -43,6 +43,16 @@ impl LayerSelection {
     /// The last block of a network of `depth` blocks.
     pub fn last(depth: usize) -> Self {
         Self { layers: vec![depth.saturating_sub(1)], combine: Combine::Mean }
+    }
+
+    /// The first selected block from block `from` on, with its place in the selection.
+    fn next(&self, from: usize) -> Option<(usize, usize)> {
+        self.layers
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|&(_, block)| block >= from)
+            .min_by_key(|&(_, block)| block)
     }
 }
 
@@ -98,7 +108,27 @@ pub struct Backbone {
     patch_bias: Vec<f32>,
     positions: Option<Vec<f32>>,
     norm: Norm,
-    idle: Mutex<Vec<Workspace>>,
+    idle: Mutex<Vec<Room>>,
+    /// What the last grid of patches needed.
+    place: Mutex<Option<Arc<Place>>>,
+}
+
+/// The memory of a forward pass, kept for the next one.
+#[derive(Debug, Default)]
+struct Room {
+    work: Workspace,
+    /// Tokens of one of several selected layers.
+    single: Vec<f32>,
+}
+
+/// What depends on the grid of patches alone.
+#[derive(Debug)]
+struct Place {
+    grid: (usize, usize),
+    /// What every token of an image starts from, `[tokens, dim]`.
+    start: Vec<f32>,
+    /// Cosines and sines, `[tokens, head_dim/2]` each.
+    rotation: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 impl Backbone {
@@ -132,6 +162,7 @@ impl Backbone {
             positions: weights.positions.clone(),
             norm: weights.norm.clone(),
             idle: Mutex::default(),
+            place: Mutex::default(),
         })
     }
 
@@ -175,8 +206,8 @@ impl Backbone {
         Ok(out)
     }
 
-    /// [`Backbone::forward`] into tokens whose memory is reused: after a first call of the same size nothing large is
-    /// allocated.
+    /// [`Backbone::forward`] into tokens whose memory is reused: after a first call of the same size, made on a
+    /// thread of the pool, nothing is allocated.
     ///
     /// # Errors
     /// As [`Backbone::forward`].
@@ -197,28 +228,26 @@ impl Backbone {
         out.dim = if layers.combine == Combine::Concat { dim * layers.layers.len() } else { dim };
         out.data.clear();
         out.data.resize(batch * (1 + patches) * out.dim, 0.0);
-        let mut order: Vec<usize> = (0..layers.layers.len()).collect();
-        order.sort_by_key(|&i| layers.layers[i]);
+        let several = layers.layers.len() > 1;
         let prefix = self.config.prefix();
         let keep = [0..1, prefix..prefix + patches];
         let image = (1 + patches) * out.dim;
-        let mut work = self.workspace();
-        let mut single = Vec::new();
+        let mut room = self.room();
+        let Room { work, single } = &mut room;
         for (pixels, out_data) in
             pixels.chunks(input.per_run * input.image).zip(out.data.chunks_mut(input.per_run * image))
         {
-            self.embed(&mut work, &input, pixels);
+            self.embed(work, &input, pixels);
             let mut done = 0;
-            for &slot in &order {
-                let block = layers.layers[slot];
-                self.encoder.run(&mut work, done..block + 1);
+            while let Some((slot, block)) = layers.next(done) {
+                self.encoder.run(work, done..block + 1);
                 done = block + 1;
-                if order.len() == 1 {
-                    self.encoder.read(&mut work, Some(self.affine()), &keep, out_data);
+                if !several {
+                    self.encoder.read(work, Some(self.affine()), &keep, out_data);
                     continue;
                 }
                 single.resize(out_data.len() / out.dim * dim, 0.0);
-                self.encoder.read(&mut work, Some(self.affine()), &keep, &mut single);
+                self.encoder.read(work, Some(self.affine()), &keep, single);
                 for (to, from) in out_data.chunks_exact_mut(out.dim).zip(single.chunks_exact(dim)) {
                     match layers.combine {
                         Combine::Concat => to[slot * dim..][..dim].copy_from_slice(from),
@@ -226,14 +255,14 @@ impl Backbone {
                     }
                 }
             }
-            if order.len() > 1 && layers.combine == Combine::Mean {
-                let count = order.len() as f32;
+            if several && layers.combine == Combine::Mean {
+                let count = layers.layers.len() as f32;
                 for x in out_data.iter_mut() {
                     *x /= count;
                 }
             }
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        self.keep(room);
         Ok(())
     }
 
@@ -251,14 +280,14 @@ impl Backbone {
     ) -> Result<(Vec<f32>, (usize, usize)), VitError> {
         let input = self.input(pixels, batch, height, width)?;
         let mut out = vec![0.0; batch * input.tokens * self.config.dim];
-        let mut work = self.workspace();
+        let mut room = self.room();
         let per_run = input.per_run * input.tokens * self.config.dim;
         let prefix = self.config.prefix();
         for (pixels, out) in pixels.chunks(input.per_run * input.image).zip(out.chunks_mut(per_run)) {
-            self.embed(&mut work, &input, pixels);
-            self.encoder.read(&mut work, None, &[0..prefix, prefix..input.tokens], out);
+            self.embed(&mut room.work, &input, pixels);
+            self.encoder.read(&mut room.work, None, &[0..prefix, prefix..input.tokens], out);
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        self.keep(room);
         Ok((out, input.grid))
     }
 
@@ -278,7 +307,7 @@ impl Backbone {
         let tokens = input.tokens;
         let all = 0..tokens;
         let keep = std::slice::from_ref(&all);
-        let mut work = self.workspace();
+        let mut work = self.room().work;
         let read = |work: &mut Workspace, norm| {
             let mut out = vec![0.0; batch * tokens * self.config.dim];
             self.encoder.read(work, norm, keep, &mut out);
@@ -301,8 +330,12 @@ impl Backbone {
         Affine { weight: &self.norm.weight, bias: &self.norm.bias }
     }
 
-    fn workspace(&self) -> Workspace {
+    fn room(&self) -> Room {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, room: Room) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(room);
     }
 
     fn check_layers(&self, selection: &LayerSelection) -> Result<(), VitError> {
@@ -332,16 +365,18 @@ impl Backbone {
         }
         let tokens = self.config.prefix() + grid.0 * grid.1;
         let per_run = (TOKENS_PER_RUN / tokens).clamp(1, batch.max(1));
-        Ok(Input {
-            height,
-            width,
-            image,
-            grid,
-            tokens,
-            per_run,
-            start: self.start(grid),
-            rotation: self.rotation(grid),
-        })
+        Ok(Input { height, width, image, grid, tokens, per_run, place: self.place(grid) })
+    }
+
+    /// Cosines and resized positions cost as much as a part of a block: images of one size share them.
+    fn place(&self, grid: (usize, usize)) -> Arc<Place> {
+        let mut last = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = last.as_ref().filter(|place| place.grid == grid) {
+            return Arc::clone(place);
+        }
+        let place = Arc::new(Place { grid, start: self.start(grid), rotation: self.rotation(grid) });
+        *last = Some(Arc::clone(&place));
+        place
     }
 
     /// What every token of an image starts from, before the pixels are added.
@@ -374,7 +409,7 @@ impl Backbone {
 
     fn embed(&self, work: &mut Workspace, input: &Input, pixels: &[f32]) {
         let images = pixels.len() / input.image;
-        let rotation = input.rotation.as_ref().map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
+        let rotation = input.place.rotation.as_ref().map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
         work.configure(&self.encoder, images, input.tokens, rotation);
         let pixels = Pixels {
             data: pixels,
@@ -382,7 +417,7 @@ impl Backbone {
             width: input.width,
             rows: input.grid.0,
             columns: input.grid.1,
-            start: &input.start,
+            start: &input.place.start,
         };
         self.encoder.embed(work, &pixels);
     }
@@ -399,6 +434,5 @@ struct Input {
     tokens: usize,
     /// Images per run.
     per_run: usize,
-    start: Vec<f32>,
-    rotation: Option<(Vec<f32>, Vec<f32>)>,
+    place: Arc<Place>,
 }

@@ -139,7 +139,7 @@ fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: Prec
     PackedLinear::pack(kernels, precision, dim, rows / kernels.rows, |i| {
         if i < 2 * shape.heads * rotary_dim {
             let (qk, head) = (i / (shape.heads * rotary_dim), i / rotary_dim % shape.heads);
-            let d = shape.rotary_source(kernels.rows, i % rotary_dim)?;
+            let d = shape.rotary_source(i % rotary_dim)?;
             let scale = if qk == 0 { scale as f32 } else { 1.0 };
             Some((source, qk * dim + head * head_dim + d, scale))
         } else {

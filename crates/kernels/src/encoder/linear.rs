@@ -323,9 +323,11 @@ impl WriteBack for Heads {
                 for v in 0..NV {
                     let c = S::load(cos.add((r * NV + v) * S::LANES));
                     let s = S::load(sin.add((r * NV + v) * S::LANES));
-                    let (x, y) = (acc[r][v], acc[r + M / 2][v]);
-                    store(r, v, S::fnma(y, s, S::mul(x, c)));
-                    store(r + M / 2, v, S::fma(x, s, S::mul(y, c)));
+                    // see `Shape::rotary_source`
+                    let (first, second) = (r / 2 * 4 + r % 2, r / 2 * 4 + r % 2 + 2);
+                    let (x, y) = (acc[first][v], acc[second][v]);
+                    store(first, v, S::fnma(y, s, S::mul(x, c)));
+                    store(second, v, S::fma(x, s, S::mul(y, c)));
                 }
             }
         }

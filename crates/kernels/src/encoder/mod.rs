@@ -72,15 +72,16 @@ impl Shape {
         self.head_dim().next_multiple_of(rows)
     }
 
-    /// Which feature of a head lies in packed row `i` of q and k: tiles hold the first and the second halves
-    /// of `rows / 2` rotated pairs. `None` for padding.
-    fn rotary_source(&self, rows: usize, i: usize) -> Option<usize> {
+    /// Which feature of a head lies in packed row `i` of q and k: the first halves of two rotated pairs, then their second
+    /// halves, whatever the height of a tile, so that a product of q and k is summed in one order on every
+    /// instruction set. `None` for padding.
+    fn rotary_source(&self, i: usize) -> Option<usize> {
         if !self.rotary {
             return (i < self.head_dim()).then_some(i);
         }
         let half = self.head_dim() / 2;
-        let pair = i / rows * (rows / 2) + i % (rows / 2);
-        (pair < half).then_some(if i % rows < rows / 2 { pair } else { half + pair })
+        let pair = i / 4 * 2 + i % 2;
+        (pair < half).then_some(if i % 4 < 2 { pair } else { half + pair })
     }
 }
 
@@ -138,13 +139,15 @@ const BYTE_STEPS: &[Step] = &[
 
 /// Where a phase finds tokens, and memory for a widened tile.
 #[derive(Clone, Copy)]
-struct Inputs<'a> {
+struct Inputs {
     normed: Pointer,
     hidden: Pointer,
     words: Pointer<u32>,
     scale: Pointer,
     offset: Pointer,
-    widened: &'a [Pointer],
+    /// Scratch of `tile` numbers for every worker.
+    widened: Pointer,
+    tile: usize,
 }
 
 /// Pixels to embed, and what to add to them.
@@ -338,15 +341,15 @@ impl Encoder {
         let (q, k, v) = (Pointer::new(&mut work.q), Pointer::new(&mut work.k), Pointer::new(&mut work.v));
         let table = |buffer: &mut [f32]| if shape.rotary { Pointer::new(buffer) } else { Pointer::null() };
         let (cos, sin) = (table(&mut work.cos), table(&mut work.sin));
-        let strips: Vec<Pointer> = work.strips.iter_mut().map(|s| Pointer::new(s)).collect();
-        let widened: Vec<Pointer> = work.widened.iter_mut().map(|s| Pointer::new(s)).collect();
+        let (strips, strip) = (Pointer::new(&mut work.strips), work.strip);
         let inputs = Inputs {
             normed: Pointer::new(&mut work.normed),
             hidden: Pointer::new(&mut work.hidden),
             words: Pointer::new(&mut work.words),
             scale: Pointer::new(&mut work.scale),
             offset: Pointer::new(&mut work.offset),
-            widened: &widened,
+            widened: Pointer::new(&mut work.widened),
+            tile: work.widened_tile,
         };
         let Inputs { normed, hidden, .. } = inputs;
         let (tokens, pieces) = (work.tokens, &work.pieces);
@@ -387,7 +390,7 @@ impl Encoder {
                             count: tokens,
                             rotary_dim,
                             head_dim: shape.head_dim(),
-                            strip: strips[worker].get(),
+                            strip: strips.get().add(worker * strip),
                             out: normed.get().add(out_at),
                             lanes: piece.lanes.clone(),
                         });
@@ -401,7 +404,7 @@ impl Encoder {
     }
 
     /// Norms panel `task` of `x` for the layer `next`: to f32, or to bytes where its weights are.
-    fn norm(&self, next: &PackedLinear, lanes: Lanes, task: usize, x: Pointer, inputs: Inputs<'_>) {
+    fn norm(&self, next: &PackedLinear, lanes: Lanes, task: usize, x: Pointer, inputs: Inputs) {
         if self.precision == Precision::Int8 {
             return self.quantise(next, lanes, task, x, Some(self.shape.eps), inputs);
         }
@@ -428,7 +431,7 @@ impl Encoder {
         task: usize,
         x: Pointer,
         norm: Option<f32>,
-        inputs: Inputs<'_>,
+        inputs: Inputs,
     ) {
         let Weight::Bytes(bytes) = &next.weight else { return };
         let panel = lanes.panel(task);
@@ -456,7 +459,7 @@ impl Encoder {
         layer: &PackedLinear,
         lanes: Lanes,
         (tiles, panels): (Range<usize>, Range<usize>),
-        inputs: Inputs<'_>,
+        inputs: Inputs,
         input: Pointer,
         worker: usize,
         epilogue: Epilogue,
@@ -476,7 +479,7 @@ impl Encoder {
                     epilogue,
                 });
             } else {
-                let (input, widened) = (input.get(), inputs.widened[worker].get());
+                let (input, widened) = (input.get(), inputs.widened.get().add(worker * inputs.tile));
                 (self.kernels.linear)(Linear { layer, tiles, lanes, panels, input, widened, epilogue });
             }
         });
@@ -610,3 +613,6 @@ impl Split {
         (tiles, if self.by_panel { panel..panel + 1 } else { 0..self.panels })
     }
 }
+
+#[cfg(test)]
+mod tests;

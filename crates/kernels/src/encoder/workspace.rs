@@ -1,7 +1,7 @@
 //! The activations of a batch, and all memory that a run needs.
 
 use super::{Encoder, Precision, Shape};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, LINE};
 use crate::kernels::Kernels;
 use crate::lanes::{Lanes, PANEL_VECTORS};
 use crate::team::Team;
@@ -14,7 +14,7 @@ pub struct Workspace {
     pub(super) lanes: Lanes,
     /// Keys with padding to whole tiles.
     pub(super) keys: usize,
-    shape: Option<(Shape, &'static Kernels)>,
+    shape: Option<(Shape, &'static Kernels, Precision)>,
     pub(super) x: Buffer,
     pub(super) normed: Buffer,
     pub(super) q: Buffer,
@@ -28,9 +28,16 @@ pub struct Workspace {
     /// Scale and offset of every token's bytes.
     pub(super) scale: Buffer,
     pub(super) offset: Buffer,
-    pub(super) strips: Vec<Buffer>,
-    /// A widened tile of weights for every worker, for encoders that keep 16-bit weights.
-    pub(super) widened: Vec<Buffer>,
+    /// Widened tiles of weights, one a worker, for encoders that keep 16-bit weights.
+    pub(super) widened: Buffer,
+    /// Numbers of one widened tile: whole cache lines.
+    pub(super) widened_tile: usize,
+    /// Scratch of attention, one strip a worker.
+    pub(super) strips: Buffer,
+    /// Numbers of one strip: whole cache lines.
+    pub(super) strip: usize,
+    /// Threads that there are strips for.
+    workers: usize,
     pub(super) pieces: Vec<Piece>,
     pub(super) phases: Vec<usize>,
     pub(super) team: Team,
@@ -67,8 +74,11 @@ impl Default for Workspace {
             words: Buffer::default(),
             scale: Buffer::default(),
             offset: Buffer::default(),
-            strips: Vec::new(),
-            widened: Vec::new(),
+            widened: Buffer::default(),
+            widened_tile: 0,
+            strips: Buffer::default(),
+            strip: 0,
+            workers: 0,
             pieces: Vec::new(),
             phases: Vec::new(),
             team: Team::default(),
@@ -93,11 +103,11 @@ impl Workspace {
         assert_eq!(shape.rotary, rotation.is_some(), "a rotation is given exactly when the shape is rotary");
         let same = self.images == images
             && self.tokens == tokens
-            && self.shape.is_some_and(|(s, k)| s == shape && std::ptr::eq(k, kernels));
+            && self.shape.is_some_and(|(s, k, _)| s == shape && std::ptr::eq(k, kernels));
         let lanes = Lanes::panels_of(images * tokens, kernels.lanes);
         let (rows, padded) = (kernels.rows, lanes.padded());
         (self.images, self.tokens, self.lanes) = (images, tokens, lanes);
-        self.shape = Some((shape, kernels));
+        self.shape = Some((shape, kernels, encoder.precision));
         self.keys = padded.next_multiple_of(rows);
         let (rotary_dim, value_dim) = (shape.rotary_dim(rows), shape.value_dim(rows));
         self.x.resize(padded * shape.dim);
@@ -123,17 +133,15 @@ impl Workspace {
                 }
             }
         }
-        let workers = rayon::current_num_threads();
-        self.strips.resize_with(workers.max(self.strips.len()), Buffer::default);
-        for strip in &mut self.strips {
-            strip.resize((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes);
-        }
+        self.workers = rayon::current_num_threads();
+        self.strip = ((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes).next_multiple_of(LINE);
+        self.strips.resize(self.workers * self.strip);
         let widest = shape.dim.max(shape.hidden);
-        self.widened.resize_with(self.strips.len(), Buffer::default);
         match encoder.precision {
             Precision::F32 => {}
             Precision::F16 | Precision::Bf16 => {
-                self.widened.iter_mut().for_each(|w| w.resize(widest * rows));
+                self.widened_tile = (widest * rows).next_multiple_of(LINE);
+                self.widened.resize(self.workers * self.widened_tile);
             }
             Precision::Int8 => {
                 self.words.resize(padded * widest.div_ceil(kernels.bytes().group));
@@ -172,13 +180,15 @@ impl Workspace {
 
     /// Threads that a run uses.
     pub(super) fn workers(&self) -> usize {
-        rayon::current_num_threads().min(self.strips.len()).max(1)
+        rayon::current_num_threads().min(self.workers).max(1)
     }
 
     pub(super) fn check(&self, encoder: &Encoder) {
-        let fits = self
-            .shape
-            .is_some_and(|(shape, kernels)| shape == encoder.shape && std::ptr::eq(kernels, encoder.kernels));
+        let fits = self.shape.is_some_and(|(shape, kernels, precision)| {
+            shape == encoder.shape
+                && std::ptr::eq(kernels, encoder.kernels)
+                && precision == encoder.precision
+        });
         assert!(fits, "the workspace must be configured for this encoder");
     }
 }
