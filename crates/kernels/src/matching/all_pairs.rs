@@ -63,9 +63,9 @@ impl<'a> Flat<'a> {
             starts.push(starts[starts.len() - 1] + image.patches());
         }
         let lanes = Lanes::panels_of(starts[images.len()], like.lanes.width);
-        let mut data = Buffer::zeroed(lanes.padded() * like.dim);
+        let (mut data, mut room) = (Buffer::zeroed(lanes.padded() * like.dim), Buffer::default());
         for (image, &start) in images.iter().zip(&starts) {
-            image.lanes.copy(&image.data, like.dim, lanes, start, &mut data);
+            image.lanes.copy(image.panels(&mut room), like.dim, lanes, start, &mut data);
         }
         Self { lanes, data, starts, like }
     }
@@ -82,10 +82,12 @@ impl<'a> Flat<'a> {
         let resident = (RESIDENT / (PANEL_VECTORS * self.lanes.width * dim)).max(1);
         for first in (0..panels).step_by(resident) {
             let part = first..(first + resident).min(panels);
-            best.par_chunks_exact_mut(width).zip(supports).for_each(|(best, support)| {
+            let pairs = best.par_chunks_exact_mut(width).zip(supports);
+            pairs.for_each_init(Buffer::default, |room, (best, support)| {
                 time(Operator::Match, || {
+                    let rows = support.panels(room);
                     for p in part.clone() {
-                        self.max_panel(self.lanes.panel(p), support, best);
+                        self.max_panel(self.lanes.panel(p), support.lanes, rows, best);
                     }
                 });
             });
@@ -93,15 +95,15 @@ impl<'a> Flat<'a> {
         best
     }
 
-    fn max_panel(&self, panel: Panel, support: &PackedPatches, best: &mut [f32]) {
+    fn max_panel(&self, panel: Panel, rows: Lanes, data: &[f32], best: &mut [f32]) {
         let dim = self.like.dim;
         let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
         let search = Search {
             dim,
             panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],
             vectors: panel.vectors,
-            rows: support.lanes,
-            data: &support.data,
+            rows,
+            data,
             best: &mut best[range],
             index: &mut [],
             second: &mut [],
