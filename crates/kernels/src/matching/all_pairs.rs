@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{PackedPatches, Search, check};
+use super::{PackedPatches, Search, check, max_similarity};
 use crate::buffer::Buffer;
 use crate::lanes::{Lanes, PANEL_VECTORS, Panel};
 use crate::profile::{Operator, time};
@@ -14,7 +14,8 @@ const RESIDENT: usize = 100 << 10;
 
 /// `out[t·supports + s] = mean_p max_q tests[t]_p · supports[s]_q`, row-major `[tests, supports]`.
 ///
-/// With patches of unit norm that is the image similarity `sim(test → support)`. Runs on the current rayon
+/// With patches of unit norm that is the image similarity `sim(test → support)`. Patches that are all sketched in one frame are
+/// matched by contest, others in full. Runs on the current rayon
 /// pool; each number is computed whole by one task, so the result does not depend on the number of threads. An
 /// image without patches gives NaN as a test, and negative infinity as a support.
 ///
@@ -27,6 +28,17 @@ pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -
         check(first, image);
     }
     if supports.is_empty() {
+        return out;
+    }
+    if tests.iter().chain(supports).all(|image| first.contest(image).is_some()) {
+        let rows = out.par_chunks_exact_mut(supports.len()).zip(tests);
+        rows.for_each_init(Vec::new, |best, (row, test)| {
+            best.resize(test.patches(), 0.0);
+            for (o, support) in row.iter_mut().zip(supports) {
+                time(Operator::Match, || max_similarity(test, support, best));
+                *o = mean(best);
+            }
+        });
         return out;
     }
     let group = (LANES_PER_GROUP / first.patches().max(1)).clamp(1, tests.len());

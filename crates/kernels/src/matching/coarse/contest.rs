@@ -25,18 +25,54 @@ pub(in super::super) struct Room {
     row_error: Vec<f32>,
     tops: Buffer,
     contenders: Vec<Contender>,
-    /// Contenders of each patch of the lanes, and of the rows.
-    lane_count: Vec<u32>,
-    row_count: Vec<u32>,
-    /// Those that are not alone, their fast products, and the largest of these for each patch.
-    several: Vec<Contender>,
-    fast: Vec<f32>,
-    lane_best: Vec<f32>,
-    row_best: Vec<f32>,
-    /// Those that are left, and their products.
+    lane_way: Way,
+    row_way: Way,
+    /// Those to multiply next, and their products.
+    chosen: Vec<Contender>,
     last: Vec<Contender>,
     values: Vec<f32>,
+    /// Products of the favourites of the lanes.
+    favoured: Vec<f32>,
+    index: Vec<u32>,
 }
+
+/// One direction of a contest.
+#[derive(Default)]
+struct Way {
+    /// How many contend for each patch.
+    count: Vec<u32>,
+    /// Which of the contenders has the largest upper bound, for each patch.
+    favourite: Vec<u32>,
+}
+
+impl Way {
+    /// Finds the favourite of each patch among those who ask this way, and appends them to `chosen`.
+    fn favourites(
+        &mut self,
+        contenders: &[Contender],
+        patches: usize,
+        (asks, patch): (u32, fn(&Contender) -> u32),
+        chosen: &mut Vec<Contender>,
+    ) {
+        self.count.clear();
+        self.count.resize(patches, 0);
+        self.favourite.clear();
+        self.favourite.resize(patches, u32::MAX);
+        for (i, c) in contenders.iter().enumerate().filter(|(_, c)| c.asks & asks != 0) {
+            let patch = patch(c) as usize;
+            self.count[patch] += 1;
+            let favourite = &mut self.favourite[patch];
+            if *favourite == u32::MAX || c.upper > contenders[*favourite as usize].upper {
+                *favourite = i as u32;
+            }
+        }
+        let found = self.favourite.iter().filter(|&&f| f != u32::MAX);
+        chosen.extend(found.map(|&f| Contender { asks, ..contenders[f as usize] }));
+    }
+}
+
+const BY_LANE: (u32, fn(&Contender) -> u32) = (LANE_ASKS, |c| c.lane);
+const BY_ROW: (u32, fn(&Contender) -> u32) = (ROW_ASKS, |c| c.row);
 
 /// Where the winners of one direction go.
 pub(in super::super) struct Winners<'a> {
@@ -48,12 +84,10 @@ pub(in super::super) struct Winners<'a> {
 
 impl Winners<'_> {
     fn offer(&mut self, patch: u32, other: u32, product: f32) {
-        // the lowest index comes first, and equals never displace it
-        if product > self.best[patch as usize] {
-            self.best[patch as usize] = product;
-            if let Some(index) = self.index.get_mut(patch as usize) {
-                *index = other;
-            }
+        let (best, index) = (&mut self.best[patch as usize], &mut self.index[patch as usize]);
+        // the lowest index wins among equals
+        if product > *best || (product == *best && other < *index) {
+            (*best, *index) = (product, other);
         }
     }
 }
@@ -68,7 +102,7 @@ impl Contest<'_> {
     pub(in super::super) fn settle(
         &self,
         room: &mut Room,
-        mut there: Winners<'_>,
+        there: Winners<'_>,
         mut back: Option<Winners<'_>>,
         rest: Option<&mut Vec<f32>>,
     ) -> bool {
@@ -80,11 +114,72 @@ impl Contest<'_> {
         if room.contenders.len() > ways * asking * answering / CROWD {
             return false;
         }
-        self.thin(room, asking, answering);
-        room.values.resize(room.last.len(), 0.0);
+        let mut own = std::mem::take(&mut room.index);
+        own.clear();
+        own.resize(asking, u32::MAX);
+        let index = if there.index.is_empty() { &mut own[..] } else { there.index };
+        let mut there = Winners { best: there.best, index };
+        let Room { contenders, lane_way, row_way, chosen, last, values, favoured, .. } = room;
+        // the favourites first: nearly all of them win
+        chosen.clear();
+        lane_way.favourites(contenders, asking, BY_LANE, chosen);
+        if back.is_some() {
+            row_way.favourites(contenders, answering, BY_ROW, chosen);
+        }
+        self.offer_exact(chosen, values, &mut there, back.as_mut());
+        // who is not ruled out by their products is compared by a fast one
+        let keep = rest.is_some();
+        chosen.clear();
+        for (i, c) in contenders.iter().enumerate() {
+            let upper = c.upper + allowed;
+            let lane = c.asks & LANE_ASKS != 0
+                && lane_way.favourite[c.lane as usize] != i as u32
+                && (keep || upper >= there.best[c.lane as usize]);
+            let row = c.asks & ROW_ASKS != 0
+                && row_way.favourite[c.row as usize] != i as u32
+                && back.as_ref().is_some_and(|back| upper >= back.best[c.row as usize]);
+            let asks = u32::from(lane) * LANE_ASKS + u32::from(row) * ROW_ASKS;
+            if asks != 0 {
+                chosen.push(Contender { asks, ..*c });
+            }
+        }
+        values.resize(chosen.len(), 0.0);
         // SAFETY: a frame holds the passes of an instruction set that is present; the pass checks indices.
-        unsafe { (self.a.frame.passes.exact)(self.chosen(&room.last, &mut room.values)) };
-        for (c, &value) in room.last.iter().zip(&room.values) {
+        unsafe { (self.a.frame.passes.dots)(self.chosen(chosen, values)) };
+        let off = spread(&self.a.digits, &self.b.digits, self.dim());
+        last.clear();
+        for (c, &value) in chosen.iter_mut().zip(&*values) {
+            c.upper = value + off;
+            let lane = c.asks & LANE_ASKS != 0 && c.upper >= there.best[c.lane as usize];
+            let row = c.asks & ROW_ASKS != 0
+                && back.as_ref().is_some_and(|back| c.upper >= back.best[c.row as usize]);
+            let asks = u32::from(lane) * LANE_ASKS + u32::from(row) * ROW_ASKS;
+            if asks != 0 {
+                last.push(Contender { asks, ..*c });
+            }
+        }
+        favoured.clear();
+        favoured.extend_from_slice(if keep { there.best } else { &[] });
+        self.offer_exact(last, values, &mut there, back.as_mut());
+        if let Some(rest) = rest {
+            self.rest(room, &there, allowed, rest);
+        }
+        room.index = own;
+        true
+    }
+
+    /// Products of `chosen` in the plain order, offered to whoever asks.
+    fn offer_exact(
+        &self,
+        chosen: &[Contender],
+        values: &mut Vec<f32>,
+        there: &mut Winners<'_>,
+        mut back: Option<&mut Winners<'_>>,
+    ) {
+        values.resize(chosen.len(), 0.0);
+        // SAFETY: as in `settle`.
+        unsafe { (self.a.frame.passes.exact)(self.chosen(chosen, values)) };
+        for (c, &value) in chosen.iter().zip(&*values) {
             if c.asks & LANE_ASKS != 0 {
                 there.offer(c.lane, c.row, value);
             }
@@ -92,10 +187,6 @@ impl Contest<'_> {
                 back.offer(c.row, c.lane, value);
             }
         }
-        if let Some(rest) = rest {
-            self.rest(room, &there, allowed, rest);
-        }
-        true
     }
 
     fn chosen<'a>(&'a self, pairs: &'a [Contender], out: &'a mut [f32]) -> Chosen<'a> {
@@ -175,61 +266,6 @@ impl Contest<'_> {
         }
     }
 
-    /// Lists in `last`, in the order of the contenders, who may still win after a fast product.
-    fn thin(&self, room: &mut Room, asking: usize, answering: usize) {
-        for (count, patches) in [(&mut room.lane_count, asking), (&mut room.row_count, answering)] {
-            count.clear();
-            count.resize(patches, 0);
-        }
-        for (best, patches) in [(&mut room.lane_best, asking), (&mut room.row_best, answering)] {
-            best.clear();
-            best.resize(patches, f32::NEG_INFINITY);
-        }
-        for c in &room.contenders {
-            room.lane_count[c.lane as usize] += c.asks & LANE_ASKS;
-            room.row_count[c.row as usize] += (c.asks & ROW_ASKS) / ROW_ASKS;
-        }
-        // who is alone needs no comparison
-        let (lane_count, row_count) = (&room.lane_count, &room.row_count);
-        let compared = |c: &Contender| {
-            let lane = u32::from(lane_count[c.lane as usize] > 1) * LANE_ASKS;
-            let row = u32::from(row_count[c.row as usize] > 1) * ROW_ASKS;
-            c.asks & (lane | row)
-        };
-        room.several.clear();
-        room.several.extend(room.contenders.iter().filter(|c| compared(c) != 0));
-        room.fast.resize(room.several.len(), 0.0);
-        // SAFETY: as in `settle`.
-        unsafe { (self.a.frame.passes.dots)(self.chosen(&room.several, &mut room.fast)) };
-        for (c, &value) in room.several.iter().zip(&room.fast) {
-            if c.asks & LANE_ASKS != 0 {
-                let best = &mut room.lane_best[c.lane as usize];
-                *best = best.max(value);
-            }
-            if c.asks & ROW_ASKS != 0 {
-                let best = &mut room.row_best[c.row as usize];
-                *best = best.max(value);
-            }
-        }
-        // both products of a comparison may be off
-        let reach = 2.0 * spread(&self.a.digits, &self.b.digits, self.dim());
-        let mut fast = room.fast.iter();
-        room.last.clear();
-        for c in &room.contenders {
-            let compared = compared(c);
-            let mut asks = c.asks & !compared;
-            if compared != 0 {
-                let value = fast.next().map_or(f32::INFINITY, |f| f + reach);
-                let lane = u32::from(value >= room.lane_best[c.lane as usize]) * LANE_ASKS;
-                let row = u32::from(value >= room.row_best[c.row as usize]) * ROW_ASKS;
-                asks |= compared & (lane | row);
-            }
-            if asks != 0 {
-                room.last.push(Contender { asks, ..*c });
-            }
-        }
-    }
-
     /// For each asking patch at least its largest product with any patch but the winner.
     fn rest(&self, room: &Room, there: &Winners<'_>, allowed: f32, rest: &mut Vec<f32>) {
         let width = self.lanes.width;
@@ -238,14 +274,16 @@ impl Contest<'_> {
             let panel = self.lanes.panel(self.lanes.panel_of(patch / width));
             let next = (2 * panel.first + panel.vectors) * width + patch - panel.first * width;
             // who does not contend lies below the limit; if only one does, below the second largest bound
-            let alone = room.lane_count[patch] == 1;
-            rest.push(allowed + if alone { room.tops[next] } else { room.lower[patch] });
+            let alone = room.lane_way.count[patch] == 1;
+            let others = allowed + if alone { room.tops[next] } else { room.lower[patch] };
+            let favourite = room.contenders[room.lane_way.favourite[patch] as usize].row;
+            let lost = if favourite == there.index[patch] { f32::NEG_INFINITY } else { room.favoured[patch] };
+            rest.push(others.max(lost));
         }
-        let off = spread(&self.a.digits, &self.b.digits, self.dim());
-        for (c, &value) in room.several.iter().zip(&room.fast) {
+        for c in &room.chosen {
             let lane = c.lane as usize;
-            if c.asks & LANE_ASKS != 0 && c.row != there.index[lane] {
-                rest[lane] = rest[lane].max(value + off);
+            if c.row != there.index[lane] {
+                rest[lane] = rest[lane].max(c.upper);
             }
         }
     }

@@ -47,7 +47,7 @@ use sweep::Passes;
 
 /// Norms of patches that are not zero.
 const NORMS: RangeInclusive<f32> = 1e-6..=1e6;
-/// Fewer patches than this are compared as they are.
+/// Images of fewer patches than this are compared as they are.
 const WORTHWHILE: usize = 16;
 /// Patches that a centre is the mean of, at most.
 const SAMPLES: usize = 4096;
@@ -98,11 +98,11 @@ impl Frame {
         (square <= 1e12).then(|| Arc::new(Self { centre, half_square: 0.5 * square, passes }))
     }
 
-    /// Around the patches of some images.
+    /// Around the patches of some images. None if a coarse pass is not worth it for them.
     pub fn around_images(images: &[PackedPatches]) -> Option<Arc<Self>> {
         let first = images.first()?;
         let worth = Passes::of(first.kernels.isa).is_some() && first.dim.is_multiple_of(GROUP);
-        if !worth || images.iter().any(|i| i.dim != first.dim) {
+        if !worth || images.iter().any(|i| i.dim != first.dim || i.patches() < WORTHWHILE) {
             return None;
         }
         let count: usize = images.iter().map(PackedPatches::patches).sum();
@@ -132,7 +132,7 @@ impl Sketch {
 
     /// Takes in other rows. False if they can't be bounded: the sketch is no use then.
     fn fill(&mut self, rows: &[f32], lanes: Lanes) -> bool {
-        if lanes.columns < WORTHWHILE {
+        if lanes.columns == 0 {
             return false;
         }
         self.rows.resize(rows.len());
@@ -169,6 +169,22 @@ impl PackedPatches {
         } else {
             self.repack(rows, dim);
         }
+    }
+
+    /// Packs other patches the way `like` is packed: for a coarse first pass in its frame, if it is.
+    ///
+    /// # Panics
+    /// As [`PackedPatches::pack`], and if `like` is sketched for another dim.
+    pub fn repack_like(&mut self, like: &Self, rows: &[f32], dim: usize) {
+        match &like.sketch {
+            Some(sketch) => self.repack_in(&sketch.frame, rows, dim),
+            None => self.repack(rows, dim),
+        }
+    }
+
+    /// Whether it is sketched in a frame.
+    pub(super) fn is_in(&self, frame: &Arc<Frame>) -> bool {
+        self.sketch.as_ref().is_some_and(|s| Arc::ptr_eq(&s.frame, frame))
     }
 }
 

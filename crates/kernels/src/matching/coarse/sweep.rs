@@ -32,7 +32,8 @@ pub(super) trait Integers: Simd {
 const CHAINS: usize = 4;
 /// Features of a fast product that go to different sums, at least.
 pub(super) const STRIDE: usize = CHAINS * 8;
-/// Products in the plain order that run side by side, to hide the latency of a multiply-add.
+/// Products in the plain order that run side by side.
+#[cfg(test)]
 const ABREAST: usize = 8;
 
 /// Coarse products of one panel of asking patches with all rows of an image, and their bounds.
@@ -80,7 +81,7 @@ pub(super) struct Scan<'a> {
 }
 
 /// A product that may be the largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Contender {
     /// Patch of the image in the lanes.
     pub(super) lane: u32,
@@ -88,6 +89,8 @@ pub(super) struct Contender {
     pub(super) row: u32,
     /// [`LANE_ASKS`], [`ROW_ASKS`] or both.
     pub(super) asks: u32,
+    /// Upper bound of the product, rounding left out.
+    pub(super) upper: f32,
 }
 
 /// The product may be the largest of its lane.
@@ -256,8 +259,9 @@ pub(super) unsafe fn scan<S: Integers>(s: Scan<'_>) {
                     let bit = any.trailing_zeros();
                     any &= any - 1;
                     let asks = (lanes >> bit & 1) * LANE_ASKS + (rows >> bit & 1) * ROW_ASKS;
+                    let upper = *upper.get_unchecked(lane + bit as usize);
                     let lane = (s.first + lane) as u32 + bit;
-                    s.found.push(Contender { lane, row: row as u32, asks });
+                    s.found.push(Contender { lane, row: row as u32, asks, upper });
                 }
             }
         }
@@ -288,8 +292,12 @@ pub(super) unsafe fn dots<S: Integers>(c: Chosen<'_>) {
 }
 
 /// Runs a [`Chosen`] in the order of the register tile: fused multiply-adds in ascending feature order.
+///
+/// # Safety
+/// None needed; as the other passes.
+#[cfg(test)]
 #[inline(always)]
-pub(super) fn exact(c: Chosen<'_>) {
+pub(super) unsafe fn exact(c: Chosen<'_>) {
     let Chosen { dim, lanes, rows, pairs, out } = c;
     for (pairs, out) in pairs.chunks(ABREAST).zip(out.chunks_mut(ABREAST)) {
         let operands: [(&[f32], &[f32]); ABREAST] = std::array::from_fn(|l| {
@@ -308,7 +316,7 @@ pub(super) fn exact(c: Chosen<'_>) {
 
 /// Compiles the passes for `$simd` under the given attributes.
 macro_rules! passes {
-    ($table:ident, $isa:expr, $simd:ty, $(#[$attr:meta])*) => {
+    ($table:ident, $isa:expr, $simd:ty, $exact:path, $(#[$attr:meta])*) => {
         // SAFETY of each: the caller's contract is that of the generic pass.
         $(#[$attr])*
         unsafe fn fill_pass(args: Fill<'_>) -> bool {
@@ -331,7 +339,8 @@ macro_rules! passes {
         }
         $(#[$attr])*
         unsafe fn exact_pass(args: Chosen<'_>) {
-            exact(args);
+            // SAFETY: see above.
+            unsafe { $exact(args) }
         }
         pub(super) static $table: Passes = Passes {
             isa: $isa,
@@ -383,5 +392,5 @@ mod reference {
         }
     }
 
-    passes!(PASSES, Isa::Scalar, Scalar,);
+    passes!(PASSES, Isa::Scalar, Scalar, exact,);
 }
