@@ -3,7 +3,7 @@
 //! A normal image does not look at itself. The gradient is sparse: a distance moves its patch and the one patch of the
 //! bank that is nearest.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, match_both, match_patches};
+use flawtune_kernels::matching::{Frame, Matches, PackedPatches, match_both, match_patches};
 use rayon::prelude::*;
 
 use super::modulation::resize;
@@ -60,11 +60,14 @@ impl BankMatches {
         self.units
             .par_chunks_exact_mut(size)
             .zip(self.norms.par_chunks_exact_mut(rows))
-            .zip(&mut self.packs)
-            .for_each(|((tokens, norms), pack)| {
-                normalise_rows(tokens, self.dim, norms);
-                pack.repack(tokens, self.dim);
-            });
+            .for_each(|(tokens, norms)| normalise_rows(tokens, self.dim, norms));
+        let frame = Frame::around(&self.units, self.dim);
+        self.packs.par_iter_mut().zip(self.units.par_chunks_exact(size)).for_each(|(pack, tokens)| {
+            match &frame {
+                Some(frame) => pack.repack_in(frame, tokens, self.dim),
+                None => pack.repack(tokens, self.dim),
+            }
+        });
         let among_normals = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
         let of_defects = (n..self.images).flat_map(|i| (0..n).map(move |j| (i, j)));
         self.pairs.resize_with(n * (n - 1) / 2 + (self.images - n) * n, Pair::default);

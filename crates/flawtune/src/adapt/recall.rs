@@ -163,7 +163,7 @@ impl MatchMemory {
                 room.rows.extend_from_slice(&a.units[p * dim..][..dim]);
             }
             let pack = room.pack.get_or_insert_with(|| PackedPatches::pack(&[], dim));
-            pack.repack(&room.rows, dim);
+            pack.repack_like(b.pack, &room.rows, dim);
             match_with_second(pack, b.pack, &mut room.found, &mut room.second);
             for (i, &p) in room.open.iter().enumerate() {
                 (out.best[p], out.index[p]) = (room.found.best[i], room.found.index[i]);

@@ -3,12 +3,21 @@
 //! The maximum makes the gradient sparse: each patch of `a` pulls on one patch of `b`. The forward pass keeps which,
 //! and the backward pass adds rows; a patch-by-patch matrix exists nowhere.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, add_weighted_rows, match_both, match_patches};
+use std::sync::Arc;
+
+use flawtune_kernels::matching::{
+    Frame, Matches, PackedPatches, add_weighted_rows, match_both, match_patches,
+};
 use rayon::prelude::*;
 
 use super::modulation::resize;
 use super::recall::{Kept, Looked, MatchMemory, Room};
 use super::unit::{normalise_rows, unit_backward};
+
+/// Batches that share a frame of coarse matching: their rows move little.
+const FRAME_BATCHES: usize = 64;
+/// Images of fewer rows are matched without.
+const FRAME_ROWS: usize = 16;
 
 /// Similarities among N normal images and from them to M defect images; also the layout of their gradients.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +51,10 @@ pub struct PairwiseMatches {
     /// `[N + M, rows]`.
     norms: Vec<f64>,
     packs: Vec<PackedPatches>,
+    /// Around the rows of a batch not long ago; any gives the same matches.
+    frame: Option<Arc<Frame>>,
+    /// Batches that were matched.
+    batches: usize,
     pairs: Vec<Pair>,
     memory: Option<MatchMemory>,
     /// Which images the next batch holds, normals and defects.
@@ -90,11 +103,20 @@ impl PairwiseMatches {
         self.units
             .par_chunks_exact_mut(size)
             .zip(self.norms.par_chunks_exact_mut(self.rows))
-            .zip(&mut self.packs)
-            .for_each(|((rows, norms), pack)| {
-                normalise_rows(rows, self.dim, norms);
-                pack.repack(rows, self.dim);
-            });
+            .for_each(|(rows, norms)| normalise_rows(rows, self.dim, norms));
+        if self.batches.is_multiple_of(FRAME_BATCHES)
+            || self.frame.as_ref().is_some_and(|f| f.dim() != self.dim)
+        {
+            self.frame = Frame::around(&self.units, self.dim);
+        }
+        self.batches += 1;
+        let frame = self.frame.as_ref().filter(|_| self.rows >= FRAME_ROWS);
+        self.packs.par_iter_mut().zip(self.units.par_chunks_exact(size)).for_each(
+            |(pack, rows)| match frame {
+                Some(frame) => pack.repack_in(frame, rows, self.dim),
+                None => pack.repack(rows, self.dim),
+            },
+        );
         self.pairs.resize_with(n * (n - 1) / 2 + n * m, Pair::default);
         let both = (0..n).flat_map(|i| (i + 1..n + m).map(move |j| (i, j)));
         for (pair, (i, j)) in self.pairs.iter_mut().zip(both) {

@@ -1,6 +1,6 @@
 //! Patch memory bank: every patch of a test is compared with all patches of all support images.
 
-use flawtune_kernels::matching::max_similarity;
+use flawtune_kernels::matching::raise_similarity;
 use rayon::prelude::*;
 
 use crate::adapt::Adaptation;
@@ -10,8 +10,9 @@ use super::{ImageScores, ScoreError, SupportSet, TokenKind};
 
 /// Tests that are adapted and held at once; bounds memory, changes no result.
 const TESTS_AT_ONCE: usize = 32;
-/// Support images in one piece of work; a maximum does not depend on how it is split.
-const SUPPORT_AT_ONCE: usize = 16;
+/// Support images in one piece of work; a maximum does not depend on how it is split. What the first of them bring makes the
+/// others faster to search.
+const SUPPORT_AT_ONCE: usize = 64;
 
 /// How the patch distances of an image become its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,13 +98,9 @@ impl SupportSet<'_> {
                 .collect();
             let best: Vec<Vec<f32>> = parts
                 .par_iter()
-                .map_init(Vec::new, |room, (test, support)| {
+                .map(|(test, support)| {
                     let mut best = vec![f32::NEG_INFINITY; test.patches()];
-                    room.resize(test.patches(), 0.0);
-                    for image in *support {
-                        max_similarity(test, image, room);
-                        best.iter_mut().zip(&*room).for_each(|(b, &v)| *b = b.max(v));
-                    }
+                    support.iter().for_each(|image| raise_similarity(test, image, &mut best));
                     best
                 })
                 .collect();

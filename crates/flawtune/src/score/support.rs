@@ -83,7 +83,9 @@ impl<'a> SupportSet<'a> {
 
     /// Images treated like those of the support set.
     pub(super) fn pack(&self, images: &[ImageTokens]) -> Vec<PackedPatches> {
-        pack(self.adaptation, self.kind, images, self.dim)
+        let mut packs = pack(self.adaptation, self.kind, images, self.dim);
+        self.images.prepare(&mut packs);
+        packs
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{PackedPatches, Search, check};
+use super::{PackedPatches, Search, check, max_similarity};
 use crate::buffer::Buffer;
 use crate::lanes::{Lanes, PANEL_VECTORS, Panel};
 use crate::profile::{Operator, time};
@@ -14,7 +14,8 @@ const RESIDENT: usize = 100 << 10;
 
 /// `out[t·supports + s] = mean_p max_q tests[t]_p · supports[s]_q`, row-major `[tests, supports]`.
 ///
-/// With patches of unit norm that is the image similarity `sim(test → support)`. Runs on the current rayon
+/// With patches of unit norm that is the image similarity `sim(test → support)`. Patches that are all sketched in one frame are
+/// matched by contest, others in full. Runs on the current rayon
 /// pool; each number is computed whole by one task, so the result does not depend on the number of threads. An
 /// image without patches gives NaN as a test, and negative infinity as a support.
 ///
@@ -27,6 +28,17 @@ pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -
         check(first, image);
     }
     if supports.is_empty() {
+        return out;
+    }
+    if tests.iter().chain(supports).all(|image| first.contest(image).is_some()) {
+        let rows = out.par_chunks_exact_mut(supports.len()).zip(tests);
+        rows.for_each_init(Vec::new, |best, (row, test)| {
+            best.resize(test.patches(), 0.0);
+            for (o, support) in row.iter_mut().zip(supports) {
+                time(Operator::Match, || max_similarity(test, support, best));
+                *o = mean(best);
+            }
+        });
         return out;
     }
     let group = (LANES_PER_GROUP / first.patches().max(1)).clamp(1, tests.len());
@@ -63,9 +75,9 @@ impl<'a> Flat<'a> {
             starts.push(starts[starts.len() - 1] + image.patches());
         }
         let lanes = Lanes::panels_of(starts[images.len()], like.lanes.width);
-        let mut data = Buffer::zeroed(lanes.padded() * like.dim);
+        let (mut data, mut room) = (Buffer::zeroed(lanes.padded() * like.dim), Buffer::default());
         for (image, &start) in images.iter().zip(&starts) {
-            image.lanes.copy(&image.data, like.dim, lanes, start, &mut data);
+            image.lanes.copy(image.panels(&mut room), like.dim, lanes, start, &mut data);
         }
         Self { lanes, data, starts, like }
     }
@@ -82,10 +94,12 @@ impl<'a> Flat<'a> {
         let resident = (RESIDENT / (PANEL_VECTORS * self.lanes.width * dim)).max(1);
         for first in (0..panels).step_by(resident) {
             let part = first..(first + resident).min(panels);
-            best.par_chunks_exact_mut(width).zip(supports).for_each(|(best, support)| {
+            let pairs = best.par_chunks_exact_mut(width).zip(supports);
+            pairs.for_each_init(Buffer::default, |room, (best, support)| {
                 time(Operator::Match, || {
+                    let rows = support.panels(room);
                     for p in part.clone() {
-                        self.max_panel(self.lanes.panel(p), support, best);
+                        self.max_panel(self.lanes.panel(p), support.lanes, rows, best);
                     }
                 });
             });
@@ -93,15 +107,15 @@ impl<'a> Flat<'a> {
         best
     }
 
-    fn max_panel(&self, panel: Panel, support: &PackedPatches, best: &mut [f32]) {
+    fn max_panel(&self, panel: Panel, rows: Lanes, data: &[f32], best: &mut [f32]) {
         let dim = self.like.dim;
         let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
         let search = Search {
             dim,
             panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],
             vectors: panel.vectors,
-            rows: support.lanes,
-            data: &support.data,
+            rows,
+            data,
             best: &mut best[range],
             index: &mut [],
             second: &mut [],

@@ -178,14 +178,9 @@ fn second_moment(images: &[PackedPatches], dim: usize) -> Vec<f32> {
     for image in images {
         let first = (step - before % step) % step;
         for patch in (first..image.patches()).step_by(step) {
-            let (start, apart) = image.lanes.column(dim, patch);
-            samples.extend(
-                image.data[start..]
-                    .iter()
-                    .step_by(apart)
-                    .take(dim)
-                    .map(|&x| if x.is_finite() { x } else { 0.0 }),
-            );
+            let from = samples.len();
+            image.copy_row(patch, &mut samples);
+            samples[from..].iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
         }
         before += image.patches();
     }

@@ -9,12 +9,14 @@
 
 mod all_pairs;
 mod bounds;
+mod coarse;
 mod kernel;
 mod nearest;
 mod pulls;
 mod top;
 
 pub use all_pairs::mean_max_all_pairs;
+pub use coarse::Frame;
 pub(crate) use kernel::{Both, Products, Search, both, products, search};
 pub use nearest::{Nearest, NearestImages};
 pub use pulls::add_weighted_rows;
@@ -22,6 +24,8 @@ pub(crate) use pulls::{Pulls, add_rows};
 pub use top::{Neighbour, nearest_patches};
 
 use std::cell::RefCell;
+
+use coarse::{Contest, Room, Sketch, Winners};
 
 use crate::buffer::Buffer;
 use crate::dispatch;
@@ -33,7 +37,9 @@ use crate::lanes::Lanes;
 pub struct PackedPatches {
     lanes: Lanes,
     dim: usize,
+    /// Empty if there is a sketch, which holds the patches then.
     data: Buffer,
+    sketch: Option<Box<Sketch>>,
     kernels: &'static Kernels,
 }
 
@@ -58,7 +64,7 @@ impl PackedPatches {
     /// [`PackedPatches::pack`] for given kernels.
     pub(crate) fn pack_with(kernels: &'static Kernels, rows: &[f32], dim: usize) -> Self {
         let lanes = Lanes::panels_of(0, kernels.lanes);
-        let mut packed = Self { lanes, dim, data: Buffer::default(), kernels };
+        let mut packed = Self { lanes, dim, data: Buffer::default(), sketch: None, kernels };
         packed.repack(rows, dim);
         packed
     }
@@ -70,6 +76,7 @@ impl PackedPatches {
     pub fn repack(&mut self, rows: &[f32], dim: usize) {
         assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [patches, dim]");
         self.dim = dim;
+        self.sketch = None;
         self.lanes.columns = rows.len() / dim;
         self.data.resize(self.lanes.padded() * dim);
         self.lanes.pack_rows(rows, dim, &mut self.data);
@@ -91,17 +98,41 @@ impl PackedPatches {
     /// If either is out of range.
     pub fn get(&self, patch: usize, feature: usize) -> f32 {
         assert!(patch < self.patches() && feature < self.dim);
-        self.data[self.lanes.index(self.dim, feature, patch)]
+        match &self.sketch {
+            Some(sketch) => sketch.rows[patch * self.dim + feature],
+            None => self.data[self.lanes.index(self.dim, feature, patch)],
+        }
     }
 
     /// The patches row-major, `[patches, dim]`.
     pub fn rows(&self) -> Vec<f32> {
         let mut rows = Vec::with_capacity(self.patches() * self.dim);
-        for patch in 0..self.patches() {
-            let (start, apart) = self.lanes.column(self.dim, patch);
-            rows.extend(self.data[start..].iter().step_by(apart).take(self.dim));
-        }
+        (0..self.patches()).for_each(|patch| self.copy_row(patch, &mut rows));
         rows
+    }
+
+    /// Appends one patch.
+    fn copy_row(&self, patch: usize, to: &mut Vec<f32>) {
+        if let Some(sketch) = &self.sketch {
+            to.extend_from_slice(&sketch.rows[patch * self.dim..][..self.dim]);
+        } else {
+            let (start, apart) = self.lanes.column(self.dim, patch);
+            to.extend(self.data[start..].iter().step_by(apart).take(self.dim));
+        }
+    }
+
+    /// The patches in panels, packed in `room` if only a sketch is kept.
+    fn panels<'a>(&'a self, room: &'a mut Buffer) -> &'a [f32] {
+        let Some(sketch) = &self.sketch else { return &self.data };
+        room.resize(self.lanes.padded() * self.dim);
+        self.lanes.pack_rows(&sketch.rows, self.dim, room);
+        room
+    }
+
+    /// The coarse matching of the patches of this image in another, if both are sketched for it.
+    fn contest<'a>(&'a self, other: &'a Self) -> Option<Contest<'a>> {
+        let (a, b) = (self.sketch.as_deref()?, other.sketch.as_deref()?);
+        a.comparable(b).then_some(Contest { lanes: self.lanes, a, b })
     }
 }
 
@@ -113,6 +144,8 @@ struct Scratch {
     second: Buffer,
     row_best: Buffer,
     row_index: Buffer,
+    panels: [Buffer; 2],
+    contest: Room,
 }
 
 thread_local! {
@@ -125,16 +158,25 @@ fn check(a: &PackedPatches, b: &PackedPatches) {
 }
 
 /// Runs the search of all panels of `a` in `b`; `best`, `index` and `second` (these may be empty) are padded.
-fn search_all(a: &PackedPatches, b: &PackedPatches, best: &mut [f32], index: &mut [f32], second: &mut [f32]) {
+fn search_all(
+    a: &PackedPatches,
+    b: &PackedPatches,
+    room: &mut [Buffer; 2],
+    best: &mut [f32],
+    index: &mut [f32],
+    second: &mut [f32],
+) {
+    let [room_a, room_b] = room;
+    let (data, rows) = (a.panels(room_a), b.panels(room_b));
     for p in 0..a.lanes.panels() {
         let panel = a.lanes.panel(p);
         let range = panel.first * a.lanes.width..(panel.first + panel.vectors) * a.lanes.width;
         let search = Search {
             dim: a.dim,
-            panel: &a.data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
+            panel: &data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
             vectors: panel.vectors,
             rows: b.lanes,
-            data: &b.data,
+            data: rows,
             best: &mut best[range.clone()],
             index: if index.is_empty() { &mut [] } else { &mut index[range.clone()] },
             second: if second.is_empty() { &mut [] } else { &mut second[range] },
@@ -153,9 +195,35 @@ pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
     check(a, b);
     assert_eq!(best.len(), a.patches(), "one number per patch of a");
     SCRATCH.with_borrow_mut(|scratch| {
+        if let Some(contest) = a.contest(b) {
+            best.fill(f32::NEG_INFINITY);
+            if contest.settle(&mut scratch.contest, Winners { best, index: &mut [] }, None, None) {
+                return;
+            }
+        }
         scratch.best.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.best, &mut [], &mut []);
+        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut [], &mut []);
         best.copy_from_slice(&scratch.best[..best.len()]);
+    });
+}
+
+/// Raises `best[p]` to `max_q a_p · b_q` where that is larger: for the nearest patch of several images, one after the other. What
+/// was found before saves work between sketched patches.
+///
+/// # Panics
+/// As [`max_similarity`].
+pub fn raise_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
+    check(a, b);
+    assert_eq!(best.len(), a.patches(), "one number per patch of a");
+    SCRATCH.with_borrow_mut(|scratch| {
+        if let Some(contest) = a.contest(b)
+            && contest.settle(&mut scratch.contest, Winners { best, index: &mut [] }, None, None)
+        {
+            return;
+        }
+        scratch.best.resize(a.lanes.padded());
+        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut [], &mut []);
+        best.iter_mut().zip(&*scratch.best).for_each(|(best, &found)| *best = best.max(found));
     });
 }
 
@@ -166,25 +234,36 @@ pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
 pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
     check(a, b);
     SCRATCH.with_borrow_mut(|scratch| {
+        if let Some(contest) = a.contest(b)
+            && contest.settle(&mut scratch.contest, out.winners(a.patches()), None, None)
+        {
+            return;
+        }
         scratch.best.resize(a.lanes.padded());
         scratch.index.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.best, &mut scratch.index, &mut []);
+        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut scratch.index, &mut []);
         out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
     });
 }
 
-/// As [`match_patches`], and in `second` the largest product of each patch with any other patch of `b` than its best match
-/// (negative infinity if there is none).
+/// As [`match_patches`], and in `second` for each patch at least its largest product with any other patch of `b` than its best
+/// match (negative infinity if there is none). Between sketched patches that is an upper bound, otherwise the product itself.
 ///
 /// # Panics
 /// If the dims differ.
 pub fn match_with_second(a: &PackedPatches, b: &PackedPatches, out: &mut Matches, second: &mut Vec<f32>) {
     check(a, b);
     SCRATCH.with_borrow_mut(|scratch| {
+        if let Some(contest) = a.contest(b)
+            && contest.settle(&mut scratch.contest, out.winners(a.patches()), None, Some(second))
+        {
+            return;
+        }
         scratch.best.resize(a.lanes.padded());
         scratch.index.resize(a.lanes.padded());
         scratch.second.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.best, &mut scratch.index, &mut scratch.second);
+        let Scratch { best, index, second: found, panels, .. } = scratch;
+        search_all(a, b, panels, best, index, found);
         out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
         second.clear();
         second.extend_from_slice(&scratch.second[..a.patches()]);
@@ -213,7 +292,14 @@ fn chosen_products_with(kernels: &Kernels, a: &[f32], b: &[f32], dim: usize, ind
 pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &mut Matches) {
     check(a, b);
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { best, index, row_best, row_index, .. } = scratch;
+        if let Some(contest) = a.contest(b) {
+            let back = Some(ba.winners(b.patches()));
+            if contest.settle(&mut scratch.contest, ab.winners(a.patches()), back, None) {
+                return;
+            }
+        }
+        let Scratch { best, index, row_best, row_index, panels: [room_a, room_b], .. } = scratch;
+        let (data, rows) = (a.panels(room_a), b.panels(room_b));
         best.resize(a.lanes.padded());
         index.resize(a.lanes.padded());
         row_best.resize(b.patches() * a.lanes.width);
@@ -226,10 +312,10 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
             let both = Both {
                 search: Search {
                     dim: a.dim,
-                    panel: &a.data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
+                    panel: &data[a.lanes.offset(panel, a.dim)..][..range.len() * a.dim],
                     vectors: panel.vectors,
                     rows: b.lanes,
-                    data: &b.data,
+                    data: rows,
                     best: &mut best[range.clone()],
                     index: &mut index[range.clone()],
                     second: &mut [],
@@ -260,6 +346,15 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
 }
 
 impl Matches {
+    /// Room for the winners of a contest of so many patches.
+    fn winners(&mut self, patches: usize) -> Winners<'_> {
+        self.best.clear();
+        self.best.resize(patches, f32::NEG_INFINITY);
+        self.index.clear();
+        self.index.resize(patches, 0);
+        Winners { best: &mut self.best, index: &mut self.index }
+    }
+
     fn set(&mut self, best: &[f32], index: &[f32]) {
         self.best.clear();
         self.best.extend_from_slice(best);

@@ -1,13 +1,14 @@
 //! The images that are most similar to a test, found without comparing it with all.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use super::bounds::{Outline, Subspace, mean};
-use super::{PackedPatches, max_similarity};
+use super::{Frame, PackedPatches, max_similarity};
 
 /// Numbers per patch in bounds, first and refined: what was fastest on DINOv2 features of three categories.
 const LEVELS: [usize; 2] = [16, 64];
@@ -23,6 +24,7 @@ pub struct NearestImages {
     images: Vec<PackedPatches>,
     levels: Vec<usize>,
     bounds: OnceLock<Option<Bounds>>,
+    frame: Option<Arc<Frame>>,
 }
 
 #[derive(Debug)]
@@ -59,8 +61,22 @@ impl NearestImages {
         Self::with_levels(images, levels)
     }
 
-    pub(super) fn with_levels(images: Vec<PackedPatches>, levels: Vec<usize>) -> Self {
-        Self { images, levels, bounds: OnceLock::new() }
+    pub(super) fn with_levels(mut images: Vec<PackedPatches>, levels: Vec<usize>) -> Self {
+        let frame = Frame::around_images(&images);
+        if let Some(frame) = &frame {
+            images.par_iter_mut().for_each(|image| image.sketch(frame));
+        }
+        Self { images, levels, bounds: OnceLock::new(), frame }
+    }
+
+    /// Lays tests out as the images are, so that they are matched faster; what is found is the same.
+    ///
+    /// # Panics
+    /// If the dims differ.
+    pub fn prepare(&self, tests: &mut [PackedPatches]) {
+        if let Some(frame) = &self.frame {
+            tests.par_iter_mut().for_each(|test| test.sketch(frame));
+        }
     }
 
     /// The images.
@@ -75,6 +91,10 @@ impl NearestImages {
     pub fn nearest(&self, tests: &[PackedPatches], k: usize) -> Vec<Nearest> {
         for (test, image) in tests.iter().zip(self.images.iter().cycle()) {
             super::check(test, image);
+        }
+        let mut tests = Cow::Borrowed(tests);
+        if self.frame.as_ref().is_some_and(|frame| tests.iter().any(|test| !test.is_in(frame))) {
+            self.prepare(tests.to_mut());
         }
         // bounds cost about as much to prepare as a single test to compare with all
         let worth = k < self.images.len() && (tests.len() > 1 || self.bounds.get().is_some());
