@@ -16,7 +16,7 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     ldb: usize,
 ) -> [[S::V; NV]; M] {
     // SAFETY: passed on from the caller.
-    unsafe { run::<S, M, NV, false>(k, a, lda, b, ldb, Ahead { rows: a, columns: b }) }
+    unsafe { run::<S, M, NV, false>(k, a, lda, b, ldb, Ahead { rows: a, out: Target::dense::<M>(a, 0) }) }
 }
 
 /// What to bring near while a tile is computed, because it is needed next and lies far.
@@ -24,8 +24,39 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
 pub(crate) struct Ahead {
     /// The rows of the next tile, `[k][M]`.
     pub(crate) rows: *const f32,
-    /// Columns of a later tile: `k/4` cache lines are fetched.
-    pub(crate) columns: *const f32,
+    /// Where this tile's result goes: were its lines not near when it is done, all of them would be waited for at once.
+    pub(crate) out: Target,
+}
+
+/// Cache lines that a tile of `M` rows is written to, in groups of `M·M` numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// The first of them.
+    pub(crate) start: *const f32,
+    /// Numbers from one group to the next.
+    pub(crate) stride: usize,
+    /// How many lines.
+    pub(crate) lines: usize,
+}
+
+impl Target {
+    /// `numbers` numbers side by side.
+    #[inline(always)]
+    pub(crate) fn dense<const M: usize>(start: *const f32, numbers: usize) -> Self {
+        Self { start, stride: group::<M>() * LINE, lines: numbers / LINE }
+    }
+
+    /// Line `i`.
+    #[inline(always)]
+    pub(crate) fn line<const M: usize>(self, i: usize) -> *const f32 {
+        self.start.wrapping_add(i / group::<M>() * self.stride + i % group::<M>() * LINE)
+    }
+}
+
+/// Cache lines in a group of a [`Target`].
+#[inline(always)]
+const fn group<const M: usize>() -> usize {
+    if M * M > LINE { M * M / LINE } else { 1 }
 }
 
 /// [`tile`] on dense row tiles (`lda = M`) that fetches ahead.
@@ -65,14 +96,15 @@ unsafe fn run<S: Simd, const M: usize, const NV: usize, const AHEAD: bool>(
         }
         let mut acc = [[S::splat(0.0); NV]; M];
         let (mut a, mut b) = (a, b);
-        for _ in 0..k / UNROLL {
+        for turn in 0..k / UNROLL {
             if AHEAD {
                 for line in (0..UNROLL * M).step_by(LINE) {
                     S::prefetch(ahead.rows.wrapping_add(line));
                 }
-                S::prefetch(ahead.columns);
                 ahead.rows = ahead.rows.wrapping_add(UNROLL * M);
-                ahead.columns = ahead.columns.wrapping_add(LINE);
+                if turn < ahead.out.lines {
+                    S::prefetch_near(ahead.out.line::<M>(turn));
+                }
             }
             for step in 0..UNROLL {
                 fma_step::<S, M, NV>(&mut acc, a.add(step * lda), b.add(step * ldb));

@@ -7,7 +7,7 @@ use crate::encoder::weight::{Halves, PackedLinear, Weight};
 use crate::lanes::{Lanes, Panel};
 use crate::math;
 use crate::simd::Simd;
-use crate::tile::{Ahead, tile, tile_ahead};
+use crate::tile::{Ahead, Target, tile_ahead};
 
 /// Some tiles of a linear layer applied to some panels.
 pub(crate) struct Linear<'a> {
@@ -112,15 +112,16 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
         Weight::Halves(halves) => return unsafe { widened_tiles::<S, M, NV, W>(args, halves, panel, write) },
         Weight::Bytes(_) => return,
     };
+    // after the last panel comes the next task, most likely on the tiles after these
+    let last = args.lanes.panel(args.panels.end - 1) == panel;
     // SAFETY: `linear`'s contract.
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
-        // the next panel follows this one; a part of it is fetched beside every tile
-        let mut columns = b.wrapping_add(inputs * NV * S::LANES);
         for t in args.tiles.clone() {
-            let next = if t + 1 < args.tiles.end { t + 1 } else { args.tiles.start };
-            let ahead = Ahead { rows: weight.wrapping_add(next * M * inputs), columns };
-            columns = columns.wrapping_add(inputs / 4 * 16);
+            let next =
+                if t + 1 < args.tiles.end || last { (t + 1) % args.layer.tiles } else { args.tiles.start };
+            let out = write.target::<S, M, NV>(args.lanes, panel, t);
+            let ahead = Ahead { rows: weight.wrapping_add(next * M * inputs), out };
             let mut acc = tile_ahead::<S, M, NV>(inputs, weight.add(t * M * inputs), b, NV * S::LANES, ahead);
             add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
             write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
@@ -143,7 +144,9 @@ unsafe fn widened_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
         let widened = std::slice::from_raw_parts_mut(args.widened, inputs * M);
         for t in args.tiles.clone() {
             halves.widen::<M>(t, inputs, widened);
-            let mut acc = tile::<S, M, NV>(inputs, widened.as_ptr(), M, b, NV * S::LANES);
+            let out = write.target::<S, M, NV>(args.lanes, panel, t);
+            let ahead = Ahead { rows: widened.as_ptr(), out };
+            let mut acc = tile_ahead::<S, M, NV>(inputs, widened.as_ptr(), b, NV * S::LANES, ahead);
             add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
             write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
         }
@@ -166,6 +169,13 @@ unsafe fn add_bias<S: Simd, const M: usize, const NV: usize>(bias: &[f32], acc: 
 
 /// Writes one tile (bias already added) where it belongs.
 pub(super) trait WriteBack {
+    /// Where [`Self::tile`] will write.
+    fn target<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+    ) -> Target;
     /// # Safety
     /// As [`linear`].
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
@@ -187,12 +197,30 @@ impl Rows {
         // SAFETY: the caller vouches for it.
         unsafe { self.out.get().add(lanes.offset(panel, self.features) + row * panel.vectors * lanes.width) }
     }
+
+    /// `rows` rows from `row` on.
+    #[inline(always)]
+    fn target<const M: usize>(&self, lanes: Lanes, panel: Panel, row: usize, rows: usize) -> Target {
+        let width = panel.vectors * lanes.width;
+        let start = self.out.get().wrapping_add(lanes.offset(panel, self.features) + row * width);
+        Target::dense::<M>(start, rows * width)
+    }
 }
 
 /// See [`Epilogue::Residual`].
 pub(super) struct Residual(pub(super) Rows);
 
 impl WriteBack for Residual {
+    #[inline(always)]
+    fn target<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+    ) -> Target {
+        self.0.target::<M>(lanes, panel, t * M, M)
+    }
+
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
         &self,
@@ -221,6 +249,16 @@ pub(super) struct Gelu(pub(super) Rows);
 
 impl WriteBack for Gelu {
     #[inline(always)]
+    fn target<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+    ) -> Target {
+        self.0.target::<M>(lanes, panel, t * M, M)
+    }
+
+    #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
         &self,
         lanes: Lanes,
@@ -247,6 +285,16 @@ pub(super) struct Gated(pub(super) Rows);
 
 impl WriteBack for Gated {
     #[inline(always)]
+    fn target<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+    ) -> Target {
+        self.0.target::<M>(lanes, panel, t * M / 2, M / 2)
+    }
+
+    #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
         &self,
         lanes: Lanes,
@@ -269,7 +317,55 @@ impl WriteBack for Gated {
     }
 }
 
+/// What a tile of [`Heads`] belongs to.
+#[derive(Clone, Copy)]
+enum Part {
+    Query,
+    Key,
+    Value,
+}
+
+impl Heads {
+    /// What tile `t` belongs to, and which tile of that it is.
+    #[inline(always)]
+    fn part<const M: usize>(&self, t: usize) -> (Part, usize) {
+        let each = self.heads * self.rotary_dim / M;
+        match t / each {
+            0 => (Part::Query, t),
+            1 => (Part::Key, t - each),
+            _ => (Part::Value, t - 2 * each),
+        }
+    }
+}
+
 impl WriteBack for Heads {
+    #[inline(always)]
+    fn target<S: Simd, const M: usize, const NV: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        t: usize,
+    ) -> Target {
+        let numbers = M * NV * S::LANES;
+        let first_lane = panel.first * lanes.width;
+        match self.part::<M>(t) {
+            (Part::Query, t) => {
+                let at = lanes.offset(panel, self.heads * self.rotary_dim) + t * numbers;
+                Target::dense::<M>(self.q.get().wrapping_add(at), numbers)
+            }
+            (Part::Key, t) => {
+                let per_head = self.rotary_dim / M;
+                let row = t / per_head * self.keys * self.rotary_dim + t % per_head * M * M;
+                let start = self.k.get().wrapping_add(row + first_lane * self.rotary_dim);
+                Target { stride: self.rotary_dim * M, ..Target::dense::<M>(start, numbers) }
+            }
+            (Part::Value, t) => {
+                let at = (t * self.keys + first_lane) * M;
+                Target::dense::<M>(self.v.get().wrapping_add(at), numbers)
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
         &self,
@@ -280,10 +376,10 @@ impl WriteBack for Heads {
     ) {
         let per_head = self.rotary_dim / M;
         let first_lane = panel.first * lanes.width;
+        let (part, t) = self.part::<M>(t);
         // SAFETY: `linear`'s contract; the tile number decides the head and the rows inside it.
         unsafe {
-            if t >= 2 * self.heads * per_head {
-                let t = t - 2 * self.heads * per_head;
+            if matches!(part, Part::Value) {
                 for v in 0..NV {
                     let mut rows = [S::splat(0.0); M];
                     for r in 0..M {
@@ -295,10 +391,9 @@ impl WriteBack for Heads {
                 return;
             }
             // where row `r` of vector `v` of this tile goes, as query or as key
-            let is_key = t >= self.heads * per_head;
+            let is_key = matches!(part, Part::Key);
             let store = |r: usize, v: usize, x: S::V| {
                 if is_key {
-                    let t = t - self.heads * per_head;
                     let (head, d) = (t / per_head, t % per_head * M);
                     let base = self.k.get().add(head * self.keys * self.rotary_dim + (d + r) * M);
                     S::store_grouped(base, first_lane + v * S::LANES, self.rotary_dim * M, x);

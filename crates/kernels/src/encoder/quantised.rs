@@ -15,7 +15,7 @@ use crate::kernels::Kernels;
 use crate::lanes::{Lanes, Panel};
 use crate::simd::Simd;
 use crate::simd::dot::{Dot, Portable};
-use crate::tile::with_vectors;
+use crate::tile::{Target, with_vectors};
 
 /// The byte kernels beside the f32 kernels of an instruction set. All variants give the same bits.
 pub(crate) struct ByteKernels {
@@ -280,6 +280,7 @@ unsafe fn panel_tiles<D: Dot, const M: usize, const NV: usize, W: WriteBack>(
                 bytes.words.as_ptr().add(t * groups * M),
                 b,
                 bytes.sums.as_ptr().add(t * M),
+                write.target::<D::S, M, NV>(args.lanes, panel, t),
             );
             let mut acc = [[D::S::splat(0.0); NV]; M];
             for r in 0..M {
@@ -298,7 +299,7 @@ unsafe fn panel_tiles<D: Dot, const M: usize, const NV: usize, W: WriteBack>(
     }
 }
 
-/// `Σ_g Σ_i a[g][r].i · b[g][v].i`, exactly.
+/// `Σ_g Σ_i a[g][r].i · b[g][v].i`, exactly; the lines of `out`, where the result goes, are fetched meanwhile.
 ///
 /// # Safety
 /// `D` must be available; `a` valid for `groups · M` words, `b` for `groups · NV · LANES`, `sums` for `M`.
@@ -308,6 +309,7 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
     mut a: *const u32,
     mut b: *const u32,
     sums: *const i32,
+    out: Target,
 ) -> [[D::W; NV]; M] {
     // SAFETY: passed on from the caller.
     unsafe {
@@ -317,7 +319,10 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
                 *row = [D::splat(D::OFFSET * *sums.add(r)); NV];
             }
         }
-        for _ in 0..groups {
+        for g in 0..groups {
+            if g < out.lines {
+                D::S::prefetch_near(out.line::<M>(g));
+            }
             let mut column = [D::splat(0); NV];
             for (v, c) in column.iter_mut().enumerate() {
                 *c = D::load(b.add(v * D::S::LANES));

@@ -32,6 +32,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line of `p` to be brought near; any address is allowed.
     #[inline(always)]
     fn prefetch(_p: *const f32) {}
+    /// As [`Self::prefetch`], but into the nearest cache.
+    #[inline(always)]
+    fn prefetch_near(_p: *const f32) {}
     /// The register tile of `M` rows and `NV` vectors without fetching ahead, see [`tile`](crate::tile::tile), where an
     /// instruction set does it better by hand.
     ///
