@@ -47,7 +47,7 @@ class Graph:
     def op(self, kind, inputs, *names, domain="", **attributes):
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, list(names), domain=domain, **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, list(names), name=names[0], domain=domain, **attributes))
         return names[0]
 
     def linear(self, x, name, inputs, outputs):
