@@ -63,7 +63,8 @@ def arguments():
     parser.add_argument("--json", metavar="FILE", help="everything measured, round by round")
     parser.add_argument("--weights", metavar="FILE", help="weights for the processes of flawtune (default: random ones)")
     parser.add_argument("--model-name", default="dinov3_vits16", help="backbone of --weights")
-    parser.add_argument("--predict", metavar="ARGUMENTS", help="also time `flawtune predict ARGUMENTS PICTURE`, e.g. a bundle")
+    parser.add_argument("--predict", metavar="ARGUMENTS",
+                        help="what `flawtune predict` gets before the picture (default: a model fitted to 320 drawn pictures)")
     parser.add_argument("--environment", default=environment.FOLDER, metavar="DIR")
     args = parser.parse_args()
     for given, known in ((args.extras, EXTRAS), (args.parts, ("forward", "int8", "memory", "start"))):

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 
+import bundle
 import environment
 
 ONESHOT = os.path.join(environment.HERE, "oneshot.py")
@@ -13,13 +14,13 @@ FILES = {"ort": "vit_s16_224_{}_plain.onnx", "ov": "vit_s16_224_{}_plain.onnx", 
 LABELS = {"ort": "ONNX Runtime", "ov": "OpenVINO", "torch": "PyTorch, timm"}
 
 
-def run(command, until_first):
-    """`(seconds, peak MiB)` of a process; the seconds end at its line `first`, or with it."""
+def run(command, until_first, out=None):
+    """`(seconds, peak MiB)` of a process; the seconds end at its line `first`, or with it. `out`: a file for what it prints."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(command, stdout=out or subprocess.PIPE, stderr=errors, text=True)
         seconds = None
-        for line in process.stdout:
+        for line in process.stdout or ():
             if until_first and seconds is None and line.strip() == "first":
                 seconds = time.perf_counter() - start
         # the kernel's own account of this child; the parent has to stay smaller than any child for it to hold
@@ -60,6 +61,12 @@ def measure(folder, threads, rounds, with_torch, weights, predict, note):
     script = os.path.join(environment.HERE, "prepare.py")
     subprocess.run([sys.executable, script, folder, *extras], check=True, stdout=subprocess.DEVNULL)
     weights = weights or ["--model-name", "dinov3_vits16", "--weights", os.path.join(folder, "dinov3_vits16.safetensors")]
+    if predict is None and bundle.available():
+        try:
+            model, _ = bundle.build(folder, 320, 224, weights)
+            predict = [model, *weights[2:]]
+        except RuntimeError as error:
+            note(f"skipped: flawtune predict ({error})")
     engines = ["ort", "ov", *extras]
     results = []
     for batch, runs, column, times in ((8, 3, 1, min(rounds, 3)), (1, 1, 0, rounds)):
