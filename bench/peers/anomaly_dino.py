@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -93,9 +92,10 @@ def main():
     if bundle.available():
         weights = args.weights
         if not weights:
-            subprocess.run([sys.executable, os.path.join(environment.HERE, "prepare.py"), folder], check=True)
+            environment.run_script("prepare.py", folder)
             weights = os.path.join(folder, "dinov3_vits16.safetensors")
-        model, train = bundle.build(folder, GOOD, args.image_size, ["--model-name", args.model_name, "--weights", weights])
+        backbone = ["--model-name", args.model_name, "--weights", weights]
+        model, train = bundle.build(folder, GOOD, args.image_size, backbone)
         few = os.path.join(folder, "few")
         shutil.rmtree(few, ignore_errors=True)
         os.makedirs(few)
@@ -126,18 +126,19 @@ def main():
                 values.append(pair)
 
     result = {
-        label: {"images_per_s": statistics.median(1 / s for s, _ in values), "peak_mib": statistics.median(m for _, m in values),
-                "rounds": values}
+        label: {"images_per_s": statistics.median(1 / s for s, _ in values),
+                "peak_mib": statistics.median(m for _, m in values), "rounds": values}
         for label, values in found.items()
     }
     rates = {label: r["images_per_s"] for label, r in result.items()}
     fastest = max((label for label in rates if label.startswith("anomalib")), key=rates.get)
     rows = [
-        [label, report.number(r["images_per_s"]), report.number(r["images_per_s"] / rates[fastest]), report.number(r["peak_mib"], 0),
-         report.number(r["peak_mib"] / result[fastest]["peak_mib"])]
+        [label, report.number(r["images_per_s"]), report.number(r["images_per_s"] / rates[fastest]),
+         report.number(r["peak_mib"], 0), report.number(r["peak_mib"] / result[fastest]["peak_mib"])]
         for label, r in result.items()
     ]
-    print(report.table(["engine", "images/s", "/ fastest of anomalib (≥ 2.5)", "peak resident MiB", "/ the same (≤ 0.25)"], rows))
+    header = ["engine", "images/s", "/ fastest of anomalib (≥ 2.5)", "peak resident MiB", "/ the same (≤ 0.25)"]
+    print(report.table(header, rows))
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump({"machine": report.machine(), "threads": args.threads, "engines": result}, file, indent=1)

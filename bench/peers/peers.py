@@ -12,7 +12,7 @@ onnxruntime, openvino; torch, timm and nncf only if asked for by --with. Nothing
 A case is MODELxBATCH@THREADS: `s448x4@2` is ViT-S/16 at 448 px, batch 4, two threads.
 
 Every peer is a process of its own; only one computes at a time, and rounds take turns, engine after engine, starting with
-another one each time. For each case a peer first tries its candidates (spellings of the network, spinning or not, latency or
+another one each time. Networks are written first, once (2.5 GiB in target/peers/models; minutes). For each case a peer first tries its candidates (spellings of the network, spinning or not, latency or
 streams; engines.py) and goes on with the fastest. The table, in Markdown, is on standard output; progress on standard error.
 """
 import argparse
@@ -60,6 +60,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="default: 7; 1 with --quick")
     parser.add_argument("--seconds", type=float, help="least time of a measurement (default: 0.5; 0.1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one short round of two cases")
+    parser.add_argument("--prepare", action="store_true", help="only make the environment and write the networks (minutes)")
     parser.add_argument("--json", metavar="FILE", help="everything measured, round by round")
     parser.add_argument("--weights", metavar="FILE", help="weights for the processes of flawtune (default: random ones)")
     parser.add_argument("--model-name", default="dinov3_vits16", help="backbone of --weights")
@@ -92,19 +93,24 @@ def model_folder(base):
     return folder
 
 
-class Worker(environment.Answering):
-    """A peer's process; what it writes to standard error is kept in a log."""
+class Worker:
+    """A peer's process, started anew where a runtime took it down; what it writes to standard error is kept in a log."""
 
     def __init__(self, engine, logs):
-        self.engine = engine
-        self.log = open(os.path.join(logs, f"{engine}.log"), "w", encoding="utf-8")
-        super().__init__([sys.executable, os.path.join(environment.HERE, "worker.py"), engine], stderr=self.log)
+        self.engine, self.log = engine, os.path.join(logs, f"{engine}.log")
+        self.start("w")
+
+    def start(self, mode="a"):
+        command = [sys.executable, os.path.join(environment.HERE, "worker.py"), self.engine]
+        with open(self.log, mode, encoding="utf-8") as log:
+            self.process = environment.Answering(command, stderr=log)
 
     def request(self, **work):
         try:
-            return json.loads(self.ask(json.dumps(work)))
+            return json.loads(self.process.ask(json.dumps(work)))
         except (EOFError, BrokenPipeError) as error:
-            return {"skipped": f"{error or 'the process ended'}; see {self.log.name}"}
+            self.start()
+            return {"skipped": f"{error or 'the process ended'}; see {self.log}"}
 
 
 def forward(case, args, workers, speed, precisions, folder, skipped):
@@ -173,11 +179,16 @@ def main():
             note(f"skipped: {skipped[-1]}")
     started = time.time()
     folder = model_folder(args.environment)
+    wanted = [*args.extras, *(["int8"] if "int8" in args.parts else [])]
+    cases = [case for case in args.cases if {"forward", "int8"} & set(args.parts)]
+    environment.run_script("prepare.py", folder, ",".join(wanted), json.dumps(cases))
+    if args.prepare:
+        return
     data = {
         "machine": report.machine(), "versions": versions(args), "when": datetime.date.today().isoformat(),
         "rounds": args.rounds, "seconds": args.seconds, "int8": "int8" in args.parts, "cases": [], "skipped": skipped,
     }
-    if "forward" in args.parts or "int8" in args.parts:
+    if cases:
         speed = flawtune.Speed()
         precisions = speed.precisions()
         engines = ["ort", "ov-latency", "ov-throughput", "ov-streams", *(["torch"] if "torch" in args.extras else [])]
@@ -185,17 +196,16 @@ def main():
         logs = os.path.join(args.environment, "logs")
         os.makedirs(logs, exist_ok=True)
         workers = [Worker(engine, logs) for engine in engines]
-        for case in args.cases:
+        for case in cases:
             data["cases"].append(forward(case, args, workers, speed, precisions, folder, skipped))
         for worker in workers:
-            worker.close()
-    if "memory" in args.parts or "start" in args.parts:
+            worker.process.close()
+    if {"memory", "start"} & set(args.parts):
         weights = ["--model-name", args.model_name, "--weights", args.weights] if args.weights else None
         predict = args.predict.split() if args.predict else None
         threads = data["machine"]["cores"]
-        memory, start = processes.measure(folder, threads, 1 if args.quick else 7, "torch" in args.extras, weights, predict,
-                                          lambda text: (skipped.append(text.removeprefix("skipped: ")), note(text)))
-        data |= {name: found for name, found in (("memory", memory), ("start", start)) if name in args.parts}
+        data |= processes.measure(folder, threads, 1 if args.quick else 7, args.parts, "torch" in args.extras, weights, predict,
+                                  lambda text: (skipped.append(text.removeprefix("skipped: ")), note(text)))
     data["took_seconds"] = round(time.time() - started)
     print(report.markdown(data))
     if args.json:

@@ -55,21 +55,21 @@ def commands(folder, batch, threads, runs, engines, weights, predict):
     return out
 
 
-def measure(folder, threads, rounds, with_torch, weights, predict, note):
-    """`(memory, start)`: `{label: {median, values}}` in MiB and seconds, the processes taking turns."""
+def measure(folder, threads, rounds, parts, with_torch, weights, predict, note):
+    """`{part: {label: {median, values}}}` of `memory` in MiB and `start` in seconds, the processes taking turns."""
     extras = ["torch"] if with_torch else []
-    script = os.path.join(environment.HERE, "prepare.py")
-    subprocess.run([sys.executable, script, folder, *extras], check=True, stdout=subprocess.DEVNULL)
     weights = weights or ["--model-name", "dinov3_vits16", "--weights", os.path.join(folder, "dinov3_vits16.safetensors")]
-    if predict is None and bundle.available():
+    if predict is None and "start" in parts and bundle.available():
         try:
             model, _ = bundle.build(folder, 320, 224, weights)
             predict = [model, *weights[2:]]
         except RuntimeError as error:
             note(f"skipped: flawtune predict ({error})")
     engines = ["ort", "ov", *extras]
-    results = []
-    for batch, runs, column, times in ((8, 3, 1, min(rounds, 3)), (1, 1, 0, rounds)):
+    results = {}
+    for part, batch, runs, column, times in (("memory", 8, 3, 1, min(rounds, 3)), ("start", 1, 1, 0, rounds)):
+        if part not in parts:
+            continue
         found = {}
         work = commands(folder, batch, threads, runs, engines, weights, predict)
         # the first turn, which is not counted, brings the files into memory
@@ -83,5 +83,5 @@ def measure(folder, threads, rounds, with_torch, weights, predict, note):
                     continue
                 if turn:
                     found.setdefault(label, []).append(value)
-        results.append({k: {"median": statistics.median(v), "values": v} for k, v in found.items() if k in work})
+        results[part] = {k: {"median": statistics.median(v), "values": v} for k, v in found.items() if k in work}
     return results
