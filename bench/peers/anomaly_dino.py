@@ -70,7 +70,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=32, help="pictures a round for anomalib")
+    parser.add_argument("--images", type=int, default=32, help="pictures a round for anomalib, at least a batch")
+    parser.add_argument("--batches", type=lambda t: [int(b) for b in t.split(",")], default=[1, 8, 32], help="of anomalib")
     parser.add_argument("--weights", metavar="FILE")
     parser.add_argument("--model-name", default="dinov3_vits16", choices=ENCODERS)
     parser.add_argument("--image-size", type=int, default=224, help="16 or 14 times 14")
@@ -87,12 +88,12 @@ def main():
     folder = os.path.join(args.environment, "predict")
     os.makedirs(folder, exist_ok=True)
 
-    found = {f"anomalib AnomalyDINO, batch {b}": [] for b in (1, 8, 32)}
+    found = {f"anomalib AnomalyDINO, batch {b}": [] for b in args.batches}
     commands = {}
     if bundle.available():
         weights = args.weights
         if not weights:
-            environment.run_script("prepare.py", folder)
+            environment.run_script("prepare.py", folder, log=os.path.join(folder, "prepare.log"))
             weights = os.path.join(folder, "dinov3_vits16.safetensors")
         backbone = ["--model-name", args.model_name, "--weights", weights]
         model, train = bundle.build(folder, GOOD, args.image_size, backbone)

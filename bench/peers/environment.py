@@ -41,9 +41,13 @@ def enter(packages, folder=FOLDER):
     importlib.invalidate_caches()
 
 
-def run_script(name, *arguments):
+def run_script(name, *arguments, log):
     """Runs a script of this folder in the same interpreter, as a process of its own that gives its memory back."""
-    subprocess.run([sys.executable, os.path.join(HERE, name), *arguments], check=True, stdout=subprocess.DEVNULL)
+    with open(log, "w", encoding="utf-8") as file:
+        command = [sys.executable, os.path.join(HERE, name), *arguments]
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code != 0:
+        raise SystemExit(f"{name} ended with exit code {code}: see {log}")
 
 
 def program(name, variable, example=True):

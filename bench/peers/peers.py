@@ -181,7 +181,11 @@ def main():
     folder = model_folder(args.environment)
     wanted = [*args.extras, *(["int8"] if "int8" in args.parts else [])]
     cases = [case for case in args.cases if {"forward", "int8"} & set(args.parts)]
-    environment.run_script("prepare.py", folder, ",".join(wanted), json.dumps(cases))
+    logs = os.path.join(args.environment, "logs")
+    os.makedirs(logs, exist_ok=True)
+    note("writing the networks that are not there yet")
+    log = os.path.join(logs, "prepare.log")
+    environment.run_script("prepare.py", folder, ",".join(wanted), json.dumps(cases), log=log)
     if args.prepare:
         return
     data = {
@@ -193,8 +197,6 @@ def main():
         precisions = speed.precisions()
         engines = ["ort", "ov-latency", "ov-throughput", "ov-streams", *(["torch"] if "torch" in args.extras else [])]
         engines = (engines if "forward" in args.parts else []) + (list(report.INT8) if data["int8"] else [])
-        logs = os.path.join(args.environment, "logs")
-        os.makedirs(logs, exist_ok=True)
         workers = [Worker(engine, logs) for engine in engines]
         for case in cases:
             data["cases"].append(forward(case, args, workers, speed, precisions, folder, skipped))
