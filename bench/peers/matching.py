@@ -4,34 +4,17 @@
     python bench/peers/matching.py SUPPORT.safetensors TEST.safetensors [--tests 32] [--k 1] [--threads 2] [--rounds 5]
 
 The files are what `flawtune features -o FILE PICTURES` writes for train/good and for test pictures; both engines read the
-same ones. flawtune is `cargo build --release -p flawtune --example matching`, found in target/ or by FLAWTUNE_MATCHING. Needs
-torch, numpy and safetensors. Rounds take turns, engine after engine; the table shows medians. The time with bounds
-includes preparing them.
+same ones. flawtune is `cargo build --release -p flawtune --example matching`, found in target/ or by FLAWTUNE_MATCHING. torch,
+numpy and safetensors come from PyPI into target/peers unless they are there. Rounds take turns, engine after engine; the
+table shows medians. The time with bounds includes preparing them.
 """
 import argparse
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-class Flawtune:
-    def __init__(self, support, test, k, threads):
-        program = os.environ.get("FLAWTUNE_MATCHING", os.path.join(ROOT, "target", "release", "examples", "matching"))
-        command = [program, support, test, "--k", str(k), "--threads", str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.supports, self.tests, self.patches = (int(n) for n in self.process.stdout.readline().split()[1:])
-
-    def ask(self, work):
-        self.process.stdin.write(work + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"flawtune ended while asked for {work!r}")
-        return float(answer)
+import environment
 
 
 def torch_scores(tests, supports, k, images_at_once):
@@ -58,6 +41,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    environment.enter(["torch", "numpy", "safetensors"])
 
     import torch
     from safetensors.torch import load_file, save_file
@@ -72,7 +56,10 @@ def main():
         tests = tests[:: -(-len(tests) // args.tests)].contiguous()
         path = os.path.join(folder, "tests.safetensors")
         save_file({"patch_tokens": tests}, path)
-        flawtune = Flawtune(args.support, path, args.k, args.threads)
+        matching = environment.program("matching", "FLAWTUNE_MATCHING")
+        command = [matching, args.support, path, "--k", str(args.k), "--threads", str(args.threads)]
+        flawtune = environment.Answering(command)
+        support_count, test_count, patches = (int(n) for n in flawtune.line().split()[1:])
         tests, supports = unit(tests), unit(load_file(args.support)["patch_tokens"])
         # the fastest of three sizes of product speaks for PyTorch
         sizes = {}
@@ -81,18 +68,18 @@ def main():
             torch_scores(tests[:2], supports, args.k, size)
             sizes[size] = time.perf_counter() - start
         size = min(sizes, key=sizes.get)
-        pairs = flawtune.tests * flawtune.supports
-        compared = flawtune.ask("check")
+        pairs = test_count * support_count
+        compared = float(flawtune.ask("check"))
         seconds = {"pruned": [], "plain": [], "bank": [], "torch": []}
         for _ in range(args.rounds):
             for work in ("pruned", "plain", "bank"):
-                seconds[work].append(flawtune.ask(work))
+                seconds[work].append(float(flawtune.ask(work)))
             start = time.perf_counter()
             torch_scores(tests, supports, args.k, size)
             seconds["torch"].append(time.perf_counter() - start)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
-    flops = 2.0 * pairs * flawtune.patches**2 * supports.shape[2]
-    print(f"{flawtune.tests} tests, {flawtune.supports} support images, {flawtune.patches} patches, k = {args.k}, {args.threads} threads")
+    flops = 2.0 * pairs * patches**2 * supports.shape[2]
+    print(f"{test_count} tests, {support_count} support images, {patches} patches, k = {args.k}, {args.threads} threads")
     print(f"compared in full: {compared:.0f} of {pairs} pairs, pruned {100 * (1 - compared / pairs):.1f} % (same bits)")
     print("| engine | seconds | GFLOP/s of the plain work | times PyTorch |\n|---|---|---|---|")
     for name, label in (

@@ -1,199 +1,219 @@
 #!/usr/bin/env python3
-"""Forward throughput of a ViT-S/16 (DINOv3 shape, random weights): flawtune beside ONNX Runtime and OpenVINO.
+"""flawtune beside ONNX Runtime, OpenVINO and PyTorch: forward pass in f32 and int8, peak memory, time to the first result.
 
-    python bench/peers/peers.py [--threads 2] [--rounds 7] [--cases 224x1,224x8,448x1]
+    python bench/peers/peers.py                            # the default cases, 10 to 12 minutes on two idle cores
+    python bench/peers/peers.py --with torch,nncf          # PyTorch/timm and OpenVINO's own int8 too
+    python bench/peers/peers.py --quick                    # one small round of two cases: does everything run?
+    python bench/peers/peers.py --cases s224x8@1,b224x8@2 --rounds 9 --parts forward --json peers.json
 
-Makes its own virtual environment beside the given folder on first use (onnxruntime, openvino, onnx, numpy from PyPI; torch
-is not needed: the network is written to ONNX directly). flawtune is `cargo build --release -p flawtune-kernels --example
-speed`, found in target/ or by FLAWTUNE_SPEED. Every engine runs the same shapes with the same number of threads; rounds
-are interleaved, engine after engine, and the table shows medians of images/s.
+Needs `cargo build --release -p flawtune-kernels --example speed` and `cargo build --release -p flawtune-cli` (or
+FLAWTUNE_SPEED and FLAWTUNE_BINARY). Makes a virtual environment in target/peers on first use, from PyPI: numpy, onnx,
+onnxruntime, openvino; torch, timm and nncf only if asked for by --with. Nothing else is downloaded: weights are random.
+A case is MODELxBATCH@THREADS: `s448x4@2` is ViT-S/16 at 448 px, batch 4, two threads.
+
+Every peer is a process of its own; only one computes at a time, and rounds take turns, engine after engine, starting with
+another one each time. Networks are written first, once (2.5 GiB in target/peers/models; minutes). For each case a peer first tries its candidates (spellings of the network, spinning or not, latency or
+streams; engines.py) and goes on with the fastest. The table, in Markdown, is on standard output; progress on standard error.
 """
 import argparse
+import datetime
+import importlib.metadata
+import json
 import os
 import re
-import statistics
-import subprocess
+import shutil
 import sys
 import time
-import venv
+import zlib
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+import environment
+import flawtune
+import processes
+import report
+
 PACKAGES = ["numpy", "onnx", "onnxruntime", "openvino"]
-DIM, HEADS, DEPTH, PATCH, PREFIX = 384, 6, 12, 16, 5
+EXTRAS = {"torch": ["torch", "timm", "safetensors"], "nncf": ["nncf"]}
+CASES = "s224x1@1,s224x8@1,s224x1@2,s224x8@2,s448x1@2,s448x4@2,s672x1@2,b224x8@2"
+QUICK = "s224x1@1,s224x8@2"
+# a moment for the last engine's threads to fall asleep
+PAUSE = 0.05
 
 
-def enter_environment(folder):
-    """Restarts this script inside a virtual environment that has the peers."""
-    if os.environ.get("FLAWTUNE_PEERS") or "FLAWTUNE_PEERS_PYTHON" in os.environ:
-        python = os.environ.get("FLAWTUNE_PEERS_PYTHON")
-        if python and os.path.realpath(sys.prefix) != os.path.realpath(os.path.dirname(os.path.dirname(python))):
-            os.execv(python, [python, *sys.argv])
-        return
-    python = os.path.join(folder, "bin", "python")
-    if not os.path.exists(python):
-        venv.create(folder, with_pip=True)
-        subprocess.check_call([python, "-m", "pip", "install", "--quiet", *PACKAGES])
-    os.environ["FLAWTUNE_PEERS"] = "1"
-    os.execv(python, [python, *sys.argv])
+def note(text):
+    print(text, file=sys.stderr, flush=True)
 
 
-def export(path, side, batch):
-    """Writes the network with random weights to ONNX (opset 20: LayerNormalization and Gelu are single operators)."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-    nodes, weights = [], []
-    grid = side // PATCH
-    tokens = PREFIX + grid * grid
-    head = DIM // HEADS
-
-    def const(name, value):
-        weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def random(name, *shape, scale=0.05):
-        return const(name, rng.normal(0, scale, shape).astype(np.float32))
-
-    def op(kind, inputs, name, **attributes):
-        nodes.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
-
-    def linear(x, name, inputs, outputs):
-        y = op("MatMul", [x, random(f"{name}.w", inputs, outputs)], f"{name}.mm")
-        return op("Add", [y, random(f"{name}.b", outputs)], f"{name}.y")
-
-    def norm(x, name):
-        gain, bias = const(f"{name}.g", np.ones(DIM, np.float32)), random(f"{name}.b", DIM)
-        return op("LayerNormalization", [x, gain, bias], f"{name}.y", axis=-1, epsilon=1e-5)
-
-    def ints(name, *values):
-        return const(name, np.array(values, np.int64))
-
-    angles = rng.uniform(-3, 3, (tokens, head // 2)).astype(np.float32)
-    angles[:PREFIX] = 0
-    cos = const("cos", np.tile(np.cos(angles), 2)[None, None])
-    sin = const("sin", np.tile(np.sin(angles), 2)[None, None])
-    split_heads = ints("split_heads", batch, tokens, HEADS, head)
-    merge_heads = ints("merge_heads", batch, tokens, DIM)
-    halves = ints("halves", head // 2, head // 2)
-
-    def rotate(x, name):
-        nodes.append(helper.make_node("Split", [x, halves], [f"{name}.a", f"{name}.c"], axis=-1))
-        turned = op("Concat", [op("Neg", [f"{name}.c"], f"{name}.n"), f"{name}.a"], f"{name}.turned", axis=-1)
-        return op("Add", [op("Mul", [x, cos], f"{name}.xc"), op("Mul", [turned, sin], f"{name}.ts")], f"{name}.r")
-
-    x = op("Conv", ["pixels", random("patch.w", DIM, 3, PATCH, PATCH), random("patch.b", DIM)], "conv",
-           kernel_shape=[PATCH, PATCH], strides=[PATCH, PATCH])
-    x = op("Reshape", [x, ints("flat", batch, DIM, grid * grid)], "conv.flat")
-    x = op("Transpose", [x], "patches", perm=[0, 2, 1])
-    x = op("Concat", [random("prefix", batch, PREFIX, DIM), x], "tokens", axis=1)
-    scale = const("scale", np.array(head ** -0.5, np.float32))
-    for i in range(DEPTH):
-        n = f"b{i}"
-        y = norm(x, f"{n}.n1")
-        q, k, v = (
-            op("Transpose", [op("Reshape", [linear(y, f"{n}.{p}", DIM, DIM), split_heads], f"{n}.{p}.h")], f"{n}.{p}.t",
-               perm=[0, 2, 1, 3])
-            for p in "qkv"
-        )
-        q, k = rotate(q, f"{n}.q"), rotate(k, f"{n}.k")
-        s = op("MatMul", [op("Mul", [q, scale], f"{n}.qs"), op("Transpose", [k], f"{n}.kt", perm=[0, 1, 3, 2])], f"{n}.s")
-        a = op("MatMul", [op("Softmax", [s], f"{n}.p", axis=-1), v], f"{n}.a")
-        a = op("Reshape", [op("Transpose", [a], f"{n}.at", perm=[0, 2, 1, 3]), merge_heads], f"{n}.am")
-        a = op("Mul", [linear(a, f"{n}.o", DIM, DIM), random(f"{n}.ls1", DIM)], f"{n}.as")
-        x = op("Add", [x, a], f"{n}.x1")
-        y = linear(norm(x, f"{n}.n2"), f"{n}.fc1", DIM, 4 * DIM)
-        y = linear(op("Gelu", [y], f"{n}.gelu"), f"{n}.fc2", 4 * DIM, DIM)
-        x = op("Add", [x, op("Mul", [y, random(f"{n}.ls2", DIM)], f"{n}.ms")], f"{n}.x2")
-    x = norm(x, "final")
-    graph = helper.make_graph(
-        nodes, "vit",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 3, side, side])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, [batch, tokens, DIM])], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+def parse_case(text):
+    found = re.fullmatch(r"([sb])(\d+)x(\d+)@(\d+)", text.strip())
+    if not found or int(found[2]) % 16 or int(found[2]) == 0 or int(found[3]) == 0 or int(found[4]) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no case such as s224x8@2 (sides in multiples of 16)")
+    return {"model": found[1], "side": int(found[2]), "batch": int(found[3]), "threads": int(found[4])}
 
 
-def onnxruntime_engine(path, threads):
-    import onnxruntime as ort
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    split = lambda text: [t for t in text.split(",") if t]
+    parser.add_argument("--cases", type=lambda text: [parse_case(t) for t in split(text)], help=f"default: {CASES}")
+    parser.add_argument("--with", dest="extras", type=split, default=[], metavar="LIST", help="of torch, nncf")
+    parser.add_argument("--parts", type=split, default=["forward", "int8", "memory", "start"], metavar="LIST",
+                        help="of forward, int8, memory, start (default: all)")
+    parser.add_argument("--rounds", type=int, help="default: 7; 1 with --quick")
+    parser.add_argument("--seconds", type=float, help="least time of a measurement (default: 0.5; 0.1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="one short round of two cases")
+    parser.add_argument("--prepare", action="store_true", help="only make the environment and write the networks (minutes)")
+    parser.add_argument("--json", metavar="FILE", help="everything measured, round by round")
+    parser.add_argument("--weights", metavar="FILE", help="weights for the processes of flawtune (default: random ones)")
+    parser.add_argument("--model-name", default="dinov3_vits16", help="backbone of --weights")
+    parser.add_argument("--predict", metavar="ARGUMENTS",
+                        help="what `flawtune predict` gets before the picture (default: a model fitted to 320 drawn pictures)")
+    parser.add_argument("--environment", default=environment.FOLDER, metavar="DIR")
+    args = parser.parse_args()
+    for given, known in ((args.extras, EXTRAS), (args.parts, ("forward", "int8", "memory", "start"))):
+        for name in given:
+            if name not in known:
+                parser.error(f"'{name}' is none of {', '.join(known)}")
+    args.cases = args.cases or [parse_case(c) for c in (QUICK if args.quick else CASES).split(",")]
+    args.rounds = args.rounds or (1 if args.quick else 7)
+    args.seconds = args.seconds or (0.1 if args.quick else 0.5)
+    return args
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(None, {"pixels": pixels})
+
+def model_folder(base):
+    """Where built networks lie; another version of the builders gets another folder, and old ones go."""
+    sum_ = 0
+    for name in ("network.py", "quantise.py"):
+        with open(os.path.join(environment.HERE, name), "rb") as file:
+            sum_ = zlib.crc32(file.read(), sum_)
+    top = os.path.join(base, "models")
+    folder = os.path.join(top, f"{sum_:08x}")
+    for old in os.listdir(top) if os.path.isdir(top) else []:
+        if old != os.path.basename(folder):
+            shutil.rmtree(os.path.join(top, old), ignore_errors=True)
+    os.makedirs(folder, exist_ok=True)
+    return folder
 
 
-def openvino_engine(path, threads, hint):
-    import openvino as ov
+class Worker:
+    """A peer's process, started anew where a runtime took it down; what it writes to standard error is kept in a log."""
 
-    model = ov.Core().compile_model(path, "CPU", {
-        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"})
-    if hint == "LATENCY":
-        request = model.create_infer_request()
-        return lambda pixels: request.infer({"pixels": pixels})
-    queue = ov.AsyncInferQueue(model)
+    def __init__(self, engine, logs):
+        self.engine, self.log = engine, os.path.join(logs, f"{engine}.log")
+        self.start("w")
 
-    def run(pixels):
-        for _ in range(len(queue)):
-            queue.start_async({"pixels": pixels})
-        queue.wait_all()
-        return len(queue)
+    def start(self, mode="a"):
+        command = [sys.executable, os.path.join(environment.HERE, "worker.py"), self.engine]
+        with open(self.log, mode, encoding="utf-8") as log:
+            self.process = environment.Answering(command, stderr=log)
 
-    return run
+    def request(self, **work):
+        try:
+            return json.loads(self.process.ask(json.dumps(work)))
+        except (EOFError, BrokenPipeError) as error:
+            self.start()
+            return {"skipped": f"{error or 'the process ended'}; see {self.log}"}
 
 
-def seconds_per_call(run, pixels, least=0.4):
-    """Median seconds of a call (of one batch), over at least `least` seconds."""
-    times, start = [], time.perf_counter()
-    while time.perf_counter() - start < least or len(times) < 3:
-        t = time.perf_counter()
-        calls = run(pixels)
-        times.append((time.perf_counter() - t) / (calls if isinstance(calls, int) else 1))
-    return statistics.median(times)
+def forward(case, args, workers, speed, precisions, folder, skipped):
+    """One row: candidates are chosen, then rounds take turns."""
+    label = report.name(case)
+    flawtunes = {"flawtune": "f32"}
+    if "int8" in args.parts and "int8" in precisions:
+        flawtunes["flawtune-int8"] = "int8"
+    result = {"case": case, "rates": {}, "chosen": {}, "tried": {}, "yards": {"fma": [], "attainable": [], "share": []}}
+    running = []
+    for worker in workers:
+        answer = worker.request(load={**case, "folder": folder})
+        if "skipped" in answer:
+            skipped.append(f"{worker.engine}, {label} ({answer['skipped']})")
+            note(f"skipped: {skipped[-1]}")
+            continue
+        running.append(worker)
+        result["chosen"][worker.engine], result["tried"][worker.engine] = answer["chosen"], answer["tried"]
+        note(f"{label}: {worker.engine} runs '{answer['chosen']}'")
+    # how many rounds fill a measurement
+    expected = {engine: speed.measure(case, 0, None, p)["rate"] for engine, p in flawtunes.items()}
+    turns = [*flawtunes, *running]
+    for turn in range(args.rounds):
+        first = turn % len(turns)
+        for who in turns[first:] + turns[:first]:
+            time.sleep(PAUSE)
+            if isinstance(who, str):
+                found = speed.measure(case, args.seconds, expected[who], flawtunes[who])
+                result["rates"].setdefault(who, []).append(found["rate"])
+                if who == "flawtune":
+                    for yard, values in result["yards"].items():
+                        values.append(found[yard])
+                continue
+            answer = who.request(measure=args.seconds)
+            if "rate" in answer:
+                result["rates"].setdefault(who.engine, []).append(answer["rate"])
+            else:
+                skipped.append(f"{who.engine}, {label}, one round ({answer['skipped']})")
+    result["summary"] = report.summary(result)
+    medians = "  ".join(f"{e} {report.number(v)}" for e, v in result["summary"]["medians"].items())
+    note(f"{label}: {medians}  | flawtune / best f32 peer {report.number(result['summary']['flawtune_over_best_f32_peer'])}")
+    return result
+
+
+def versions(args):
+    names = [*PACKAGES, *(p for extra in args.extras for p in EXTRAS[extra] if p != "safetensors")]
+    out = {"Python": sys.version.split()[0]}
+    for name in names:
+        try:
+            out[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return out
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--cases", default="224x1,224x8,448x1")
-    parser.add_argument("--environment", default=os.path.join(ROOT, "target", "peers"))
-    arguments = parser.parse_args()
-    enter_environment(arguments.environment)
-    import numpy as np
-
-    speed = os.environ.get("FLAWTUNE_SPEED", os.path.join(ROOT, "target", "release", "examples", "speed"))
-    work = os.path.join(arguments.environment, "models")
-    os.makedirs(work, exist_ok=True)
-    print(f"{arguments.threads} threads, f32, medians of {arguments.rounds} interleaved rounds, images/s", flush=True)
-    for case in arguments.cases.split(","):
-        side, batch = (int(x) for x in case.split("x"))
-        path = os.path.join(work, f"vit_s16_{side}_{batch}.onnx")
-        export(path, side, batch)
-        pixels = np.random.default_rng(1).normal(size=(batch, 3, side, side)).astype(np.float32)
-        engines = {
-            "ONNX Runtime": onnxruntime_engine(path, arguments.threads),
-            "OpenVINO latency": openvino_engine(path, arguments.threads, "LATENCY"),
-            "OpenVINO throughput": openvino_engine(path, arguments.threads, "THROUGHPUT"),
-        }
-        rates = {name: [] for name in ["flawtune", *engines]}
-        for run in engines.values():
-            run(pixels)
-        yards = []
-        for _ in range(arguments.rounds):
-            report = subprocess.run([speed, "s", str(side), str(batch), str(arguments.threads), "5"],
-                                    capture_output=True, text=True, check=True).stdout
-            rates["flawtune"].append(float(re.search(r"([\d.]+) images/s", report)[1]))
-            yards.append(float(re.search(r"attainable ([\d.]+)", report)[1]))
-            for name, run in engines.items():
-                rates[name].append(batch / seconds_per_call(run, pixels))
-        medians = {name: statistics.median(r) for name, r in rates.items()}
-        best = max(v for n, v in medians.items() if n != "flawtune")
-        line = "  ".join(f"{name} {value:.2f}" for name, value in medians.items())
-        print(f"{side} px, batch {batch}: {line}  | flawtune / best peer {medians['flawtune'] / best:.2f}, "
-              f"attainable {statistics.median(yards):.0f} GFLOP/s", flush=True)
+    args = arguments()
+    environment.enter(PACKAGES, args.environment)
+    skipped = []
+    for extra in list(args.extras):
+        lacking = environment.missing(EXTRAS[extra])
+        trouble = environment.install(lacking) if lacking else None
+        if trouble:
+            args.extras.remove(extra)
+            skipped.append(f"{extra} ({trouble})")
+            note(f"skipped: {skipped[-1]}")
+    started = time.time()
+    folder = model_folder(args.environment)
+    wanted = [*args.extras, *(["int8"] if "int8" in args.parts else [])]
+    cases = [case for case in args.cases if {"forward", "int8"} & set(args.parts)]
+    logs = os.path.join(args.environment, "logs")
+    os.makedirs(logs, exist_ok=True)
+    note("writing the networks that are not there yet")
+    log = os.path.join(logs, "prepare.log")
+    environment.run_script("prepare.py", folder, ",".join(wanted), json.dumps(cases), log=log)
+    if args.prepare:
+        return
+    data = {
+        "machine": report.machine(), "versions": versions(args), "when": datetime.date.today().isoformat(),
+        "rounds": args.rounds, "seconds": args.seconds, "int8": "int8" in args.parts, "cases": [], "skipped": skipped,
+    }
+    if cases:
+        speed = flawtune.Speed()
+        precisions = speed.precisions()
+        engines = ["ort", "ov-latency", "ov-throughput", "ov-streams", *(["torch"] if "torch" in args.extras else [])]
+        engines = (engines if "forward" in args.parts else []) + (list(report.INT8) if data["int8"] else [])
+        workers = [Worker(engine, logs) for engine in engines]
+        for case in cases:
+            data["cases"].append(forward(case, args, workers, speed, precisions, folder, skipped))
+        for worker in workers:
+            worker.process.close()
+    if {"memory", "start"} & set(args.parts):
+        weights = ["--model-name", args.model_name, "--weights", args.weights] if args.weights else None
+        predict = args.predict.split() if args.predict else None
+        threads = data["machine"]["cores"]
+        data |= processes.measure(folder, threads, 1 if args.quick else 7, args.parts, "torch" in args.extras, weights, predict,
+                                  lambda text: (skipped.append(text.removeprefix("skipped: ")), note(text)))
+    data["took_seconds"] = round(time.time() - started)
+    print(report.markdown(data))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1)
+    note(f"took {data['took_seconds']} s")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@
     python bench/peers/training.py NORMALS.safetensors DEFECTS.safetensors [--prompts 20] [--threads 2] [--rounds 5]
 
 The files are what `flawtune features -o FILE PICTURES` writes, at least 16 images each; both engines read the same ones.
-flawtune is `cargo build --release -p flawtune --example training`, found in target/ or by FLAWTUNE_TRAINING. Needs torch and
-safetensors. PyTorch finds the best matches without a graph and sends the gradient back through them as a sparse
-matrix. Rounds take turns; medians are shown. Both losses are the separability.
+flawtune is `cargo build --release -p flawtune --example training`, found in target/ or by FLAWTUNE_TRAINING. torch,
+numpy and safetensors come from PyPI into target/peers unless they are there. PyTorch finds the best matches without a
+graph and sends the gradient back through them as a sparse matrix. Rounds take turns; medians are shown. Both losses are
+the separability.
 """
 import argparse
-import os
 import statistics
-import subprocess
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import environment
+
 BATCH = 16
 STEPS = 5
 ALPHA = 0.01
@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    environment.enter(["torch", "numpy", "safetensors"])
 
     import torch
     from safetensors.torch import load_file
@@ -88,15 +89,13 @@ def main():
         adam.step()
         return loss.item()
 
-    program = os.environ.get("FLAWTUNE_TRAINING", os.path.join(ROOT, "target", "release", "examples", "training"))
+    program = environment.program("training", "FLAWTUNE_TRAINING")
     command = [program, args.normals, args.defects, "--threads", str(args.threads), "--prompts", str(args.prompts)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
+    process = environment.Answering(command)
+    process.line()
 
     def flawtune(work):
-        process.stdin.write(work + "\n")
-        process.stdin.flush()
-        return float(process.stdout.readline())
+        return float(process.ask(work))
 
     def torch_steps():
         start = time.perf_counter()
