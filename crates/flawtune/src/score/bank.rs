@@ -2,6 +2,7 @@
 
 use flawtune_kernels::matching::max_similarity;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::adapt::Adaptation;
 use crate::features::TokenSet;
@@ -14,7 +15,8 @@ const TESTS_AT_ONCE: usize = 32;
 const SUPPORT_AT_ONCE: usize = 16;
 
 /// How the patch distances of an image become its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
     /// Mean of the largest `fraction · patches` distances, rounded, at least one.
     TopFraction(f64),
@@ -33,7 +35,10 @@ impl Default for Aggregate {
 
 impl Aggregate {
     /// Whether its fraction has a meaning.
-    fn check(self) -> Result<(), ScoreError> {
+    ///
+    /// # Errors
+    /// [`ScoreError::Fraction`].
+    pub fn check(self) -> Result<(), ScoreError> {
         match self {
             Self::TopFraction(f) if !(f > 0.0 && f <= 1.0) => Err(ScoreError::Fraction(f)),
             _ => Ok(()),
