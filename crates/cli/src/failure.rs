@@ -47,7 +47,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Input(m) | Self::Machine(m) => write!(f, "error: {m}"),
             Self::Interrupted(m) => write!(f, "interrupted: {m}"),
-            Self::Flawed { flaws, scored } => write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)"),
+            Self::Flawed { flaws, scored } => {
+                write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")
+            }
         }
     }
 }

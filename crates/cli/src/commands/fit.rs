@@ -90,7 +90,9 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         Rule::ExtremeValue { max_false_alarm, .. } => {
             format!("{} false alarms by the tail of {n} good images' scores", share(*max_false_alarm))
         }
-        Rule::F1Max { f1, .. } => format!("largest F1, {f1:.3}, of {n} good images and {} defects", t.defects.len()),
+        Rule::F1Max { f1, .. } => {
+            format!("largest F1, {f1:.3}, of {n} good images and {} defects", t.defects.len())
+        }
         Rule::RecallAt { recall, .. } => {
             format!("finds {:.1} % of {} defects, {n} good images", 100.0 * recall, t.defects.len())
         }

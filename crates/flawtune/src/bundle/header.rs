@@ -1,5 +1,7 @@
 //! What a bundle says about itself, as JSON in the metadata of its file.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::bank::Precision;
@@ -131,7 +133,9 @@ impl Header {
             Scorer::ImagePair { k } if k == 0 || k > self.support.len() => {
                 Some(("scorer.k", format!("is {k}, wanted 1 to the {} support images", self.support.len())))
             }
-            Scorer::PatchBank { aggregate } => aggregate.check().err().map(|e| ("scorer.aggregate", e.to_string())),
+            Scorer::PatchBank { aggregate } => {
+                aggregate.check().err().map(|e| ("scorer.aggregate", e.to_string()))
+            }
             _ => None,
         };
         let size = |key, found: usize| {
@@ -155,13 +159,24 @@ impl Header {
                 let images = matches!(self.scorer, Scorer::ImagePair { .. });
                 let parts = &self.bank.parts;
                 let sum = parts.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
-                let fits = !parts.contains(&0) && parts.len() == self.support.len() && sum == Some(self.bank.rows);
-                (images != fits && !(parts.is_empty() && !images))
-                    .then(|| ("bank.parts", format!("does not share {} patches among the images", self.bank.rows)))
+                let fits =
+                    !parts.contains(&0) && parts.len() == self.support.len() && sum == Some(self.bank.rows);
+                (images != fits && !(parts.is_empty() && !images)).then(|| {
+                    ("bank.parts", format!("does not share {} patches among the images", self.bank.rows))
+                })
+            })
+            .or_else(|| {
+                let known: HashSet<(&str, &str)> =
+                    self.manifest.images().map(|i| (i.id.as_str(), i.content.as_str())).collect();
+                let unknown = self.support.iter().find(|i| !known.contains(&(&*i.id, &*i.content)))?;
+                Some(("support", format!("names {}, which its manifest does not", unknown.id)))
             })
             .or_else(|| {
                 (self.manifest.hash != self.manifest.computed_hash()).then(|| {
-                    ("manifest", "was changed after fitting; what it was fitted to cannot be told any more".to_owned())
+                    (
+                        "manifest",
+                        "was changed after fitting; what it was fitted to cannot be told any more".to_owned(),
+                    )
                 })
             })
     }

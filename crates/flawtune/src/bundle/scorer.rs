@@ -99,8 +99,7 @@ impl TokenScorer {
         let even: Vec<usize>;
         let parts = if parts.is_empty() {
             let each = RowBank::part_rows();
-            even =
-                (0..bank.rows()).step_by(each).map(|first| each.min(bank.rows() - first)).collect();
+            even = (0..bank.rows()).step_by(each).map(|first| each.min(bank.rows() - first)).collect();
             &even
         } else {
             parts
@@ -191,7 +190,8 @@ impl TokenScorer {
         let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
         let nearest = images.nearest(&rows, k + usize::from(own.is_some()));
         let one = |(i, (query, near)): (usize, (&Query, &flawtune_kernels::matching::Nearest))| {
-            let (mut best, mut sums) = (vec![0.0f32; query.rows.patches()], vec![0.0f64; query.rows.patches()]);
+            let (mut best, mut sums) =
+                (vec![0.0f32; query.rows.patches()], vec![0.0f64; query.rows.patches()]);
             let others = || near.images.iter().filter(|n| own.is_none() || n.0 != i).take(k);
             let count = others().count().max(1) as f64;
             for &(image, _) in others() {
@@ -235,4 +235,90 @@ fn spread(kept: Option<&[bool]>, found: Vec<f32>) -> Vec<f32> {
     let Some(kept) = kept else { return found };
     let mut next = found.into_iter();
     kept.iter().map(|kept| if *kept { next.next().unwrap_or(0.0) } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::heads::EnsembleOptions;
+    use crate::bundle::Precision;
+    use crate::score::{Aggregate, SupportSet, TokenKind};
+
+    const GRID: (usize, usize) = (3, 4);
+    const DIM: usize = 8;
+
+    fn tokens(images: usize, seed: u32) -> TokenSet {
+        let mut state = seed;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let image = |_| ImageTokens::owned((0..13 * DIM).map(|_| noise()).collect(), 12, DIM);
+        TokenSet { grid: GRID, dim: DIM, images: (0..images).map(image).collect() }
+    }
+
+    fn scorer(support: &TokenSet, scorer: Scorer) -> TokenScorer {
+        let rows = support.images.iter().flat_map(|i| unit_patches(i, GRID, DIM, None).unwrap().0);
+        let bank = Bank::of(&rows.collect::<Vec<_>>(), DIM, Precision::F32);
+        let parts = vec![12; support.images.len()];
+        TokenScorer::new(Path::new("m"), scorer, None, GRID, &bank, &parts, None).unwrap()
+    }
+
+    #[test]
+    fn scores_are_those_of_the_scorers_of_evaluate() {
+        let (support, test) = (tokens(9, 1), tokens(5, 2));
+        let plain = SupportSet::new(&support, TokenKind::Patches, None).unwrap();
+        let aggregate = Aggregate::TopFraction(0.2);
+        let wanted = plain.score_bank(&test, aggregate).unwrap();
+        let found = scorer(&support, Scorer::PatchBank { aggregate }).score(&test).unwrap();
+        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
+        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+        let wanted = plain.score_pairs(&test, 2, true).unwrap();
+        let found = scorer(&support, Scorer::ImagePair { k: 2 }).score(&test).unwrap();
+        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
+        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+    }
+
+    #[test]
+    fn left_out_scores_are_those_of_a_bank_without_the_image() {
+        let support = tokens(9, 3);
+        for kind in [Scorer::PatchBank { aggregate: Aggregate::Max }, Scorer::ImagePair { k: 2 }] {
+            let all = scorer(&support, kind);
+            for whole in [true, false] {
+                let found = all.score_left_out(&support, whole).unwrap();
+                for (i, found) in found.iter().enumerate() {
+                    let mut others = support.clone();
+                    let own = others.images.remove(i);
+                    let own = TokenSet { images: vec![own], ..support.clone() };
+                    assert_eq!(*found, scorer(&others, kind).score(&own).unwrap()[0], "{kind:?} image {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ensemble_survives_its_file_to_the_last_bit() {
+        let (support, shots, test) = (tokens(9, 4), tokens(3, 5), tokens(5, 6));
+        let mut scorer = scorer(&support, Scorer::Ensemble);
+        let evidence = |set: &TokenSet, found: &[Finding]| {
+            let distances: Vec<Vec<f32>> = found.iter().map(|f| f.distances.clone()).collect();
+            Evidence::with_distances(&set.images, &distances, BANK_SHARE).unwrap()
+        };
+        let normals = evidence(&support, &scorer.score_left_out(&support, true).unwrap());
+        let shots = evidence(&shots, &scorer.score(&shots).unwrap());
+        let fitted = Ensemble::fit(&normals, &shots, &EnsembleOptions::default()).unwrap();
+        scorer.set_ensemble(fitted.clone());
+        let before = scorer.score(&test).unwrap();
+        let read = serde_json::from_slice(&serde_json::to_vec(&fitted).unwrap()).unwrap();
+        scorer.set_ensemble(read);
+        assert_eq!(scorer.score(&test).unwrap(), before);
+        assert!(before.iter().any(|f| f.score != before[0].score));
+    }
+
+    #[test]
+    fn tokens_of_another_shape_are_refused() {
+        let scorer = scorer(&tokens(2, 1), Scorer::PatchBank { aggregate: Aggregate::Mean });
+        let other = TokenSet { grid: (4, 3), ..tokens(1, 1) };
+        assert!(matches!(scorer.score(&other), Err(BundleError::Tokens { found: (4, 3, 8), .. })));
+    }
 }

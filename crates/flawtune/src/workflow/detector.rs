@@ -47,7 +47,11 @@ impl Adapted {
     }
 
     /// Calls `with` with the network whose tokens are to be taken.
-    pub(super) fn network<T>(this: Option<&Self>, engine: &Engine, with: impl FnOnce(&dyn Forward) -> T) -> T {
+    pub(super) fn network<T>(
+        this: Option<&Self>,
+        engine: &Engine,
+        with: impl FnOnce(&dyn Forward) -> T,
+    ) -> T {
         match this.and_then(|a| a.inserted.as_ref()) {
             Some((inserted, through)) => with(&InsertedEngine { engine, through, inserted }),
             None => with(engine),

@@ -277,7 +277,10 @@ fn write_scores(path: &Path, test: &TestSet<'_>, columns: &ensemble::Columns) ->
     atomic_file::write(path, &bytes).map_err(failed)
 }
 
-pub(super) fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRecord>, WorkflowError> {
+pub(super) fn ensemble_of(
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Option<EnsembleRecord>, WorkflowError> {
     let Some((_, value)) = checkpoint.others.iter().find(|(key, _)| key == EnsembleRecord::KEY) else {
         return Ok(None);
     };

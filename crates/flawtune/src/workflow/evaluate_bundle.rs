@@ -16,7 +16,7 @@ use crate::evaluate::metrics::{
     HistogramMetrics, PixelHistogram, PixelImage, auroc, average_precision, f1_max,
 };
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions, check_disjoint};
-use crate::evaluate::statistics::{BootstrapOptions, Interval, Rate, RankingMetric, bootstrap_interval};
+use crate::evaluate::statistics::{BootstrapOptions, Interval, RankingMetric, Rate, bootstrap_interval};
 use crate::features::{Progress, Stage};
 
 /// What to evaluate.
@@ -219,9 +219,8 @@ pub fn evaluate_bundle(
     };
     let mut per_defect_type = BTreeMap::new();
     for kind in labels_of(&found, &infos) {
-        let of: Vec<usize> = (0..found.len())
-            .filter(|&i| infos[found[i].0].defect_type.is_none_or(|t| t == kind))
-            .collect();
+        let of: Vec<usize> =
+            (0..found.len()).filter(|&i| infos[found[i].0].defect_type.is_none_or(|t| t == kind)).collect();
         let labels: Vec<bool> = of.iter().map(|&i| labels[i]).collect();
         let scores: Vec<f64> = of.iter().map(|&i| scores[i]).collect();
         per_defect_type.insert(
@@ -311,7 +310,8 @@ impl Pixels {
         let mut all = self.good.clone();
         let (mut masked_images, mut unmasked_images) = (0, 0);
         // in a fixed order: sums of shares depend on it in the last bit
-        let mut kinds: Vec<&String> = self.types.keys().filter(|k| kind.is_none_or(|kind| kind == *k)).collect();
+        let mut kinds: Vec<&String> =
+            self.types.keys().filter(|k| kind.is_none_or(|kind| kind == *k)).collect();
         kinds.sort();
         for (histogram, masked, unmasked) in kinds.into_iter().map(|k| &self.types[k]) {
             all.merge(histogram);

@@ -44,9 +44,8 @@ fn table(found: &BundleEvaluation) {
             of(|p| Some(p.metrics.f1_max)),
         ]
     };
-    let percent = |r: &Option<Rate>| {
-        r.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
-    };
+    let percent =
+        |r: &Option<Rate>| r.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share));
     let row = |name: &str, images: &str, auroc: &str, at: &str, pixels: [String; 4]| {
         let [a, b, c, d] = pixels;
         out(&format!("{name:<20}{images:>8}{auroc:>9}{at:>9}{a:>13}{b:>10}{c:>9}{d:>10}"));
@@ -58,10 +57,8 @@ fn table(found: &BundleEvaluation) {
     }
     let images = found.test_defects.to_string();
     row("all defects", &images, &number(found.auroc), &percent(&found.found), pixels(&found.pixels));
-    let interval = found
-        .auroc_interval
-        .as_ref()
-        .map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high));
+    let interval =
+        found.auroc_interval.as_ref().map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high));
     out(&format!(
         "{}: {}, AUROC {}{interval}, average precision {:.4}, best F1 {}",
         found.category,

@@ -29,7 +29,9 @@ impl Source {
     pub(super) fn named(inputs: &[PathBuf]) -> Result<Self, Failure> {
         if inputs.iter().any(|i| i == Path::new("-")) {
             if inputs.len() > 1 {
-                return Err(Failure::Input("- (standard input) stands alone: name no other picture beside it".into()));
+                return Err(Failure::Input(
+                    "- (standard input) stands alone: name no other picture beside it".into(),
+                ));
             }
             return Ok(Self::stdin());
         }

@@ -5,7 +5,6 @@ mod output;
 mod watch;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use flawtune::workflow::{Detector, Next, PredictOptions, Prediction, predict};
 
@@ -26,7 +25,10 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     };
     if let Some(folder) = &args.maps {
         std::fs::create_dir_all(folder).map_err(|e| {
-            Failure::Input(format!("{}: {e}; choose a folder that can be written with --maps", folder.display()))
+            Failure::Input(format!(
+                "{}: {e}; choose a folder that can be written with --maps",
+                folder.display()
+            ))
         })?;
     }
     let mut display = Display::new(context.console);
@@ -41,18 +43,17 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         folder,
         format: args.map_format,
         scale: &detector.header().map,
-        roots: args.images.iter().chain(&args.watch).filter(|i| i.is_dir()).cloned().collect::<Vec<PathBuf>>(),
+        root: match (&args.watch, &args.images[..]) {
+            (Some(folder), _) => Some(folder.clone()),
+            (None, [folder]) if folder.is_dir() => Some(folder.clone()),
+            _ => None,
+        },
     });
-    let printer = Printer::new(if context.json { FormatArg::Jsonl } else { args.format });
-    if !printer.start() {
-        return Ok(());
-    }
+    let mut printer = Printer::new(if context.json { FormatArg::Jsonl } else { args.format });
     let options = PredictOptions { skip_bad_images: args.skip_bad_images, maps: maps.is_some() };
-    let (mut flaws, mut scored, mut first) = (0, 0, true);
+    let (mut flaws, mut scored) = (0, 0);
     let mut next = |wait: bool| {
-        // one picture alone at first: its result is there soonest
-        let most = if std::mem::take(&mut first) { rayon::current_num_threads() } else { args.batch_size as usize };
-        if interrupt::asked() { Ok(Next::End) } else { source.next(most.min(args.batch_size as usize), wait) }
+        if interrupt::asked() { Ok(Next::End) } else { source.next(args.batch_size as usize, wait) }
     };
     let mut on_prediction = |p: Prediction| {
         scored += 1;
@@ -65,6 +66,7 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     let result = predict(&detector, options, &mut next, &mut on_prediction, &mut |event| display.show(event));
     display.finish();
     result.map_err(failed)?;
+    printer.start();
     context.console.note(&format!("{flaws} of {scored} pictures are flawed"));
     if flaws > 0 && args.fail_on_flaw { Err(Failure::Flawed { flaws, scored }) } else { Ok(()) }
 }

@@ -15,6 +15,7 @@ use crate::args::{FormatArg, MapFormatArg};
 /// Prints results as they come.
 pub(super) struct Printer {
     format: FormatArg,
+    started: bool,
 }
 
 const COLUMNS: [&str; 8] =
@@ -26,11 +27,14 @@ fn verdict(p: &Prediction) -> &'static str {
 
 impl Printer {
     pub(super) fn new(format: FormatArg) -> Self {
-        Self { format }
+        Self { format, started: false }
     }
 
-    /// The line before all results; false if no one reads any more.
-    pub(super) fn start(&self) -> bool {
+    /// The line before all results, which a run that fails at once does not print; false if no one reads any more.
+    pub(super) fn start(&mut self) -> bool {
+        if std::mem::replace(&mut self.started, true) {
+            return true;
+        }
         match self.format {
             FormatArg::Table => print(&format!(
                 "{:<8}{:>10}{:>13}  {:<20}{}",
@@ -42,12 +46,15 @@ impl Printer {
     }
 
     /// One result; false if no one reads any more.
-    pub(super) fn prediction(&self, p: &Prediction) -> bool {
+    pub(super) fn prediction(&mut self, p: &Prediction) -> bool {
+        if !self.start() {
+            return false;
+        }
         let region = p.region.as_ref();
         match self.format {
             FormatArg::Table => {
-                let place =
-                    region.map_or_else(String::new, |r| format!("{},{} {}×{}", r.left, r.top, r.width, r.height));
+                let place = region
+                    .map_or_else(String::new, |r| format!("{},{} {}×{}", r.left, r.top, r.width, r.height));
                 print(&format!(
                     "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
                     verdict(p),
@@ -100,8 +107,8 @@ pub(super) struct Maps<'a> {
     pub(super) folder: &'a Path,
     pub(super) format: MapFormatArg,
     pub(super) scale: &'a MapScale,
-    /// Inputs that are folders: maps lie below `folder` as pictures lie below them.
-    pub(super) roots: Vec<PathBuf>,
+    /// The one input, where it is a folder: maps lie below `folder` as pictures lie below it.
+    pub(super) root: Option<PathBuf>,
 }
 
 impl Maps<'_> {
@@ -138,7 +145,7 @@ impl Maps<'_> {
     /// The place of a picture: below the maps' folder by its path in the folder that was named, or by the path it was
     /// given by.
     fn place(&self, path: &Path) -> PathBuf {
-        let inside = self.roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+        let inside = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
         let parts = inside.components().filter_map(|c| match c {
             Component::Normal(part) => Some(part),
             Component::ParentDir => Some("__".as_ref()),
@@ -165,7 +172,7 @@ mod tests {
             folder: Path::new("maps"),
             format: MapFormatArg::Npy,
             scale: &scale,
-            roots: vec![PathBuf::from("in/parts")],
+            root: Some(PathBuf::from("in/parts")),
         };
         let place = |path: &str| maps.place(Path::new(path));
         assert_eq!(place("in/parts/a/1.png"), Path::new("maps/a/1.png"));

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MetricError;
 use super::pixels::{PixelImage, check, regions};
 use super::ranking::Tally;
-use super::MetricError;
 
 const BINS: usize = 1 << 18;
 const HIGHEST: f32 = 2.0;

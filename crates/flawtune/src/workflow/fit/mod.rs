@@ -1,5 +1,7 @@
 //! Fit a bundle: bank, threshold and scales from train/good, and from a checkpoint where there is one.
 
+mod bank;
+
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
@@ -15,22 +17,13 @@ use super::{
 use crate::adapt::Checkpoint;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
 use crate::bundle::{
-    Bank, BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, Precision, Scorer, TokenScorer,
-    unit_patches,
+    BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, Precision, Scorer, TokenScorer,
 };
-use crate::evaluate::draws::{generator, shuffle};
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitManifest, SplitOptions};
 use crate::features::{Forward as _, TokenSet};
 use crate::score::Aggregate;
-use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
-use crate::score::foreground::{Cut, foreground};
 use crate::score::map::DEFAULT_SIGMA;
 use crate::score::threshold::{self, Calibration, Method, Threshold};
-
-/// Stream of the seed that the support is drawn with; the split has 0 and 1.
-const STREAM_SUPPORT: u64 = 2;
-/// `--mask auto` cuts the background away if the object is found on this share of the support.
-const MASK_AGREES: f64 = 0.9;
 
 /// Which scorer is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,21 +144,21 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         )));
     }
     let normals = evaluate::sorted(split.train_normals.iter().chain(&split.holdout_normals));
-    let support = draw_support(&normals, request)?;
+    let support = bank::draw_support(&normals, request)?;
     let engine = open_engine(request, given.as_ref(), choice, on_event)?;
     let applied = given.as_ref().filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
     let adapted = applied.map(|g| Adapted::of(&g.checkpoint, &engine)).transpose()?;
 
     let (height, width) = engine.preprocess().size;
     let (grid, dim) = (engine.grid(height, width), engine.dim());
-    state_memory(request, choice, support.len() * grid.0 * grid.1, dim, on_event)?;
+    bank::state_memory(request, choice, support.len() * grid.0 * grid.1, dim, on_event)?;
     let source = Pictures { category: &category, engine: &engine, adapted: adapted.as_ref() };
     let (support, tokens) = source.tokens(&support, on_event)?;
     let others: Vec<usize> = normals.iter().filter(|n| support.binary_search(n).is_err()).copied().collect();
 
     on_event(Event::Scoring("support"));
-    let mask = mask(request.mask, &tokens)?;
-    let (bank, parts) = bank(request, &tokens, mask)?;
+    let mask = bank::mask(request.mask, &tokens)?;
+    let (bank, parts) = bank::bank(request, &tokens, mask)?;
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
@@ -218,8 +211,16 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         });
         good_at.extend(&support);
     }
-    let defects =
-        unseen_defects(&split.pool, split.shots.len(), choice, given.as_ref(), ensemble.as_ref(), &source, &token_scorer, on_event)?;
+    let defects = unseen_defects(
+        &split.pool,
+        split.shots.len(),
+        choice,
+        given.as_ref(),
+        ensemble.as_ref(),
+        &source,
+        &token_scorer,
+        on_event,
+    )?;
     let good_scores: Vec<f64> = good.iter().map(|f| f.score).collect();
     let threshold = choose_threshold(request, &good_scores, &defects)?;
     let calibration = if defects.is_empty() {
@@ -305,11 +306,8 @@ fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Giv
 
 fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, WorkflowError> {
     let has_ensemble = given.is_some_and(|g| g.record.is_some());
-    let choice = request.scorer.unwrap_or(if has_ensemble {
-        ScorerChoice::Ensemble
-    } else {
-        ScorerChoice::PatchBank
-    });
+    let choice =
+        request.scorer.unwrap_or(if has_ensemble { ScorerChoice::Ensemble } else { ScorerChoice::PatchBank });
     if choice == ScorerChoice::Ensemble && !has_ensemble {
         return Err(WorkflowError::Input(
             "--scorer ensemble needs a checkpoint that holds one: train without --no-ensemble and name it with --checkpoint"
@@ -336,22 +334,6 @@ fn split_options(request: &FitRequest, given: Option<&Given>) -> SplitOptions {
         },
         None => SplitOptions::held_out(request.seed, 0),
     }
-}
-
-/// The good images that form the bank, sorted; fewer are the first of more.
-fn draw_support(normals: &[usize], request: &FitRequest) -> Result<Vec<usize>, WorkflowError> {
-    let Some(shots) = request.support_shots else { return Ok(normals.to_vec()) };
-    if shots == 0 || shots > normals.len() {
-        return Err(WorkflowError::Input(format!(
-            "--support-shots {shots}: train/good holds {0} images; ask for 1 to {0}, or for all",
-            normals.len()
-        )));
-    }
-    let mut order = normals.to_vec();
-    shuffle(&mut generator(request.seed, STREAM_SUPPORT), &mut order);
-    order.truncate(shots);
-    order.sort_unstable();
-    Ok(order)
 }
 
 fn open_engine(
@@ -385,49 +367,6 @@ fn open_engine(
         }
         _ => Ok(engine),
     }
-}
-
-/// Says how large the bank will be, before it is made.
-fn state_memory(
-    request: &FitRequest,
-    choice: ScorerChoice,
-    rows: usize,
-    dim: usize,
-    on_event: OnEvent<'_>,
-) -> Result<(), WorkflowError> {
-    let mib = |bytes: usize| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let size = |rows: usize, bytes: usize| rows.saturating_mul(dim).saturating_mul(bytes);
-    let kept = request.coreset.map_or(rows, |share| coreset_size(rows, share));
-    let mut needed = size(kept, 4);
-    if request.coreset.is_some() {
-        // all patches are there while some are chosen
-        needed = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
-    }
-    let while_choosing =
-        if request.coreset.is_some() { format!(", {} while they are chosen", mib(needed)) } else { String::new() };
-    on_event(Event::Note(format!(
-        "bank: {kept} patches of {dim} numbers, {} when they are compared, {} in the file{while_choosing}",
-        mib(size(kept, 4)),
-        mib(size(kept, request.precision.bytes()))
-    )));
-    match request.max_memory {
-        Some(most) if needed > most => Err(WorkflowError::Input(format!(
-            "the bank needs {}, --max-memory allows {}: take fewer good images with --support-shots{}, smaller pictures \
-             with --image-size, or allow more",
-            mib(needed),
-            mib(most),
-            if request.coreset.is_none() && choice != ScorerChoice::ImagePair {
-                ", a part of their patches with --coreset (choosing it needs the memory of all)"
-            } else {
-                ""
-            }
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn coreset_size(rows: usize, share: f64) -> usize {
-    ((rows as f64 * share).round() as usize).clamp(1, rows.max(1))
 }
 
 /// Tokens as the bundle sees them.
@@ -467,55 +406,6 @@ impl Pictures<'_> {
         let picture = decode(&read_file(path, &options)?, path, &options)?;
         Ok((picture.height(), picture.width()))
     }
-}
-
-fn mask(choice: MaskChoice, tokens: &TokenSet) -> Result<Option<Cut>, WorkflowError> {
-    let cut = Cut::default();
-    match choice {
-        MaskChoice::Off => Ok(None),
-        MaskChoice::On => Ok(Some(cut)),
-        MaskChoice::Auto => {
-            let found: Vec<bool> = tokens
-                .images
-                .par_iter()
-                .map(|i| foreground(i.patches(), tokens.grid, tokens.dim, cut).map(|f| f.check.passed()))
-                .collect::<Result<_, _>>()
-                .map_err(crate::bundle::BundleError::from)?;
-            let share = found.iter().filter(|f| **f).count() as f64 / found.len().max(1) as f64;
-            Ok((share >= MASK_AGREES).then_some(cut))
-        }
-    }
-}
-
-/// The bank, and how many of its rows each support image gave.
-fn bank(
-    request: &FitRequest,
-    tokens: &TokenSet,
-    mask: Option<Cut>,
-) -> Result<(Bank, Vec<usize>), WorkflowError> {
-    let dim = tokens.dim;
-    let each: Vec<Vec<f32>> = tokens
-        .images
-        .par_iter()
-        .map(|image| Ok(unit_patches(image, tokens.grid, dim, mask)?.0))
-        .collect::<Result<_, WorkflowError>>()?;
-    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
-    let mut rows = each.concat();
-    drop(each);
-    if let Some(share) = request.coreset {
-        let count = rows.len() / dim;
-        let wanted = coreset_size(count, share);
-        let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
-        chosen.sort_unstable();
-        let mut first = 0;
-        for part in &mut parts {
-            let end = first + *part;
-            *part = chosen.partition_point(|r| *r < end) - chosen.partition_point(|r| *r < first);
-            first = end;
-        }
-        rows = chosen.iter().flat_map(|r| &rows[r * dim..][..dim]).copied().collect();
-    }
-    Ok((Bank::of(&rows, dim, request.precision), parts))
 }
 
 /// The checkpoint's ensemble, fitted again to this bank.
@@ -565,11 +455,7 @@ fn unseen_defects(
     Ok(scores)
 }
 
-fn choose_threshold(
-    request: &FitRequest,
-    good: &[f64],
-    defects: &[f64],
-) -> Result<Threshold, WorkflowError> {
+fn choose_threshold(request: &FitRequest, good: &[f64], defects: &[f64]) -> Result<Threshold, WorkflowError> {
     let rate = request.max_false_alarm;
     if request.threshold != ThresholdChoice::Good && defects.is_empty() {
         return Err(WorkflowError::Input(
