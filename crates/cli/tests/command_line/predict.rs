@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value as Json;
 
@@ -140,8 +142,6 @@ fn every_format_and_every_source_says_the_same() {
     assert_eq!(glob.stdout.lines().next(), json.stdout.lines().next());
 
     // through a pipe, one line at a time: results come before the end of the input
-    use std::io::{BufRead as _, BufReader, Write as _};
-    use std::process::Stdio;
     let mut child = w
         .command("predict {}/m.flaw - --json")
         .stdin(Stdio::piped())
@@ -308,8 +308,6 @@ fn pictures_and_options_that_are_wrong() {
 #[cfg(unix)]
 #[test]
 fn a_watched_folder_is_scored_until_ctrl_c() {
-    use std::io::{BufRead as _, BufReader};
-    use std::process::{Command, Stdio};
     let w = World::new();
     w.fitted("");
     let folder = w.path("camera");
@@ -331,7 +329,13 @@ fn a_watched_folder_is_scored_until_ctrl_c() {
     arrive("test/hole/000.png", "b.png");
     assert!(path().ends_with("b.png"), "a picture that arrived");
     assert!(w.path("maps/b.png.overlay.png").exists());
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(lines.next().is_none(), "every picture once");
 }

@@ -161,7 +161,8 @@ impl Header {
                 let sum = parts.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
                 let fits =
                     !parts.contains(&0) && parts.len() == self.support.len() && sum == Some(self.bank.rows);
-                (images != fits && !(parts.is_empty() && !images)).then(|| {
+                let right = if images { fits } else { parts.is_empty() };
+                (!right).then(|| {
                     ("bank.parts", format!("does not share {} patches among the images", self.bank.rows))
                 })
             })

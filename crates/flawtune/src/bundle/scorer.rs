@@ -135,7 +135,7 @@ impl TokenScorer {
             Search::Rows(bank) => {
                 let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
                 let found = bank.distances(&rows);
-                self.over_grid(&queries, found)
+                over_grid(&queries, found)
             }
             Search::Images(images) => self.pairs(images, &queries, None),
         };
@@ -152,11 +152,11 @@ impl TokenScorer {
     pub(crate) fn score_left_out(&self, tokens: &TokenSet, whole: bool) -> Result<Vec<Finding>, BundleError> {
         let queries = self.queries(tokens)?;
         let measured = match &self.search {
-            Search::Rows(bank) if whole => self.over_grid(&queries, bank.left_out_distances()),
+            Search::Rows(bank) if whole => over_grid(&queries, bank.left_out_distances()),
             Search::Rows(bank) => {
                 let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
                 let found = bank.distances_without(&rows, Some);
-                self.over_grid(&queries, found)
+                over_grid(&queries, found)
             }
             Search::Images(images) => self.pairs(images, &queries, Some(())),
         };
@@ -174,14 +174,6 @@ impl TokenScorer {
             Ok(Query { rows: PackedPatches::pack(&rows, self.dim), kept })
         };
         tokens.images.par_iter().map(one).collect()
-    }
-
-    fn over_grid(&self, queries: &[Query], found: Vec<Vec<f32>>) -> Vec<Measured> {
-        let one = |(query, found): (&Query, Vec<f32>)| Measured {
-            similarity: None,
-            distances: spread(query.kept.as_deref(), found),
-        };
-        queries.iter().zip(found).map(one).collect()
     }
 
     /// Compares with the k nearest images; with `own`, query i is image i of the bank and is left out.
@@ -228,6 +220,14 @@ impl TokenScorer {
         };
         images.par_iter().zip(measured).map(score).collect()
     }
+}
+
+fn over_grid(queries: &[Query], found: Vec<Vec<f32>>) -> Vec<Measured> {
+    let one = |(query, found): (&Query, Vec<f32>)| Measured {
+        similarity: None,
+        distances: spread(query.kept.as_deref(), found),
+    };
+    queries.iter().zip(found).map(one).collect()
 }
 
 /// Puts the kept patches' numbers at their places; 0 elsewhere.

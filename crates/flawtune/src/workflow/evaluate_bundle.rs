@@ -208,7 +208,9 @@ pub fn evaluate_bundle(
             }
         },
     )?;
-    warnings.into_iter().for_each(|text| on_event(Event::Warning(text)));
+    for text in warnings {
+        on_event(Event::Warning(text));
+    }
 
     let labels: Vec<bool> = found.iter().map(|(at, _)| infos[*at].defect_type.is_some()).collect();
     let scores: Vec<f64> = found.iter().map(|(_, p)| p.score).collect();

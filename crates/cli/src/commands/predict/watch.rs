@@ -110,10 +110,10 @@ mod tests {
         std::fs::write(folder.path().join(".b.png"), "x").unwrap();
         std::fs::write(&path, "x").unwrap();
         assert!(watch.ready(8).unwrap().is_empty(), "it may still be written");
-        assert_eq!(wait(&mut watch), [path.clone()]);
+        assert_eq!(wait(&mut watch), vec![path.clone()]);
         assert!(wait(&mut watch).is_empty(), "not again");
         std::fs::write(&path, "another picture").unwrap();
-        assert_eq!(wait(&mut watch), [path.clone()]);
+        assert_eq!(wait(&mut watch), vec![path.clone()]);
         std::fs::remove_file(&path).unwrap();
         assert!(watch.ready(8).unwrap().is_empty());
         assert!(watch.files.is_empty(), "what is gone is forgotten");
