@@ -16,6 +16,13 @@ pub(crate) enum Failure {
     Machine(String),
     /// Ctrl-C: exit code 130; the text says what was kept.
     Interrupted(String),
+    /// `--fail-on-flaw` and pictures that are flawed: exit code 1.
+    Flawed {
+        /// Flawed pictures.
+        flaws: usize,
+        /// Pictures scored.
+        scored: usize,
+    },
 }
 
 impl Failure {
@@ -28,7 +35,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Machine(_) => 1,
+            Self::Machine(_) | Self::Flawed { .. } => 1,
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
         })
@@ -40,6 +47,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Input(m) | Self::Machine(m) => write!(f, "error: {m}"),
             Self::Interrupted(m) => write!(f, "interrupted: {m}"),
+            Self::Flawed { flaws, scored } => {
+                write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")
+            }
         }
     }
 }

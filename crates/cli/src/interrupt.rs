@@ -1,4 +1,5 @@
-//! Ctrl-C: training stops after its step and keeps its state; anything else ends at once, since finished features are
+//! Ctrl-C: training stops after its step and keeps its state, watching ends after the pictures at hand; anything else ends at
+//! once, since finished features are
 //! already in the cache and result files appear whole or not at all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use crate::console;
 use crate::failure::Failure;
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
+static WATCHING: AtomicBool = AtomicBool::new(false);
 static CANCEL: AtomicBool = AtomicBool::new(false);
 
 /// Raised by Ctrl-C while training.
@@ -19,8 +21,21 @@ pub(crate) fn training_starts() {
     TRAINING.store(true, Ordering::SeqCst);
 }
 
+/// From now on Ctrl-C ends the watching of a folder.
+pub(crate) fn watching_starts() {
+    WATCHING.store(true, Ordering::SeqCst);
+}
+
+/// Whether Ctrl-C asked to stop.
+pub(crate) fn asked() -> bool {
+    CANCEL.load(Ordering::SeqCst)
+}
+
 pub(crate) fn install() -> Result<(), Failure> {
     ctrlc::set_handler(|| {
+        if WATCHING.load(Ordering::SeqCst) && !CANCEL.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let graceful = TRAINING.load(Ordering::SeqCst);
         if graceful && !CANCEL.swap(true, Ordering::SeqCst) {
             console::line("stopping after this step; Ctrl-C again ends at once and loses the unsaved epochs");

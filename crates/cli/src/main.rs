@@ -47,6 +47,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Train(args) => commands::train::run(&args, context),
         Command::Evaluate(args) => commands::evaluate::run(&args, context),
         Command::Baseline(args) => commands::baseline::run(&args, context),
+        Command::Fit(args) => commands::fit::run(&args, context),
+        Command::Predict(args) => commands::predict::run(&args, context),
         Command::Features(args) => commands::features::run(&args, context),
         Command::Info(args) => commands::info::run(&args, context),
         Command::Cache(args) => commands::cache::run(&args, context),

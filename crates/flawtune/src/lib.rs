@@ -1,10 +1,12 @@
 //! Few-shot visual flaw detection: adapt a frozen vision transformer with a handful of defect images.
 //!
-//! Modules follow the data: dataset, features, adapt, score, evaluate, report. [`workflow`] walks them from end to end.
+//! Modules follow the data: dataset, features, adapt, score, evaluate, report. [`bundle`] is what scores pictures where they
+//! are made, as one file; [`workflow`] walks all of them from end to end.
 #![warn(missing_docs)]
 
 pub mod adapt;
 pub mod bench;
+pub mod bundle;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;

@@ -1,5 +1,7 @@
 //! `flawtune evaluate`
 
+mod bundle;
+
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{EvaluateRequest, Supervised, SupervisedOptions, evaluate};
 
@@ -28,10 +30,16 @@ fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
 }
 
 pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
+    if let Some(bundle) = &args.bundle {
+        return bundle::run(args, bundle, context);
+    }
+    let Some(checkpoint) = args.checkpoint.clone() else {
+        return Err(Failure::Input("name a checkpoint with --checkpoint, or a bundle with --bundle".into()));
+    };
     let cache = request::cache(&args.cache, context.console);
     let request = EvaluateRequest {
         data: request::data(&args.data, cache, args.batch_size as usize),
-        checkpoint: args.checkpoint.clone(),
+        checkpoint,
         backbone: request::backbone(&args.backbone),
         // the type of the hard protocol is the checkpoint's
         protocol: args.protocol.map(|p| request::protocol(p, None)),

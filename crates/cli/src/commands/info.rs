@@ -1,15 +1,19 @@
 //! `flawtune info`
 
+use flawtune::bundle::Bundle;
 use flawtune_backbone::weights::describe;
 use serde_json::{Map, Value, json};
 
 use crate::Context;
 use crate::args::InfoArgs;
-use crate::console::{bytes, out};
+use crate::console::{bytes, out, out_json};
 use crate::failure::Failure;
 use crate::progress::thousands;
 
 pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
+    if Bundle::is_one(&args.file) {
+        return bundle(args, context);
+    }
     let d = describe(&args.file).map_err(|e| Failure::from_error(&e))?;
     if context.json {
         let dtypes: Map<String, Value> = d
@@ -64,5 +68,44 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
     for note in &d.notes {
         out(&format!("note: {note}"));
     }
+    Ok(())
+}
+
+/// A file of `flawtune fit`.
+fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
+    let header = Bundle::read(&args.file).map_err(|e| Failure::from_error(&e))?.header;
+    if context.json {
+        return out_json(&header);
+    }
+    let (rows, columns) = header.grid;
+    let (bank, t, map) = (&header.bank, &header.threshold, &header.map);
+    out(&format!("{}: bundle of flawtune fit {}", args.file.display(), header.flawtune_version));
+    out(&format!("category    {}", header.category));
+    out(&format!("backbone    {} (weights {})", header.model_name, header.weights_hash));
+    out(&format!("pictures    {}", header.preprocessing));
+    out(&format!("tokens      {rows}×{columns} patches of {} numbers, {}", header.dim, header.variant));
+    out(&format!("scorer      {}", header.scorer.name()));
+    out(&format!(
+        "bank        {} patches of {} good images, {:?}{}",
+        thousands(bank.rows),
+        header.support.len(),
+        bank.precision,
+        bank.coreset.map_or_else(String::new, |share| format!(", coreset of {share}"))
+    ));
+    if let Some(c) = &header.checkpoint {
+        let used = if c.applied { "changes the tokens" } else { "tokens stay as they are" };
+        out(&format!("checkpoint  {} ({used})", c.file));
+    }
+    let curve = match header.calibration.defects {
+        0 => "a scale without known defects".to_owned(),
+        n => format!("fitted to {n} defects"),
+    };
+    out(&format!(
+        "threshold   {} from {} good images and {} defects; probability: {curve}",
+        t.value,
+        t.good.len(),
+        t.defects.len()
+    ));
+    out(&format!("maps        flaws from {}, colours from {} to {}", map.threshold, map.low, map.high));
     Ok(())
 }

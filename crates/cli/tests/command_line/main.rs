@@ -6,6 +6,7 @@ mod hostile;
 mod inside;
 mod interrupt;
 mod jobs;
+mod predict;
 mod refusals;
 mod tokens;
 mod world;

@@ -179,6 +179,24 @@ impl Checkpoint {
         Ok(path)
     }
 
+    /// From the bytes of a torch file that [`Self::to_bytes`] made; an error says what is wrong.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        Self::from_value(&torch_file::read_bytes(bytes).map_err(|e| e.to_string())?)
+    }
+
+    /// The bytes of a torch file with what changes tokens: the history and all that is not needed for that are left out.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let bare = Self {
+            history: Value::Dict(Vec::new()),
+            args: Value::Dict(Vec::new()),
+            split_manifest: None,
+            resume: None,
+            others: Vec::new(),
+            ..self.clone()
+        };
+        torch_file::to_bytes(&bare.to_value()).map_err(|e| e.to_string())
+    }
+
     /// As a value of a torch file.
     pub fn to_value(&self) -> Value {
         let text = |t: &Option<String>| t.clone().map_or(Value::None, Value::Str);

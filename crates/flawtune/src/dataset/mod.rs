@@ -14,6 +14,7 @@
 
 mod augment;
 mod error;
+mod mask;
 mod mvtec;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{AugmentError, Augmentation, View, write_views};
 pub use error::DatasetError;
+pub use mask::read_mask;
+pub use mvtec::{is_picture, pictures};
 
 /// Which folder of the layout a sample came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -50,7 +50,22 @@ fn list_if_there(folder: &Path) -> Result<Listing, DatasetError> {
     }
 }
 
-fn is_picture(path: &Path) -> bool {
+/// All pictures below `folder`, at any depth, sorted by path; hidden files and folders are left out.
+///
+/// # Errors
+/// [`DatasetError::Read`] and [`DatasetError::NotUtf8`].
+pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let Listing { folders, pictures } = list(folder)?;
+    let mut found: Vec<PathBuf> = pictures.iter().map(|name| folder.join(name)).collect();
+    for name in folders {
+        found.extend(self::pictures(&folder.join(name))?);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether a file's extension is that of a picture: `png`, `jpg`, `jpeg`, `bmp`, `tif`, `tiff`, `webp` in any case.
+pub fn is_picture(path: &Path) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
         .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))

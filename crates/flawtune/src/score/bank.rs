@@ -2,6 +2,7 @@
 
 use flawtune_kernels::matching::raise_similarity;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::adapt::Adaptation;
 use crate::features::TokenSet;
@@ -15,7 +16,8 @@ const TESTS_AT_ONCE: usize = 32;
 const SUPPORT_AT_ONCE: usize = 64;
 
 /// How the patch distances of an image become its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Aggregate {
     /// Mean of the largest `fraction · patches` distances, rounded, at least one.
     TopFraction(f64),
@@ -34,7 +36,10 @@ impl Default for Aggregate {
 
 impl Aggregate {
     /// Whether its fraction has a meaning.
-    fn check(self) -> Result<(), ScoreError> {
+    ///
+    /// # Errors
+    /// [`ScoreError::Fraction`].
+    pub fn check(self) -> Result<(), ScoreError> {
         match self {
             Self::TopFraction(f) if !(f > 0.0 && f <= 1.0) => Err(ScoreError::Fraction(f)),
             _ => Ok(()),

@@ -85,7 +85,7 @@ fn missing() -> WorkflowError {
 }
 
 /// Applies the output modulation to the tokens it was trained for; the others stay.
-fn modulate(set: &mut TokenSet, adaptation: &Adaptation) {
+pub(super) fn modulate(set: &mut TokenSet, adaptation: &Adaptation) {
     let use_cls = adaptation.options().use_cls;
     let (patches, dim) = (set.patches(), set.dim);
     let mut tape = Tape::default();

@@ -1,7 +1,7 @@
 //! The backbone as a job uses it: weights found and packed, preprocessing and layers chosen.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use flawtune_backbone::config::{Position, VitConfig};
 use flawtune_backbone::hub::{self, LocateOptions};
@@ -128,6 +128,8 @@ impl BackboneOverrides {
 #[derive(Debug)]
 pub struct Engine {
     backbone: OnceLock<Backbone>,
+    /// The weights that were checked, still mapped, until they are packed.
+    opened: Mutex<Option<VitWeights>>,
     path: PathBuf,
     config: VitConfig,
     options: BackboneOptions,
@@ -188,13 +190,32 @@ impl Engine {
         options.model_name = Some(config.name.clone());
         Ok(Self {
             parameters: parameters(&loaded.weights),
-            weights_hash: loaded.weights.content_hash,
+            weights_hash: loaded.weights.content_hash.clone(),
             backbone: OnceLock::new(),
+            opened: Mutex::new(Some(loaded.weights)),
             path,
             config,
             options,
             layers,
         })
+    }
+
+    /// The same backbone with tokens of other blocks.
+    ///
+    /// # Errors
+    /// Layers the backbone does not have.
+    pub(super) fn with_layers(mut self, layers: &[i32]) -> Result<Self, WorkflowError> {
+        self.layers.layers = select(layers, &self.config)?;
+        self.options.layers = layers.to_vec();
+        Ok(self)
+    }
+
+    /// Packs the weights now rather than with the first picture.
+    ///
+    /// # Errors
+    /// Weights that cannot be read any more.
+    pub(super) fn warm(&self) -> Result<(), WorkflowError> {
+        self.backbone().map(|_| ())
     }
 
     /// The options, with the model's name filled in.
@@ -293,8 +314,11 @@ impl Engine {
         Ok(self.backbone.get_or_init(|| backbone))
     }
 
-    /// The weights once more, which must be those that were checked.
+    /// The weights that were checked; asked for again, they are read again and must be the same.
     fn load(&self) -> Result<VitWeights, WorkflowError> {
+        if let Some(weights) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(weights);
+        }
         let loaded = weights::load(&self.path, Some(&self.config))?;
         if loaded.weights.content_hash != self.weights_hash {
             return Err(WorkflowError::Input(format!(

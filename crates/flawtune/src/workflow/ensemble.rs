@@ -14,7 +14,7 @@ use crate::evaluate::statistics::BootstrapOptions;
 use crate::score::Aggregate;
 
 /// Normal images an ensemble needs: each of two parts must leave two to learn from.
-const NORMALS_NEEDED: usize = 4;
+pub(super) const NORMALS_NEEDED: usize = 4;
 
 /// How the ensemble is fitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ pub struct EnsembleFit {
 ///
 /// Chosen without a test image: left-out normals of train/good against pools of 20 defects (5 seeds), area under the
 /// ROC curve of the patch bank by block, on three categories; `docs/results.md` has the numbers.
-fn default_layers(depth: usize) -> Vec<i32> {
+pub(super) fn default_layers(depth: usize) -> Vec<i32> {
     vec![i32::try_from((depth * 3 / 4).saturating_sub(1)).unwrap_or(-1)]
 }
 

@@ -128,7 +128,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         check_disjoint(manifest, &name, &tested, &protocol)?;
     }
     writable(&request.output_dir)?;
-    let engine = open_backbone(request, &checkpoint, on_event)?;
+    let engine = open_backbone(&request.checkpoint, &request.backbone, &checkpoint, on_event)?;
     let adaptation = checkpoint.adaptation()?;
 
     let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
@@ -252,7 +252,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     Ok(Evaluated { evaluation, path })
 }
 
-fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
+pub(super) fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
     let mut list: Vec<usize> = positions.copied().collect();
     list.sort_unstable();
     list
@@ -277,7 +277,10 @@ fn write_scores(path: &Path, test: &TestSet<'_>, columns: &ensemble::Columns) ->
     atomic_file::write(path, &bytes).map_err(failed)
 }
 
-fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRecord>, WorkflowError> {
+pub(super) fn ensemble_of(
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Option<EnsembleRecord>, WorkflowError> {
     let Some((_, value)) = checkpoint.others.iter().find(|(key, _)| key == EnsembleRecord::KEY) else {
         return Ok(None);
     };
@@ -290,7 +293,7 @@ fn ensemble_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<EnsembleRe
     })
 }
 
-fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>, WorkflowError> {
+pub(super) fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>, WorkflowError> {
     let value = checkpoint.others.iter().find(|(key, _)| key == PromptGuard::KEY);
     value.map(|(_, value)| PromptGuard::from_value(value)).transpose().map_err(|key| {
         WorkflowError::Input(format!(
@@ -302,7 +305,7 @@ fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>,
 }
 
 /// What a fallback of the prompts means, for people.
-fn fallback_text(guard: &PromptGuard) -> String {
+pub(super) fn fallback_text(guard: &PromptGuard) -> String {
     let found = match (guard.zero_shot, guard.adapted) {
         (Some(before), Some(after)) => {
             let error = guard.standard_error.map_or_else(String::new, |e| format!(" ± {e:.3}"));
@@ -315,7 +318,7 @@ fn fallback_text(guard: &PromptGuard) -> String {
     format!("guard: {found}; their scores are the zero-shot ones; --no-guard switches this off")
 }
 
-fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {
+pub(super) fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {
     let Some(text) = &checkpoint.split_manifest else { return Ok(None) };
     let manifest: SplitManifest = serde_json::from_str(text).map_err(|e| {
         WorkflowError::Input(format!("{}: its split manifest cannot be read ({e})", path.display()))
@@ -368,8 +371,9 @@ fn split_options(
 }
 
 /// The backbone the checkpoint was trained on, with what the user says over it.
-fn open_backbone(
-    request: &EvaluateRequest,
+pub(super) fn open_backbone(
+    path: &Path,
+    overrides: &BackboneOverrides,
     checkpoint: &Checkpoint,
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
@@ -382,17 +386,17 @@ fn open_backbone(
         saved.model_name = Some(checkpoint.model_name.clone());
     }
     // a path of the machine it was trained on may not exist here: then the weights are found by name
-    if request.backbone.weights.is_none() && saved.weights.as_ref().is_some_and(|p| !p.exists()) {
+    if overrides.weights.is_none() && saved.weights.as_ref().is_some_and(|p| !p.exists()) {
         saved.weights = None;
     }
-    let options = request.backbone.over(saved);
+    let options = overrides.over(saved);
     let engine = Engine::open(options, on_event)?;
     let dim = crate::features::Forward::dim(&engine);
-    checkpoint.check_backbone(&request.checkpoint, &engine.config().name, dim)?;
+    checkpoint.check_backbone(path, &engine.config().name, dim)?;
     let differs = |what: &str, then: &str, now: &str, todo: &str| {
         Err(WorkflowError::Input(format!(
             "{}: trained with {what} {then}, but this is {now}; {todo}",
-            request.checkpoint.display()
+            path.display()
         )))
     };
     let now = engine.weights_hash().to_owned();

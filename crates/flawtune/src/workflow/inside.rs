@@ -101,10 +101,10 @@ pub(super) fn trainable(
 
 /// A backbone with tensors inside it, as extraction sees it.
 #[derive(Debug)]
-struct InsertedEngine<'a> {
-    engine: &'a Engine,
-    through: Through,
-    inserted: &'a Inserted,
+pub(super) struct InsertedEngine<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) through: &'a Through,
+    pub(super) inserted: &'a Inserted,
 }
 
 impl Forward for InsertedEngine<'_> {
@@ -142,6 +142,22 @@ impl Forward for InsertedEngine<'_> {
     }
 }
 
+/// Whether tensors were made for this backbone.
+///
+/// # Errors
+/// They were not.
+pub(super) fn check(engine: &Engine, inserted: &Inserted) -> Result<(), WorkflowError> {
+    let (spec, config) = (inserted.tensors.spec(), engine.config());
+    if (spec.dim, spec.depth) != (config.dim, config.depth) {
+        return Err(WorkflowError::Input(format!(
+            "the checkpoint's tensors were made for a backbone of {} blocks of {} numbers a token, but {} has {} of {}; \
+             name the backbone it was trained on",
+            spec.depth, spec.dim, config.name, config.depth, config.dim
+        )));
+    }
+    Ok(())
+}
+
 /// Tokens of pictures with `inserted` in the backbone, a set for each list. They are not kept in the cache: every
 /// checkpoint has its own, as large as those of the untouched backbone.
 ///
@@ -154,15 +170,9 @@ pub(super) fn tokens(
     lists: &[&[usize]],
     on_event: OnEvent<'_>,
 ) -> Result<Vec<TokenSet>, WorkflowError> {
-    let (spec, config) = (inserted.tensors.spec(), engine.config());
-    if (spec.dim, spec.depth) != (config.dim, config.depth) {
-        return Err(WorkflowError::Input(format!(
-            "the checkpoint's tensors were made for a backbone of {} blocks of {} numbers a token, but {} has {} of {}; \
-             name the backbone it was trained on",
-            spec.depth, spec.dim, config.name, config.depth, config.dim
-        )));
-    }
-    let adapted = InsertedEngine { engine, through: Through::open(engine)?, inserted };
+    check(engine, inserted)?;
+    let through = Through::open(engine)?;
+    let adapted = InsertedEngine { engine, through: &through, inserted };
     lists
         .iter()
         .map(|list| Ok(category.tokens_of(&adapted, engine.preprocess(), None, list, on_event)?.1))

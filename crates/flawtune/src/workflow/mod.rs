@@ -8,11 +8,16 @@ mod adapted;
 mod baseline;
 mod category;
 mod cross_validate;
+mod detector;
 mod engine;
 mod ensemble;
 mod evaluate;
+mod evaluate_bundle;
 mod features;
+mod fit;
 mod inside;
+mod place;
+mod predict;
 mod supervised;
 mod train;
 
@@ -21,25 +26,37 @@ use std::path::PathBuf;
 pub use adapted::AdaptedTokens;
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
+pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine};
 pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
+pub use evaluate_bundle::{
+    BundleEvaluateRequest, BundleEvaluation, PixelResult, TypeResult, evaluate_bundle,
+};
 pub use features::{FeaturesRequest, Source, Written, features};
+pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
 use crate::adapt::heads::HeadError;
 use crate::adapt::{AdaptError, EpochReport};
+use crate::bundle::BundleError;
 use crate::dataset::{AugmentError, DatasetError};
 use crate::evaluate::comparison::ComparisonError;
 use crate::evaluate::metrics::MetricError;
 use crate::evaluate::protocol::ProtocolError;
 use crate::evaluate::statistics::StatisticsError;
 use crate::features::{FeatureError, Progress};
+use crate::report::overlay::OverlayError;
 use crate::score::ScoreError;
+use crate::score::coreset::CoresetError;
+use crate::score::map::MapError;
+use crate::score::threshold::ThresholdError;
 use flawtune_backbone::atomic_file;
 use flawtune_backbone::hub::HubError;
 use flawtune_backbone::models::UnknownModel;
+use flawtune_backbone::preprocess::ImageError;
 use flawtune_backbone::vit::VitError;
 use flawtune_backbone::weights::WeightsError;
 
@@ -123,6 +140,24 @@ pub enum WorkflowError {
     /// Scoring.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// Bundles.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Coresets.
+    #[error(transparent)]
+    Coreset(#[from] CoresetError),
+    /// Thresholds.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+    /// Anomaly maps.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Overlays.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// A mask or other picture.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] MetricError),

@@ -4,9 +4,11 @@
 //! equal scikit-learn's, degenerate inputs included, except where the reference returns NaN: there the answer is
 //! `None`, which a report writes as `null`.
 
+mod histogram;
 mod pixels;
 mod ranking;
 
+pub use histogram::{HistogramMetrics, PixelHistogram};
 pub use pixels::{PixelImage, PixelMetrics, ProCurve, aupro, pixel_metrics, pro_curve};
 pub use ranking::{
     Confusion, OperatingPoint, PrCurve, RocCurve, auroc, average_precision, confusion_at, f1_max, pr_curve,

@@ -47,7 +47,7 @@ fn descending_key(score: f32) -> u32 {
     !ascending
 }
 
-fn check(images: &[PixelImage<'_>]) -> Result<(), MetricError> {
+pub(super) fn check(images: &[PixelImage<'_>]) -> Result<(), MetricError> {
     let mut offset = 0;
     for (index, image) in images.iter().enumerate() {
         let wanted = image.width * image.height;
@@ -100,7 +100,7 @@ pub fn pixel_metrics(images: &[PixelImage<'_>]) -> Result<PixelMetrics, MetricEr
 }
 
 /// Labels the 8-connected regions of a mask from `first` on; returns a label per pixel and the regions' sizes.
-fn regions(image: &PixelImage<'_>, first: u32) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn regions(image: &PixelImage<'_>, first: u32) -> (Vec<u32>, Vec<u32>) {
     let (width, height) = (image.width, image.height);
     let mut labels = vec![NORMAL; width * height];
     let mut sizes = Vec::new();

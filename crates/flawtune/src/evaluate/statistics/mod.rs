@@ -5,6 +5,7 @@
 mod bootstrap;
 mod delong;
 mod holm;
+mod rate;
 mod seeds;
 
 pub use bootstrap::{
@@ -12,6 +13,7 @@ pub use bootstrap::{
 };
 pub use delong::{DelongTest, delong_test, delong_variance};
 pub use holm::holm;
+pub use rate::Rate;
 pub use seeds::{SeedScores, paired_bootstrap_over_seeds};
 
 use super::metrics::MetricError;

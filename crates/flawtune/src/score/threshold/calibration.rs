@@ -80,6 +80,21 @@ impl Calibration {
         Ok(Self { slope, intercept, good: good.len(), defects: defects.len() })
     }
 
+    /// A curve where no defect is known: `rate` at the median good score and one half at the threshold. It is a scale and
+    /// no measured frequency; [`Self::defects`] is 0 to say so.
+    ///
+    /// # Errors
+    /// [`ThresholdError`] without scores, or if one is not finite.
+    pub fn of_threshold(good: &[f64], threshold: f64, rate: f64) -> Result<Self, ThresholdError> {
+        super::check_rate(rate)?;
+        let good = sorted("good", good)?;
+        let middle = good[(good.len() - 1) / 2].midpoint(good[good.len() / 2]);
+        // scores that are all alike leave a step, as steep as numbers of their size can tell apart
+        let width = (threshold - middle).max(1e-9 * threshold.abs().max(1e-9));
+        let slope = ((1.0 - rate) / rate).ln().max(0.0) / width;
+        Ok(Self { slope, intercept: -slope * threshold, good: good.len(), defects: 0 })
+    }
+
     /// The probability that an image with this score is a flaw.
     pub fn probability(&self, score: f64) -> f64 {
         probability(self.slope * score + self.intercept)
@@ -116,6 +131,16 @@ mod tests {
         let equal = Calibration::fit(&[0.3; 6], &[0.3; 2]).unwrap();
         // the mean target: (6 · 1/8 + 2 · 3/4) / 8
         assert!((equal.probability(0.3) - 0.281_25).abs() < 1e-6, "{equal:?}");
+    }
+
+    #[test]
+    fn without_defects_the_threshold_is_one_half() {
+        let curve = Calibration::of_threshold(&GOOD, 0.3, 0.01).unwrap();
+        assert!((curve.probability(0.3) - 0.5).abs() < 1e-12);
+        assert!((curve.probability(0.2) - 0.01).abs() < 1e-12, "the median of {GOOD:?}");
+        assert_eq!((curve.good, curve.defects), (7, 0));
+        let flat = Calibration::of_threshold(&[0.2; 4], 0.2f64.next_up(), 0.01).unwrap();
+        assert!(flat.probability(0.199) < 0.01 && flat.probability(0.201) > 0.99);
     }
 
     proptest! {

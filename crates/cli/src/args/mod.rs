@@ -3,9 +3,20 @@
 // these comments are what `--help` prints: backticks would stand in it
 #![allow(clippy::doc_markdown)]
 
+mod detect;
+mod numbers;
+mod train;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use detect::{
+    FitArgs, FormatArg, MapFormatArg, MaskArg, PrecisionArg, PredictArgs, ScorerArg, ThresholdArg,
+};
+pub(crate) use train::{
+    DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
+};
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
 ///
@@ -17,8 +28,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
   flawtune baseline --category screw --root-dir mvtec_ad
   flawtune train    --category screw --num-defect-samples 10
   flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
+  flawtune fit      --category screw --output screw.flaw
+  flawtune predict  screw.flaw parts/
 
-Exit codes: 0 success, 1 failure of the machine (disk, memory), 2 wrong input, 130 interrupted.")]
+Exit codes: 0 success, 1 failure of the machine (disk, memory) or, with predict --fail-on-flaw, a flaw was found, 2 wrong
+input, 130 interrupted.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -44,10 +58,14 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Train prompts for a category from its good images and a few defects
     Train(Box<TrainArgs>),
-    /// Compare a checkpoint with the untouched model on test images neither has seen
+    /// Compare a checkpoint with the untouched model, or measure a file of `fit`, on test images neither has seen
     Evaluate(Box<EvaluateArgs>),
     /// Score the untouched model (zero-shot nearest neighbours) on a category
     Baseline(Box<BaselineArgs>),
+    /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
+    Fit(Box<FitArgs>),
+    /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
+    Predict(PredictArgs),
     /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
     Features(Box<FeaturesArgs>),
     /// Say what a checkpoint or weight file holds
@@ -165,215 +183,9 @@ pub(crate) enum ProtocolArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PresetArg {
-    /// What measured best on held-out data
-    Default,
-    /// The original recipe to the letter: global, 0.01, leaky, one step an epoch, last epoch kept
-    Original,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MasksArg {
     Auto,
     Off,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LossArg {
-    /// Normals alike and defects apart, in units of the spread, over image pairs
-    Separability,
-    /// Normals alike, defects under a margin, over image pairs
-    Contrastive,
-    /// Every defect above every normal in the patch bank's image score
-    Ranking,
-    /// The oddest patches of defects against the oddest of normals, logistic
-    Logistic,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum ModulationArg {
-    Global,
-    PerPatch,
-    LearnedTransform,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EpochArg {
-    /// One pass over the normal images
-    Full,
-    /// One step, as the original recipe has it
-    One,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DepthArg {
-    /// Nowhere inside: prompts change the output tokens (see --modulation-type)
-    Output,
-    /// Before the first block (VPT-shallow)
-    Shallow,
-    /// Before every block, each with its own (VPT-deep)
-    Deep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScalingArg {
-    None,
-    /// One factor per set of prompts and per adapter
-    Scalar,
-    /// One factor per channel of each
-    Channel,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InitArg {
-    /// Uniform, bound √(6 / (K + D))
-    Xavier,
-    /// k-means centroids of the patches of normal images where the prompts enter
-    Patches,
-}
-
-/// What is trained inside the transformer.
-#[derive(Debug, Args)]
-#[command(
-    next_help_heading = "Inside the transformer (every step runs through the backbone: seconds, not milliseconds)"
-)]
-pub(crate) struct InsideArgs {
-    /// Where prompts enter; with shallow or deep, --modulation-type trains an output modulation on top
-    #[arg(long, value_name = "DEPTH", default_value = "output")]
-    pub(crate) prompt_depth: DepthArg,
-    /// Bottleneck adapters after every block
-    #[arg(long)]
-    pub(crate) use_adapters: bool,
-    /// Inner width of the adapters [default: 6: 54K numbers in all on ViT-S]
-    #[arg(long, value_name = "R", requires = "use_adapters", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) adapter_dim: Option<u32>,
-    /// Learned factors on prompts and adapters
-    #[arg(long, value_name = "HOW", default_value = "none")]
-    pub(crate) learn_scaling: ScalingArg,
-    /// Probability that a prompt is left out in a training step
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = not_negative)]
-    pub(crate) prompt_dropout: f64,
-    /// First values of the prompts
-    #[arg(long, value_name = "HOW", default_value = "xavier")]
-    pub(crate) prompt_init: InitArg,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  flawtune train --category screw
-  flawtune train --category screw --prompt-depth deep --prompt-init patches
-  flawtune train --category screw --use-adapters --num-epochs 120
-  flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3
-  flawtune train --category screw --model-name dinov2_vits14 --weights dinov2_vits14.safetensors
-  flawtune train --category screw --preset original     # the published recipe, for comparison
-
-Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
-same command with --resume.")]
-pub(crate) struct TrainArgs {
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-    #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
-    #[command(flatten)]
-    pub(crate) cache: CacheOptions,
-    /// Where the checkpoint and history are written
-    #[arg(long, value_name = "DIR", default_value = "outputs")]
-    pub(crate) output_dir: PathBuf,
-    /// A whole set of defaults; a flag given beside it wins
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(crate) preset: PresetArg,
-    /// Number of prompts
-    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) num_prompts: u32,
-    /// Defect images to train on (shots)
-    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) num_defect_samples: u32,
-    /// Epochs at the most [default: 100; inside the transformer 60 of one step, minutes at 224 pixels]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) num_epochs: Option<u32>,
-    /// Learning rate at the start; a cosine takes it to a hundredth
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = positive)]
-    pub(crate) learning_rate: f64,
-    /// Training objective
-    #[arg(long, value_name = "LOSS", default_value = "separability")]
-    pub(crate) loss_type: LossArg,
-    /// Margin of the contrastive loss
-    #[arg(long, value_name = "COSINE", default_value_t = 0.5, value_parser = finite)]
-    pub(crate) margin: f64,
-    /// Part of an image's patches, the oddest, that the ranking and logistic losses look at
-    #[arg(long, value_name = "SHARE", value_parser = part_above_zero)]
-    pub(crate) loss_top_fraction: Option<f64>,
-    /// Difference of patch distances that the ranking and logistic losses count as one
-    #[arg(long, value_name = "DISTANCE", value_parser = positive)]
-    pub(crate) loss_temperature: Option<f64>,
-    /// Train on and compare class tokens instead of patch tokens
-    #[arg(long)]
-    pub(crate) use_cls: bool,
-    /// Images a step, of each kind
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) batch_size: u32,
-    /// How prompts change features [default: by preset]
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) modulation_type: Option<ModulationArg>,
-    /// How strongly (α in the formulas of docs/method.md) [default: by preset]
-    #[arg(long, value_name = "ALPHA", value_parser = finite)]
-    pub(crate) scaling_factor: Option<f64>,
-    /// Who trains and who is tested [default: held-out; leaky with --preset original]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<ProtocolArg>,
-    /// With --protocol hard: the defect type the shots come from
-    #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
-    pub(crate) defect_type: Option<String>,
-    /// Test defects reserved for training; they leave the test set [default: 20, or 10 of fewer than 40 defects]
-    #[arg(long, value_name = "P")]
-    pub(crate) pool_size: Option<u32>,
-    /// What one epoch is [default: full; one with --preset original and inside the transformer]
-    #[arg(long, value_name = "STEPS")]
-    pub(crate) epoch: Option<EpochArg>,
-    /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 10; 30 inside
-    /// the transformer; 0 with original]
-    #[arg(long, value_name = "N")]
-    pub(crate) patience: Option<u32>,
-    /// Part of the good images, and from five shots on a fifth of the shots, that choose the epoch instead of training;
-    /// 0 trains on everything and keeps the last epoch [default: 0.2; original: 0]
-    #[arg(long, value_name = "SHARE", value_parser = part)]
-    pub(crate) holdout_fraction: Option<f64>,
-    /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good pictures),
-    /// or none; they are written to <category>_views in the output folder
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
-    pub(crate) augment_defects: Vec<String>,
-    /// Train again this many times without a part of the shots, to choose the epoch and to judge whether the prompts help;
-    /// 0: the hold-out does both
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
-    pub(crate) guard_folds: u32,
-    /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
-    #[arg(long, value_name = "NORM", value_parser = not_negative)]
-    pub(crate) grad_clip: Option<f64>,
-    #[command(flatten)]
-    pub(crate) ensemble: EnsembleArgs,
-    /// Seed of everything random: the split, the start, the batches
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Go on from the state that an interrupted run left in --output-dir
-    #[arg(long)]
-    pub(crate) resume: bool,
-    #[command(flatten)]
-    pub(crate) inside: InsideArgs,
-}
-
-/// The ensemble fitted beside the prompts.
-#[derive(Debug, Args)]
-pub(crate) struct EnsembleArgs {
-    /// Fit no ensemble beside the prompts [the original preset fits none]
-    #[arg(long, conflicts_with = "ensemble_layers")]
-    pub(crate) no_ensemble: bool,
-    /// Blocks the ensemble looks at, from 0 [default: the one at three quarters of the depth]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
-    pub(crate) ensemble_layers: Option<Vec<i32>>,
-    /// Use what was learned from the defects even where images left out of training show no gain by it
-    #[arg(long)]
-    pub(crate) no_guard: bool,
 }
 
 #[derive(Debug, Args)]
@@ -411,14 +223,24 @@ pub(crate) struct BenchArgs {
 #[command(after_help = "Examples:
   flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
   flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt --k-neighbors 3 --json
+  flawtune evaluate --category screw --bundle screw.flaw
 
-Backbone, preprocessing, seed and split come from the checkpoint. Writes <category>_comparison.json into --output-dir.")]
+Backbone, preprocessing, seed and split come from the checkpoint or bundle. Writes <category>_comparison.json into
+--output-dir, or with --bundle <category>_detection.json and <category>_predictions.csv: image metrics, pixel metrics where
+there are masks, and the scores that 'flawtune predict' gives, to the last bit.")]
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Checkpoint of `flawtune train` (or of the original recipe)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) checkpoint: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "bundle")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// File of `flawtune fit`, in place of a checkpoint; of the other options it takes --weights, --batch-size,
+    /// --output-dir, --bootstrap and --aupro-limit
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors"])]
+    pub(crate) bundle: Option<PathBuf>,
+    /// False positive rate up to which the per-region overlap is integrated, with --bundle
+    #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]
+    pub(crate) aupro_limit: f64,
     #[command(flatten)]
     pub(crate) backbone: BackboneArgs,
     #[command(flatten)]
@@ -570,34 +392,4 @@ pub(crate) enum CacheAction {
     Info,
     /// Remove every entry
     Clear,
-}
-
-fn number(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(v) if v.is_finite() => Ok(v),
-        Ok(_) => Err("must be finite".into()),
-        Err(e) => Err(e.to_string()),
-    }
-}
-
-fn finite(text: &str) -> Result<f64, String> {
-    number(text)
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be above 0".into()) })
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|v| if (0.0..1.0).contains(&v) { Ok(v) } else { Err("must be from 0 to below 1".into()) })
-}
-
-fn part_above_zero(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|v| if v > 0.0 && v <= 1.0 { Ok(v) } else { Err("must be above 0 and at most 1".into()) })
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| if v >= 0.0 { Ok(v) } else { Err("must be 0 or more".into()) })
 }

@@ -1,0 +1,201 @@
+//! Arguments of `flawtune fit` and `flawtune predict`.
+
+// these comments are what `--help` prints: backticks would stand in it
+#![allow(clippy::doc_markdown)]
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use flawtune::score::Aggregate;
+
+use super::numbers::{bytes, number, part_above_zero, rate};
+use super::{BackboneArgs, CacheOptions, DataArgs};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScorerArg {
+    /// Unlikeness to the nearest good images, as the original recipe has it
+    ImagePair,
+    /// Distance of the oddest patches to the nearest patch of any good image
+    PatchBank,
+    /// The ensemble of the checkpoint
+    Ensemble,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MaskArg {
+    /// If an object is found on nine of ten good images
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    F16,
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThresholdArg {
+    /// Good images alone, for --max-false-alarm
+    Good,
+    /// Good images and defects that training has not seen: the largest F1
+    F1,
+    /// The same images: as many defects as --max-false-alarm allows
+    Recall,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// A line for people
+    Table,
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MapFormatArg {
+    /// 32-bit float TIFF
+    Tiff,
+    /// NumPy
+    Npy,
+}
+
+/// `all`, or a number from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shots(pub(crate) Option<usize>);
+
+impl FromStr for Shots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self(None));
+        }
+        match text.parse() {
+            Ok(n) if n > 0 => Ok(Self(Some(n))),
+            _ => Err("must be all, or a number from 1".into()),
+        }
+    }
+}
+
+fn aggregate(text: &str) -> Result<Aggregate, String> {
+    match text {
+        "max" => Ok(Aggregate::Max),
+        "mean" => Ok(Aggregate::Mean),
+        share => match number(share) {
+            Ok(v) if v > 0.0 && v <= 1.0 => Ok(Aggregate::TopFraction(v)),
+            _ => Err("must be max, mean, or a share above 0 and at most 1".into()),
+        },
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune fit --category screw --output screw.flaw
+  flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
+  flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
+  flawtune fit --category screw --image-size 448 --coreset 0.1 --max-memory 2G --output screw.flaw
+
+The file holds everything but the backbone's weights, which it names with their hash: preprocessing, layer, what a
+checkpoint learned, the bank, the threshold and what it was chosen from. Test images are not looked at.")]
+pub(crate) struct FitArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) backbone: BackboneArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    /// Checkpoint of `flawtune train`, for what it learned from defects
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Where the bundle is written
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// How an image gets its score [default: patch-bank; ensemble where the checkpoint has one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scorer: Option<ScorerArg>,
+    /// With patch-bank: share of an image's patches, the oddest, whose mean distance is its score; or max, or mean
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = aggregate)]
+    pub(crate) top_fraction: Aggregate,
+    /// With image-pair: support images whose similarities are averaged
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k_neighbors: u32,
+    /// Good images that form the bank, drawn with the seed: a number, or all
+    #[arg(long, value_name = "N", default_value = "all")]
+    pub(crate) support_shots: Shots,
+    /// Keep this share of the bank's patches, chosen to cover the rest (greedy k-centre)
+    #[arg(long, value_name = "SHARE", value_parser = part_above_zero)]
+    pub(crate) coreset: Option<f64>,
+    /// Cut the background away by the first principal component; flaws there are then not seen
+    #[arg(long, value_name = "WHEN", default_value = "off")]
+    pub(crate) mask: MaskArg,
+    /// Element type of the bank in the file; everything is scored against the rounded numbers
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub(crate) bank_precision: PrecisionArg,
+    /// Share of good pictures that may be called flawed
+    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
+    pub(crate) max_false_alarm: f64,
+    /// What the threshold is chosen from
+    #[arg(long, value_name = "WHAT", default_value = "good")]
+    pub(crate) threshold: ThresholdArg,
+    /// Most memory the bank may take: 800M, 2G; its size is said before it is made
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+    /// Images a forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+    /// Use what was learned from the defects even where images left out of training showed no gain by it
+    #[arg(long)]
+    pub(crate) no_guard: bool,
+    /// Seed of the support and the coreset; without a checkpoint also of the split that `evaluate --bundle` tests on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune predict screw.flaw part1.png part2.png
+  flawtune predict screw.flaw parts/ --format csv > verdicts.csv
+  flawtune predict screw.flaw 'line3/*.jpg' --maps maps
+  find parts -name '*.png' | flawtune predict screw.flaw - --format jsonl
+  flawtune predict screw.flaw --watch camera/ --format jsonl
+
+Exit codes: 0 scored, 2 wrong input (a picture that cannot be read is named), 1 the machine failed. With --fail-on-flaw, 1
+also says that a picture is flawed; the last line on standard error tells which of the two it was. Box: pixels of the
+picture, from its upper left corner.")]
+pub(crate) struct PredictArgs {
+    /// File of `flawtune fit`
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Pictures, folders (searched to any depth), quoted patterns with * ? [], or - for paths on standard input, one a line
+    #[arg(value_name = "IMAGES", required_unless_present = "watch", conflicts_with = "watch")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Score the pictures in this folder, and those that arrive, until Ctrl-C
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) watch: Option<PathBuf>,
+    /// How results are printed; --json is jsonl
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: FormatArg,
+    /// Write every picture's anomaly map and an overlay here
+    #[arg(long, value_name = "DIR")]
+    pub(crate) maps: Option<PathBuf>,
+    /// Kind of the maps' numbers
+    #[arg(long, value_name = "TYPE", default_value = "tiff", requires = "maps")]
+    pub(crate) map_format: MapFormatArg,
+    /// End with exit code 1 if any picture is flawed
+    #[arg(long)]
+    pub(crate) fail_on_flaw: bool,
+    /// Weight file of the backbone; it must be the one the model was fitted with
+    #[arg(long, value_name = "PATH")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    #[arg(long)]
+    pub(crate) skip_bad_images: bool,
+    /// Pictures a forward pass
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) batch_size: u32,
+}

@@ -1,0 +1,114 @@
+//! `flawtune fit`
+
+use flawtune::bundle::Precision;
+use flawtune::score::threshold::Rule;
+use flawtune::workflow::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+use serde_json::json;
+
+use super::request;
+use crate::Context;
+use crate::args::{FitArgs, MaskArg, PrecisionArg, ScorerArg, ThresholdArg};
+use crate::console::{bytes, out};
+use crate::failure::Failure;
+use crate::progress::{Display, thousands};
+
+pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
+    let cache = request::cache(&args.cache, context.console);
+    let request = FitRequest {
+        data: request::data(&args.data, cache, args.batch_size as usize),
+        backbone: request::backbone(&args.backbone),
+        checkpoint: args.checkpoint.clone(),
+        output: args.output.clone(),
+        scorer: args.scorer.map(|s| match s {
+            ScorerArg::ImagePair => ScorerChoice::ImagePair,
+            ScorerArg::PatchBank => ScorerChoice::PatchBank,
+            ScorerArg::Ensemble => ScorerChoice::Ensemble,
+        }),
+        aggregate: args.top_fraction,
+        k_neighbors: args.k_neighbors as usize,
+        support_shots: args.support_shots.0,
+        coreset: args.coreset,
+        mask: match args.mask {
+            MaskArg::Auto => MaskChoice::Auto,
+            MaskArg::On => MaskChoice::On,
+            MaskArg::Off => MaskChoice::Off,
+        },
+        precision: match args.bank_precision {
+            PrecisionArg::F16 => Precision::F16,
+            PrecisionArg::F32 => Precision::F32,
+        },
+        max_false_alarm: args.max_false_alarm,
+        threshold: match args.threshold {
+            ThresholdArg::Good => ThresholdChoice::Good,
+            ThresholdArg::F1 => ThresholdChoice::F1Max,
+            ThresholdArg::Recall => ThresholdChoice::Recall,
+        },
+        max_memory: args.max_memory.map(|b| usize::try_from(b).unwrap_or(usize::MAX)),
+        guard: !args.no_guard,
+        seed: args.seed,
+    };
+    let mut display = Display::new(context.console);
+    let result = fit(&request, &mut |event| display.show(event));
+    display.finish();
+    let fitted = result.map_err(|e| Failure::from_error(&e))?;
+    report(&fitted, &request, context);
+    Ok(())
+}
+
+fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
+    let header = &fitted.header;
+    if context.json {
+        let result = json!({
+            "output": request.output,
+            "bytes": fitted.bytes,
+            "category": header.category,
+            "model_name": header.model_name,
+            "scorer": header.scorer.name(),
+            "support_images": header.support.len(),
+            "bank_patches": header.bank.rows,
+            "masked": header.mask.is_some(),
+            "threshold": header.threshold.value,
+            "threshold_good_images": header.threshold.good.len(),
+            "threshold_defects": header.threshold.defects.len(),
+            "map_threshold": header.map.threshold,
+        });
+        out(&result.to_string());
+        return;
+    }
+    let console = context.console;
+    let t = &header.threshold;
+    let (n, share) = (t.good.len(), |rate: f64| format!("{} %", 100.0 * rate));
+    let chosen = match &t.rule {
+        Rule::Quantile { max_false_alarm, reachable, .. } if max_false_alarm < reachable => format!(
+            "above all of {n} good images; so few can promise {:.1} % false alarms, {} were asked for",
+            100.0 * reachable,
+            share(*max_false_alarm)
+        ),
+        Rule::Quantile { max_false_alarm, .. } => {
+            format!("{} false alarms by the quantile of {n} good images", share(*max_false_alarm))
+        }
+        Rule::ExtremeValue { max_false_alarm, .. } => {
+            format!("{} false alarms by the tail of {n} good images' scores", share(*max_false_alarm))
+        }
+        Rule::F1Max { f1, .. } => {
+            format!("largest F1, {f1:.3}, of {n} good images and {} defects", t.defects.len())
+        }
+        Rule::RecallAt { recall, .. } => {
+            format!("finds {:.1} % of {} defects, {n} good images", 100.0 * recall, t.defects.len())
+        }
+    };
+    console.note(&format!("threshold {:.4}: {chosen}", t.value));
+    if header.mask.is_some() {
+        console.note("the background is cut away: flaws there are not seen");
+    }
+    out(&request.output.display().to_string());
+    console.note(&format!(
+        "{}, {}: {} of {} good images, {} patches",
+        bytes(fitted.bytes),
+        header.scorer.name(),
+        header.category,
+        header.support.len(),
+        thousands(header.bank.rows)
+    ));
+    console.note(&format!("next: flawtune predict {} IMAGES", request.output.display()));
+}

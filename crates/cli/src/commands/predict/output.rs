@@ -1,0 +1,183 @@
+//! How a prediction is printed, and where its pictures go.
+
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+
+use flawtune::bundle::MapScale;
+use flawtune::report::overlay::{self, Scale, Style};
+use flawtune::score::map::{write_npy, write_tiff};
+use flawtune::workflow::{Prediction, WorkflowError};
+use image::RgbImage;
+use serde_json::json;
+
+use crate::args::{FormatArg, MapFormatArg};
+
+/// Prints results as they come.
+pub(super) struct Printer {
+    format: FormatArg,
+    started: bool,
+}
+
+const COLUMNS: [&str; 8] =
+    ["path", "score", "probability", "verdict", "box_x", "box_y", "box_width", "box_height"];
+
+fn verdict(p: &Prediction) -> &'static str {
+    if p.flaw { "flaw" } else { "good" }
+}
+
+impl Printer {
+    pub(super) fn new(format: FormatArg) -> Self {
+        Self { format, started: false }
+    }
+
+    /// The line before all results, which a run that fails at once does not print; false if no one reads any more.
+    pub(super) fn start(&mut self) -> bool {
+        if std::mem::replace(&mut self.started, true) {
+            return true;
+        }
+        match self.format {
+            FormatArg::Table => print(&format!(
+                "{:<8}{:>10}{:>13}  {:<20}{}",
+                "verdict", "score", "probability", "box", "picture"
+            )),
+            FormatArg::Csv => print(&COLUMNS.join(",")),
+            FormatArg::Jsonl => true,
+        }
+    }
+
+    /// One result; false if no one reads any more.
+    pub(super) fn prediction(&mut self, p: &Prediction) -> bool {
+        if !self.start() {
+            return false;
+        }
+        let region = p.region.as_ref();
+        match self.format {
+            FormatArg::Table => {
+                let place = region
+                    .map_or_else(String::new, |r| format!("{},{} {}×{}", r.left, r.top, r.width, r.height));
+                print(&format!(
+                    "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
+                    verdict(p),
+                    p.score,
+                    p.probability,
+                    p.path.display()
+                ))
+            }
+            FormatArg::Jsonl => {
+                let place =
+                    region.map(|r| json!({"x": r.left, "y": r.top, "width": r.width, "height": r.height}));
+                let line = json!({
+                    "path": p.path.to_string_lossy(),
+                    "score": p.score,
+                    "probability": p.probability,
+                    "verdict": verdict(p),
+                    "box": place,
+                });
+                print(&line.to_string())
+            }
+            FormatArg::Csv => {
+                let place = region.map_or_else(
+                    || ",,,".to_owned(),
+                    |r| format!("{},{},{},{}", r.left, r.top, r.width, r.height),
+                );
+                let path = quoted(&p.path.to_string_lossy());
+                print(&format!("{path},{},{},{},{place}", p.score, p.probability, verdict(p)))
+            }
+        }
+    }
+}
+
+/// Writes a line and sends it off; false if the reader has gone.
+fn print(line: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
+
+/// A field of CSV, quoted where it must be (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+/// Where maps and overlays go.
+pub(super) struct Maps<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) format: MapFormatArg,
+    pub(super) scale: &'a MapScale,
+    /// The one input, where it is a folder: maps lie below `folder` as pictures lie below it.
+    pub(super) root: Option<PathBuf>,
+}
+
+impl Maps<'_> {
+    /// Writes `<picture>.tiff` or `.npy`, and `<picture>.overlay.png`.
+    pub(super) fn write(&self, p: &Prediction) -> Result<(), WorkflowError> {
+        let (Some(map), Some(picture)) = (&p.map, &p.picture) else { return Ok(()) };
+        let place = self.place(&p.path);
+        let folder = place.parent().unwrap_or(self.folder);
+        std::fs::create_dir_all(folder).map_err(|source| WorkflowError::Io {
+            path: folder.to_owned(),
+            source,
+            hint: "choose a folder that can be written with --maps",
+        })?;
+        let with = |ending: &str| {
+            let mut name = place.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        match self.format {
+            MapFormatArg::Tiff => write_tiff(map, &with(".tiff"))?,
+            MapFormatArg::Npy => write_npy(map, &with(".npy"))?,
+        }
+        let (width, height) = (picture.width() as u32, picture.height() as u32);
+        let Some(picture) = RgbImage::from_raw(width, height, picture.pixels().to_vec()) else {
+            return Ok(());
+        };
+        let scale = Scale { low: self.scale.low, high: self.scale.high };
+        let region = p.region.as_ref();
+        let drawn =
+            overlay::overlay(&picture, map, scale, Some(self.scale.threshold), region, Style::default())?;
+        Ok(overlay::write_png(&drawn, &with(".overlay.png"))?)
+    }
+
+    /// The place of a picture: below the maps' folder by its path in the folder that was named, or by the path it was
+    /// given by.
+    fn place(&self, path: &Path) -> PathBuf {
+        let inside = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+        let parts = inside.components().filter_map(|c| match c {
+            Component::Normal(part) => Some(part),
+            Component::ParentDir => Some("__".as_ref()),
+            _ => None,
+        });
+        self.folder.join(parts.collect::<PathBuf>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("a b.png"), "a b.png");
+        assert_eq!(quoted("a,\"b\".png"), "\"a,\"\"b\"\".png\"");
+    }
+
+    #[test]
+    fn every_picture_has_a_place_below_the_folder() {
+        let scale = MapScale { sigma: 4.0, threshold: 0.5, low: 0.0, high: 1.0, good_peaks: Vec::new() };
+        let maps = Maps {
+            folder: Path::new("maps"),
+            format: MapFormatArg::Npy,
+            scale: &scale,
+            root: Some(PathBuf::from("in/parts")),
+        };
+        let place = |path: &str| maps.place(Path::new(path));
+        assert_eq!(place("in/parts/a/1.png"), Path::new("maps/a/1.png"));
+        assert_eq!(place("x/1.png"), Path::new("maps/x/1.png"));
+        assert_eq!(place("/x/1.png"), Path::new("maps/x/1.png"));
+        assert_eq!(place("../1.png"), Path::new("maps/__/1.png"));
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be wrong with a bundle.
+
+use std::path::PathBuf;
+
+use crate::adapt::heads::HeadError;
+use crate::score::foreground::ForegroundError;
+
+/// Why a bundle could not be read, written or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// The file or its folder.
+    #[error("{}: {source}; {hint}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Something else than a bundle, or half of one.
+    #[error("{}: not a bundle of 'flawtune fit': {what}", path.display())]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+    /// Written by a later version.
+    #[error(
+        "{}: bundle format {found} is newer than this program's {known}: update it, or fit again with this one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version in the file.
+        found: u64,
+        /// Highest version that is read.
+        known: u64,
+    },
+    /// The header is damaged.
+    #[error("{}: '{key}' {what}; fit again", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Where in the header.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A tensor that is missing or of another kind.
+    #[error("{}: tensor '{key}' is {found}, wanted {wanted}; fit again", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        key: String,
+        /// What is there.
+        found: String,
+        /// What is wanted.
+        wanted: String,
+    },
+    /// The numbers are not those that were written.
+    #[error("{}: damaged: its tensors are not those that were written; copy it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Tokens that do not fit.
+    #[error(
+        "pictures give {found:?} tokens (rows, columns, numbers), the bundle was made for {wanted:?}: it belongs to \
+         another backbone, layer or image size"
+    )]
+    Tokens {
+        /// Rows and columns of the patch grid, and numbers per token.
+        found: (usize, usize, usize),
+        /// Those of the bundle.
+        wanted: (usize, usize, usize),
+    },
+    /// Tokens that are no numbers.
+    #[error(transparent)]
+    Foreground(#[from] ForegroundError),
+    /// The ensemble.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+}

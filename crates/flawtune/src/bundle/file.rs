@@ -1,0 +1,216 @@
+//! The file of a bundle: safetensors, with the [`Header`] as JSON in its metadata.
+//!
+//! | metadata | |
+//! |---|---|
+//! | `format` | `flawtune-bundle` |
+//! | `format_version` | 1; read before anything else, a higher one is refused |
+//! | `header` | JSON of [`Header`] |
+//!
+//! | tensor | |
+//! |---|---|
+//! | `bank` | F16 or F32 `[rows, dim]`, patch tokens of unit length |
+//! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
+//! | `adaptation` | U8, a torch file with the checkpoint's tensors; only where they change the tokens |
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use flawtune_backbone::atomic_file::AtomicFile;
+use flawtune_kernels::mapped::MappedFile;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
+use serde_json::json;
+
+use super::bank::{Bank, Precision};
+use super::error::BundleError;
+use super::header::{Header, Scorer};
+use crate::adapt::Checkpoint;
+use crate::adapt::heads::Ensemble;
+
+/// What `format` in the metadata says.
+pub const FORMAT: &str = "flawtune-bundle";
+/// Highest format version that is read, and the one that is written.
+pub const FORMAT_VERSION: u64 = 1;
+
+const BANK: &str = "bank";
+const ENSEMBLE: &str = "ensemble";
+const ADAPTATION: &str = "adaptation";
+
+/// Everything that scores pictures, as one file.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// What it is.
+    pub header: Header,
+    /// Patches of the support.
+    pub bank: Bank,
+    /// The fitted ensemble, for that scorer.
+    pub ensemble: Option<Ensemble>,
+    /// The checkpoint's tensors, where they change the tokens.
+    pub adaptation: Option<Checkpoint>,
+}
+
+impl Bundle {
+    /// Whether the file at `path` calls itself a bundle, of any version.
+    pub fn is_one(path: &Path) -> bool {
+        let Ok(file) = MappedFile::open(path) else { return false };
+        let metadata = SafeTensors::read_metadata(file.bytes());
+        metadata.is_ok_and(|(_, m)| text(&m, "format") == Some(FORMAT))
+    }
+
+    /// Reads a bundle; the bank stays in the mapped file.
+    ///
+    /// # Errors
+    /// Any [`BundleError`] but `Tokens`, naming the key or tensor that is wrong.
+    pub fn read(path: &Path) -> Result<Self, BundleError> {
+        let hint = "name a file that 'flawtune fit' wrote";
+        let file = MappedFile::open(path).map_err(|source| BundleError::Io {
+            path: path.to_owned(),
+            source,
+            hint,
+        })?;
+        let file = Arc::new(file);
+        let not = |what: String| BundleError::NotABundle { path: path.to_owned(), what };
+        let bytes = file.bytes();
+        let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            not(if bytes.is_empty() {
+                "the file is empty".into()
+            } else if bytes.starts_with(b"PK") {
+                "a zip or torch file; a checkpoint becomes a bundle by 'flawtune fit --checkpoint'".into()
+            } else {
+                format!("neither safetensors nor whole ({e}); copy it again, or fit again")
+            })
+        })?;
+        if text(&metadata, "format") != Some(FORMAT) {
+            return Err(not("a safetensors file without its marks, such as weights".into()));
+        }
+        let version = text(&metadata, "format_version").and_then(|v| v.parse::<u64>().ok());
+        let wrong = |key: &str, what: String| BundleError::Header {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            what,
+        };
+        match version {
+            Some(0) | None => return Err(wrong("format_version", "is no version".into())),
+            Some(found) if found > FORMAT_VERSION => {
+                return Err(BundleError::Newer { path: path.to_owned(), found, known: FORMAT_VERSION });
+            }
+            Some(_) => {}
+        }
+        let header = text(&metadata, "header").ok_or_else(|| wrong("header", "is missing".into()))?;
+        let header: Header =
+            serde_json::from_str(header).map_err(|e| wrong("header", format!("cannot be read ({e})")))?;
+        if let Some((key, what)) = header.wrong() {
+            return Err(wrong(key, what));
+        }
+        let data = bytes.get(8 + length..).unwrap_or_default();
+        if digest(&[data]) != header.data_hash {
+            return Err(BundleError::Damaged { path: path.to_owned() });
+        }
+        let start = 8 + length;
+        let wanted = match header.bank.precision {
+            Precision::F16 => Dtype::F16,
+            Precision::F32 => Dtype::F32,
+        };
+        let (rows, dim) = (header.bank.rows, header.dim);
+        let tensor = |key: &str, wanted: &str, fits: &dyn Fn(Dtype, &[usize]) -> bool| {
+            let wrong = |found: String| BundleError::Tensor {
+                path: path.to_owned(),
+                key: key.to_owned(),
+                found,
+                wanted: wanted.to_owned(),
+            };
+            let info = metadata.info(key).ok_or_else(|| wrong("missing".into()))?;
+            if !fits(info.dtype, &info.shape) {
+                return Err(wrong(format!("{:?} {:?}", info.dtype, info.shape)));
+            }
+            Ok(start + info.data_offsets.0..start + info.data_offsets.1)
+        };
+        let place = tensor(BANK, &format!("{wanted:?} [{rows}, {dim}]"), &|dtype, shape| {
+            dtype == wanted && shape == [rows, dim]
+        })?;
+        let bank = Bank::mapped(Arc::clone(&file), place.start, (rows, dim), header.bank.precision);
+        let flat = |key: &str| {
+            let place = tensor(key, "U8 [bytes]", &|dtype, shape| dtype == Dtype::U8 && shape.len() == 1)?;
+            Ok::<_, BundleError>(&bytes[place])
+        };
+        let ensemble = if header.scorer == Scorer::Ensemble {
+            let json = serde_json::from_slice(flat(ENSEMBLE)?);
+            Some(json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?)
+        } else {
+            None
+        };
+        let adaptation = if header.checkpoint.as_ref().is_some_and(|c| c.applied) {
+            let read = Checkpoint::from_bytes(flat(ADAPTATION)?);
+            Some(read.map_err(|what| wrong(ADAPTATION, format!("cannot be read ({what})")))?)
+        } else {
+            None
+        };
+        Ok(Self { header, bank, ensemble, adaptation })
+    }
+
+    /// Writes the bundle, whole or not at all; fills in [`Header::data_hash`].
+    ///
+    /// # Errors
+    /// [`BundleError::Io`], or [`BundleError::Header`] for something that JSON cannot hold.
+    pub fn write(&mut self, path: &Path) -> Result<(), BundleError> {
+        let json = |key: &str, e: String| BundleError::Header {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            what: format!("cannot be written ({e})"),
+        };
+        let ensemble = self.ensemble.as_ref().map(serde_json::to_vec).transpose();
+        let ensemble = ensemble.map_err(|e| json(ENSEMBLE, e.to_string()))?;
+        let adaptation = self.adaptation.as_ref().map(Checkpoint::to_bytes).transpose();
+        let adaptation = adaptation.map_err(|e| json(ADAPTATION, e))?;
+        let dtype = match self.bank.precision() {
+            Precision::F16 => "F16",
+            Precision::F32 => "F32",
+        };
+        let mut tensors = vec![(BANK, dtype, vec![self.bank.rows(), self.bank.dim()], self.bank.bytes())];
+        for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &adaptation)] {
+            tensors.extend(bytes.as_ref().map(|b| (key, "U8", vec![b.len()], b.as_slice())));
+        }
+        self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
+        let header = serde_json::to_string(&self.header).map_err(|e| json("header", e.to_string()))?;
+        let marks: BTreeMap<&str, String> = BTreeMap::from([
+            ("format", FORMAT.to_owned()),
+            ("format_version", FORMAT_VERSION.to_string()),
+            ("header", header),
+        ]);
+        let mut index = serde_json::Map::from_iter([("__metadata__".to_owned(), json!(marks))]);
+        let mut at = 0;
+        for (key, dtype, shape, bytes) in &tensors {
+            let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]});
+            index.insert((*key).to_owned(), entry);
+            at += bytes.len();
+        }
+        let mut index = serde_json::Value::from(index).to_string();
+        // the data starts at a multiple of 8
+        index.push_str(&" ".repeat(index.len().next_multiple_of(8) - index.len()));
+        let attempt = || -> std::io::Result<()> {
+            let mut out = AtomicFile::create(path)?;
+            out.write_all(&(index.len() as u64).to_le_bytes())?;
+            out.write_all(index.as_bytes())?;
+            for (_, _, _, bytes) in &tensors {
+                out.write_all(bytes)?;
+            }
+            out.commit()
+        };
+        let hint = "choose another --output or make room";
+        attempt().map_err(|source| BundleError::Io { path: path.to_owned(), source, hint })
+    }
+}
+
+fn text<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a str> {
+    metadata.metadata().as_ref()?.get(key).map(String::as_str)
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update_rayon(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,184 @@
+//! What a bundle says about itself, as JSON in the metadata of its file.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::bank::Precision;
+use crate::evaluate::protocol::{ImageRef, SplitManifest};
+use crate::score::Aggregate;
+use crate::score::foreground::Cut;
+use crate::score::threshold::{Calibration, Threshold};
+
+/// How an image gets its score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Scorer {
+    /// `1 − mean of the k largest similarities` to support images; maps over the same images.
+    ImagePair {
+        /// Support images whose similarities are averaged.
+        k: usize,
+    },
+    /// An aggregate of the distances of its patches to the nearest support patch.
+    PatchBank {
+        /// Which.
+        aggregate: Aggregate,
+    },
+    /// The ensemble of heads; its maps are those of the patch bank.
+    Ensemble,
+}
+
+impl Scorer {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ImagePair { .. } => "image-pair",
+            Self::PatchBank { .. } => "patch-bank",
+            Self::Ensemble => "ensemble",
+        }
+    }
+}
+
+/// The bank in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BankInfo {
+    /// Patches.
+    pub rows: usize,
+    /// Element type.
+    pub precision: Precision,
+    /// Share of the support's patches that was kept, where a coreset was chosen.
+    pub coreset: Option<f64>,
+    /// Patches of each support image, in their order, where images are compared with images; empty otherwise.
+    pub parts: Vec<usize>,
+}
+
+/// How maps are drawn and where on them a flaw begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapScale {
+    /// Width of the smoothing in pixels of the picture.
+    pub sigma: f64,
+    /// Maps at or above it are part of a flaw: chosen from the highest points of good images' maps as the score's
+    /// threshold from their scores.
+    pub threshold: f32,
+    /// The number at the low end of the colours: the median over good images of their maps' lowest number.
+    pub low: f32,
+    /// The number at the high end; the threshold is in the middle.
+    pub high: f32,
+    /// The highest points it was chosen from, ascending.
+    pub good_peaks: Vec<f64>,
+}
+
+/// Where the adaptation came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// Name of the file.
+    pub file: String,
+    /// blake3 of its bytes.
+    pub hash: String,
+    /// Whether its prompts, adapters or modulation change the tokens here.
+    pub applied: bool,
+}
+
+/// Everything but the tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the program that wrote it.
+    pub flawtune_version: String,
+    /// Category.
+    pub category: String,
+    /// Backbone.
+    pub model_name: String,
+    /// Its options, as the workflow saved them; options that a later version adds travel in here.
+    pub backbone: serde_json::Value,
+    /// Hash of its weights.
+    pub weights_hash: String,
+    /// How pictures become pixels.
+    pub preprocessing: String,
+    /// Layers and whatever else decides the tokens.
+    pub variant: String,
+    /// Rows and columns of the patch grid.
+    pub grid: (usize, usize),
+    /// Numbers per token.
+    pub dim: usize,
+    /// The scorer.
+    pub scorer: Scorer,
+    /// How the background is cut away, where it is.
+    pub mask: Option<Cut>,
+    /// The bank.
+    pub bank: BankInfo,
+    /// The threshold and what it was chosen from.
+    pub threshold: Threshold,
+    /// From score to probability.
+    pub calibration: Calibration,
+    /// Maps.
+    pub map: MapScale,
+    /// Where the adaptation came from.
+    pub checkpoint: Option<CheckpointRef>,
+    /// The support images.
+    pub support: Vec<ImageRef>,
+    /// Everything learned from or chosen on, the support included.
+    pub manifest: SplitManifest,
+    /// Hash over the tensors' bytes.
+    pub data_hash: String,
+}
+
+impl Header {
+    /// The first value that cannot be right: its key, and what is wrong.
+    pub(super) fn wrong(&self) -> Option<(&'static str, String)> {
+        let finite = |key, values: &[f64]| {
+            let bad = values.iter().find(|v| !v.is_finite())?;
+            Some((key, format!("is {bad}, wanted a finite number")))
+        };
+        let scorer = match self.scorer {
+            Scorer::ImagePair { k } if k == 0 || k > self.support.len() => {
+                Some(("scorer.k", format!("is {k}, wanted 1 to the {} support images", self.support.len())))
+            }
+            Scorer::PatchBank { aggregate } => {
+                aggregate.check().err().map(|e| ("scorer.aggregate", e.to_string()))
+            }
+            _ => None,
+        };
+        let size = |key, found: usize| {
+            (found == 0 || found > 1 << 24).then(|| (key, format!("is {found}, wanted a size")))
+        };
+        let map = &self.map;
+        scorer
+            .or_else(|| finite("threshold.value", &[self.threshold.value]))
+            .or_else(|| finite("calibration", &[self.calibration.slope, self.calibration.intercept]))
+            .or_else(|| finite("map", &[map.sigma, map.threshold.into(), map.low.into(), map.high.into()]))
+            .or_else(|| {
+                (!(0.0..=4096.0).contains(&map.sigma)).then(|| ("map.sigma", format!("is {}", map.sigma)))
+            })
+            .or_else(|| size("grid", self.grid.0).or_else(|| size("grid", self.grid.1)))
+            .or_else(|| size("dim", self.dim))
+            .or_else(|| {
+                (self.support.is_empty() || self.bank.rows == 0)
+                    .then(|| ("support", "names no image, wanted at least one".to_owned()))
+            })
+            .or_else(|| {
+                let images = matches!(self.scorer, Scorer::ImagePair { .. });
+                let parts = &self.bank.parts;
+                let sum = parts.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
+                let fits =
+                    !parts.contains(&0) && parts.len() == self.support.len() && sum == Some(self.bank.rows);
+                let right = if images { fits } else { parts.is_empty() };
+                (!right).then(|| {
+                    ("bank.parts", format!("does not share {} patches among the images", self.bank.rows))
+                })
+            })
+            .or_else(|| {
+                let known: HashSet<(&str, &str)> =
+                    self.manifest.images().map(|i| (i.id.as_str(), i.content.as_str())).collect();
+                let unknown = self.support.iter().find(|i| !known.contains(&(&*i.id, &*i.content)))?;
+                Some(("support", format!("names {}, which its manifest does not", unknown.id)))
+            })
+            .or_else(|| {
+                (self.manifest.hash != self.manifest.computed_hash()).then(|| {
+                    (
+                        "manifest",
+                        "was changed after fitting; what it was fitted to cannot be told any more".to_owned(),
+                    )
+                })
+            })
+    }
+}

@@ -1,0 +1,17 @@
+//! One file that scores pictures: backbone by name and hash, adaptation, bank of the support, scorer, threshold.
+//!
+//! [`Bundle`] is the file, [`TokenScorer`] what it does to tokens. Whatever scores with a bundle, `predict` or `evaluate`,
+//! goes through [`TokenScorer::score`], so that both give the same bits.
+
+mod bank;
+mod error;
+mod file;
+mod header;
+mod scorer;
+
+pub use bank::{Bank, Precision};
+pub use error::BundleError;
+pub use file::{Bundle, FORMAT, FORMAT_VERSION};
+pub use header::{BankInfo, CheckpointRef, Header, MapScale, Scorer};
+pub(crate) use scorer::unit_patches;
+pub use scorer::{Finding, TokenScorer};

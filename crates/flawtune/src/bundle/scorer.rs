@@ -1,0 +1,324 @@
+//! From the tokens of an image to its score and patch distances, by what a bundle holds.
+
+use std::path::Path;
+
+use flawtune_kernels::matching::{NearestImages, PackedPatches, max_similarity};
+use rayon::prelude::*;
+
+use super::bank::Bank;
+use super::error::BundleError;
+use super::header::Scorer;
+use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
+use crate::adapt::normalise_rows;
+use crate::features::{ImageTokens, TokenSet};
+use crate::score::RowBank;
+use crate::score::foreground::{Cut, foreground};
+
+/// What is known of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Image score; larger is more anomalous.
+    pub score: f64,
+    /// Patch distances over the grid, row-major; 0 where the background is cut away.
+    pub distances: Vec<f32>,
+}
+
+/// An image before its score is known.
+struct Measured {
+    /// Mean similarity to the nearest support images, for image pairs.
+    similarity: Option<f64>,
+    /// Over the grid.
+    distances: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Search {
+    Rows(RowBank),
+    Images(NearestImages),
+}
+
+/// Scores tokens against a bank. A score depends on neither the other images nor the number of threads.
+#[derive(Debug)]
+pub struct TokenScorer {
+    scorer: Scorer,
+    mask: Option<Cut>,
+    grid: (usize, usize),
+    dim: usize,
+    search: Search,
+    ensemble: Option<Ensemble>,
+}
+
+/// An image's unit patches that are compared, and which of the grid they are.
+struct Query {
+    rows: PackedPatches,
+    /// `None`: all.
+    kept: Option<Vec<bool>>,
+}
+
+/// Patches of unit length, those of the object alone where a mask is wanted, and which of the grid they are.
+///
+/// # Errors
+/// [`BundleError::Foreground`].
+pub(crate) fn unit_patches(
+    image: &ImageTokens,
+    grid: (usize, usize),
+    dim: usize,
+    mask: Option<Cut>,
+) -> Result<(Vec<f32>, Option<Vec<bool>>), BundleError> {
+    let kept = match mask {
+        Some(cut) => Some(foreground(image.patches(), grid, dim, cut)?.mask),
+        None => None,
+    };
+    let mut rows: Vec<f32> = match &kept {
+        None => image.patches().to_vec(),
+        Some(kept) => {
+            let rows = image.patches().chunks_exact(dim).zip(kept);
+            rows.filter(|(_, kept)| **kept).flat_map(|(row, _)| row).copied().collect()
+        }
+    };
+    let mut norms = vec![0.0; rows.len() / dim];
+    normalise_rows(&mut rows, dim, &mut norms);
+    Ok((rows, kept))
+}
+
+impl TokenScorer {
+    /// Packs a bank; `parts` says which rows belong to one image (empty: it does not matter).
+    ///
+    /// # Errors
+    /// [`BundleError::Header`], naming `path`, for a bank that holds other numbers than unit vectors do;
+    /// [`BundleError::Head`] for an ensemble of another width.
+    pub fn new(
+        path: &Path,
+        scorer: Scorer,
+        mask: Option<Cut>,
+        grid: (usize, usize),
+        bank: &Bank,
+        parts: &[usize],
+        ensemble: Option<Ensemble>,
+    ) -> Result<Self, BundleError> {
+        let even: Vec<usize>;
+        let parts = if parts.is_empty() {
+            let each = RowBank::part_rows();
+            even = (0..bank.rows()).step_by(each).map(|first| each.min(bank.rows() - first)).collect();
+            &even
+        } else {
+            parts
+        };
+        let packed = bank.pack(parts).ok_or_else(|| BundleError::Header {
+            path: path.to_owned(),
+            key: "bank".into(),
+            what: "holds a number that no unit vector has".into(),
+        })?;
+        let search = match scorer {
+            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(packed)),
+            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(packed)),
+        };
+        if let Some(ensemble) = &ensemble {
+            ensemble.score(&Evidence { features: vec![0.0; 2 * bank.dim()], bank: Some(0.0) })?;
+        }
+        Ok(Self { scorer, mask, grid, dim: bank.dim(), search, ensemble })
+    }
+
+    /// Puts a fitted ensemble in.
+    pub(crate) fn set_ensemble(&mut self, ensemble: Ensemble) {
+        self.ensemble = Some(ensemble);
+    }
+
+    /// Scores images. The one function behind `predict` and `evaluate`.
+    ///
+    /// # Errors
+    /// [`BundleError::Tokens`] for tokens of another shape, [`BundleError::Foreground`] and [`BundleError::Head`] for
+    /// tokens that are no numbers.
+    pub fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
+        let queries = self.queries(tokens)?;
+        let measured = match &self.search {
+            Search::Rows(bank) => {
+                let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
+                let found = bank.distances(&rows);
+                over_grid(&queries, found)
+            }
+            Search::Images(images) => self.pairs(images, &queries, None),
+        };
+        self.findings(&tokens.images, measured)
+    }
+
+    /// Scores the bank's own images, each without its own part of the bank. With an ensemble scorer `score` is the patch
+    /// bank's part of the evidence: an ensemble has left-out scores of its own.
+    ///
+    /// Rows are compared as the bank holds them, rounded on both sides.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub(crate) fn score_left_out(&self, tokens: &TokenSet, whole: bool) -> Result<Vec<Finding>, BundleError> {
+        let queries = self.queries(tokens)?;
+        let measured = match &self.search {
+            Search::Rows(bank) if whole => over_grid(&queries, bank.left_out_distances()),
+            Search::Rows(bank) => {
+                let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
+                let found = bank.distances_without(&rows, Some);
+                over_grid(&queries, found)
+            }
+            Search::Images(images) => self.pairs(images, &queries, Some(())),
+        };
+        self.findings(&tokens.images, measured)
+    }
+
+    fn queries(&self, tokens: &TokenSet) -> Result<Vec<Query>, BundleError> {
+        let (found, wanted) =
+            ((tokens.grid.0, tokens.grid.1, tokens.dim), (self.grid.0, self.grid.1, self.dim));
+        if found != wanted {
+            return Err(BundleError::Tokens { found, wanted });
+        }
+        let one = |image: &ImageTokens| {
+            let (rows, kept) = unit_patches(image, self.grid, self.dim, self.mask)?;
+            Ok(Query { rows: PackedPatches::pack(&rows, self.dim), kept })
+        };
+        tokens.images.par_iter().map(one).collect()
+    }
+
+    /// Compares with the k nearest images; with `own`, query i is image i of the bank and is left out.
+    fn pairs(&self, images: &NearestImages, queries: &[Query], own: Option<()>) -> Vec<Measured> {
+        let Scorer::ImagePair { k } = self.scorer else { return Vec::new() };
+        let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
+        let nearest = images.nearest(&rows, k + usize::from(own.is_some()));
+        let one = |(i, (query, near)): (usize, (&Query, &flawtune_kernels::matching::Nearest))| {
+            let (mut best, mut sums) =
+                (vec![0.0f32; query.rows.patches()], vec![0.0f64; query.rows.patches()]);
+            let others = || near.images.iter().filter(|n| own.is_none() || n.0 != i).take(k);
+            let count = others().count().max(1) as f64;
+            for &(image, _) in others() {
+                max_similarity(&query.rows, &images.images()[image], &mut best);
+                sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
+            }
+            Measured {
+                similarity: Some(others().map(|n| n.1).sum::<f64>() / count),
+                distances: spread(
+                    query.kept.as_deref(),
+                    sums.iter().map(|sum| (1.0 - sum / count) as f32).collect(),
+                ),
+            }
+        };
+        queries.par_iter().zip(&nearest).enumerate().map(one).collect()
+    }
+
+    fn findings(&self, images: &[ImageTokens], measured: Vec<Measured>) -> Result<Vec<Finding>, BundleError> {
+        let score = |(image, m): (&ImageTokens, Measured)| -> Result<Finding, BundleError> {
+            let score = match (self.scorer, &self.ensemble) {
+                (Scorer::ImagePair { .. }, _) => 1.0 - m.similarity.unwrap_or(f64::NAN),
+                (Scorer::PatchBank { aggregate }, _) => aggregate.score(&m.distances),
+                (Scorer::Ensemble, None) => {
+                    crate::score::Aggregate::TopFraction(BANK_SHARE).score(&m.distances)
+                }
+                (Scorer::Ensemble, Some(ensemble)) => {
+                    let distances = std::slice::from_ref(&m.distances);
+                    let evidence =
+                        Evidence::with_distances(std::slice::from_ref(image), distances, BANK_SHARE)?;
+                    ensemble.scores(&evidence)?.first().map_or(f64::NAN, |s| s.adapted)
+                }
+            };
+            Ok(Finding { score, distances: m.distances })
+        };
+        images.par_iter().zip(measured).map(score).collect()
+    }
+}
+
+fn over_grid(queries: &[Query], found: Vec<Vec<f32>>) -> Vec<Measured> {
+    let one = |(query, found): (&Query, Vec<f32>)| Measured {
+        similarity: None,
+        distances: spread(query.kept.as_deref(), found),
+    };
+    queries.iter().zip(found).map(one).collect()
+}
+
+/// Puts the kept patches' numbers at their places; 0 elsewhere.
+fn spread(kept: Option<&[bool]>, found: Vec<f32>) -> Vec<f32> {
+    let Some(kept) = kept else { return found };
+    let mut next = found.into_iter();
+    kept.iter().map(|kept| if *kept { next.next().unwrap_or(0.0) } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::heads::EnsembleOptions;
+    use crate::bundle::Precision;
+    use crate::score::{Aggregate, SupportSet, TokenKind};
+
+    const GRID: (usize, usize) = (3, 4);
+    const DIM: usize = 8;
+
+    fn tokens(images: usize, seed: u32) -> TokenSet {
+        let mut state = seed;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let image = |_| ImageTokens::owned((0..13 * DIM).map(|_| noise()).collect(), 12, DIM);
+        TokenSet { grid: GRID, dim: DIM, images: (0..images).map(image).collect() }
+    }
+
+    fn scorer(support: &TokenSet, scorer: Scorer) -> TokenScorer {
+        let rows = support.images.iter().flat_map(|i| unit_patches(i, GRID, DIM, None).unwrap().0);
+        let bank = Bank::of(&rows.collect::<Vec<_>>(), DIM, Precision::F32);
+        let parts = vec![12; support.images.len()];
+        TokenScorer::new(Path::new("m"), scorer, None, GRID, &bank, &parts, None).unwrap()
+    }
+
+    #[test]
+    fn scores_are_those_of_the_scorers_of_evaluate() {
+        let (support, test) = (tokens(9, 1), tokens(5, 2));
+        let plain = SupportSet::new(&support, TokenKind::Patches, None).unwrap();
+        let aggregate = Aggregate::TopFraction(0.2);
+        let wanted = plain.score_bank(&test, aggregate).unwrap();
+        let found = scorer(&support, Scorer::PatchBank { aggregate }).score(&test).unwrap();
+        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
+        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+        let wanted = plain.score_pairs(&test, 2, true).unwrap();
+        let found = scorer(&support, Scorer::ImagePair { k: 2 }).score(&test).unwrap();
+        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
+        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+    }
+
+    #[test]
+    fn left_out_scores_are_those_of_a_bank_without_the_image() {
+        let support = tokens(9, 3);
+        for kind in [Scorer::PatchBank { aggregate: Aggregate::Max }, Scorer::ImagePair { k: 2 }] {
+            let all = scorer(&support, kind);
+            for whole in [true, false] {
+                let found = all.score_left_out(&support, whole).unwrap();
+                for (i, found) in found.iter().enumerate() {
+                    let mut others = support.clone();
+                    let own = others.images.remove(i);
+                    let own = TokenSet { images: vec![own], ..support.clone() };
+                    assert_eq!(*found, scorer(&others, kind).score(&own).unwrap()[0], "{kind:?} image {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ensemble_survives_its_file_to_the_last_bit() {
+        let (support, shots, test) = (tokens(9, 4), tokens(3, 5), tokens(5, 6));
+        let mut scorer = scorer(&support, Scorer::Ensemble);
+        let evidence = |set: &TokenSet, found: &[Finding]| {
+            let distances: Vec<Vec<f32>> = found.iter().map(|f| f.distances.clone()).collect();
+            Evidence::with_distances(&set.images, &distances, BANK_SHARE).unwrap()
+        };
+        let normals = evidence(&support, &scorer.score_left_out(&support, true).unwrap());
+        let shots = evidence(&shots, &scorer.score(&shots).unwrap());
+        let fitted = Ensemble::fit(&normals, &shots, &EnsembleOptions::default()).unwrap();
+        scorer.set_ensemble(fitted.clone());
+        let before = scorer.score(&test).unwrap();
+        let read = serde_json::from_slice(&serde_json::to_vec(&fitted).unwrap()).unwrap();
+        scorer.set_ensemble(read);
+        assert_eq!(scorer.score(&test).unwrap(), before);
+        assert!(before.iter().any(|f| f.score != before[0].score));
+    }
+
+    #[test]
+    fn tokens_of_another_shape_are_refused() {
+        let scorer = scorer(&tokens(2, 1), Scorer::PatchBank { aggregate: Aggregate::Mean });
+        let other = TokenSet { grid: (4, 3), ..tokens(1, 1) };
+        assert!(matches!(scorer.score(&other), Err(BundleError::Tokens { found: (4, 3, 8), .. })));
+    }
+}

@@ -1,0 +1,138 @@
+//! The bank of a bundle: which images, how much memory, which patches.
+
+use rayon::prelude::*;
+
+use super::{FitRequest, MaskChoice, ScorerChoice};
+use crate::bundle::{Bank, unit_patches};
+use crate::evaluate::draws::{generator, shuffle};
+use crate::features::TokenSet;
+use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
+use crate::score::foreground::{Cut, foreground};
+use crate::workflow::{Event, OnEvent, WorkflowError};
+
+/// Stream of the seed that the support is drawn with; the split has 0 and 1.
+const STREAM_SUPPORT: u64 = 2;
+/// `--mask auto` cuts the background away if the object is found on this share of the support.
+const MASK_AGREES: f64 = 0.9;
+
+/// The good images that form the bank, sorted; fewer are the first of more.
+pub(super) fn draw_support(normals: &[usize], request: &FitRequest) -> Result<Vec<usize>, WorkflowError> {
+    let Some(shots) = request.support_shots else { return Ok(normals.to_vec()) };
+    if shots == 0 || shots > normals.len() {
+        return Err(WorkflowError::Input(format!(
+            "--support-shots {shots}: train/good holds {0} images; ask for 1 to {0}, or for all",
+            normals.len()
+        )));
+    }
+    let mut order = normals.to_vec();
+    shuffle(&mut generator(request.seed, STREAM_SUPPORT), &mut order);
+    order.truncate(shots);
+    order.sort_unstable();
+    Ok(order)
+}
+
+/// Says how large the bank will be, before it is made.
+pub(super) fn state_memory(
+    request: &FitRequest,
+    choice: ScorerChoice,
+    rows: usize,
+    dim: usize,
+    on_event: OnEvent<'_>,
+) -> Result<(), WorkflowError> {
+    let size = |rows: usize, bytes: usize| rows.saturating_mul(dim).saturating_mul(bytes);
+    let kept = request.coreset.map_or(rows, |share| coreset_size(rows, share));
+    let mut needed = size(kept, 4);
+    if request.coreset.is_some() {
+        // all patches are there while some are chosen
+        needed = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
+    }
+    let while_choosing = if request.coreset.is_some() {
+        format!(", {} while they are chosen", memory_text(needed))
+    } else {
+        String::new()
+    };
+    on_event(Event::Note(format!(
+        "bank: {kept} patches of {dim} numbers, {} when they are compared, {} in the file{while_choosing}",
+        memory_text(size(kept, 4)),
+        memory_text(size(kept, request.precision.bytes()))
+    )));
+    match request.max_memory {
+        Some(most) if needed > most => Err(WorkflowError::Input(format!(
+            "the bank needs {}, --max-memory allows {}: take fewer good images with --support-shots{}, smaller pictures \
+             with --image-size, or allow more",
+            memory_text(needed),
+            memory_text(most),
+            if request.coreset.is_none() && choice != ScorerChoice::ImagePair {
+                ", a part of their patches with --coreset (choosing it needs the memory of all)"
+            } else {
+                ""
+            }
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A size for people: `112.5 MiB`.
+fn memory_text(bytes: usize) -> String {
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, "KiB");
+    for larger in ["MiB", "GiB"] {
+        if size >= 1024.0 {
+            (size, unit) = (size / 1024.0, larger);
+        }
+    }
+    format!("{size:.1} {unit}")
+}
+
+fn coreset_size(rows: usize, share: f64) -> usize {
+    ((rows as f64 * share).round() as usize).clamp(1, rows.max(1))
+}
+
+/// Whether and how the background is cut away.
+pub(super) fn mask(choice: MaskChoice, tokens: &TokenSet) -> Result<Option<Cut>, WorkflowError> {
+    let cut = Cut::default();
+    match choice {
+        MaskChoice::Off => Ok(None),
+        MaskChoice::On => Ok(Some(cut)),
+        MaskChoice::Auto => {
+            let found: Vec<bool> = tokens
+                .images
+                .par_iter()
+                .map(|i| foreground(i.patches(), tokens.grid, tokens.dim, cut).map(|f| f.check.passed()))
+                .collect::<Result<_, _>>()
+                .map_err(crate::bundle::BundleError::from)?;
+            let share = found.iter().filter(|f| **f).count() as f64 / found.len().max(1) as f64;
+            Ok((share >= MASK_AGREES).then_some(cut))
+        }
+    }
+}
+
+/// The bank, and how many of its rows each support image gave.
+pub(super) fn bank(
+    request: &FitRequest,
+    tokens: &TokenSet,
+    mask: Option<Cut>,
+) -> Result<(Bank, Vec<usize>), WorkflowError> {
+    let dim = tokens.dim;
+    let each: Vec<Vec<f32>> = tokens
+        .images
+        .par_iter()
+        .map(|image| Ok(unit_patches(image, tokens.grid, dim, mask)?.0))
+        .collect::<Result<_, WorkflowError>>()?;
+    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
+    let mut rows = each.concat();
+    drop(each);
+    if let Some(share) = request.coreset {
+        let count = rows.len() / dim;
+        let wanted = coreset_size(count, share);
+        let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
+        chosen.sort_unstable();
+        let mut first = 0;
+        for part in &mut parts {
+            let end = first + *part;
+            *part = chosen.partition_point(|r| *r < end) - chosen.partition_point(|r| *r < first);
+            first = end;
+        }
+        rows = chosen.iter().flat_map(|r| &rows[r * dim..][..dim]).copied().collect();
+    }
+    Ok((Bank::of(&rows, dim, request.precision), parts))
+}

@@ -1,0 +1,109 @@
+//! Where on a picture the patches lie.
+
+use flawtune_backbone::preprocess::{Preprocess, Resize};
+
+use super::WorkflowError;
+use crate::score::map::{AnomalyMap, Renderer};
+
+/// The part of a picture that the patch grid covers, in its own pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    top: usize,
+    left: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Seen {
+    /// Of a picture of `size` (height, width) prepared by `preprocess` and cut into a `grid` of patches.
+    fn of(preprocess: &Preprocess, grid: (usize, usize), patch: usize, size: (usize, usize)) -> Self {
+        let (to_height, to_width) = (preprocess.size.0 as f64, preprocess.size.1 as f64);
+        let (height, width) = (size.0 as f64, size.1 as f64);
+        let (mut down, mut across) = (height / to_height, width / to_width);
+        if preprocess.resize == Resize::CentreCrop {
+            down = down.min(across);
+            across = down;
+        }
+        let axis = |from: f64, to: f64, scale: f64, patches: usize, pixels: usize| {
+            let start = (((from - to * scale) / 2.0).round().max(0.0) as usize).min(pixels - 1);
+            let length = ((patches * patch) as f64 * scale).round() as usize;
+            (start, length.clamp(1, pixels - start))
+        };
+        let (top, seen_height) = axis(height, to_height, down, grid.0, size.0);
+        let (left, seen_width) = axis(width, to_width, across, grid.1, size.1);
+        Self { top, left, height: seen_height, width: seen_width }
+    }
+}
+
+/// Draws the maps of pictures of one size.
+#[derive(Debug)]
+pub(super) struct Drawing {
+    size: (usize, usize),
+    seen: Seen,
+    renderer: Renderer,
+}
+
+impl Drawing {
+    /// For pictures of `size` (height, width), smoothed by `sigma` of their pixels.
+    ///
+    /// # Errors
+    /// A sigma out of range.
+    pub(super) fn new(
+        preprocess: &Preprocess,
+        grid: (usize, usize),
+        patch: usize,
+        size: (usize, usize),
+        sigma: f64,
+    ) -> Result<Self, WorkflowError> {
+        let seen = Seen::of(preprocess, grid, patch, size);
+        Ok(Self { size, seen, renderer: Renderer::new(grid, (seen.height, seen.width), sigma)? })
+    }
+
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// The map at the picture's own size; 0 where no patch lies.
+    ///
+    /// # Errors
+    /// Distances of another grid.
+    pub(super) fn draw(&self, distances: &[f32]) -> Result<AnomalyMap, WorkflowError> {
+        let map = self.renderer.render(distances)?;
+        let ((height, width), seen) = (self.size, self.seen);
+        if (seen.height, seen.width) == (height, width) {
+            return Ok(map);
+        }
+        let mut values = vec![0.0; height * width];
+        for (row, line) in map.values().chunks_exact(seen.width).enumerate() {
+            values[(seen.top + row) * width + seen.left..][..seen.width].copy_from_slice(line);
+        }
+        Ok(AnomalyMap::new(height, width, values)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flawtune_backbone::config::Normalization;
+
+    const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+
+    #[test]
+    fn squashed_pictures_are_seen_whole_and_cropped_ones_in_the_middle() {
+        let squash = Preprocess::squash(64, 64, PLAIN);
+        let whole = Seen { top: 0, left: 0, height: 300, width: 200 };
+        assert_eq!(Seen::of(&squash, (4, 4), 16, (300, 200)), whole);
+        // 72 pixels are 4 patches of 16 and 8 that are not seen
+        let rest = Preprocess::squash(72, 72, PLAIN);
+        let cut = Seen { top: 0, left: 0, height: 128, width: 64 };
+        assert_eq!(Seen::of(&rest, (4, 4), 16, (144, 72)), cut);
+        let crop = Preprocess::centre_crop(64, 64, PLAIN);
+        let middle = Seen { top: 50, left: 0, height: 200, width: 200 };
+        assert_eq!(Seen::of(&crop, (4, 4), 16, (300, 200)), middle);
+        let drawing = Drawing::new(&crop, (4, 4), 16, (300, 200), 0.0).unwrap();
+        let map = drawing.draw(&[0.5; 16]).unwrap();
+        let at = |y: usize| map.values()[y * 200 + 100];
+        assert_eq!((map.height(), at(49), at(250)), (300, 0.0, 0.0));
+        assert!((at(50) - 0.5).abs() < 1e-6 && (at(249) - 0.5).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,198 @@
+//! Score pictures with a bundle, one batch after the other, for any number of pictures.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use flawtune_backbone::preprocess::{ImageError, RgbImage8, decode, read_file};
+use rayon::prelude::*;
+
+use super::{Detector, Event, OnEvent, WorkflowError};
+use crate::bundle::Finding;
+use crate::features::{BadImage, FeatureError};
+use crate::score::map::{AnomalyMap, Region, worst_region};
+
+/// How pictures are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PredictOptions {
+    /// Leave unreadable pictures out, with a warning, instead of ending.
+    pub skip_bad_images: bool,
+    /// Draw the map of every picture and keep its pixels, for overlays; otherwise only flaws are drawn, for their box.
+    pub maps: bool,
+}
+
+/// What the source of pictures has.
+#[derive(Debug)]
+pub enum Next {
+    /// A batch.
+    Paths(Vec<PathBuf>),
+    /// Nothing yet.
+    NotNow,
+    /// Nothing any more.
+    End,
+}
+
+/// What is found on a picture.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// The file.
+    pub path: PathBuf,
+    /// Height and width in pixels.
+    pub size: (usize, usize),
+    /// Image score; larger is more anomalous.
+    pub score: f64,
+    /// Calibrated probability of a flaw.
+    pub probability: f64,
+    /// Whether the score reaches the threshold.
+    pub flaw: bool,
+    /// Of a flaw, the worst region of its map, in pixels of the picture.
+    pub region: Option<Region>,
+    /// The map, where maps are wanted.
+    pub map: Option<AnomalyMap>,
+    /// The picture, where maps are wanted.
+    pub picture: Option<RgbImage8>,
+}
+
+/// A picture that is ready for the backbone.
+#[derive(Debug)]
+struct Ready {
+    path: PathBuf,
+    size: (usize, usize),
+    picture: Option<RgbImage8>,
+}
+
+/// A batch that is decoded: pictures in order, and the pixels of those that could be read.
+#[derive(Debug, Default)]
+struct Batch {
+    pictures: Vec<Result<Ready, (PathBuf, ImageError)>>,
+    pixels: Vec<f32>,
+}
+
+/// Scores the pictures that `next` gives until it ends or `on_prediction` breaks off; returns how many were scored.
+///
+/// `next(wait)` gives a batch; with `wait` it may block until there is one. The batch after the one at hand is decoded while
+/// that one is scored. Predictions come in order, and depend on neither batches nor threads.
+///
+/// # Errors
+/// A picture that cannot be read, named, after the predictions before it, unless they are skipped; a failing backbone;
+/// whatever `on_prediction` returns.
+pub fn predict(
+    detector: &Detector,
+    options: PredictOptions,
+    next: &mut dyn FnMut(bool) -> Result<Next, WorkflowError>,
+    on_prediction: &mut dyn FnMut(Prediction) -> Result<ControlFlow<()>, WorkflowError>,
+    on_event: OnEvent<'_>,
+) -> Result<usize, WorkflowError> {
+    let mut scored = 0;
+    let mut ahead: Option<Batch> = None;
+    loop {
+        let batch = match ahead.take() {
+            Some(batch) => batch,
+            None => match next(true)? {
+                Next::Paths(paths) => prepare(detector, options, paths),
+                Next::NotNow => continue,
+                Next::End => return Ok(scored),
+            },
+        };
+        let following = match next(false)? {
+            Next::Paths(paths) => Some(paths),
+            Next::NotNow | Next::End => None,
+        };
+        let (found, prepared) = rayon::join(
+            || score(detector, options, &batch),
+            || following.map(|paths| prepare(detector, options, paths)),
+        );
+        ahead = prepared;
+        let mut found = found?.into_iter();
+        for picture in batch.pictures {
+            match picture {
+                Ok(ready) => {
+                    let Some(found) = found.next() else { break };
+                    scored += 1;
+                    let prediction = Prediction { path: ready.path, picture: ready.picture, ..found };
+                    if on_prediction(prediction)?.is_break() {
+                        return Ok(scored);
+                    }
+                }
+                Err((path, error)) => {
+                    let bad = BadImage::new(scored, path, &error);
+                    if !options.skip_bad_images {
+                        return Err(FeatureError::BadImages { images: vec![bad], asked: scored + 1 }.into());
+                    }
+                    on_event(Event::Warning(format!("left out {bad}")));
+                }
+            }
+        }
+    }
+}
+
+/// Decodes a batch in parallel.
+fn prepare(detector: &Detector, options: PredictOptions, paths: Vec<PathBuf>) -> Batch {
+    let preprocess = detector.preprocess();
+    let decoding = preprocess.decode_options();
+    let each = 3 * preprocess.size.0 * preprocess.size.1;
+    let mut pixels = vec![0.0f32; paths.len() * each];
+    let pictures: Vec<Result<Ready, (PathBuf, ImageError)>> = paths
+        .into_par_iter()
+        .zip(pixels.par_chunks_exact_mut(each))
+        .map(|(path, out)| {
+            match read_file(&path, &decoding).and_then(|bytes| decode(&bytes, &path, &decoding)) {
+                Ok(picture) => {
+                    preprocess.apply_into(&picture, out);
+                    let size = (picture.height(), picture.width());
+                    Ok(Ready { path, size, picture: options.maps.then_some(picture) })
+                }
+                Err(error) => Err((path, error)),
+            }
+        })
+        .collect();
+    // close the gaps that bad pictures leave
+    let mut to = 0;
+    for (from, picture) in pictures.iter().enumerate() {
+        if picture.is_ok() {
+            if to < from {
+                pixels.copy_within(from * each..(from + 1) * each, to * each);
+            }
+            to += 1;
+        }
+    }
+    pixels.truncate(to * each);
+    Batch { pictures, pixels }
+}
+
+/// Predictions of the pictures of a batch that could be read, without their paths and pixels.
+fn score(
+    detector: &Detector,
+    options: PredictOptions,
+    batch: &Batch,
+) -> Result<Vec<Prediction>, WorkflowError> {
+    let ready: Vec<&Ready> = batch.pictures.iter().flatten().collect();
+    let found = detector.score(&batch.pixels, ready.len())?;
+    let one = |(ready, found): (&&Ready, Finding)| judge(detector, options, ready.size, &found);
+    ready.par_iter().zip(found).map(one).collect()
+}
+
+fn judge(
+    detector: &Detector,
+    options: PredictOptions,
+    size: (usize, usize),
+    found: &Finding,
+) -> Result<Prediction, WorkflowError> {
+    let header = detector.header();
+    let flaw = header.threshold.is_flaw(found.score);
+    let map = if flaw || options.maps { Some(detector.drawing(size)?.draw(&found.distances)?) } else { None };
+    let region = map.as_ref().filter(|_| flaw).and_then(|map| {
+        // a score can be high where no point of the map is: then the region round its highest point
+        let (_, peak) = map.range()?;
+        worst_region(map, header.map.threshold.min(header.map.low.midpoint(peak)).min(peak))
+    });
+    Ok(Prediction {
+        path: PathBuf::new(),
+        size,
+        score: found.score,
+        probability: header.calibration.probability(found.score),
+        flaw,
+        region,
+        map: map.filter(|_| options.maps),
+        picture: None,
+    })
+}
