@@ -65,7 +65,12 @@ fn every_precision_stays_near_f32() {
             assert_eq!(backbone.precision(), precision);
             let found = tokens(&backbone, &pixels(), IMAGES);
             let cosine = least_cosine(&plain, &found, config.dim);
-            assert!(cosine > least, "{precision}: cosine {cosine}, {:?} {}", config.feed_forward, config.hidden);
+            assert!(
+                cosine > least,
+                "{precision}: cosine {cosine}, {:?} {}",
+                config.feed_forward,
+                config.hidden
+            );
             assert_ne!(plain, found, "{precision} rounds something");
         }
     }
@@ -93,7 +98,7 @@ fn neither_threads_nor_the_batch_change_a_bit() {
 fn smaller_numbers_take_less_memory() {
     let config = config(FeedForward::Mlp, 192, Position::Rope { base: 100.0, round_periods: false });
     let weights = weights::random(&config, 7);
-    let bytes = Precision::ALL
-        .map(|p| Backbone::with_precision(&config, &weights, p).unwrap().weight_bytes() as f64);
+    let bytes =
+        Precision::ALL.map(|p| Backbone::with_precision(&config, &weights, p).unwrap().weight_bytes() as f64);
     assert!(bytes[1] < 0.7 * bytes[0] && bytes[2] < 0.7 * bytes[0] && bytes[3] < 0.7 * bytes[0], "{bytes:?}");
 }

@@ -70,7 +70,8 @@ fn encoder(images: usize, precision: Precision) -> (Encoder, Workspace) {
         },
         scale2: &small,
     };
-    let encoder = Encoder::new(shape, &numbers(DIM, 1.0), 1, 1, vec![PackedBlock::pack(&shape, &block, precision)]);
+    let encoder =
+        Encoder::new(shape, &numbers(DIM, 1.0), 1, 1, vec![PackedBlock::pack(&shape, &block, precision)]);
     let angles = numbers(TOKENS * DIM / HEADS / 2, 3.0);
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
     let mut work = Workspace::default();

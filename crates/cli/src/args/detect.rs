@@ -31,7 +31,7 @@ pub(crate) enum MaskArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
+pub(crate) enum BankPrecisionArg {
     F16,
     F32,
 }
@@ -135,7 +135,7 @@ pub(crate) struct FitArgs {
     pub(crate) mask: MaskArg,
     /// Element type of the bank in the file; everything is scored against the rounded numbers
     #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub(crate) bank_precision: PrecisionArg,
+    pub(crate) bank_precision: BankPrecisionArg,
     /// Share of good pictures that may be called flawed
     #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
     pub(crate) max_false_alarm: f64,

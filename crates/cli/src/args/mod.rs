@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use detect::{
-    FitArgs, FormatArg, MapFormatArg, MaskArg, PrecisionArg, PredictArgs, ScorerArg, ThresholdArg,
+    BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg, ThresholdArg,
 };
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::request;
 use crate::Context;
-use crate::args::{FitArgs, MaskArg, PrecisionArg, ScorerArg, ThresholdArg};
+use crate::args::{BankPrecisionArg, FitArgs, MaskArg, ScorerArg, ThresholdArg};
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -34,8 +34,8 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             MaskArg::Off => MaskChoice::Off,
         },
         precision: match args.bank_precision {
-            PrecisionArg::F16 => Precision::F16,
-            PrecisionArg::F32 => Precision::F32,
+            BankPrecisionArg::F16 => Precision::F16,
+            BankPrecisionArg::F32 => Precision::F32,
         },
         max_false_alarm: args.max_false_alarm,
         threshold: match args.threshold {

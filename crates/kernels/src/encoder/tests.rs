@@ -121,12 +121,7 @@ impl Case {
         self.run_in(Precision::F32, kernels, work)
     }
 
-    fn run_in(
-        &self,
-        precision: Precision,
-        kernels: &'static Kernels,
-        work: &mut Workspace,
-    ) -> Vec<Vec<f32>> {
+    fn run_in(&self, precision: Precision, kernels: &'static Kernels, work: &mut Workspace) -> Vec<Vec<f32>> {
         let affine = |i: usize| Affine { weight: &self.norms[i].0, bias: &self.norms[i].1 };
         let feed_forward = match &self.first[..] {
             [fc1] => FeedForward::Mlp { fc1: fc1.dense(), fc2: self.last.dense() },
@@ -142,7 +137,8 @@ impl Case {
             feed_forward,
             scale2: &self.scales[1],
         };
-        let packed = (0..2).map(|_| PackedBlock::pack_with(kernels, &self.shape, &block, precision)).collect();
+        let packed =
+            (0..2).map(|_| PackedBlock::pack_with(kernels, &self.shape, &block, precision)).collect();
         let encoder = Encoder::new_with(kernels, self.shape, &self.patch, CHANNELS, self.side, packed);
         let rotation = self.rotation.as_ref().map(|(cos, sin)| (&cos[..], &sin[..]));
         work.configure(&encoder, self.images, self.tokens(), rotation);

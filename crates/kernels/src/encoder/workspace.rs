@@ -185,9 +185,7 @@ impl Workspace {
 
     pub(super) fn check(&self, encoder: &Encoder) {
         let fits = self.shape.is_some_and(|(shape, kernels, precision)| {
-            shape == encoder.shape
-                && std::ptr::eq(kernels, encoder.kernels)
-                && precision == encoder.precision
+            shape == encoder.shape && std::ptr::eq(kernels, encoder.kernels) && precision == encoder.precision
         });
         assert!(fits, "the workspace must be configured for this encoder");
     }
