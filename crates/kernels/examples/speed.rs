@@ -92,7 +92,9 @@ fn main() {
         };
         let (mut t, mut s) = (pack(tests, 1), pack(supports, 1000));
         if what == "contest" {
-            let Some(frame) = Frame::around_images(&s) else { return println!("no coarse pass on this machine") };
+            let Some(frame) = Frame::around_images(&s) else {
+                return println!("no coarse pass on this machine");
+            };
             t.iter_mut().chain(&mut s).for_each(|image| image.sketch(&frame));
         }
         let flops = 2.0 * (tests * supports * patches * patches * dim) as f64;
