@@ -1,6 +1,8 @@
 //! Forward pass and matching throughput on random weights, interleaved with the machine's yardsticks.
 //!
 //! `speed [s|b] <image side> <batch> <threads> [rounds] [f32|f16|bf16|int8]` or `speed match <threads> [rounds]`
+//! `speed [s|b] <image side> <batch> <threads> [rounds]`, `speed match <threads> [rounds]` (every product in f32) or
+//! `speed contest <threads> [rounds]` (the same result by a coarse pass; its rate counts the products it is spared)
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use flawtune_kernels::encoder::{
     Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Workspace,
 };
-use flawtune_kernels::matching::{PackedPatches, mean_max_all_pairs};
+use flawtune_kernels::matching::{Frame, PackedPatches, mean_max_all_pairs};
 use flawtune_kernels::{dispatch, peak};
 
 fn numbers(n: usize, seed: u64, scale: f32) -> Vec<f32> {
@@ -63,7 +65,8 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default: usize| args.get(i).and_then(|s| s.parse().ok()).unwrap_or(default);
     let what = args.first().map_or("s", String::as_str);
-    let threads = if what == "match" { number(1, 1) } else { number(3, 1) };
+    let matching = what == "match" || what == "contest";
+    let threads = if matching { number(1, 1) } else { number(3, 1) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     let wanted = args.get(5).map_or("f32", String::as_str);
     let precision: Precision = wanted.parse().unwrap();
@@ -85,12 +88,18 @@ fn main() {
         );
         r
     };
-    if what == "match" {
+    if matching {
         let (tests, supports, patches, dim) = (24, 64, 196, 384);
         let pack = |n: usize, seed| -> Vec<PackedPatches> {
             (0..n as u64).map(|i| PackedPatches::pack(&numbers(patches * dim, i + seed, 0.1), dim)).collect()
         };
-        let (t, s) = (pack(tests, 1), pack(supports, 1000));
+        let (mut t, mut s) = (pack(tests, 1), pack(supports, 1000));
+        if what == "contest" {
+            let Some(frame) = Frame::around_images(&s) else {
+                return println!("no coarse pass on this machine");
+            };
+            t.iter_mut().chain(&mut s).for_each(|image| image.sketch(&frame));
+        }
         let flops = 2.0 * (tests * supports * patches * patches * dim) as f64;
         let mut work = || {
             let start = Instant::now();

@@ -281,6 +281,9 @@ pub fn chosen_products(a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mu
 fn chosen_products_with(kernels: &Kernels, a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mut [f32]) {
     assert!(dim > 0 && a.len() == index.len() * dim && out.len() == index.len(), "one index a patch of a");
     assert!(b.len().is_multiple_of(dim), "rows must be [patches, dim]");
+    if coarse::chosen_products(kernels, (a, b), dim, index, out) {
+        return;
+    }
     // SAFETY: a table of kernels is handed out only where its instruction set is present; the kernel checks its indices.
     unsafe { (kernels.products)(Products { dim, a, b, index, out }) };
 }

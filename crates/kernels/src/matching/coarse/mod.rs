@@ -43,7 +43,7 @@ use crate::buffer::Buffer;
 use crate::kernels::Kernels;
 use crate::lanes::Lanes;
 use digits::{Digits, GROUP};
-use sweep::Passes;
+use sweep::{Chosen, Contender, Passes};
 
 /// Norms of patches that are not zero.
 const NORMS: RangeInclusive<f32> = 1e-6..=1e6;
@@ -186,6 +186,23 @@ impl PackedPatches {
     pub(super) fn is_in(&self, frame: &Arc<Frame>) -> bool {
         self.sketch.as_ref().is_some_and(|s| Arc::ptr_eq(&s.frame, frame))
     }
+}
+
+/// `out[p] = a_p · b_index[p]` by the pass that brings sixteen pairs of rows into lanes. False, and nothing written, where there is none;
+/// indices must be in range.
+pub(super) fn chosen_products(
+    kernels: &Kernels,
+    (a, b): (&[f32], &[f32]),
+    dim: usize,
+    index: &[u32],
+    out: &mut [f32],
+) -> bool {
+    let Some(passes) = Passes::of(kernels.isa).filter(|_| dim.is_multiple_of(4)) else { return false };
+    let pair = |(lane, &row): (usize, &u32)| Contender { lane: lane as u32, row, asks: 0, upper: 0.0 };
+    let pairs: Vec<Contender> = index.iter().enumerate().map(pair).collect();
+    // SAFETY: `Passes::of` checks that the instruction set is present; the pass checks indices.
+    unsafe { (passes.exact)(Chosen { dim, lanes: a, rows: b, pairs: &pairs, out }) };
+    true
 }
 
 /// What every comparison of a coarse product with a plain one allows for: rounding of both.
