@@ -1,7 +1,7 @@
 """Every peer as a list of candidates: ways to run the same network, of which the fastest on this machine speaks for the peer.
 
-`ENGINES[name](case)` gives `(label, build)` of each candidate, in a worker process; `build()` gives `run`, and `run(least)`
-computes for at least `least` seconds and returns images/s.
+`ENGINES[name](case, tried)` gives `(label, build)` of each candidate, in a worker process; `build()` gives `run`, and `run(least)`
+computes for at least `least` seconds and returns images/s. `tried` holds what the candidates before it reached.
 """
 import os
 import statistics
@@ -37,8 +37,9 @@ class Case:
 
 def timed(call, images):
     """Images/s of `call`, by the median of its times. Short calls are preceded by one that is not counted: it warms up."""
+    start = time.perf_counter()
     call()
-    last = [0.0]
+    last = [time.perf_counter() - start]
 
     def run(least):
         if last[0] < 0.25:
@@ -66,7 +67,14 @@ def onnxruntime_session(path, threads, spinning=True):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def onnxruntime_candidates(case, files):
+def fastest_of(files, tried, prefix=""):
+    """The file whose candidate was the fastest so far: what is varied next is varied on it alone."""
+    rates = {(kind, path): tried.get(prefix + kind) for kind, path in files}
+    known = [file for file, rate in rates.items() if isinstance(rate, float)]
+    return [max(known, key=rates.get)] if known else []
+
+
+def onnxruntime_candidates(case, tried, files):
     pixels = case.pixels()
 
     def build(path, spinning):
@@ -74,24 +82,24 @@ def onnxruntime_candidates(case, files):
         return timed(lambda: session.run(None, {"pixels": pixels}), case.batch)
 
     for kind, path in files:
-        yield kind, lambda: build(path, False)
-        # one thread has nobody to wait for
-        if case.threads > 1:
-            yield f"{kind}, spinning", lambda: build(path, True)
+        yield kind, lambda: build(path, True)
+    # one thread has nobody to wait for
+    for kind, path in fastest_of(files, tried) if case.threads > 1 else []:
+        yield f"{kind}, no spinning", lambda: build(path, False)
 
 
 def spellings(case, *kinds, batch=None):
     return [(kind, lambda kind=kind: case.onnx(kind, batch)) for kind in kinds]
 
 
-def onnxruntime_f32(case):
-    return onnxruntime_candidates(case, spellings(case, "plain", "fused", "mha"))
+def onnxruntime_f32(case, tried):
+    return onnxruntime_candidates(case, tried, spellings(case, "plain", "fused", "mha"))
 
 
-def onnxruntime_int8(case):
+def onnxruntime_int8(case, tried):
     import quantise
 
-    return onnxruntime_candidates(case, quantise.onnxruntime_files(case))
+    return onnxruntime_candidates(case, tried, list(quantise.onnxruntime_files(case)))
 
 
 def openvino_model(path, settings):
@@ -125,8 +133,7 @@ def queued(model, pixels, requests):
         queue.wait_all()
         return time.perf_counter() - start
 
-    turns(1)
-    last = [0.0]
+    last = [turns(1)]
 
     def run(least):
         if last[0] < 0.25:
@@ -145,35 +152,37 @@ def openvino_queue(case, settings, files, requests=0, batch=None):
         yield kind, lambda: queued(openvino_model(path(), settings), case.pixels(batch), requests)
 
 
-def openvino_latency(case):
+def openvino_latency(case, _tried):
     return openvino_request(case, spellings(case, "plain", "fused"))
 
 
-def openvino_throughput(case):
+def openvino_throughput(case, _tried):
     return openvino_queue(case, {"PERFORMANCE_HINT": "THROUGHPUT"}, spellings(case, "plain", "fused"))
 
 
-def openvino_streams(case):
+def openvino_streams(case, tried):
     """One stream a core, with the case's batch a request, or one picture a request."""
     settings = {"NUM_STREAMS": case.threads}
-    yield from openvino_queue(case, settings, spellings(case, "plain", "fused"), case.threads)
+    files = spellings(case, "plain", "fused")
+    yield from openvino_queue(case, settings, files, case.threads)
     if case.batch > 1:
-        singles = spellings(case, "plain", "fused", batch=1)
+        singles = spellings(case, *(kind for kind, _ in fastest_of(files, tried)), batch=1)
         for kind, build in openvino_queue(case, settings, singles, case.threads, 1):
             yield f"{kind}, one picture a request", build
 
 
-def openvino_int8(case):
+def openvino_int8(case, tried):
     import quantise
 
     files = quantise.openvino_files(case)
     for kind, build in openvino_request(case, files):
-        yield f"{kind}, latency", build
+        yield f"latency, {kind}", build
+    files = fastest_of(files, tried, "latency, ")
     for kind, build in openvino_queue(case, {"NUM_STREAMS": case.threads}, files, case.threads):
-        yield f"{kind}, streams", build
+        yield f"streams, {kind}", build
 
 
-def pytorch(case):
+def pytorch(case, _tried):
     import torch_network
 
     return torch_network.candidates(case)
@@ -191,9 +200,9 @@ ENGINES = {
 
 
 def fastest(case, name):
-    """`(label, run, {label: images/s or why not})` of the fastest: all are timed once, those near the best twice more."""
+    """`(label, run, {label: images/s or why not})` of the fastest: all are timed once, those near the best once more."""
     tried, runs = {}, {}
-    for label, build in ENGINES[name](case):
+    for label, build in ENGINES[name](case, tried):
         try:
             run = build()
             tried[label] = run(0.15)
@@ -206,8 +215,7 @@ def fastest(case, name):
         runs = {known: kept for known, kept in runs.items() if tried[known] > 0.85 * best}
     if not runs:
         raise Skipped("; ".join(f"{label}: {why}" for label, why in tried.items()) or "nothing to run")
-    for _ in range(2 if len(runs) > 1 else 0):
-        for label, run in runs.items():
-            tried[label] = max(tried[label], run(0.15))
+    for label, run in runs.items() if len(runs) > 1 else ():
+        tried[label] = max(tried[label], run(0.15))
     best = max(runs, key=tried.get)
     return best, runs[best], tried

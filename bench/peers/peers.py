@@ -57,7 +57,7 @@ def arguments():
     parser.add_argument("--with", dest="extras", type=split, default=[], metavar="LIST", help="of torch, nncf")
     parser.add_argument("--parts", type=split, default=["forward", "int8", "memory", "start"], metavar="LIST",
                         help="of forward, int8, memory, start (default: all)")
-    parser.add_argument("--rounds", type=int, help="default: 7; 1 with --quick")
+    parser.add_argument("--rounds", type=int, help="default: 5; 1 with --quick")
     parser.add_argument("--seconds", type=float, help="least time of a measurement (default: 0.5; 0.1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one short round of two cases")
     parser.add_argument("--prepare", action="store_true", help="only make the environment and write the networks (minutes)")
@@ -73,7 +73,7 @@ def arguments():
             if name not in known:
                 parser.error(f"'{name}' is none of {', '.join(known)}")
     args.cases = args.cases or [parse_case(c) for c in (QUICK if args.quick else CASES).split(",")]
-    args.rounds = args.rounds or (1 if args.quick else 7)
+    args.rounds = args.rounds or (1 if args.quick else 5)
     args.seconds = args.seconds or (0.1 if args.quick else 0.5)
     return args
 
