@@ -181,9 +181,13 @@ fn judge(
     let flaw = header.threshold.is_flaw(found.score);
     let map = if flaw || options.maps { Some(detector.drawing(size)?.draw(&found.distances)?) } else { None };
     let region = map.as_ref().filter(|_| flaw).and_then(|map| {
-        // a score can be high where no point of the map is: then the region round its highest point
         let (_, peak) = map.range()?;
-        worst_region(map, header.map.threshold.min(header.map.low.midpoint(peak)).min(peak))
+        // a score can be high where no point of the map is: then the region round its highest point
+        let reached = peak >= header.map.threshold;
+        worst_region(
+            map,
+            if reached { header.map.threshold } else { header.map.low.midpoint(peak).min(peak) },
+        )
     });
     Ok(Prediction {
         path: PathBuf::new(),
