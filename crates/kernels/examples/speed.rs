@@ -1,8 +1,7 @@
 //! Forward pass and matching throughput on random weights, interleaved with the machine's yardsticks.
 //!
-//! `speed [s|b] <image side> <batch> <threads> [rounds] [f32|f16|bf16|int8]` or `speed match <threads> [rounds]`
-//! `speed [s|b] <image side> <batch> <threads> [rounds]`, `speed match <threads> [rounds]` (every product in f32) or
-//! `speed contest <threads> [rounds]` (the same result by a coarse pass; its rate counts the products it is spared)
+//! `speed [s|b] <image side> <batch> <threads> [rounds] [f32|f16|bf16|int8]`, `speed match <threads> [rounds]` (every
+//! product in f32) or `speed contest <threads> [rounds]` (the same result by a coarse pass; its rate counts the products it is spared)
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::time::{Duration, Instant};
