@@ -1,7 +1,7 @@
 //! The table of kernels of each instruction set: every generic kernel, compiled once per set.
 
 use crate::dispatch::Isa;
-use crate::encoder::{self, Attention, Linear, Norm};
+use crate::encoder::{self, Attention, Columns, Linear, Norm};
 use crate::matching::{self, Both, Products, Pulls, Search};
 use crate::matmul::{self, Block};
 use crate::pointwise::{self, Pointwise};
@@ -37,6 +37,8 @@ pub(crate) struct Kernels {
     pub(crate) norm: unsafe fn(Norm),
     /// Attention of a panel of queries, see [`Attention`].
     pub(crate) attention: unsafe fn(Attention),
+    /// Tokens as rows, see [`Columns`].
+    pub(crate) read_columns: unsafe fn(Columns<'_>),
     /// Register-only multiply-adds, see [`peak`](crate::peak).
     pub(crate) fma_loop: unsafe fn(usize) -> f32,
     /// The register tile alone, see [`peak`](crate::peak).
@@ -108,6 +110,11 @@ macro_rules! table {
                 unsafe { encoder::attention::<$simd, $m>(args) }
             }
             $(#[$attr])*
+            pub(super) unsafe fn read_columns(args: Columns<'_>) {
+                // SAFETY: see above.
+                unsafe { encoder::read_columns(args) }
+            }
+            $(#[$attr])*
             pub(super) unsafe fn fma_loop(turns: usize) -> f32 {
                 // SAFETY: see above.
                 unsafe { crate::peak::fma_loop::<$simd>(turns) }
@@ -139,6 +146,7 @@ macro_rules! table {
             linear: $module::linear,
             norm: $module::norm,
             attention: $module::attention,
+            read_columns: $module::read_columns,
             fma_loop: $module::fma_loop,
             tile_loop: $module::tile_loop,
             #[cfg(test)]

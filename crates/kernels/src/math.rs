@@ -1,6 +1,6 @@
 //! Elementary functions on vectors, with their measured errors.
 
-use crate::simd::Simd;
+use crate::simd::{Eight, Simd};
 
 /// `2^x` for `x ≤ 0`; below -126 it stays at `2^-126`. Maximum relative error 1.8e-7.
 ///
@@ -69,16 +69,92 @@ unsafe fn normal<S: Simd>(y: S::V) -> S::V {
 /// Where [`normal`] ends; beyond it the distribution is 0 or 1 to f32.
 const LIMIT: f32 = 5.6;
 
-/// `x·Φ(x)`, the exact (erf) GELU. Maximum absolute error 1.2e-6 on all of f32, relative to `max(1, |x|)`.
+/// `x·Φ(x)`, the exact (erf) GELU. Maximum absolute error 6e-7 on all of f32, relative to `max(1, |x|)`.
 ///
 /// # Safety
 /// `S` must be available.
 #[inline(always)]
 pub(crate) unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
+    // max(0, x) - |x|·Φ(-|x|); the second term is a minimax polynomial of the distance of |x|·SCALE from the nearest
+    // whole number, one for each of 0 to 7, 4e-7 before rounding: half the multiplications of a rational function, and no
+    // division
+    const SCALE: f32 = 1.36;
+    // beyond it the second term is below 1.1e-7; SCALE·END rounds to 7
+    const END: f32 = 5.5;
+    // adding 1.5·2^23 rounds to a whole number and leaves it in the lowest bits
+    const ROUND: f32 = 12_582_912.0;
+    static C: [Eight; 6] = [
+        Eight::new([
+            0.0,
+            0.16991205513477325,
+            0.10397282242774963,
+            0.030211910605430603,
+            0.004808284342288971,
+            0.0004347216454334557,
+            2.2623104086960666e-05,
+            6.816499080741778e-07,
+        ]),
+        Eight::new([
+            0.36764657497406006,
+            0.005312756169587374,
+            -0.09431722015142441,
+            -0.046727504581213,
+            -0.01021225843578577,
+            -0.0011654506670311093,
+            -7.30633910279721e-05,
+            -2.5724648367031477e-06,
+        ]),
+        Eight::new([
+            -0.2156732678413391,
+            -0.12011488527059555,
+            0.005919977556914091,
+            0.027138320729136467,
+            0.009494210593402386,
+            0.0014415971236303449,
+            0.0001113821126637049,
+            4.618560978997266e-06,
+        ]),
+        Eight::new([
+            -0.00020329319522716105,
+            0.051285650581121445,
+            0.024234358221292496,
+            -0.004427280277013779,
+            -0.0047865333035588264,
+            -0.0010743254097178578,
+            -0.00010684506560210139,
+            -5.368947768147336e-06,
+        ]),
+        Eight::new([
+            0.0204025711864233,
+            0.0020031265448778868,
+            -0.01034427061676979,
+            -0.0028159511275589466,
+            0.0011196616105735302,
+            0.0005275005241855979,
+            7.561533857369795e-05,
+            4.98934196002665e-06,
+        ]),
+        Eight::new([
+            -0.002029907424002886,
+            -0.004788683261722326,
+            0.00031626076088286936,
+            0.0016087698750197887,
+            8.648072252981365e-05,
+            -0.00015629139670636505,
+            -3.557878153515048e-05,
+            -3.0444957701547537e-06,
+        ]),
+    ];
     // SAFETY: the caller vouches for the instruction set.
     unsafe {
-        let low = S::max(x, S::splat(-LIMIT));
-        S::mul(low, normal::<S>(S::min(low, S::splat(LIMIT))))
+        let y = S::mul(S::min(S::abs(x), S::splat(END)), S::splat(SCALE));
+        let index = S::add(y, S::splat(ROUND));
+        let f = S::sub(y, S::sub(index, S::splat(ROUND)));
+        let mut p = S::look_up(&C[5], index);
+        for c in C[..5].iter().rev() {
+            p = S::fma(p, f, S::look_up(c, index));
+        }
+        S::sub(S::max(S::splat(0.0), x), p)
     }
 }
 
@@ -230,7 +306,7 @@ mod tests {
     fn errors(f: Function, values: &[f32], wanted: impl Fn(f64) -> f64, scale: impl Fn(f64, f64) -> f64) {
         let limit = match f {
             Function::Exp2 => 1.8e-7,
-            Function::Gelu => 1.2e-6,
+            Function::Gelu => 6e-7,
             Function::Silu => 4e-7,
             Function::Operation(_) => unreachable!("an operation is exact"),
         };

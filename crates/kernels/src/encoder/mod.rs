@@ -13,6 +13,7 @@ mod linear;
 mod norm;
 mod pointer;
 mod quantised;
+mod read;
 mod weight;
 mod workspace;
 
@@ -20,6 +21,7 @@ pub(crate) use attention::{Attention, attention};
 pub use block::{Affine, Block, Dense, FeedForward, PackedBlock};
 pub(crate) use linear::{Linear, linear};
 pub(crate) use norm::{Norm, norm};
+pub(crate) use read::{Columns, read_columns};
 pub use weight::{Precision, UnknownPrecision};
 pub use workspace::Workspace;
 
@@ -170,6 +172,8 @@ pub struct Pixels<'a> {
 
 /// Tasks a thread should find in a phase, so that a thread that is held up does not hold up the others.
 const TASKS_PER_WORKER: usize = 8;
+/// Tokens read out by one task.
+const READ_TOGETHER: usize = 16;
 
 impl Encoder {
     /// An encoder of `blocks`; `patch` is the patch embedding's weight `[dim, channels · side²]` (its bias belongs into
@@ -280,30 +284,37 @@ impl Encoder {
                     ),
                 )
             };
-            for lane in 0..width {
-                let column = panel.first * lanes.width + lane;
-                let token = column % tokens;
-                if column >= lanes.columns {
-                    (0..self.shape.dim).for_each(|f| x[f * width + lane] = 0.0);
-                } else {
-                    let start = &pixels.start[token * self.shape.dim..][..self.shape.dim];
-                    start.iter().enumerate().for_each(|(f, &value)| x[f * width + lane] = value);
-                }
-                if column >= lanes.columns || token < prefix {
-                    (0..inputs).for_each(|f| unfolded[f * width + lane] = 0.0);
-                    continue;
-                }
-                let patch = token - prefix;
-                let (row, col) = (patch / pixels.columns * side, patch % pixels.columns * side);
-                let picture = &pixels.data[column / tokens * image..][..image];
-                for (line, f) in (0..self.patches.channels * side).zip((0..).step_by(side)) {
-                    let (channel, y) = (line / side, line % side);
-                    let at = (channel * pixels.height + row + y) * pixels.width + col;
-                    for (i, &value) in picture[at..][..side].iter().enumerate() {
-                        unfolded[(f + i) * width + lane] = value;
+            let columns = panel.first * lanes.width..panel.first * lanes.width + width;
+            time(Operator::Unfold, || {
+                // sixteen features of all lanes at a time: what they are written to stays in the first-level cache
+                for (f0, block) in (0..).step_by(16).zip(x.chunks_mut(16 * width)) {
+                    for (lane, column) in columns.clone().enumerate() {
+                        let start = &pixels.start[column % tokens * self.shape.dim + f0..];
+                        let inside = column < lanes.columns;
+                        for (row, &value) in block.chunks_exact_mut(width).zip(start) {
+                            row[lane] = if inside { value } else { 0.0 };
+                        }
                     }
                 }
-            }
+                for (line, block) in unfolded.chunks_exact_mut(side * width).enumerate() {
+                    let (channel, y) = (line / side, line % side);
+                    for (lane, column) in columns.clone().enumerate() {
+                        let token = column % tokens;
+                        if column >= lanes.columns || token < prefix {
+                            block.chunks_exact_mut(width).for_each(|row| row[lane] = 0.0);
+                            continue;
+                        }
+                        let patch = token - prefix;
+                        let (row, col) = (patch / pixels.columns * side, patch % pixels.columns * side);
+                        let at = column / tokens * image
+                            + (channel * pixels.height + row + y) * pixels.width
+                            + col;
+                        for (row, &value) in block.chunks_exact_mut(width).zip(&pixels.data[at..][..side]) {
+                            row[lane] = value;
+                        }
+                    }
+                }
+            });
         });
     }
 
@@ -521,22 +532,28 @@ impl Encoder {
                 }
             });
         }
-        let from = if norm.is_some() { &work.normed } else { &work.x };
-        let mut rows = out.chunks_exact_mut(dim);
-        for image in 0..work.images {
-            for token in keep.iter().cloned().flatten() {
-                let (start, step) = lanes.column(dim, image * work.tokens + token);
-                let Some(row) = rows.next() else { return };
-                for (o, &x) in row.iter_mut().zip(from[start..].iter().step_by(step)) {
-                    *o = x;
-                }
-                if let Some(norm) = norm {
-                    for ((o, &gain), &bias) in row.iter_mut().zip(norm.weight).zip(norm.bias) {
-                        *o = o.mul_add(gain, bias);
-                    }
-                }
+        let tasks_per_image = kept.div_ceil(READ_TOGETHER);
+        let (workers, tokens, images) = (work.workers(), work.tokens, work.images);
+        let from: &[f32] = if norm.is_some() { &work.normed } else { &work.x };
+        let out = Pointer::new(out);
+        work.team.run(workers, &[images * tasks_per_image], |_, _, task| {
+            let (image, first) = (task / tasks_per_image, task % tasks_per_image * READ_TOGETHER);
+            let mut columns = [(0, 1); READ_TOGETHER];
+            let mut count = 0;
+            for token in keep.iter().cloned().flatten().skip(first).take(READ_TOGETHER) {
+                columns[count] = lanes.column(dim, image * tokens + token);
+                count += 1;
             }
-        }
+            let columns = Columns {
+                from,
+                columns: &columns[..count],
+                features: dim,
+                affine: norm.map(|norm| (norm.weight, norm.bias)),
+                out: Pointer::new_at(out, (image * kept + first) * dim),
+            };
+            // SAFETY: `out` is `[images, kept, dim]`, and these rows are this task's alone.
+            time(Operator::Read, || unsafe { (self.kernels.read_columns)(columns) });
+        });
     }
 
     /// The attention probabilities of the last block that ran, `[images, heads, tokens, tokens]` (query, key): for

@@ -16,6 +16,11 @@ impl<T> Pointer<T> {
         Self(buffer.as_mut_ptr())
     }
 
+    /// `offset` numbers after `start`.
+    pub(crate) fn new_at(start: Self, offset: usize) -> Self {
+        Self(start.0.wrapping_add(offset))
+    }
+
     /// To nothing.
     pub(crate) fn null() -> Self {
         Self(std::ptr::null_mut())

@@ -16,6 +16,23 @@ pub(crate) mod dot_x86;
 pub(crate) mod neon;
 pub(crate) mod scalar;
 
+/// A table of eight numbers, written twice so that it fills the widest vector.
+#[repr(C, align(64))]
+pub(crate) struct Eight([f32; 16]);
+
+impl Eight {
+    /// The table of these numbers.
+    pub(crate) const fn new(values: [f32; 8]) -> Self {
+        let mut twice = [0.0; 16];
+        let mut i = 0;
+        while i < 16 {
+            twice[i] = values[i % 8];
+            i += 1;
+        }
+        Self(twice)
+    }
+}
+
 /// A vector of f32 lanes and the arithmetic that kernels need.
 ///
 /// # Safety
@@ -74,6 +91,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a < b ? a : b` (so `b` where either is NaN).
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `a` without its sign.
+    unsafe fn abs(a: Self::V) -> Self::V;
+    /// The numbers of `table` at the places that the lowest three bits of each lane say.
+    unsafe fn look_up(table: &Eight, index: Self::V) -> Self::V;
     /// `a > b ? x : y`, lane by lane.
     unsafe fn select_gt(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// `2^n · x` for whole `n` in -126..=127 whose product is a normal number.

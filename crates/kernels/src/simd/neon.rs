@@ -1,12 +1,13 @@
 //! NEON on aarch64 (always present there): four lanes, thirty-two registers.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32, vdivq_f32,
-    vdupq_n_f32, vfmaq_f32, vfmsq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_s32, vreinterpretq_s32_f32,
-    vshlq_n_s32, vsqrtq_f32, vst1q_f32, vsubq_f32,
+    float32x4_t, vabsq_f32, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32,
+    vdivq_f32, vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vfmsq_f32, vld1q_f32, vld1q_u8_x2, vmlaq_n_u32,
+    vmulq_f32, vqtbl2q_u8, vreinterpretq_f32_s32, vreinterpretq_f32_u8, vreinterpretq_s32_f32,
+    vreinterpretq_u8_u32, vreinterpretq_u32_f32, vshlq_n_s32, vsqrtq_f32, vst1q_f32, vsubq_f32,
 };
 
-use super::Simd;
+use super::{Eight, Simd};
 
 /// NEON.
 #[derive(Clone, Copy)]
@@ -79,6 +80,22 @@ impl Simd for Neon {
     unsafe fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: see the top of the impl.
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+    }
+    #[inline(always)]
+    unsafe fn abs(a: float32x4_t) -> float32x4_t {
+        // SAFETY: see the top of the impl.
+        unsafe { vabsq_f32(a) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: &Eight, index: float32x4_t) -> float32x4_t {
+        // SAFETY: see the top of the impl.
+        unsafe {
+            // byte numbers of the four bytes of entry `i`: 4i + 0, 1, 2, 3
+            let entry = vandq_u32(vreinterpretq_u32_f32(index), vdupq_n_u32(7));
+            let bytes = vmlaq_n_u32(vdupq_n_u32(0x0302_0100), entry, 0x0404_0404);
+            let table = vld1q_u8_x2(table.0.as_ptr().cast());
+            vreinterpretq_f32_u8(vqtbl2q_u8(table, vreinterpretq_u8_u32(bytes)))
+        }
     }
     #[inline(always)]
     unsafe fn select_gt(a: float32x4_t, b: float32x4_t, x: float32x4_t, y: float32x4_t) -> float32x4_t {

@@ -1,6 +1,6 @@
 //! Portable lanes: the fallback, the reference of the conformance tests, and what Miri runs.
 
-use super::Simd;
+use super::{Eight, Simd};
 
 /// Eight f32 in an array.
 #[derive(Clone, Copy)]
@@ -81,6 +81,14 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn min(a: V, b: V) -> V {
         zip(a, b, |x, y| if x < y { x } else { y })
+    }
+    #[inline(always)]
+    unsafe fn abs(a: V) -> V {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: &Eight, index: V) -> V {
+        index.map(|x| table.0[(x.to_bits() & 7) as usize])
     }
     #[inline(always)]
     unsafe fn select_gt(a: V, b: V, x: V, y: V) -> V {
