@@ -14,6 +14,7 @@ mod norm;
 mod pointer;
 mod quantised;
 mod read;
+mod split;
 mod weight;
 mod workspace;
 
@@ -30,6 +31,7 @@ use std::ops::Range;
 use linear::{Epilogue, Heads, Rows};
 use pointer::Pointer;
 use quantised::{ByteLinear, Quantise};
+use split::Split;
 use weight::{PackedLinear, Source, Weight};
 
 use crate::dispatch;
@@ -170,8 +172,6 @@ pub struct Pixels<'a> {
     pub start: &'a [f32],
 }
 
-/// Tasks a thread should find in a phase, so that a thread that is held up does not hold up the others.
-const TASKS_PER_WORKER: usize = 8;
 /// Tokens read out by one task.
 const READ_TOGETHER: usize = 16;
 
@@ -588,46 +588,6 @@ impl Encoder {
             }
         }
         out
-    }
-}
-
-/// How the tiles and panels of a product are dealt out to tasks.
-struct Split {
-    tiles: usize,
-    panels: usize,
-    per_task: usize,
-    by_panel: bool,
-}
-
-/// Tiles of a task when it has all panels to itself: their weights stay in the second-level cache.
-const TILES_PER_TASK: usize = 8;
-/// Tasks that a panel is cut into when there are many panels.
-const TASKS_PER_PANEL: usize = 4;
-
-impl Split {
-    fn new(layer: &PackedLinear, panels: usize, workers: usize) -> Self {
-        let tiles = layer.tiles;
-        // with many panels a task takes one of them, which then stays near for all its tiles
-        let by_panel = panels >= TASKS_PER_WORKER * workers;
-        let per_task = if by_panel {
-            tiles.div_ceil(TASKS_PER_PANEL)
-        } else {
-            (tiles / (workers * TASKS_PER_WORKER)).clamp(1, TILES_PER_TASK)
-        };
-        Self { tiles, panels, per_task, by_panel }
-    }
-
-    fn tasks(&self) -> usize {
-        self.tiles.div_ceil(self.per_task) * if self.by_panel { self.panels } else { 1 }
-    }
-
-    /// The tiles and panels of a task.
-    fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        let blocks = self.tiles.div_ceil(self.per_task);
-        let block = task % blocks;
-        let tiles = block * self.per_task..((block + 1) * self.per_task).min(self.tiles);
-        let panel = task / blocks;
-        (tiles, if self.by_panel { panel..panel + 1 } else { 0..self.panels })
     }
 }
 
