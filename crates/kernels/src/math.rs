@@ -368,8 +368,9 @@ mod tests {
             1.0 + f32::EPSILON,
         ];
         let mut columns: [Vec<f32>; 3] = Default::default();
-        for &a in &special {
-            for &b in &special {
+        let step = if cfg!(miri) { 3 } else { 1 };
+        for &a in special.iter().step_by(step) {
+            for &b in special.iter().step_by(step) {
                 for &c in if cfg!(miri) { &special[2..4] } else { &special[..] } {
                     columns.iter_mut().zip([a, b, c]).for_each(|(column, x)| column.push(x));
                 }

@@ -298,7 +298,8 @@ mod tests {
     #[test]
     fn serial_products_have_the_bits_of_the_parallel_ones() {
         let mut scratch = Scratch::default();
-        for (m, n, k) in [(1, 1, 1), (5, 3, 2), (9, 49, 7), (4, 24, 5), (13, 26, 0)] {
+        let shapes = [(1, 1, 1), (5, 3, 2), (13, 26, 0), (4, 24, 5), (9, 49, 7)];
+        for &(m, n, k) in &shapes[..if cfg!(miri) { 3 } else { 5 }] {
             for op_a in [Op::None, Op::Transpose] {
                 for op_b in [Op::None, Op::Transpose] {
                     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));

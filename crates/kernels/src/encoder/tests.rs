@@ -355,6 +355,7 @@ fn smaller_weights_give_the_same_bits_on_every_set() {
 }
 
 /// FNV-1a of the bits.
+#[cfg(not(miri))]
 fn fingerprint(values: &[f32]) -> u64 {
     values
         .iter()
@@ -469,7 +470,7 @@ fn check_attention(first: usize, count: usize, head_dim: usize) {
                     if foreign { f32::NAN } else { values[key * head_dim + d] };
             }
         }
-        for vectors in 1..=3 {
+        for vectors in 1..=if cfg!(miri) { 1 } else { 3 } {
             let stride = vectors * width;
             let queries = Numbers(5).many(padded * stride, 1.0);
             for lanes in [0..stride, 1..stride, 0..stride - 1, stride / 2..stride / 2 + 1] {

@@ -88,6 +88,7 @@ fn few_images_without_a_direction() {
     assert_eq!(set.nearest(&[zero.clone(), zero], 1)[1].images, [(0, 0.0)]);
 }
 
+#[cfg(not(miri))]
 #[test]
 fn patches_that_are_no_numbers_are_not_bounded() {
     let dim = 6;
