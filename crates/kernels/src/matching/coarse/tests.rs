@@ -48,7 +48,9 @@ fn make(kind: Kind, n: usize, dim: usize, seed: u64) -> Vec<f32> {
             for (p, row) in rows.chunks_exact_mut(dim).enumerate() {
                 row.iter_mut().zip(&common).for_each(|(x, c)| *x = c + *x * 0.3);
                 let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-                row.iter_mut().for_each(|x| *x /= norm);
+                for x in row.iter_mut() {
+                    *x /= norm;
+                }
                 if matches!(kind, Kind::Zeros) && p % 3 == 0 {
                     row.fill(0.0);
                 }
@@ -69,7 +71,9 @@ fn make(kind: Kind, n: usize, dim: usize, seed: u64) -> Vec<f32> {
         Kind::Scales => {
             let factors = [1.0, 1e-5, 300.0, 1e5, 0.03];
             for (p, row) in rows.chunks_exact_mut(dim).enumerate() {
-                row.iter_mut().for_each(|x| *x *= factors[p % 5]);
+                for x in row.iter_mut() {
+                    *x *= factors[p % 5];
+                }
             }
         }
         Kind::Infinite => rows[n / 2 * dim + dim / 3] = f32::INFINITY,
@@ -139,7 +143,9 @@ fn bounds(
 ) -> Option<(Vec<f32>, Vec<f32>, f32)> {
     let frame = Frame::around_with(kernels, rb, dim)?;
     let mut packs = [ra, rb].map(|r| PackedPatches::pack_with(kernels, r, dim));
-    packs.iter_mut().for_each(|p| p.sketch(&frame));
+    for pack in &mut packs {
+        pack.sketch(&frame);
+    }
     let contest = packs[0].contest(&packs[1])?;
     let mut room = Room::default();
     let (upper, lower) = contest.bounds(&mut room);
@@ -179,7 +185,9 @@ fn few_contend_where_patches_are_like_features() {
     for kernels in Isa::available().filter_map(Isa::kernels) {
         let Some(frame) = Frame::around_with(kernels, &rb, dim) else { continue };
         let mut packs = [&ra, &rb].map(|r| PackedPatches::pack_with(kernels, r, dim));
-        packs.iter_mut().for_each(|p| p.sketch(&frame));
+        for pack in &mut packs {
+            pack.sketch(&frame);
+        }
         let contest = packs[0].contest(&packs[1]).unwrap();
         let mut room = Room::default();
         let mut best = vec![f32::NEG_INFINITY; 40];
