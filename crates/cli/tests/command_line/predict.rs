@@ -183,6 +183,37 @@ fn maps_have_the_pictures_size_and_lie_where_the_pictures_do() {
     assert!(found.iter().any(|p| p.ends_with("hole/003.png.tiff")), "{found:?}");
 }
 
+#[test]
+fn a_box_surrounds_what_reaches_the_maps_threshold() {
+    let w = World::new();
+    // so low that maps reach it
+    w.fitted("--max-false-alarm 0.9");
+    let run =
+        w.run("predict {}/m.flaw {}/data/cloth/test/hole --json --maps {}/maps --map-format npy").succeeds();
+    let threshold =
+        w.run("info {}/m.flaw --json").succeeds().json()["map"]["threshold"].as_f64().unwrap() as f32;
+    let mut reached = 0;
+    for (id, line) in by_picture(&run) {
+        let name = id.replace("test/hole/", "");
+        let npy = fs::read(w.path("maps").join(format!("{name}.npy"))).unwrap();
+        let map: Vec<f32> =
+            npy[128..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let peak = (0..map.len()).max_by(|a, b| map[*a].total_cmp(&map[*b])).unwrap();
+        if line["verdict"] != "flaw" || map[peak] < threshold {
+            continue;
+        }
+        reached += 1;
+        let side = |key: &str| line["box"][key].as_u64().unwrap() as usize;
+        let (x, y, width, height) = (side("x"), side("y"), side("width"), side("height"));
+        assert!((x..x + width).contains(&(peak % 64)) && (y..y + height).contains(&(peak / 64)), "{line}");
+        // each edge touches the region, which ends at the threshold
+        let above = |x: usize, y: usize| map[y * 64 + x] >= threshold;
+        assert!((y..y + height).any(|y| above(x, y)) && (y..y + height).any(|y| above(x + width - 1, y)));
+        assert!((x..x + width).any(|x| above(x, y)) && (x..x + width).any(|x| above(x, y + height - 1)));
+    }
+    assert!(reached > 0);
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     entries
