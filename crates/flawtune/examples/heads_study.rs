@@ -1,13 +1,19 @@
 //! Compares zero-shot scorers, supervised heads and the default ensemble on cached tokens, as Markdown.
 //!
 //! ```text
-//! heads_study TOKENS.safetensors [--seeds N] [--hard] [--image-level]
+//! find train test -type f | LC_ALL=C sort > IDS            (in the category's folder)
+//! flawtune features --layers 8 -o TOKENS.safetensors $(cat IDS)
+//! heads_study TOKENS.safetensors IDS [--seeds N] [--hard | --development] [--image-level]
 //! ```
 //!
-//! The file holds `tokens`, `[images, 1 + patches, dim]` f32 (class token first), and in its metadata `ids`: one path a
-//! line, relative to the category, such as `test/crack/003.png`. Every method sees all of train/good and the first M
-//! images of the seed's pool; all are tested on the same images. `--hard` runs the hard protocol over all types;
-//! `--image-level` leaves out what needs patch distances (minutes instead of seconds).
+//! `IDS` names the images of the file, one path a line, relative to the category, such as `test/crack/003.png`. Every
+//! method sees all of train/good and the first M images of the seed's pool; all are tested on the same images. `--hard`
+//! runs the hard protocol over all types; `--image-level` leaves out what needs patch distances (minutes instead of
+//! seconds).
+//!
+//! `--development` touches no test image of its seed: M ≤ 10 shots are the first of the pool, the rest of the pool is
+//! ranked against a quarter of train/good that nothing was fitted to. Methods are chosen there. (Their patch distances
+//! are to all other images of train/good, as those of the normals that are learned from.)
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -28,6 +34,10 @@ use safetensors::SafeTensors;
 /// The ensemble without defects.
 const OWN_BASE: &str = "zero-shot: the ensemble's base";
 const SHOTS: [usize; 4] = [1, 5, 10, 20];
+/// Shots of a development draw: what is left of a pool of 20 is ranked.
+const DEVELOPMENT_SHOTS: [usize; 3] = [1, 5, 10];
+/// Share of train/good that a development draw ranks the defects against.
+const DEVELOPMENT_NORMALS: f64 = 0.25;
 
 /// Scores of the test images by method.
 type Named = Vec<(&'static str, Vec<f64>)>;
@@ -42,26 +52,25 @@ struct Category {
     distances: Vec<Vec<f32>>,
 }
 
-fn load(path: &str, patch_level: bool) -> Result<Category, Box<dyn Error>> {
+fn load(path: &str, ids: &str, patch_level: bool) -> Result<Category, Box<dyn Error>> {
+    let ids: Vec<String> = std::fs::read_to_string(ids)?.lines().map(str::to_owned).collect();
     let bytes = std::fs::read(path)?;
-    let (_, header) = SafeTensors::read_metadata(&bytes)?;
-    let ids = header.metadata().as_ref().and_then(|m| m.get("ids")).ok_or("the metadata has no ids")?;
-    let ids: Vec<String> = ids.lines().map(str::to_owned).collect();
     let tensors = SafeTensors::deserialize(&bytes)?;
-    let tokens = tensors.tensor("tokens")?;
-    let &[count, rows, dim] = tokens.shape() else {
-        return Err("tokens are [images, 1 + patches, dim]".into());
+    let (classes, patches) = (tensors.tensor("class_tokens")?, tensors.tensor("patch_tokens")?);
+    let &[count, rows, dim] = patches.shape() else {
+        return Err("patch_tokens are [images, patches, dim]".into());
     };
-    if count != ids.len() {
-        return Err(format!("{count} images, {} ids", ids.len()).into());
+    if count != ids.len() || classes.shape() != [count, dim] {
+        return Err(format!("{count} images, {} ids, class tokens {:?}", ids.len(), classes.shape()).into());
     }
     let mut images = Vec::with_capacity(count);
-    for chunk in tokens.data().chunks_exact(rows * dim * 4) {
-        let mut values = Vec::with_capacity(rows * dim);
-        for b in chunk.chunks_exact(4) {
+    let per_image = classes.data().chunks_exact(dim * 4).zip(patches.data().chunks_exact(rows * dim * 4));
+    for (class, patches) in per_image {
+        let mut values = Vec::with_capacity((1 + rows) * dim);
+        for b in class.chunks_exact(4).chain(patches.chunks_exact(4)) {
             values.push(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         }
-        images.push(ImageTokens::owned(values, rows - 1, dim));
+        images.push(ImageTokens::owned(values, rows, dim));
     }
     let normals: Vec<usize> = (0..count).filter(|&i| ids[i].starts_with("train/good/")).collect();
     let mut distances = Vec::new();
@@ -99,7 +108,7 @@ impl Category {
     }
 
     /// Scores that need no defect, for the test images.
-    fn zero_shot(&self, test: &[usize]) -> Vec<(&'static str, Vec<f64>)> {
+    fn zero_shot(&self, normals: &[usize], test: &[usize]) -> Vec<(&'static str, Vec<f64>)> {
         let mut rows = Vec::new();
         if !self.distances.is_empty() {
             let top = |share: f64| -> Vec<f64> {
@@ -110,24 +119,28 @@ impl Category {
         }
         let nearest = |i: &usize| {
             let own = self.images[*i].cls();
-            1.0 - self.normals.iter().map(|&n| cosine(own, self.images[n].cls())).fold(-1.0, f64::max)
+            1.0 - normals.iter().map(|&n| cosine(own, self.images[n].cls())).fold(-1.0, f64::max)
         };
         rows.push(("zero-shot: class token, nearest", test.iter().map(nearest).collect()));
         rows
     }
 
     /// Scores after learning from the shots.
-    fn supervised(&self, shots: &[usize], test: &[usize]) -> Result<Named, Box<dyn Error>> {
+    fn supervised(
+        &self,
+        normals: &[usize],
+        shots: &[usize],
+        test: &[usize],
+    ) -> Result<Named, Box<dyn Error>> {
         let mut rows = Vec::new();
         let slices = |which: &[usize]| which.iter().map(|&i| self.features[i].as_slice()).collect::<Vec<_>>();
-        let probe =
-            ImageHead::fit(&slices(shots), &slices(&self.normals), &LogisticOptions::with_penalty(1.0))?;
+        let probe = ImageHead::fit(&slices(shots), &slices(normals), &LogisticOptions::with_penalty(1.0))?;
         rows.push(("linear probe", test.iter().map(|&i| probe.score(&self.features[i])).collect()));
         if !self.distances.is_empty() {
-            let (defects, normals) = (self.examples(shots), self.examples(&self.normals));
+            let (defects, good) = (self.examples(shots), self.examples(normals));
             for (name, rounds) in [("patch head", 0), ("patch head, positives re-picked twice", 2)] {
                 let options = PatchHeadOptions { rounds, ..PatchHeadOptions::default() };
-                let head = PatchHead::fit(&defects, &normals, self.dim, &options)?;
+                let head = PatchHead::fit(&defects, &good, self.dim, &options)?;
                 rows.push((name, head.scores(&pick(&self.images, test))));
             }
             let memory = DefectMemory::new(&defects, self.dim, 0.05);
@@ -135,7 +148,7 @@ impl Category {
         }
         for (name, guard) in [("ensemble, no guard", false), ("ensemble (default)", true)] {
             let options = EnsembleOptions { guard, ..EnsembleOptions::default() };
-            let fitted = Ensemble::fit(&self.evidence(&self.normals), &self.evidence(shots), &options)?;
+            let fitted = Ensemble::fit(&self.evidence(normals), &self.evidence(shots), &options)?;
             let scores = fitted.scores(&self.evidence(test))?;
             if !guard {
                 rows.push((OWN_BASE, scores.iter().map(|s| s.zero_shot).collect()));
@@ -174,12 +187,14 @@ fn mean_std(values: &[f64]) -> (f64, f64) {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
-    let path = arguments.first().ok_or("which tokens? heads_study TOKENS.safetensors")?;
+    let [path, ids, ..] = &arguments[..] else {
+        return Err("which tokens, and whose? heads_study TOKENS.safetensors IDS".into());
+    };
     let seeds: u64 = match arguments.iter().position(|a| a == "--seeds") {
         Some(at) => arguments.get(at + 1).ok_or("--seeds needs a number")?.parse()?,
         None => 5,
     };
-    let category = load(path, !has("--image-level"))?;
+    let category = load(path, ids, !has("--image-level"))?;
     let types: Vec<Option<&str>> = category
         .ids
         .iter()
@@ -196,6 +211,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             content: blake3::hash(id.as_bytes()),
         })
         .collect();
+    let development = has("--development");
+    if development && has("--hard") {
+        return Err("--development is of the held-out protocol: leave --hard out".into());
+    }
+    let counts: &[usize] = if development { &DEVELOPMENT_SHOTS } else { &SHOTS };
     let mut protocols = vec![Protocol::HeldOut];
     if has("--hard") {
         let mut names: Vec<&str> = types.iter().copied().flatten().collect();
@@ -209,15 +229,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut fallbacks: BTreeMap<usize, usize> = BTreeMap::new();
     for protocol in &protocols {
         for seed in 0..seeds {
-            for shots in SHOTS {
+            for &shots in counts {
                 // the same pool for every type, small ones included: under the hard protocol a type that is learned is
                 // not tested, so a pool may take all of it
                 let pool = (*protocol != Protocol::HeldOut).then_some(20);
-                let options =
+                let mut options =
                     SplitOptions { protocol: protocol.clone(), pool, ..SplitOptions::held_out(seed, shots) };
+                if development {
+                    options.holdout_fraction = DEVELOPMENT_NORMALS;
+                }
                 let split = Split::new(path, &samples, &options)?;
-                let mut rows = category.zero_shot(&split.test);
-                rows.extend(category.supervised(&split.shots, &split.test)?);
+                let (normals, test) = if development {
+                    let learned = DEVELOPMENT_SHOTS[DEVELOPMENT_SHOTS.len() - 1];
+                    let left = split.pool.iter().skip(learned);
+                    (split.train_normals, split.holdout_normals.iter().chain(left).copied().collect())
+                } else {
+                    (category.normals.clone(), split.test)
+                };
+                let mut rows = category.zero_shot(&normals, &test);
+                rows.extend(category.supervised(&normals, &split.shots, &test)?);
                 let scores_of = |name| rows.iter().find(|r| r.0 == name).map(|r| r.1.clone());
                 if scores_of("ensemble (default)") == scores_of(OWN_BASE) {
                     *fallbacks.entry(shots).or_default() += 1;
@@ -226,8 +256,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     if !order.contains(&name) {
                         order.push(name);
                     }
-                    let ids = split.test.iter().map(|&i| category.ids[i].clone()).collect();
-                    let labels = split.test.iter().map(|&i| types[i].is_some()).collect();
+                    let ids = test.iter().map(|&i| category.ids[i].clone()).collect();
+                    let labels = test.iter().map(|&i| types[i].is_some()).collect();
                     runs.entry((name, shots)).or_default().push(Run { ids, labels, scores });
                 }
             }
@@ -243,18 +273,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut strongest = ("", f64::NEG_INFINITY);
     for name in order.iter().filter(|n| n.starts_with("zero-shot")) {
-        let (mean, _) = mean_std(&metric(name, SHOTS[0], RankingMetric::Auroc)?);
+        let (mean, _) = mean_std(&metric(name, counts[0], RankingMetric::Auroc)?);
         if mean > strongest.1 {
             strongest = (name, mean);
         }
     }
     println!("strongest zero-shot scorer: {}; guard fell back (runs per M): {fallbacks:?}\n", strongest.0);
     for which in [RankingMetric::Auroc, RankingMetric::AveragePrecision] {
-        println!("| {which:?} | {} |", SHOTS.map(|m| format!("M = {m}")).join(" | "));
-        println!("|---|{}", "---|".repeat(SHOTS.len()));
+        let heading: Vec<String> = counts.iter().map(|m| format!("M = {m}")).collect();
+        println!("| {which:?} | {} |", heading.join(" | "));
+        println!("|---|{}", "---|".repeat(counts.len()));
         for name in &order {
             let mut cells = Vec::new();
-            for shots in SHOTS {
+            for &shots in counts {
                 let (mean, std) = mean_std(&metric(name, shots, which)?);
                 cells.push(format!("{mean:.3} ± {std:.3}"));
             }
@@ -267,7 +298,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for name in order.iter().filter(|n| !n.starts_with("zero-shot") || **n == OWN_BASE) {
         let mut cells = Vec::new();
-        for shots in SHOTS {
+        for &shots in counts {
             let (own, base) = (&runs[&(*name, shots)], &runs[&(strongest.0, shots)]);
             let ids: Vec<Vec<&str>> =
                 own.iter().map(|r| r.ids.iter().map(String::as_str).collect()).collect();
