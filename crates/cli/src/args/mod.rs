@@ -209,7 +209,7 @@ pub(crate) struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) batch: Vec<u32>,
     /// How weights are kept and multiplied; each is measured
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "f32,int8")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "f32")]
     pub(crate) precision: Vec<PrecisionArg>,
     /// Measurements of each thing; medians are reported [default: 7; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]

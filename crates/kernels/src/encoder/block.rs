@@ -77,6 +77,11 @@ pub struct PackedBlock {
 }
 
 impl PackedBlock {
+    /// Its layers in the order in which they run.
+    pub(super) fn layers(&mut self) -> [&mut PackedLinear; 4] {
+        [&mut self.qkv, &mut self.proj, &mut self.fc1, &mut self.fc2]
+    }
+
     /// Packs `block` of an encoder of the given shape in the given precision, its layers in parallel.
     ///
     /// # Panics

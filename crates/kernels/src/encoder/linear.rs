@@ -92,6 +92,10 @@ pub(crate) unsafe fn linear<S: Simd, const M: usize>(args: Linear<'_>) {
 
 #[inline(always)]
 unsafe fn panels<S: Simd, const M: usize, W: WriteBack>(args: &Linear<'_>, write: W) {
+    if let Weight::Halves(halves) = &args.layer.weight {
+        // SAFETY: passed on from the caller.
+        return unsafe { widened_tiles::<S, M, W>(args, halves, &write) };
+    }
     for p in args.panels.clone() {
         let panel = args.lanes.panel(p);
         // SAFETY: passed on from the caller.
@@ -106,12 +110,8 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     write: &W,
 ) {
     let inputs = args.layer.inputs;
-    let weight = match &args.layer.weight {
-        Weight::F32(weight) => weight.as_ptr(),
-        // SAFETY: passed on from the caller.
-        Weight::Halves(halves) => return unsafe { widened_tiles::<S, M, NV, W>(args, halves, panel, write) },
-        Weight::Bytes(_) => return,
-    };
+    let Weight::F32(weight) = &args.layer.weight else { return };
+    let weight = weight.as_ptr();
     // after the last panel comes the next task, most likely on the tiles after these
     let last = args.lanes.panel(args.panels.end - 1) == panel;
     // SAFETY: `linear`'s contract.
@@ -129,27 +129,57 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     }
 }
 
-/// As [`panel_tiles`], on weights of 16-bit numbers: each tile is widened into scratch memory, where it stays near.
+/// Tiles of weights of 16-bit numbers: each is widened into scratch memory, where it stays near for all panels.
+///
+/// # Safety
+/// As [`linear`].
 #[inline(always)]
-unsafe fn widened_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
+unsafe fn widened_tiles<S: Simd, const M: usize, W: WriteBack>(
     args: &Linear<'_>,
     halves: &Halves,
+    write: &W,
+) {
+    // SAFETY: `linear`'s contract.
+    let widened = unsafe { std::slice::from_raw_parts_mut(args.widened, args.layer.inputs * M) };
+    for t in args.tiles.clone() {
+        halves.widen(t, widened);
+        for p in args.panels.clone() {
+            let panel = args.lanes.panel(p);
+            let powers = &halves.powers[t * M..];
+            // SAFETY: as above.
+            unsafe {
+                with_vectors4!(
+                    panel.vectors,
+                    widened_tile::<S, M, W>(args, widened, powers, panel, t, write)
+                );
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn widened_tile<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
+    args: &Linear<'_>,
+    widened: &[f32],
+    powers: &[f32],
     panel: Panel,
+    t: usize,
     write: &W,
 ) {
     let inputs = args.layer.inputs;
     // SAFETY: `linear`'s contract.
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
-        let widened = std::slice::from_raw_parts_mut(args.widened, inputs * M);
-        for t in args.tiles.clone() {
-            halves.widen::<M>(t, inputs, widened);
-            let out = write.target::<S, M, NV>(args.lanes, panel, t);
-            let ahead = Ahead { rows: widened.as_ptr(), out };
-            let mut acc = tile_ahead::<S, M, NV>(inputs, widened.as_ptr(), b, NV * S::LANES, ahead);
-            add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
-            write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
+        let out = write.target::<S, M, NV>(args.lanes, panel, t);
+        let ahead = Ahead { rows: widened.as_ptr(), out };
+        let mut acc = tile_ahead::<S, M, NV>(inputs, widened.as_ptr(), b, NV * S::LANES, ahead);
+        for (row, &power) in acc.iter_mut().zip(powers) {
+            for x in row {
+                *x = S::mul(*x, S::splat(power));
+            }
         }
+        add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
+        write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
     }
 }
 

@@ -34,9 +34,10 @@ use quantised::{ByteLinear, Quantise};
 use split::Split;
 use weight::{PackedLinear, Source, Weight};
 
+use crate::buffer::move_together;
 use crate::dispatch;
 use crate::kernels::Kernels;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, PANEL_VECTORS};
 use crate::profile::{Operator, time};
 
 /// The sizes that all blocks of an encoder share.
@@ -205,7 +206,12 @@ impl Encoder {
         });
         let precision = blocks.first().map_or(Precision::F32, |b| b.precision);
         assert!(blocks.iter().all(|b| b.precision == precision), "all blocks have the same precision");
-        Self { shape, kernels, precision, patches: Patches { layer, channels, side }, blocks }
+        let mut encoder =
+            Self { shape, kernels, precision, patches: Patches { layer, channels, side }, blocks };
+        let patches = std::iter::once(&mut encoder.patches.layer);
+        let layers = encoder.blocks.iter_mut().flat_map(PackedBlock::layers);
+        move_together(&mut patches.chain(layers).filter_map(PackedLinear::memory).collect::<Vec<_>>());
+        encoder
     }
 
     /// The sizes.
@@ -253,7 +259,8 @@ impl Encoder {
         let inputs = self.patches.layer.inputs;
         let (lanes, workers) = (work.lanes, work.workers());
         let panels = lanes.panels();
-        let split = Split::new(&self.patches.layer, panels, workers);
+        let widest = PANEL_VECTORS * lanes.width;
+        let split = Split::new(&self.patches.layer, panels, widest, workers);
         let (x, hidden) = (Pointer::new(&mut work.x), Pointer::new(&mut work.hidden));
         let tokens = work.tokens;
         work.team.run(workers, &[panels, split.tasks()], |_, phase, task| {
@@ -332,9 +339,10 @@ impl Encoder {
         let (panels, rows) = (lanes.panels(), self.kernels.rows);
         let (rotary_dim, value_dim) = (shape.rotary_dim(rows), shape.value_dim(rows));
         let keys = work.keys;
+        let widest = PANEL_VECTORS * lanes.width;
         let [qkv, proj, fc1, fc2] = {
             let b = &blocks[0];
-            [&b.qkv, &b.proj, &b.fc1, &b.fc2].map(|layer| Split::new(layer, panels, workers))
+            [&b.qkv, &b.proj, &b.fc1, &b.fc2].map(|layer| Split::new(layer, panels, widest, workers))
         };
         let steps = if self.precision == Precision::Int8 { BYTE_STEPS } else { STEPS };
         work.phases.clear();

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Memory};
 use crate::kernels::Kernels;
 use crate::simd::dot::weight_word;
 
@@ -88,12 +89,16 @@ pub(crate) enum Weight {
 /// A weight in 16-bit numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Halves {
-    /// `[tiles][inputs][rows]`
-    pub(crate) words: Vec<u16>,
-    /// What the widened bits of a row are multiplied by, `[tiles · rows]`; see [`Halves::widen`].
-    pub(crate) factors: Vec<f32>,
-    /// IEEE halves, not bfloat16.
-    ieee: bool,
+    words: Words,
+    /// What a row's products are multiplied by: powers of two, `[tiles · rows]`.
+    pub(crate) powers: Vec<f32>,
+}
+
+/// `[tiles][inputs][rows]`
+#[derive(Debug, Clone)]
+enum Words {
+    Ieee(Vec<f16>),
+    Brain(Vec<bf16>),
 }
 
 /// A weight in signed bytes.
@@ -135,7 +140,7 @@ impl PackedLinear {
         row: impl Fn(usize) -> Option<(Source<'a>, usize, f32)>,
     ) -> Self {
         let rows = kernels.rows;
-        let mut weight = Buffer::zeroed(tiles * rows * inputs);
+        let mut weight = Buffer::mapped(tiles * rows * inputs);
         let mut bias = Buffer::zeroed(tiles * rows);
         let mut normed = false;
         for i in 0..tiles * rows {
@@ -163,64 +168,76 @@ impl PackedLinear {
         Self { weight, bias, inputs, tiles }
     }
 
+    /// The memory of its weight, to lie beside that of others.
+    pub(crate) fn memory(&mut self) -> Option<(&mut Memory, usize)> {
+        match &mut self.weight {
+            Weight::F32(w) => Some(w.part(w.len())),
+            Weight::Bytes(b) => Some(b.words.part(b.words.len())),
+            Weight::Halves(_) => None,
+        }
+    }
+
     /// Bytes of memory that it holds.
     pub(crate) fn bytes(&self) -> usize {
         let weight = match &self.weight {
             Weight::F32(w) => 4 * w.len(),
-            Weight::Halves(h) => 2 * h.words.len() + 4 * h.factors.len(),
+            Weight::Halves(h) => 2 * h.len() + 4 * h.powers.len(),
             Weight::Bytes(b) => 4 * (b.words.len() + b.balance.len() + 3 * b.sums.len()),
         };
         weight + 4 * self.bias.len()
     }
 }
 
-/// 2^112: what the bits of an IEEE half, moved into place in an f32, are too small by.
-const HALF_BIAS: f32 = f32::from_bits(0x7780_0000);
 /// Largest IEEE half.
 const HALF_MAX: f32 = 65504.0;
 
 impl Halves {
+    /// IEEE halves, each row divided by the power of two of its largest weight: none is rounded more coarsely than 2^-11 of
+    /// that one, however small a layer scale made the row.
     fn ieee(weight: &[f32], rows: usize, inputs: usize) -> Self {
         let tiles = weight.len() / (rows * inputs).max(1);
-        let mut factors = vec![HALF_BIAS; tiles * rows];
-        let mut words = vec![0; weight.len()];
-        for (i, factor) in factors.iter_mut().enumerate() {
+        let mut powers = vec![1.0; tiles * rows];
+        let mut words = vec![f16::ZERO; weight.len()];
+        for (i, stored) in powers.iter_mut().enumerate() {
             let (start, step) = (i / rows * rows * inputs + i % rows, rows);
             let row = weight[start..].iter().step_by(step).take(inputs);
             let top = row.clone().fold(0.0f32, |top, w| top.max(w.abs()));
-            // the largest weight of the row lies in [1, 2) then: none is rounded more coarsely than 2^-11 of it
             let power = f32::from_bits(top.to_bits() & 0x7f80_0000);
-            // beyond these the factor would leave f32; no weight that means anything does
-            let power = if (1e-30..1e4).contains(&power) { power } else { 1.0 };
+            // a row of zeros has none
+            let power = if power.is_normal() { power } else { 1.0 };
             for (word, w) in words[start..].iter_mut().step_by(step).zip(row) {
-                *word = f16::from_f32((w / power).clamp(-HALF_MAX, HALF_MAX)).to_bits();
+                *word = f16::from_f32((w / power).clamp(-HALF_MAX, HALF_MAX));
             }
-            *factor = HALF_BIAS * power;
+            *stored = power;
         }
-        Self { words, factors, ieee: true }
+        Self { words: Words::Ieee(words), powers }
     }
 
     fn brain(weight: &[f32], rows: usize) -> Self {
-        let words = weight.iter().map(|&w| bf16::from_f32(w).to_bits()).collect();
-        Self { words, factors: vec![1.0; rows], ieee: false }
+        let words = weight.iter().map(|&w| bf16::from_f32(w)).collect();
+        Self { words: Words::Brain(words), powers: vec![1.0; rows] }
     }
 
-    /// Writes tile `t` as f32 `[inputs][M]` to `out`, the same bits on every instruction set: shifts, and one product
-    /// with a power of two, which is exact.
+    /// Numbers kept.
+    fn len(&self) -> usize {
+        match &self.words {
+            Words::Ieee(w) => w.len(),
+            Words::Brain(w) => w.len(),
+        }
+    }
+
+    /// Writes tile `t` as f32 `[inputs][rows]` to `out`, to be multiplied by [`Halves::powers`]. Widening is exact, so it
+    /// gives the same bits on every machine.
     #[inline(always)]
-    pub(crate) fn widen<const M: usize>(&self, t: usize, inputs: usize, out: &mut [f32]) {
-        let words = &self.words[t * inputs * M..][..inputs * M];
-        let mut factors = [0.0f32; M];
-        factors.copy_from_slice(&self.factors[t * M..][..M]);
-        for (out, words) in out.chunks_exact_mut(M).zip(words.chunks_exact(M)) {
-            for r in 0..M {
-                let word = u32::from(words[r]);
-                out[r] = if self.ieee {
-                    let magnitude = f32::from_bits((word & 0x7fff) << 13) * factors[r];
-                    f32::from_bits(magnitude.to_bits() | (word & 0x8000) << 16)
-                } else {
-                    f32::from_bits(word << 16)
-                };
+    pub(crate) fn widen(&self, t: usize, out: &mut [f32]) {
+        let tile = t * out.len()..(t + 1) * out.len();
+        match &self.words {
+            // by the machine's own instruction where it has one
+            Words::Ieee(words) => words[tile].convert_to_f32_slice(out),
+            Words::Brain(words) => {
+                for (out, word) in out.iter_mut().zip(&words[tile]) {
+                    *out = f32::from_bits(u32::from(word.to_bits()) << 16);
+                }
             }
         }
     }
@@ -253,7 +270,7 @@ impl Bytes {
             }
         }
         let groups = inputs.div_ceil(group);
-        let mut words = Buffer::zeroed(tiles * groups * rows);
+        let mut words = Buffer::mapped(tiles * groups * rows);
         let (mut scales, mut scaled_sums) = (Buffer::zeroed(tiles * rows), Buffer::zeroed(tiles * rows));
         let mut sums = vec![0; tiles * rows];
         let mut values = vec![0.0f32; inputs];
@@ -300,11 +317,11 @@ mod tests {
         let mut out = vec![0.0; weight.len()];
         let mut tile = vec![0.0; 4 * inputs];
         for t in 0..tiles {
-            halves.widen::<4>(t, inputs, &mut tile);
+            halves.widen(t, &mut tile);
             for (i, w) in tile.iter().enumerate() {
                 let row = t * 4 + i % 4;
                 if row < outputs {
-                    out[row * inputs + i / 4] = *w;
+                    out[row * inputs + i / 4] = w * halves.powers[row];
                 }
             }
         }
@@ -315,7 +332,7 @@ mod tests {
     fn halves_round_to_nearest_relative_to_their_row() {
         // rows of very different size, as layer scales make them, and a row of zeros
         let mut weight = vec![];
-        for size in [1.0f32, 3e-7, 7e3, 0.0, 0.02] {
+        for size in [1.0f32, 3e-7, 7e30, 0.0, 0.02] {
             weight.extend((0..9).map(|i| size * (i as f32 - 4.0) / 4.1));
         }
         for (row, found) in weight.chunks_exact(9).zip(widened(Precision::F16, &weight, 9).chunks_exact(9)) {

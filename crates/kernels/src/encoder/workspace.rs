@@ -1,7 +1,7 @@
 //! The activations of a batch, and all memory that a run needs.
 
 use super::{Encoder, Precision, Shape};
-use crate::buffer::{Buffer, LINE};
+use crate::buffer::{Buffer, LINE, size_together};
 use crate::kernels::Kernels;
 use crate::lanes::{Lanes, PANEL_VECTORS};
 use crate::team::Team;
@@ -110,43 +110,44 @@ impl Workspace {
         self.shape = Some((shape, kernels, encoder.precision));
         self.keys = padded.next_multiple_of(rows);
         let (rotary_dim, value_dim) = (shape.rotary_dim(rows), shape.value_dim(rows));
-        self.x.resize(padded * shape.dim);
-        self.normed.resize(padded * shape.dim);
-        self.q.resize(padded * shape.heads * rotary_dim);
-        self.k.resize(self.keys * shape.heads * rotary_dim);
-        self.v.resize(self.keys * shape.heads * value_dim);
-        self.hidden.resize(padded * shape.hidden.max(encoder.patches.layer.inputs));
+        let features = if shape.rotary { rotary_dim / 2 } else { 0 };
+        self.workers = rayon::current_num_threads();
+        self.strip = ((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes).next_multiple_of(LINE);
+        let widest = shape.dim.max(shape.hidden);
+        let (mut bytes, mut widened) = (0, 0);
+        match encoder.precision {
+            Precision::F32 => {}
+            Precision::F16 | Precision::Bf16 => widened = (widest * rows).next_multiple_of(LINE),
+            Precision::Int8 => bytes = padded,
+        }
+        self.widened_tile = widened;
+        size_together(&mut [
+            self.x.part(padded * shape.dim),
+            self.normed.part(padded * shape.dim),
+            self.q.part(padded * shape.heads * rotary_dim),
+            self.k.part(self.keys * shape.heads * rotary_dim),
+            self.v.part(self.keys * shape.heads * value_dim),
+            self.hidden.part(padded * shape.hidden.max(encoder.patches.layer.inputs)),
+            self.cos.part(padded * features),
+            self.sin.part(padded * features),
+            self.words.part(bytes * widest.div_ceil(kernels.bytes().group)),
+            self.scale.part(bytes),
+            self.offset.part(bytes),
+            self.widened.part(self.workers * widened),
+            self.strips.part(self.workers * self.strip),
+        ]);
         if let Some((cos, sin)) = rotation {
             let half = shape.head_dim() / 2;
             assert!(
                 cos.len() == tokens * half && sin.len() == tokens * half,
                 "rotations are [tokens, head_dim/2]"
             );
-            let features = rotary_dim / 2;
-            self.cos.resize(padded * features);
-            self.sin.resize(padded * features);
             for column in 0..lanes.columns {
                 let (start, step) = lanes.column(features, column);
                 for pair in 0..half {
                     self.cos[start + pair * step] = cos[column % tokens * half + pair];
                     self.sin[start + pair * step] = sin[column % tokens * half + pair];
                 }
-            }
-        }
-        self.workers = rayon::current_num_threads();
-        self.strip = ((tokens + 2 * rows) * PANEL_VECTORS * kernels.lanes).next_multiple_of(LINE);
-        self.strips.resize(self.workers * self.strip);
-        let widest = shape.dim.max(shape.hidden);
-        match encoder.precision {
-            Precision::F32 => {}
-            Precision::F16 | Precision::Bf16 => {
-                self.widened_tile = (widest * rows).next_multiple_of(LINE);
-                self.widened.resize(self.workers * self.widened_tile);
-            }
-            Precision::Int8 => {
-                self.words.resize(padded * widest.div_ceil(kernels.bytes().group));
-                self.scale.resize(padded);
-                self.offset.resize(padded);
             }
         }
         if !same {
