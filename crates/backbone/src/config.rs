@@ -49,6 +49,14 @@ pub struct Normalization {
 impl Normalization {
     /// ImageNet statistics: every model but the satellite ones.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// `(value / 255 − mean) / std` of every byte of a channel (0 red, 1 green, 2 blue).
+    ///
+    /// # Panics
+    /// If there is no such channel.
+    pub fn table(&self, channel: usize) -> [f32; 256] {
+        std::array::from_fn(|v| (v as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+    }
+
     /// Statistics of the SAT-493M models.
     pub const SAT493M: Self = Self { mean: [0.430, 0.411, 0.296], std: [0.213, 0.156, 0.143] };
 }

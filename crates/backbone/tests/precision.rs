@@ -1,7 +1,7 @@
 //! 16-bit and 8-bit weights: near the f32 tokens, and the same bits whatever runs them.
 
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
-use flawtune_backbone::vit::{Backbone, LayerSelection, Precision};
+use flawtune_backbone::vit::{Backbone, LayerSelection, Precision, Tokens};
 use flawtune_backbone::weights;
 
 fn config(feed_forward: FeedForward, hidden: usize, position: Position) -> VitConfig {
@@ -101,4 +101,29 @@ fn smaller_numbers_take_less_memory() {
     let bytes =
         Precision::ALL.map(|p| Backbone::with_precision(&config, &weights, p).unwrap().weight_bytes() as f64);
     assert!(bytes[1] < 0.7 * bytes[0] && bytes[2] < 0.7 * bytes[0] && bytes[3] < 0.7 * bytes[0], "{bytes:?}");
+}
+
+#[test]
+fn bytes_of_pictures_give_the_bits_of_normalised_pixels() {
+    for config in configs() {
+        let weights = weights::random(&config, 8);
+        let backbone = Backbone::new(&config, &weights).unwrap();
+        let pictures: Vec<u8> = (0..IMAGES * SIDE * SIDE * 3).map(|i| (i * 7919 % 256) as u8).collect();
+        let normalization = config.normalization;
+        let mut pixels = vec![];
+        for picture in pictures.chunks_exact(SIDE * SIDE * 3) {
+            for channel in 0..3 {
+                pixels.extend(picture.iter().skip(channel).step_by(3).map(|&b| {
+                    (f32::from(b) / 255.0 - normalization.mean[channel]) / normalization.std[channel]
+                }));
+            }
+        }
+        let layers = LayerSelection::last(config.depth);
+        let mut found = Tokens::default();
+        backbone.forward_bytes_into(&pictures, IMAGES, SIDE, SIDE, &layers, &mut found).unwrap();
+        assert_eq!(found, backbone.forward(&pixels, IMAGES, SIDE, SIDE, &layers).unwrap());
+        let short = &pictures[1..];
+        let error = backbone.forward_bytes_into(short, IMAGES, SIDE, SIDE, &layers, &mut found).unwrap_err();
+        assert!(error.to_string().contains("14399"), "{error}");
+    }
 }

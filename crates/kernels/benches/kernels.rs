@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use flawtune_kernels::encoder::{
-    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Workspace,
+    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values, Workspace,
 };
 use flawtune_kernels::matching::{
     Matches, PackedPatches, match_both, match_patches, max_similarity, mean_max_all_pairs,
@@ -77,7 +77,7 @@ fn encoder(images: usize, precision: Precision) -> (Encoder, Workspace) {
     let mut work = Workspace::default();
     work.configure(&encoder, images, TOKENS, Some((&cos, &sin)));
     let pixels = Pixels {
-        data: &numbers(images * PATCHES, 1.0),
+        data: Values::Normalised(&numbers(images * PATCHES, 1.0)),
         height: SIDE,
         width: SIDE,
         rows: SIDE,

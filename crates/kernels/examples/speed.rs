@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use flawtune_kernels::encoder::{
-    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Workspace,
+    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values, Workspace,
 };
 use flawtune_kernels::matching::{Frame, PackedPatches, mean_max_all_pairs};
 use flawtune_kernels::{dispatch, peak};
@@ -126,8 +126,14 @@ fn main() {
     let mut work = || {
         let begin = Instant::now();
         work_space.configure(&encoder, batch, tokens, Some((&cos, &sin)));
-        let input =
-            Pixels { data: &pixels, height: side, width: side, rows: grid, columns: grid, start: &start };
+        let input = Pixels {
+            data: Values::Normalised(&pixels),
+            height: side,
+            width: side,
+            rows: grid,
+            columns: grid,
+            start: &start,
+        };
         encoder.embed(&mut work_space, &input);
         encoder.run(&mut work_space, 0..12);
         let norm = Affine { weight: &gain, bias: &gain };

@@ -217,11 +217,9 @@ impl Preprocess {
     pub fn normalized_into(&self, image: &RgbImage8, out: &mut [f32]) {
         let area = image.height() * image.width();
         assert_eq!(out.len(), 3 * area, "the result is [3, height, width]");
-        let Normalization { mean, std } = self.normalization;
         for (channel, plane) in out.chunks_exact_mut(area).enumerate() {
             // a byte has 256 values: the table makes it one load, with the exact operations
-            let table: Vec<f32> =
-                (0..=255u8).map(|v| (f32::from(v) / 255.0 - mean[channel]) / std[channel]).collect();
+            let table = self.normalization.table(channel);
             for (value, pixel) in plane.iter_mut().zip(image.pixels().chunks_exact(3)) {
                 *value = table[usize::from(pixel[channel])];
             }

@@ -9,7 +9,7 @@ pub use error::VitError;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_kernels::dispatch;
-use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Workspace};
+use flawtune_kernels::encoder::{Affine, Encoder, Pixels, Values, Workspace};
 pub use flawtune_kernels::encoder::{Precision, UnknownPrecision};
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,8 @@ pub struct Backbone {
     encoder: Encoder,
     /// Class and register tokens, `[prefix, dim]`.
     prefix: Vec<f32>,
+    /// What each byte of each channel is once normalised.
+    tables: Vec<[f32; 256]>,
     patch_bias: Vec<f32>,
     positions: Option<Vec<f32>>,
     norm: Norm,
@@ -158,6 +160,7 @@ impl Backbone {
             config: config.clone(),
             encoder: pack::pack(config, weights, precision),
             prefix,
+            tables: (0..CHANNELS).map(|channel| config.normalization.table(channel)).collect(),
             patch_bias: weights.patch.bias.clone(),
             positions: weights.positions.clone(),
             norm: weights.norm.clone(),
@@ -220,7 +223,37 @@ impl Backbone {
         layers: &LayerSelection,
         out: &mut Tokens,
     ) -> Result<(), VitError> {
-        let input = self.input(pixels, batch, height, width)?;
+        self.forward_values(Values::Normalised(pixels), batch, height, width, layers, out)
+    }
+
+    /// As [`Backbone::forward_into`], from the bytes of pictures (`[batch, height, width, 3]`, RGB) that are normalised on
+    /// their way into the patch embedding: the same bits, without the pixels in f32.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn forward_bytes_into(
+        &self,
+        pictures: &[u8],
+        batch: usize,
+        height: usize,
+        width: usize,
+        layers: &LayerSelection,
+        out: &mut Tokens,
+    ) -> Result<(), VitError> {
+        let values = Values::Bytes { data: pictures, tables: &self.tables };
+        self.forward_values(values, batch, height, width, layers, out)
+    }
+
+    fn forward_values(
+        &self,
+        values: Values<'_>,
+        batch: usize,
+        height: usize,
+        width: usize,
+        layers: &LayerSelection,
+        out: &mut Tokens,
+    ) -> Result<(), VitError> {
+        let input = self.input(values.len(), batch, height, width)?;
         self.check_layers(layers)?;
         let (dim, patches) = (self.config.dim, input.grid.0 * input.grid.1);
         out.batch = batch;
@@ -234,10 +267,8 @@ impl Backbone {
         let image = (1 + patches) * out.dim;
         let mut room = self.room();
         let Room { work, single } = &mut room;
-        for (pixels, out_data) in
-            pixels.chunks(input.per_run * input.image).zip(out.data.chunks_mut(input.per_run * image))
-        {
-            self.embed(work, &input, pixels);
+        for (run, out_data) in out.data.chunks_mut(input.per_run * image).enumerate() {
+            self.embed(work, &input, part(values, run, input.per_run * input.image));
             let mut done = 0;
             while let Some((slot, block)) = layers.next(done) {
                 self.encoder.run(work, done..block + 1);
@@ -278,13 +309,13 @@ impl Backbone {
         height: usize,
         width: usize,
     ) -> Result<(Vec<f32>, (usize, usize)), VitError> {
-        let input = self.input(pixels, batch, height, width)?;
+        let input = self.input(pixels.len(), batch, height, width)?;
         let mut out = vec![0.0; batch * input.tokens * self.config.dim];
         let mut room = self.room();
         let per_run = input.per_run * input.tokens * self.config.dim;
         let prefix = self.config.prefix();
         for (pixels, out) in pixels.chunks(input.per_run * input.image).zip(out.chunks_mut(per_run)) {
-            self.embed(&mut room.work, &input, pixels);
+            self.embed(&mut room.work, &input, Values::Normalised(pixels));
             self.encoder.read(&mut room.work, None, &[0..prefix, prefix..input.tokens], out);
         }
         self.keep(room);
@@ -302,7 +333,7 @@ impl Backbone {
         height: usize,
         width: usize,
     ) -> Result<Trace, VitError> {
-        let mut input = self.input(pixels, batch, height, width)?;
+        let mut input = self.input(pixels.len(), batch, height, width)?;
         input.per_run = batch.max(1);
         let tokens = input.tokens;
         let all = 0..tokens;
@@ -313,7 +344,7 @@ impl Backbone {
             self.encoder.read(work, norm, keep, &mut out);
             out
         };
-        self.embed(&mut work, &input, pixels);
+        self.embed(&mut work, &input, Values::Normalised(pixels));
         let embed = read(&mut work, None);
         let blocks = (0..self.config.depth)
             .map(|block| {
@@ -348,16 +379,11 @@ impl Backbone {
         Ok(())
     }
 
-    fn input(&self, pixels: &[f32], batch: usize, height: usize, width: usize) -> Result<Input, VitError> {
+    /// Checks `found` values of `batch` images.
+    fn input(&self, found: usize, batch: usize, height: usize, width: usize) -> Result<Input, VitError> {
         let image = CHANNELS * height * width;
-        if pixels.len() != batch * image {
-            return Err(VitError::Pixels {
-                batch,
-                height,
-                width,
-                wanted: batch * image,
-                found: pixels.len(),
-            });
+        if found != batch * image {
+            return Err(VitError::Pixels { batch, height, width, wanted: batch * image, found });
         }
         let grid = self.config.grid(height, width);
         if grid.0 == 0 || grid.1 == 0 {
@@ -407,12 +433,12 @@ impl Backbone {
         }
     }
 
-    fn embed(&self, work: &mut Workspace, input: &Input, pixels: &[f32]) {
-        let images = pixels.len() / input.image;
+    fn embed(&self, work: &mut Workspace, input: &Input, values: Values<'_>) {
+        let images = values.len() / input.image;
         let rotation = input.place.rotation.as_ref().map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
         work.configure(&self.encoder, images, input.tokens, rotation);
         let pixels = Pixels {
-            data: pixels,
+            data: values,
             height: input.height,
             width: input.width,
             rows: input.grid.0,
@@ -420,6 +446,15 @@ impl Backbone {
             start: &input.place.start,
         };
         self.encoder.embed(work, &pixels);
+    }
+}
+
+/// The values of run `run`, `size` of them or what is left.
+fn part(values: Values<'_>, run: usize, size: usize) -> Values<'_> {
+    let range = run * size..((run + 1) * size).min(values.len());
+    match values {
+        Values::Normalised(data) => Values::Normalised(&data[range]),
+        Values::Bytes { data, tables } => Values::Bytes { data: &data[range], tables },
     }
 }
 

@@ -143,7 +143,7 @@ impl Case {
         let rotation = self.rotation.as_ref().map(|(cos, sin)| (&cos[..], &sin[..]));
         work.configure(&encoder, self.images, self.tokens(), rotation);
         let pixels = Pixels {
-            data: &self.pixels,
+            data: Values::Normalised(&self.pixels),
             height: self.grid.0 * self.side + 1,
             width: self.grid.1 * self.side + 1,
             rows: self.grid.0,
