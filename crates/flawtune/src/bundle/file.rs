@@ -137,7 +137,9 @@ impl Bundle {
         };
         let ensemble = if header.scorer == Scorer::Ensemble {
             let json = serde_json::from_slice(flat(ENSEMBLE)?);
-            Some(json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?)
+            let ensemble: Ensemble = json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?;
+            ensemble.check(dim).map_err(|e| wrong(ENSEMBLE, format!("cannot be used ({e})")))?;
+            Some(ensemble)
         } else {
             None
         };

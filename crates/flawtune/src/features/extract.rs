@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use flawtune_backbone::preprocess::{DecodeOptions, ImageError, Preprocess, decode, read_file};
+use flawtune_backbone::preprocess::{
+    Arithmetic, DecodeOptions, ImageError, Preprocess, RgbImage8, decode, read_file,
+};
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Source};
@@ -279,11 +281,39 @@ impl<'a> Extractor<'a> {
         paths: &[P],
         compute: bool,
     ) -> Prepared {
+        let mut prepared = Prepared::default();
+        // bytes need a recipe that ends in bytes, and a backbone that normalises them as the recipe would
+        let bytes = self.preprocess.arithmetic != Arithmetic::Float
+            && self.forward.normalization() == Some(self.preprocess.normalization);
+        let pixels = if bytes {
+            let write = |image: &RgbImage8, out: &mut [u8]| {
+                out.copy_from_slice(self.preprocess.resized(image).pixels());
+            };
+            Pictures::Bytes(self.decode(batch, slots, paths, compute, write, &mut prepared))
+        } else {
+            let write = |image: &RgbImage8, out: &mut [f32]| self.preprocess.apply_into(image, out);
+            Pictures::Normalised(self.decode(batch, slots, paths, compute, write, &mut prepared))
+        };
+        prepared.pixels = pixels;
+        prepared
+    }
+
+    /// Three values a pixel of every picture of a batch that can be read, as `write` makes them; notes in `prepared`
+    /// which ones these are.
+    fn decode<P: AsRef<Path> + Sync, T: Copy + Default + Send>(
+        &self,
+        batch: &[usize],
+        slots: &[Slot],
+        paths: &[P],
+        compute: bool,
+        write: impl Fn(&RgbImage8, &mut [T]) + Sync,
+        prepared: &mut Prepared,
+    ) -> Vec<T> {
         let (height, width) = self.preprocess.size;
         let each = 3 * height * width;
         let options = self.decode_options();
-        let mut pixels = vec![0.0f32; if compute { batch.len() * each } else { 0 }];
-        let load = |slot: usize, out: Option<&mut [f32]>| -> Result<(), ImageError> {
+        let mut pixels = vec![T::default(); if compute { batch.len() * each } else { 0 }];
+        let load = |slot: usize, out: Option<&mut [T]>| -> Result<(), ImageError> {
             let path = paths[slots[slot].positions[0]].as_ref();
             let bytes = read_file(path, &options)?;
             if blake3::hash(&bytes) != slots[slot].hash {
@@ -293,7 +323,7 @@ impl<'a> Extractor<'a> {
             }
             let image = decode(&bytes, path, &options)?;
             if let Some(out) = out {
-                self.preprocess.apply_into(&image, out);
+                write(&image, out);
             }
             Ok(())
         };
@@ -306,7 +336,6 @@ impl<'a> Extractor<'a> {
         } else {
             batch.par_iter().map(|s| load(*s, None)).collect()
         };
-        let mut prepared = Prepared::default();
         for (i, (slot, result)) in batch.iter().zip(results).enumerate() {
             match result {
                 Ok(()) => {
@@ -325,8 +354,7 @@ impl<'a> Extractor<'a> {
         } else {
             prepared.slots.clear();
         }
-        prepared.pixels = pixels;
-        prepared
+        pixels
     }
 
     /// Tokens of every image of a prepared batch.
@@ -338,10 +366,11 @@ impl<'a> Extractor<'a> {
         let (height, width) = self.preprocess.size;
         let ((rows, columns), dim) = self.shape();
         let model = || self.forward.name().to_string();
-        let tokens = self
-            .forward
-            .forward(&prepared.pixels, batch, height, width)
-            .map_err(|source| FeatureError::Forward { model: model(), source })?;
+        let tokens = match &prepared.pixels {
+            Pictures::Normalised(pixels) => self.forward.forward(pixels, batch, height, width),
+            Pictures::Bytes(pictures) => self.forward.forward_bytes(pictures, batch, height, width),
+        }
+        .map_err(|source| FeatureError::Forward { model: model(), source })?;
         let each = (1 + rows * columns) * dim;
         if tokens.len() != batch * each {
             let (wanted, found) = (batch * each, tokens.len());
@@ -351,13 +380,26 @@ impl<'a> Extractor<'a> {
     }
 }
 
+/// Pictures at the backbone's size.
+enum Pictures {
+    /// `[pictures, 3, height, width]`
+    Normalised(Vec<f32>),
+    /// `[pictures, height, width, 3]`
+    Bytes(Vec<u8>),
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
+
 /// A batch that is ready for the backbone.
 #[derive(Default)]
 struct Prepared {
     /// The slots whose pictures are in `pixels`.
     slots: Vec<usize>,
-    /// `[slots, 3, height, width]`
-    pixels: Vec<f32>,
+    pixels: Pictures,
     /// The slots whose pictures cannot be read.
     failed: Vec<(usize, ImageError)>,
 }

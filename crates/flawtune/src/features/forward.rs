@@ -1,5 +1,7 @@
 //! What extraction needs of a backbone.
 
+use flawtune_backbone::config::Normalization;
+
 /// Whatever a forward pass may fail with.
 pub type ForwardError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -35,4 +37,24 @@ pub trait Forward: Sync {
         height: usize,
         width: usize,
     ) -> Result<Vec<f32>, ForwardError>;
+
+    /// How [`Forward::forward_bytes`] normalises; `None` if there is no such pass.
+    fn normalization(&self) -> Option<Normalization> {
+        None
+    }
+
+    /// As [`Forward::forward`], the same bits, of the bytes of pictures `[batch, height, width, 3]` that are normalised on
+    /// their way: a quarter of the memory.
+    ///
+    /// # Errors
+    /// As [`Forward::forward`], and if there is no such pass.
+    fn forward_bytes(
+        &self,
+        _pictures: &[u8],
+        _batch: usize,
+        _height: usize,
+        _width: usize,
+    ) -> Result<Vec<f32>, ForwardError> {
+        Err(format!("{} takes normalised pixels only", self.name()).into())
+    }
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use flawtune_backbone::config::{Position, VitConfig};
+use flawtune_backbone::config::{Normalization, Position, VitConfig};
 use flawtune_backbone::hub::{self, LocateOptions};
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
-use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision};
+use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision, Tokens};
 use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
@@ -370,6 +370,22 @@ impl Forward for Engine {
         width: usize,
     ) -> Result<Vec<f32>, ForwardError> {
         Ok(self.tokens(pixels, batch, height, width)?)
+    }
+
+    fn normalization(&self) -> Option<Normalization> {
+        Some(self.config.normalization)
+    }
+
+    fn forward_bytes(
+        &self,
+        pictures: &[u8],
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<f32>, ForwardError> {
+        let mut tokens = Tokens::default();
+        self.backbone()?.forward_bytes_into(pictures, batch, height, width, &self.layers, &mut tokens)?;
+        Ok(tokens.data)
     }
 }
 

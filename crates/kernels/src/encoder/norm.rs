@@ -42,16 +42,12 @@ unsafe fn norm_panel<S: Simd, const M: usize, const NV: usize>(n: &Norm) {
     }
 }
 
-/// Mean and `1 / sqrt(variance + eps)` per lane of a panel `[features][NV·LANES]`.
+/// Mean per lane of a panel `[features][NV·LANES]`.
 ///
 /// # Safety
 /// `S` must be available and `x` valid for the panel.
 #[inline(always)]
-pub(super) unsafe fn statistics<S: Simd, const NV: usize>(
-    x: *const f32,
-    features: usize,
-    eps: f32,
-) -> ([S::V; NV], [S::V; NV]) {
+pub(super) unsafe fn mean<S: Simd, const NV: usize>(x: *const f32, features: usize) -> [S::V; NV] {
     // SAFETY: passed on from the caller.
     unsafe {
         let count = S::splat(features as f32);
@@ -59,6 +55,24 @@ pub(super) unsafe fn statistics<S: Simd, const NV: usize>(
         for m in &mut mean {
             *m = S::div(*m, count);
         }
+        mean
+    }
+}
+
+/// Mean and `1 / sqrt(variance + eps)` per lane of a panel `[features][NV·LANES]`.
+///
+/// # Safety
+/// `S` must be available and `x` valid for the panel.
+#[inline(always)]
+unsafe fn statistics<S: Simd, const NV: usize>(
+    x: *const f32,
+    features: usize,
+    eps: f32,
+) -> ([S::V; NV], [S::V; NV]) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let count = S::splat(features as f32);
+        let mean = mean::<S, NV>(x, features);
         let mut scale = sum::<S, NV>(
             x,
             features,

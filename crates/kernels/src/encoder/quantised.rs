@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::linear::{Epilogue, Gated, Gelu, Residual, WriteBack};
-use super::norm::statistics;
+use super::norm::mean;
 use super::weight::{Bytes, PackedLinear, Weight};
 use crate::dispatch::Isa;
 use crate::kernels::Kernels;
@@ -162,22 +162,40 @@ unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'
     // SAFETY: `quantise`'s contract.
     unsafe {
         let zero = [D::S::splat(0.0); NV];
-        let (mean, factor) = match q.norm {
-            Some(eps) => statistics::<D::S, NV>(q.x, q.features, eps),
-            None => (zero, [D::S::splat(1.0); NV]),
-        };
-        // the range in units of the balanced, centred token; the norm's factor is positive and comes in at the end
+        let mean = if q.norm.is_some() { mean::<D::S, NV>(q.x, q.features) } else { zero };
+        // the range is that of the balanced, centred token; the norm's factor is positive and comes in at the end
         let mut low = [D::S::splat(f32::INFINITY); NV];
         let mut high = [D::S::splat(f32::NEG_INFINITY); NV];
         let value = |f: usize, v: usize| {
             let x = D::S::load(q.x.add(f * width + v * D::S::LANES));
             D::S::mul(D::S::sub(x, mean[v]), D::S::splat(balance(f)))
         };
-        for f in 0..q.features {
+        let mut factor = [D::S::splat(1.0); NV];
+        if let Some(eps) = q.norm {
+            // two partial sums per lane, so that additions do not wait for each other
+            let (mut even, mut odd) = (zero, zero);
+            for f in (0..q.features / 2 * 2).step_by(2) {
+                look::<D::S, NV>(q.x.add(f * width), balance(f), &mean, &mut even, &mut low, &mut high);
+                let (x, balance) = (q.x.add((f + 1) * width), balance(f + 1));
+                look::<D::S, NV>(x, balance, &mean, &mut odd, &mut low, &mut high);
+            }
+            if q.features % 2 == 1 {
+                let (x, balance) = (q.x.add((q.features - 1) * width), balance(q.features - 1));
+                look::<D::S, NV>(x, balance, &mean, &mut even, &mut low, &mut high);
+            }
+            let count = D::S::splat(q.features as f32);
             for v in 0..NV {
-                let x = value(f, v);
-                low[v] = D::S::min(x, low[v]);
-                high[v] = D::S::max(x, high[v]);
+                let variance = D::S::div(D::S::add(even[v], odd[v]), count);
+                let deviation = D::S::sqrt(D::S::add(variance, D::S::splat(eps)));
+                factor[v] = D::S::div(D::S::splat(1.0), deviation);
+            }
+        } else {
+            for f in 0..q.features {
+                for v in 0..NV {
+                    let x = value(f, v);
+                    low[v] = D::S::min(x, low[v]);
+                    high[v] = D::S::max(x, high[v]);
+                }
             }
         }
         let mut inverse = zero;
@@ -196,6 +214,32 @@ unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'
                 }
                 D::store(q.words.add(g * width + v * D::S::LANES), D::join(bytes));
             }
+        }
+    }
+}
+
+/// Takes one feature of every lane into the sum of squares, and its balanced value into the range.
+///
+/// # Safety
+/// `S` must be available and `x` valid for `NV · LANES` numbers.
+#[inline(always)]
+unsafe fn look<S: Simd, const NV: usize>(
+    x: *const f32,
+    balance: f32,
+    mean: &[S::V; NV],
+    squares: &mut [S::V; NV],
+    low: &mut [S::V; NV],
+    high: &mut [S::V; NV],
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let balance = S::splat(balance);
+        for v in 0..NV {
+            let centred = S::sub(S::load(x.add(v * S::LANES)), mean[v]);
+            squares[v] = S::fma(centred, centred, squares[v]);
+            let x = S::mul(centred, balance);
+            low[v] = S::min(x, low[v]);
+            high[v] = S::max(x, high[v]);
         }
     }
 }
@@ -306,8 +350,8 @@ unsafe fn panel_tiles<D: Dot, const M: usize, const NV: usize, W: WriteBack>(
 #[inline(always)]
 unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
     groups: usize,
-    mut a: *const u32,
-    mut b: *const u32,
+    a: *const u32,
+    b: *const u32,
     sums: *const i32,
     out: Target,
 ) -> [[D::W; NV]; M] {
@@ -319,23 +363,39 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
                 *row = [D::splat(D::OFFSET * *sums.add(r)); NV];
             }
         }
-        for g in 0..groups {
-            if g < out.lines {
-                D::S::prefetch_near(out.line::<M>(g));
-            }
-            let mut column = [D::splat(0); NV];
-            for (v, c) in column.iter_mut().enumerate() {
-                *c = D::load(b.add(v * D::S::LANES));
-            }
-            for (r, row) in acc.iter_mut().enumerate() {
-                for (sum, c) in row.iter_mut().zip(&column) {
-                    *sum = D::dot(*sum, *c, a.add(r));
-                }
-            }
-            a = a.add(M);
-            b = b.add(NV * D::S::LANES);
+        let fetching = groups.min(out.lines);
+        for g in 0..fetching {
+            D::S::prefetch_near(out.line::<M>(g));
+            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * NV * D::S::LANES));
+        }
+        for g in fetching..groups {
+            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * NV * D::S::LANES));
         }
         acc
+    }
+}
+
+/// One group of features: `NV` loads, `M` broadcasts, `M · NV` dot products.
+///
+/// # Safety
+/// As [`byte_tile`], for one group.
+#[inline(always)]
+unsafe fn byte_step<D: Dot, const M: usize, const NV: usize>(
+    acc: &mut [[D::W; NV]; M],
+    a: *const u32,
+    b: *const u32,
+) {
+    // SAFETY: the caller vouches for `M` words at `a` and `NV` vectors at `b`.
+    unsafe {
+        let mut column = [D::splat(0); NV];
+        for (v, c) in column.iter_mut().enumerate() {
+            *c = D::load(b.add(v * D::S::LANES));
+        }
+        for (r, row) in acc.iter_mut().enumerate() {
+            for (sum, c) in row.iter_mut().zip(&column) {
+                *sum = D::dot(*sum, *c, a.add(r));
+            }
+        }
     }
 }
 

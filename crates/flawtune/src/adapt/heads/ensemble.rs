@@ -350,6 +350,29 @@ impl Ensemble {
         EnsembleScore { zero_shot, adapted: zero_shot + self.weight * raised / OPINIONS as f64 }
     }
 
+    /// Whether its parts fit each other and images of `dim` numbers a token: for one that was read from a file.
+    ///
+    /// # Errors
+    /// [`HeadError::Stored`] or [`HeadError::Width`].
+    pub fn check(&self, dim: usize) -> Result<(), HeadError> {
+        let Member { normality, defects, head } = &self.member;
+        normality.check(defects)?;
+        let width = normality.width();
+        if width != 2 * dim {
+            return Err(HeadError::Width { found: width / 2, wanted: dim });
+        }
+        if let Some(head) = head {
+            let found = head.head.weight.len();
+            if found != width {
+                return Err(HeadError::Stored { what: "the image head", found, wanted: width });
+            }
+            if defects.is_empty() {
+                return Err(HeadError::Stored { what: "the list of defects", found: 0, wanted: 1 });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it was fitted with patch distances and needs them to score.
     pub fn needs_bank(&self) -> bool {
         self.bank.is_some()

@@ -94,6 +94,11 @@ impl Standardisation {
         Self { mean, inverse }
     }
 
+    /// Features; 0 if the parts do not fit each other.
+    pub(super) fn width(&self) -> usize {
+        if self.mean.len() == self.inverse.len() { self.mean.len() } else { 0 }
+    }
+
     pub(super) fn apply(&self, rows: &mut [f32]) {
         for row in rows.chunks_exact_mut(self.mean.len()) {
             for ((x, m), i) in row.iter_mut().zip(&self.mean).zip(&self.inverse) {

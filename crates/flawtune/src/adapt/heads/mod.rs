@@ -56,6 +56,18 @@ pub enum HeadError {
     /// Features that are not finite.
     #[error("the features hold NaN or infinite values; look at the weights and the images they came from")]
     NotFinite,
+    /// A stored ensemble whose parts do not fit each other.
+    #[error(
+        "{what} of the stored ensemble has {found} numbers, {wanted} wanted: the file was damaged or altered"
+    )]
+    Stored {
+        /// Which part.
+        what: &'static str,
+        /// Numbers found.
+        found: usize,
+        /// Numbers wanted.
+        wanted: usize,
+    },
     /// Patch distances are missing.
     #[error("the ensemble was fitted with patch distances to normal images and needs them to score")]
     NoBank,

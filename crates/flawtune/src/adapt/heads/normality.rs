@@ -117,6 +117,25 @@ impl Normality {
         Ok(Self { scale, shrinkage, width, rows, factor })
     }
 
+    /// Whether the parts of a model and of departures that were read from a file fit each other.
+    ///
+    /// # Errors
+    /// [`HeadError::Stored`].
+    pub(super) fn check(&self, departures: &[Departure]) -> Result<(), HeadError> {
+        let fits = |what, found: usize, wanted: usize| {
+            if found == wanted { Ok(()) } else { Err(HeadError::Stored { what, found, wanted }) }
+        };
+        let n = self.rows.len() / self.width.max(1);
+        fits("the width", self.width, self.scale.width())?;
+        fits("the list of normal images", self.rows.len(), n.max(1) * self.width.max(1))?;
+        fits("the factor", self.factor.len(), n * n)?;
+        for departure in departures {
+            fits("a defect", departure.row.len(), self.width)?;
+            fits("a defect's explained part", departure.explained.len(), n)?;
+        }
+        Ok(())
+    }
+
     /// Numbers per image.
     pub fn width(&self) -> usize {
         self.width
