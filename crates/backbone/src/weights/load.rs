@@ -208,7 +208,11 @@ fn hash(source: &Source) -> Result<String, WeightsError> {
         }
     }
     let digest = |bytes: &[u8]| blake3::Hasher::new().update_rayon(bytes).finalize();
-    let mut digests: Vec<blake3::Hash> = files.iter().map(|f| digest(f.bytes())).collect();
+    let mut digests: Vec<blake3::Hash> = Vec::with_capacity(files.len());
+    for file in files {
+        digests.push(digest(file.bytes()));
+        file.release(0..file.bytes().len());
+    }
     if digests.is_empty() {
         // every tensor was copied out of a file that has none contiguous
         for path in &source.files {

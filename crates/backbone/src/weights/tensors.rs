@@ -96,6 +96,13 @@ impl StoredTensor {
         part
     }
 
+    /// Gives the memory of its bytes back to the system until they are read again, where they are mapped from a file.
+    pub fn release(&self) {
+        if let Storage::Mapped(file) = &self.storage {
+            file.release(self.offset..self.offset + self.len() * self.dtype.size());
+        }
+    }
+
     /// Decodes elements `start..start + out.len()` into `out`.
     pub fn decode(&self, start: usize, out: &mut [f32]) {
         let size = self.dtype.size();
@@ -152,6 +159,7 @@ impl Linear {
         let mut at = 0;
         for t in &self.weight {
             t.decode(0, &mut out[at..at + t.len()]);
+            t.release();
             at += t.len();
         }
         out
