@@ -62,7 +62,7 @@ impl AsRef<[u8]> for MappedFile {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 

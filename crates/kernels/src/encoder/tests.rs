@@ -323,16 +323,21 @@ fn encoders_equal_the_definition() {
 
 #[test]
 fn smaller_weights_give_the_same_bits_on_every_set() {
-    // also run under Miri: bytes and halves through every epilogue
-    for gated in [false, true] {
+    // also run under Miri, on one small case: bytes and halves through their epilogues
+    let precisions = if cfg!(miri) { &[Precision::F16, Precision::Int8][..] } else { &Precision::ALL };
+    for gated in [false, true].into_iter().skip(usize::from(cfg!(miri))) {
         let case = Case::new(
-            Shape { dim: 12, heads: 2, hidden: 10, gated, rotary: gated, eps: 1e-6 },
+            if cfg!(miri) {
+                Shape { dim: 8, heads: 1, hidden: 6, gated, rotary: true, eps: 1e-6 }
+            } else {
+                Shape { dim: 12, heads: 2, hidden: 10, gated, rotary: gated, eps: 1e-6 }
+            },
             if cfg!(miri) { 1 } else { 3 },
             1,
             if cfg!(miri) { (1, 1) } else { (4, 5) },
         );
         let plain = case.run(all_kernels().next().unwrap(), &mut Workspace::default());
-        for precision in Precision::ALL {
+        for &precision in precisions {
             let mut first: Option<Vec<Vec<f32>>> = None;
             let mut work = Workspace::default();
             for kernels in all_kernels() {
