@@ -355,6 +355,48 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
     sums: *const i32,
     out: Target,
 ) -> [[D::W; NV]; M] {
+    // SAFETY: passed on from the caller; the parts lie side by side in the panel.
+    unsafe {
+        if NV <= D::AT_ONCE {
+            return byte_part::<D, M, NV>(groups, a, b, NV * D::S::LANES, sums, out);
+        }
+        let mut acc = [[D::splat(0); NV]; M];
+        let mut out = out;
+        for first in (0..NV).step_by(2) {
+            let b = b.add(first * D::S::LANES);
+            let stride = NV * D::S::LANES;
+            if first + 1 < NV {
+                let part = byte_part::<D, M, 2>(groups, a, b, stride, sums, out);
+                for r in 0..M {
+                    acc[r][first] = part[r][0];
+                    acc[r][first + 1] = part[r][1];
+                }
+            } else {
+                let part = byte_part::<D, M, 1>(groups, a, b, stride, sums, out);
+                for r in 0..M {
+                    acc[r][first] = part[r][0];
+                }
+            }
+            // once is enough
+            out.lines = 0;
+        }
+        acc
+    }
+}
+
+/// As [`byte_tile`], for `NV` vectors of a panel whose groups lie `stride` words apart.
+///
+/// # Safety
+/// As [`byte_tile`].
+#[inline(always)]
+unsafe fn byte_part<D: Dot, const M: usize, const NV: usize>(
+    groups: usize,
+    a: *const u32,
+    b: *const u32,
+    stride: usize,
+    sums: *const i32,
+    out: Target,
+) -> [[D::W; NV]; M] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut acc = [[D::splat(0); NV]; M];
@@ -366,10 +408,10 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
         let fetching = groups.min(out.lines);
         for g in 0..fetching {
             D::S::prefetch_near(out.line::<M>(g));
-            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * NV * D::S::LANES));
+            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * stride));
         }
         for g in fetching..groups {
-            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * NV * D::S::LANES));
+            byte_step::<D, M, NV>(&mut acc, a.add(g * M), b.add(g * stride));
         }
         acc
     }
@@ -378,7 +420,7 @@ unsafe fn byte_tile<D: Dot, const M: usize, const NV: usize>(
 /// One group of features: `NV` loads, `M` broadcasts, `M · NV` dot products.
 ///
 /// # Safety
-/// As [`byte_tile`], for one group.
+/// As [`byte_part`], for one group.
 #[inline(always)]
 unsafe fn byte_step<D: Dot, const M: usize, const NV: usize>(
     acc: &mut [[D::W; NV]; M],

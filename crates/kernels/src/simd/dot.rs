@@ -25,6 +25,9 @@ pub(crate) trait Dot: Copy + Send + Sync + 'static {
     /// `OFFSET · Σ weights`.
     const OFFSET: i32 = 0;
 
+    /// Vectors of columns whose sums the registers hold beside what a step needs; a wider tile is made of parts.
+    const AT_ONCE: usize = 3;
+
     /// All lanes `x`.
     unsafe fn splat(x: i32) -> Self::W;
     /// Reads `LANES` words.

@@ -117,6 +117,8 @@ impl Dot for Pairs256 {
     type S = Avx2;
     type W = __m256i;
     const GROUP: usize = 2;
+    // 4 rows × 2 vectors of sums, 2 columns, 1 weight and the products: sixteen registers do not hold a third vector
+    const AT_ONCE: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(x: i32) -> __m256i {
