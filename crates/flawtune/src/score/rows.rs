@@ -2,8 +2,10 @@
 //!
 //! The parts only spread the work and say which rows belong together; a distance depends on neither them nor the threads.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, match_both, max_similarity};
+use flawtune_kernels::matching::{PackedPatches, max_similarity};
 use rayon::prelude::*;
+
+use crate::adapt::heads::left_out_distances;
 
 /// Rows of a bank in one piece of work.
 const PART_ROWS: usize = 512;
@@ -67,33 +69,8 @@ impl RowBank {
 
     /// The same for the bank's own parts, each against the others; both directions of a pair come from one product.
     pub fn left_out_distances(&self) -> Vec<Vec<f32>> {
-        let none = || self.parts.iter().map(|p| vec![-1.0f32; p.patches()]).collect::<Vec<_>>();
-        let best = (0..self.parts.len())
-            .into_par_iter()
-            .fold(
-                || (none(), Matches::default(), Matches::default()),
-                |(mut best, mut to, mut from), i| {
-                    for j in i + 1..self.parts.len() {
-                        if self.parts[i].patches() > 0 && self.parts[j].patches() > 0 {
-                            match_both(&self.parts[i], &self.parts[j], &mut to, &mut from);
-                            raise(&mut best[i], &to.best);
-                            raise(&mut best[j], &from.best);
-                        }
-                    }
-                    (best, to, from)
-                },
-            )
-            .map(|(best, _, _)| best)
-            .reduce(none, |mut a, b| {
-                a.iter_mut().zip(&b).for_each(|(a, b)| raise(a, b));
-                a
-            });
-        best.into_iter().map(|part| part.into_iter().map(|b| 1.0 - b).collect()).collect()
+        left_out_distances(&self.parts)
     }
-}
-
-fn raise(best: &mut [f32], found: &[f32]) {
-    best.iter_mut().zip(found).for_each(|(b, &s)| *b = b.max(s));
 }
 
 #[cfg(test)]

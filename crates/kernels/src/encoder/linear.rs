@@ -71,6 +71,7 @@ macro_rules! with_vectors4 {
         }
     };
 }
+pub(super) use with_vectors4;
 
 /// Runs a [`Linear`].
 ///

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::linear::{Epilogue, Gated, Gelu, Residual, WriteBack};
+use super::linear::{Epilogue, Gated, Gelu, Residual, WriteBack, with_vectors4};
 use super::norm::mean;
 use super::weight::{Bytes, PackedLinear, Weight};
 use crate::dispatch::Isa;
@@ -257,17 +257,6 @@ pub(crate) struct ByteLinear<'a> {
     /// Offset of every token.
     pub(crate) offset: *const f32,
     pub(crate) epilogue: Epilogue,
-}
-
-/// As `with_vectors!` with a write-back.
-macro_rules! with_vectors4 {
-    ($vectors:expr, $f:ident :: <$D:ty, $M:tt, $W:ty> ( $($arg:expr),* )) => {
-        match $vectors {
-            1 => $f::<$D, $M, 1, $W>($($arg),*),
-            2 => $f::<$D, $M, 2, $W>($($arg),*),
-            _ => $f::<$D, $M, 3, $W>($($arg),*),
-        }
-    };
 }
 
 /// Runs a [`ByteLinear`].

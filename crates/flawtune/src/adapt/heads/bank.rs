@@ -59,28 +59,36 @@ impl PatchBank {
 
     /// The same for the bank's own images, each against the others. Both directions of a pair come from one product.
     pub fn left_out_distances(&self) -> Vec<Vec<f32>> {
-        let none = || self.images.iter().map(|i| vec![-1.0f32; i.patches()]).collect::<Vec<_>>();
-        // a maximum does not depend on the order it is taken in, so any split over threads gives the same bits
-        let best = (0..self.len())
-            .into_par_iter()
-            .fold(
-                || (none(), Matches::default(), Matches::default()),
-                |(mut best, mut to, mut from), i| {
-                    for j in i + 1..self.len() {
-                        match_both(&self.images[i], &self.images[j], &mut to, &mut from);
+        left_out_distances(&self.images)
+    }
+}
+
+/// `1 − max cos` of every patch of each part to all other parts; 2 where there is none. Both directions of a pair come from one
+/// product.
+pub fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
+    let none = || parts.iter().map(|p| vec![-1.0f32; p.patches()]).collect::<Vec<_>>();
+    // a maximum does not depend on the order it is taken in, so any split over threads gives the same bits
+    let best = (0..parts.len())
+        .into_par_iter()
+        .fold(
+            || (none(), Matches::default(), Matches::default()),
+            |(mut best, mut to, mut from), i| {
+                for j in i + 1..parts.len() {
+                    if parts[i].patches() > 0 && parts[j].patches() > 0 {
+                        match_both(&parts[i], &parts[j], &mut to, &mut from);
                         raise(&mut best[i], &to.best);
                         raise(&mut best[j], &from.best);
                     }
-                    (best, to, from)
-                },
-            )
-            .map(|(best, _, _)| best)
-            .reduce(none, |mut a, b| {
-                a.iter_mut().zip(&b).for_each(|(a, b)| raise(a, b));
-                a
-            });
-        best.into_iter().map(|image| image.into_iter().map(|b| 1.0 - b).collect()).collect()
-    }
+                }
+                (best, to, from)
+            },
+        )
+        .map(|(best, _, _)| best)
+        .reduce(none, |mut a, b| {
+            a.iter_mut().zip(&b).for_each(|(a, b)| raise(a, b));
+            a
+        });
+    best.into_iter().map(|part| part.into_iter().map(|b| 1.0 - b).collect()).collect()
 }
 
 fn raise(best: &mut [f32], found: &[f32]) {

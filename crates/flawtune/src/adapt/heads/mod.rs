@@ -20,7 +20,7 @@ mod normality;
 mod patch_head;
 mod record;
 
-pub use bank::PatchBank;
+pub use bank::{PatchBank, left_out_distances};
 pub use defect_memory::DefectMemory;
 pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard};
 pub use image_head::{ImageHead, image_features};
