@@ -127,6 +127,12 @@ pub(crate) struct BackboneArgs {
     /// How the backbone's weights are kept and multiplied [default: f32]
     #[arg(long, value_name = "PRECISION")]
     pub(crate) precision: Option<PrecisionArg>,
+    /// Cut resized pictures into tiles of this side, in pixels, and join their tokens: for large --image-size
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(crate) tile_size: Option<u32>,
+    /// Pixels that neighbouring tiles have in common at least [default: a quarter of --tile-size]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=8192))]
+    pub(crate) tile_overlap: Option<u32>,
 }
 
 /// The cache of extracted features.

@@ -37,6 +37,8 @@ pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
         exif_orientation: args.exif_orientation,
         round_rope_periods: args.round_rope_periods,
         precision: args.precision.map(precision),
+        tile_size: args.tile_size.map(|s| s as usize),
+        tile_overlap: args.tile_overlap.map(|s| s as usize),
     }
 }
 

@@ -12,6 +12,7 @@ use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
 
+use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError};
 use crate::adapt::AdaptError;
 use crate::features::{Forward, ForwardError};
@@ -41,6 +42,9 @@ pub struct BackboneOptions {
     /// How the backbone's weights are kept and multiplied.
     #[serde(with = "precision_name")]
     pub precision: Precision,
+    /// Cut pictures into tiles and join their tokens; `None`: pictures go through whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<TileOptions>,
 }
 
 /// A precision by its name.
@@ -71,6 +75,7 @@ impl Default for BackboneOptions {
             exif_orientation: false,
             round_rope_periods: false,
             precision: Precision::F32,
+            tiles: None,
         }
     }
 }
@@ -101,6 +106,10 @@ pub struct BackboneOverrides {
     pub round_rope_periods: bool,
     /// As [`BackboneOptions::precision`].
     pub precision: Option<Precision>,
+    /// As [`TileOptions::size`].
+    pub tile_size: Option<usize>,
+    /// As [`TileOptions::overlap`].
+    pub tile_overlap: Option<usize>,
 }
 
 impl BackboneOverrides {
@@ -117,6 +126,7 @@ impl BackboneOverrides {
             exif_orientation: self.exif_orientation || base.exif_orientation,
             round_rope_periods: self.round_rope_periods || base.round_rope_periods,
             precision: self.precision.unwrap_or(base.precision),
+            tiles: TileOptions::over(base.tiles, self.tile_size, self.tile_overlap),
         }
     }
 }
@@ -187,6 +197,12 @@ impl Engine {
                 options.image_size, config.patch_size
             )));
         }
+        if let Some(tiles) = &options.tiles {
+            let side = options.image_size / config.patch_size;
+            for note in tiles.check(&config, (side, side))? {
+                on_event(Event::Note(note));
+            }
+        }
         options.model_name = Some(config.name.clone());
         Ok(Self {
             parameters: parameters(&loaded.weights),
@@ -248,7 +264,7 @@ impl Engine {
         p
     }
 
-    /// Class and patch tokens `[batch, 1 + patches, dim]` of normalised pixels `[batch, 3, height, width]`.
+    /// Class and patch tokens `[batch, 1 + patches, dim]`, without tiles, of normalised pixels `[batch, 3, height, width]`.
     ///
     /// # Errors
     /// Pixels that are not of that shape or smaller than a patch.
@@ -288,6 +304,13 @@ impl Engine {
                 self.options.precision
             )));
         }
+        if self.options.tiles.is_some() {
+            return Err(WorkflowError::Input(
+                "--tile-size: tensors inside the transformer are trained and applied on whole pictures; leave --tile-size \
+                 away, or train with --prompt-depth output and without --use-adapters"
+                    .into(),
+            ));
+        }
         FrozenVit::new(&self.config, &self.load()?).map_err(|e| AdaptError::from(e).into())
     }
 
@@ -304,6 +327,13 @@ impl Engine {
                 self.options.layers
             ))),
         }
+    }
+
+    /// How a picture of this size is cut; `None` if it is not.
+    fn tiled(&self, height: usize, width: usize) -> Result<Option<Tiled>, WorkflowError> {
+        let Some(options) = self.options.tiles else { return Ok(None) };
+        let grid = self.config.grid(height, width);
+        Ok(Some(Tiled::new(options, self.config.patch_size, (height, width), grid, self.dim())?))
     }
 
     fn backbone(&self) -> Result<&Backbone, WorkflowError> {
@@ -348,7 +378,8 @@ impl Forward for Engine {
             Precision::F32 => String::new(),
             other => format!(" {other}"),
         };
-        format!("layers {}{periods}{precision}", self.layers_text())
+        let tiles = self.options.tiles.map_or_else(String::new, |t| t.variant());
+        format!("layers {}{periods}{precision}{tiles}", self.layers_text())
     }
 
     fn grid(&self, height: usize, width: usize) -> (usize, usize) {
@@ -369,7 +400,12 @@ impl Forward for Engine {
         height: usize,
         width: usize,
     ) -> Result<Vec<f32>, ForwardError> {
-        Ok(self.tokens(pixels, batch, height, width)?)
+        let Some(tiled) = self.tiled(height, width)? else {
+            return Ok(self.tokens(pixels, batch, height, width)?);
+        };
+        tiled.of_planes(pixels, batch, &mut |pixels, height, width| {
+            Ok(self.tokens(pixels, batch, height, width)?)
+        })
     }
 
     fn normalization(&self) -> Option<Normalization> {
@@ -384,8 +420,15 @@ impl Forward for Engine {
         width: usize,
     ) -> Result<Vec<f32>, ForwardError> {
         let mut tokens = Tokens::default();
-        self.backbone()?.forward_bytes_into(pictures, batch, height, width, &self.layers, &mut tokens)?;
-        Ok(tokens.data)
+        let backbone = self.backbone()?;
+        let Some(tiled) = self.tiled(height, width)? else {
+            backbone.forward_bytes_into(pictures, batch, height, width, &self.layers, &mut tokens)?;
+            return Ok(tokens.data);
+        };
+        tiled.of_pictures(pictures, batch, &mut |tiles, height, width| {
+            backbone.forward_bytes_into(tiles, batch, height, width, &self.layers, &mut tokens)?;
+            Ok(std::mem::take(&mut tokens.data))
+        })
     }
 }
 

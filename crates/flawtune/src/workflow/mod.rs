@@ -19,6 +19,7 @@ mod inside;
 mod place;
 mod predict;
 mod supervised;
+mod tiles;
 mod train;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
+pub use tiles::TileOptions;
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 
 use crate::adapt::heads::HeadError;

@@ -100,6 +100,13 @@ impl TilePlan {
         })
     }
 
+    /// The tiles, row by row, with the shares they give to their rows and to their columns: a position's weight is the
+    /// product of both.
+    pub fn shares(&self) -> impl Iterator<Item = (Tile, &[f32], &[f32])> + '_ {
+        let axes = self.rows.shares.iter().flat_map(|r| self.columns.shares.iter().map(move |c| (r, c)));
+        self.tiles().zip(axes).map(|(tile, (r, c))| (tile, r.as_slice(), c.as_slice()))
+    }
+
     /// An empty map to join tiles on; it holds one map and never all tiles.
     pub fn canvas(&self) -> TileCanvas<'_> {
         TileCanvas { plan: self, values: vec![0.0; self.height * self.width], added: 0 }
