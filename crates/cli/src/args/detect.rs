@@ -31,6 +31,12 @@ pub(crate) enum MaskArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AugmentArg {
+    None,
+    Rotations,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BankPrecisionArg {
     F16,
     F32,
@@ -99,6 +105,8 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
   flawtune fit --category screw --image-size 448 --coreset 0.1 --max-memory 2G --output screw.flaw
+  flawtune fit --category screw --support-shots 4 --augment rotations --output screw.flaw
+  flawtune fit --category screw --image-size 896 --tile-size 448 --neighbourhood 3 --output screw.flaw
 
 The file holds everything but the backbone's weights, which it names with their hash: preprocessing, layer, what a
 checkpoint learned, the bank, the threshold and what it was chosen from. Test images are not looked at.")]
@@ -133,6 +141,12 @@ pub(crate) struct FitArgs {
     /// Cut the background away by the first principal component; flaws there are then not seen
     #[arg(long, value_name = "WHEN", default_value = "off")]
     pub(crate) mask: MaskArg,
+    /// Keep the good images in more directions: none, or rotations (eight, 45° apart), for parts that lie in any direction
+    #[arg(long, value_name = "WHAT", default_value = "none")]
+    pub(crate) augment: AugmentArg,
+    /// A patch is the mean of N×N patches round it, as in PatchCore: 1, 3, 5, …; for noisy surfaces
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) neighbourhood: u8,
     /// Element type of the bank in the file; everything is scored against the rounded numbers
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub(crate) bank_precision: BankPrecisionArg,

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use detect::{
-    BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg, ThresholdArg,
+    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
+    ThresholdArg,
 };
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,

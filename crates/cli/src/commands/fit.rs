@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::request;
 use crate::Context;
-use crate::args::{BankPrecisionArg, FitArgs, MaskArg, ScorerArg, ThresholdArg};
+use crate::args::{AugmentArg, BankPrecisionArg, FitArgs, MaskArg, ScorerArg, ThresholdArg};
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -33,6 +33,8 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             MaskArg::On => MaskChoice::On,
             MaskArg::Off => MaskChoice::Off,
         },
+        neighbourhood: args.neighbourhood.into(),
+        rotations: args.augment == AugmentArg::Rotations,
         precision: match args.bank_precision {
             BankPrecisionArg::F16 => Precision::F16,
             BankPrecisionArg::F32 => Precision::F32,
@@ -66,7 +68,9 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
             "scorer": header.scorer.name(),
             "support_images": header.support.len(),
             "bank_patches": header.bank.rows,
-            "masked": header.mask.is_some(),
+            "masked": header.patches.mask.is_some(),
+            "neighbourhood": header.patches.neighbourhood,
+            "rotations": header.bank.rotations,
             "threshold": header.threshold.value,
             "threshold_good_images": header.threshold.good.len(),
             "threshold_defects": header.threshold.defects.len(),
@@ -98,7 +102,7 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         }
     };
     console.note(&format!("threshold {:.4}: {chosen}", t.value));
-    if header.mask.is_some() {
+    if header.patches.mask.is_some() {
         console.note("the background is cut away: flaws there are not seen");
     }
     out(&request.output.display().to_string());

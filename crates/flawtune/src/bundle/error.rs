@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::adapt::heads::HeadError;
 use crate::score::foreground::ForegroundError;
+use crate::score::map::MapError;
 
 /// Why a bundle could not be read, written or used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,9 @@ pub enum BundleError {
     /// Tokens that are no numbers.
     #[error(transparent)]
     Foreground(#[from] ForegroundError),
+    /// Patches that have no neighbourhood of that size.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// The ensemble.
     #[error(transparent)]
     Head(#[from] HeadError),

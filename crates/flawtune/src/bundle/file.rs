@@ -31,8 +31,10 @@ use crate::adapt::heads::Ensemble;
 
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";
-/// Highest format version that is read, and the one that is written.
-pub const FORMAT_VERSION: u64 = 1;
+/// Highest format version that is read.
+pub const FORMAT_VERSION: u64 = 2;
+/// The version of bundles whose patches are means of several; others stay readable for builds that know version 1 only.
+const WITH_NEIGHBOURHOOD: u64 = 2;
 
 const BANK: &str = "bank";
 const ENSEMBLE: &str = "ensemble";
@@ -175,10 +177,11 @@ impl Bundle {
             tensors.extend(bytes.as_ref().map(|b| (key, "U8", vec![b.len()], b.as_slice())));
         }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
+        let version = if self.header.patches.neighbourhood > 1 { WITH_NEIGHBOURHOOD } else { 1 };
         let header = serde_json::to_string(&self.header).map_err(|e| json("header", e.to_string()))?;
         let marks: BTreeMap<&str, String> = BTreeMap::from([
             ("format", FORMAT.to_owned()),
-            ("format_version", FORMAT_VERSION.to_string()),
+            ("format_version", version.to_string()),
             ("header", header),
         ]);
         let mut index = serde_json::Map::from_iter([("__metadata__".to_owned(), json!(marks))]);

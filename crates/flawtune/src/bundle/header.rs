@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::bank::Precision;
+use super::patches::PatchOptions;
 use crate::evaluate::protocol::{ImageRef, SplitManifest};
 use crate::score::Aggregate;
-use crate::score::foreground::Cut;
 use crate::score::threshold::{Calibration, Threshold};
 
 /// How an image gets its score.
@@ -48,6 +48,9 @@ pub struct BankInfo {
     pub precision: Precision,
     /// Share of the support's patches that was kept, where a coreset was chosen.
     pub coreset: Option<f64>,
+    /// Whether it holds every support image in eight directions.
+    #[serde(default)]
+    pub rotations: bool,
     /// Patches of each support image, in their order, where images are compared with images; empty otherwise.
     pub parts: Vec<usize>,
 }
@@ -102,8 +105,9 @@ pub struct Header {
     pub dim: usize,
     /// The scorer.
     pub scorer: Scorer,
-    /// How the background is cut away, where it is.
-    pub mask: Option<Cut>,
+    /// Which patches are compared, and how each is made.
+    #[serde(flatten)]
+    pub patches: PatchOptions,
     /// The bank.
     pub bank: BankInfo,
     /// The threshold and what it was chosen from.
@@ -143,6 +147,7 @@ impl Header {
         };
         let map = &self.map;
         scorer
+            .or_else(|| self.patches.wrong())
             .or_else(|| finite("threshold.value", &[self.threshold.value]))
             .or_else(|| finite("calibration", &[self.calibration.slope, self.calibration.intercept]))
             .or_else(|| finite("map", &[map.sigma, map.threshold.into(), map.low.into(), map.high.into()]))

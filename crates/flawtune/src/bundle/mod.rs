@@ -7,11 +7,13 @@ mod bank;
 mod error;
 mod file;
 mod header;
+mod patches;
 mod scorer;
 
 pub use bank::{Bank, Precision};
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION};
 pub use header::{BankInfo, CheckpointRef, Header, MapScale, Scorer};
-pub(crate) use scorer::unit_patches;
+pub(crate) use patches::chosen;
+pub use patches::{MOST_NEIGHBOURHOOD, PatchOptions};
 pub use scorer::{Finding, TokenScorer};

@@ -8,11 +8,10 @@ use rayon::prelude::*;
 use super::bank::Bank;
 use super::error::BundleError;
 use super::header::Scorer;
+use super::patches::PatchOptions;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
-use crate::adapt::normalise_rows;
 use crate::features::{ImageTokens, TokenSet};
 use crate::score::RowBank;
-use crate::score::foreground::{Cut, foreground};
 
 /// What is known of an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +40,7 @@ enum Search {
 #[derive(Debug)]
 pub struct TokenScorer {
     scorer: Scorer,
-    mask: Option<Cut>,
+    patches: PatchOptions,
     grid: (usize, usize),
     dim: usize,
     search: Search,
@@ -55,32 +54,6 @@ struct Query {
     kept: Option<Vec<bool>>,
 }
 
-/// Patches of unit length, those of the object alone where a mask is wanted, and which of the grid they are.
-///
-/// # Errors
-/// [`BundleError::Foreground`].
-pub(crate) fn unit_patches(
-    image: &ImageTokens,
-    grid: (usize, usize),
-    dim: usize,
-    mask: Option<Cut>,
-) -> Result<(Vec<f32>, Option<Vec<bool>>), BundleError> {
-    let kept = match mask {
-        Some(cut) => Some(foreground(image.patches(), grid, dim, cut)?.mask),
-        None => None,
-    };
-    let mut rows: Vec<f32> = match &kept {
-        None => image.patches().to_vec(),
-        Some(kept) => {
-            let rows = image.patches().chunks_exact(dim).zip(kept);
-            rows.filter(|(_, kept)| **kept).flat_map(|(row, _)| row).copied().collect()
-        }
-    };
-    let mut norms = vec![0.0; rows.len() / dim];
-    normalise_rows(&mut rows, dim, &mut norms);
-    Ok((rows, kept))
-}
-
 impl TokenScorer {
     /// Packs a bank; `parts` says which rows belong to one image (empty: it does not matter).
     ///
@@ -90,7 +63,7 @@ impl TokenScorer {
     pub fn new(
         path: &Path,
         scorer: Scorer,
-        mask: Option<Cut>,
+        patches: PatchOptions,
         grid: (usize, usize),
         bank: &Bank,
         parts: &[usize],
@@ -116,7 +89,7 @@ impl TokenScorer {
         if let Some(ensemble) = &ensemble {
             ensemble.score(&Evidence { features: vec![0.0; 2 * bank.dim()], bank: Some(0.0) })?;
         }
-        Ok(Self { scorer, mask, grid, dim: bank.dim(), search, ensemble })
+        Ok(Self { scorer, patches, grid, dim: bank.dim(), search, ensemble })
     }
 
     /// Puts a fitted ensemble in.
@@ -170,7 +143,7 @@ impl TokenScorer {
             return Err(BundleError::Tokens { found, wanted });
         }
         let one = |image: &ImageTokens| {
-            let (rows, kept) = unit_patches(image, self.grid, self.dim, self.mask)?;
+            let (rows, kept) = self.patches.rows(image, self.grid, self.dim)?;
             Ok(Query { rows: PackedPatches::pack(&rows, self.dim), kept })
         };
         tokens.images.par_iter().map(one).collect()
@@ -258,10 +231,10 @@ mod tests {
     }
 
     fn scorer(support: &TokenSet, scorer: Scorer) -> TokenScorer {
-        let rows = support.images.iter().flat_map(|i| unit_patches(i, GRID, DIM, None).unwrap().0);
+        let rows = support.images.iter().flat_map(|i| PatchOptions::default().rows(i, GRID, DIM).unwrap().0);
         let bank = Bank::of(&rows.collect::<Vec<_>>(), DIM, Precision::F32);
         let parts = vec![12; support.images.len()];
-        TokenScorer::new(Path::new("m"), scorer, None, GRID, &bank, &parts, None).unwrap()
+        TokenScorer::new(Path::new("m"), scorer, PatchOptions::default(), GRID, &bank, &parts, None).unwrap()
     }
 
     #[test]

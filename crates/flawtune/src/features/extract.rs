@@ -10,7 +10,7 @@ use flawtune_backbone::preprocess::{
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Source};
-use super::{BadImage, FeatureError, Forward, ImageTokens, TokenSet};
+use super::{BadImage, FeatureError, Forward, ImageTokens, TokenSet, Turn};
 
 /// Files hashed between two progress reports.
 const READ_CHUNK: usize = 64;
@@ -29,6 +29,8 @@ pub struct Extractor<'a> {
     pub cache: Option<FeatureCache>,
     /// Leave out pictures that cannot be read, instead of failing.
     pub skip_bad_images: bool,
+    /// Turn every picture before it is prepared.
+    pub turn: Turn,
 }
 
 /// What extraction is doing.
@@ -99,6 +101,7 @@ impl<'a> Extractor<'a> {
             batch_size: 8,
             cache: None,
             skip_bad_images: false,
+            turn: Turn::default(),
         }
     }
 
@@ -108,7 +111,10 @@ impl<'a> Extractor<'a> {
             model: self.forward.name().to_string(),
             weights: self.forward.weights_hash().to_string(),
             variant: self.forward.variant(),
-            preprocessing: self.preprocess.id(),
+            preprocessing: match self.turn {
+                none if none.is_none() => self.preprocess.id(),
+                turn => format!("{} turned {}", self.preprocess.id(), turn.degrees()),
+            },
         }
     }
 
@@ -322,8 +328,10 @@ impl<'a> Extractor<'a> {
                 return Err(ImageError::Read { path: path.to_path_buf(), source });
             }
             let image = decode(&bytes, path, &options)?;
-            if let Some(out) = out {
-                write(&image, out);
+            match out {
+                None => {}
+                Some(out) if self.turn.is_none() => write(&image, out),
+                Some(out) => write(&self.turn.apply(&image), out),
             }
             Ok(())
         };

@@ -12,6 +12,7 @@ mod extract;
 mod forward;
 mod patch_mask;
 mod tokens;
+mod turn;
 
 pub use cache::{CacheReport, FeatureCache, ModelUsage, Source};
 pub use entry::{Entry, EntryError, encode_entry, open_entry};
@@ -20,3 +21,4 @@ pub use extract::{ExtractReport, Extraction, Extractor, Progress, Stage};
 pub use forward::{Forward, ForwardError};
 pub use patch_mask::patch_mask;
 pub use tokens::{ImageTokens, TokenSet};
+pub use turn::Turn;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{Engine, Event, OnEvent, WorkflowError};
 use crate::dataset::{Dataset, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
-use crate::features::{Extractor, FeatureCache, Forward, TokenSet};
+use crate::features::{Extractor, FeatureCache, Forward, TokenSet, Turn};
 
 /// How a category's pictures are read.
 #[derive(Debug, Clone)]
@@ -102,7 +102,22 @@ impl Category {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        self.tokens_of(engine, engine.preprocess(), self.options.cache.clone(), positions, on_event)
+        self.turned_tokens(engine, positions, Turn::default(), on_event)
+    }
+
+    /// The same of the pictures turned.
+    ///
+    /// # Errors
+    /// As [`Self::tokens`].
+    pub fn turned_tokens(
+        &self,
+        engine: &Engine,
+        positions: &[usize],
+        turn: Turn,
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        let cache = self.options.cache.clone();
+        self.tokens_of(engine, engine.preprocess(), cache, positions, turn, on_event)
     }
 
     /// Tokens of picture files that are not samples, kept as the samples' are.
@@ -115,7 +130,8 @@ impl Category {
         paths: &[P],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        self.tokens_of_files(engine, engine.preprocess(), self.options.cache.clone(), paths, on_event)
+        let cache = self.options.cache.clone();
+        self.tokens_of_files(engine, engine.preprocess(), cache, paths, Turn::default(), on_event)
     }
 
     /// As [`Self::tokens`], by any network and with any cache.
@@ -125,10 +141,11 @@ impl Category {
         preprocess: Preprocess,
         cache: Option<FeatureCache>,
         positions: &[usize],
+        turn: Turn,
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let paths: Vec<&Path> = positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
-        let (kept, tokens) = self.tokens_of_files(forward, preprocess, cache, &paths, on_event)?;
+        let (kept, tokens) = self.tokens_of_files(forward, preprocess, cache, &paths, turn, on_event)?;
         Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
     }
 
@@ -139,12 +156,14 @@ impl Category {
         preprocess: Preprocess,
         cache: Option<FeatureCache>,
         paths: &[P],
+        turn: Turn,
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let mut extractor = Extractor::new(forward, preprocess);
         extractor.batch_size = self.options.batch_size;
         extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
+        extractor.turn = turn;
         let found = extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?;
         for note in &found.report.notes {
             on_event(Event::Note(note.clone()));

@@ -131,7 +131,17 @@ impl Detector {
         let parts = &header.bank.parts;
         let (warm, scorer) = rayon::join(
             || engine.warm(),
-            || TokenScorer::new(path, header.scorer, header.mask, grid, &bundle.bank, parts, bundle.ensemble),
+            || {
+                TokenScorer::new(
+                    path,
+                    header.scorer,
+                    header.patches,
+                    grid,
+                    &bundle.bank,
+                    parts,
+                    bundle.ensemble,
+                )
+            },
         );
         warm?;
         let scorer = scorer?;

@@ -12,7 +12,7 @@ use crate::adapt::inside::{
     DEFAULT_MEMORY, Embed, Inserted, InsideData, InsideModel, InsideOptions, train_inside,
 };
 use crate::adapt::{AdaptError, Adaptation, EpochReport, Outcome, TrainData, TrainOptions, TrainState};
-use crate::features::{Forward, ForwardError, TokenSet};
+use crate::features::{Forward, ForwardError, TokenSet, Turn};
 
 /// The pictures of a run, decoded and embedded when they are asked for.
 struct Pictures<'a> {
@@ -175,6 +175,8 @@ pub(super) fn tokens(
     let adapted = InsertedEngine { engine, through: &through, inserted };
     lists
         .iter()
-        .map(|list| Ok(category.tokens_of(&adapted, engine.preprocess(), None, list, on_event)?.1))
+        .map(|list| {
+            Ok(category.tokens_of(&adapted, engine.preprocess(), None, list, Turn::default(), on_event)?.1)
+        })
         .collect()
 }

@@ -7,16 +7,21 @@ use crate::score::map::{AnomalyMap, Renderer};
 
 /// The part of a picture that the patch grid covers, in its own pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
+pub(super) struct Seen {
+    pub(super) top: usize,
+    pub(super) left: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
 }
 
 impl Seen {
     /// Of a picture of `size` (height, width) prepared by `preprocess` and cut into a `grid` of patches.
-    fn of(preprocess: &Preprocess, grid: (usize, usize), patch: usize, size: (usize, usize)) -> Self {
+    pub(super) fn of(
+        preprocess: &Preprocess,
+        grid: (usize, usize),
+        patch: usize,
+        size: (usize, usize),
+    ) -> Self {
         let (to_height, to_width) = (preprocess.size.0 as f64, preprocess.size.1 as f64);
         let (height, width) = (size.0 as f64, size.1 as f64);
         let (mut down, mut across) = (height / to_height, width / to_width);

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::{FitRequest, MaskChoice, ScorerChoice};
-use crate::bundle::{Bank, unit_patches};
+use crate::bundle::{Bank, PatchOptions, chosen};
 use crate::evaluate::draws::{generator, shuffle};
-use crate::features::TokenSet;
+use crate::features::{TokenSet, Turn};
 use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
 use crate::score::foreground::{Cut, foreground};
 use crate::workflow::{Event, OnEvent, WorkflowError};
@@ -87,6 +87,34 @@ fn coreset_size(rows: usize, share: f64) -> usize {
     ((rows as f64 * share).round() as usize).clamp(1, rows.max(1))
 }
 
+/// Which patches of a picture turned by `turn` show the picture, by their middles; `None` if all do. `seen` is the part of the
+/// picture that the grid covers: top, left, height, width.
+pub(super) fn shown(
+    turn: Turn,
+    grid: (usize, usize),
+    size: (usize, usize),
+    (top, left, height, width): (usize, usize, usize, usize),
+) -> Option<Vec<bool>> {
+    let middle = |at: usize, patches: usize, start: usize, length: usize| {
+        start as f64 + (at as f64 + 0.5) * length as f64 / patches as f64
+    };
+    let shown: Vec<bool> = (0..grid.0 * grid.1)
+        .map(|patch| {
+            let y = middle(patch / grid.1, grid.0, top, height);
+            let x = middle(patch % grid.1, grid.1, left, width);
+            turn.shows((x, y), size)
+        })
+        .collect();
+    shown.contains(&false).then_some(shown)
+}
+
+/// The support in one direction.
+pub(super) struct View {
+    pub(super) tokens: TokenSet,
+    /// For each image, which of its patches show it; `None`: all.
+    pub(super) shown: Vec<Option<Vec<bool>>>,
+}
+
 /// Whether and how the background is cut away.
 pub(super) fn mask(choice: MaskChoice, tokens: &TokenSet) -> Result<Option<Cut>, WorkflowError> {
     let cut = Cut::default();
@@ -106,18 +134,33 @@ pub(super) fn mask(choice: MaskChoice, tokens: &TokenSet) -> Result<Option<Cut>,
     }
 }
 
-/// The bank, and how many of its rows each support image gave.
+/// The bank, and how many of its rows each support image gave, in all its views.
 pub(super) fn bank(
     request: &FitRequest,
     tokens: &TokenSet,
-    mask: Option<Cut>,
+    views: &[View],
+    options: PatchOptions,
 ) -> Result<(Bank, Vec<usize>), WorkflowError> {
     let dim = tokens.dim;
-    let each: Vec<Vec<f32>> = tokens
-        .images
-        .par_iter()
-        .map(|image| Ok(unit_patches(image, tokens.grid, dim, mask)?.0))
-        .collect::<Result<_, WorkflowError>>()?;
+    let of_image = |i: usize| -> Result<Vec<f32>, WorkflowError> {
+        let mut rows = options.rows(&tokens.images[i], tokens.grid, dim)?.0;
+        for view in views {
+            let (turned, kept) = options.rows(&view.tokens.images[i], tokens.grid, dim)?;
+            match (&view.shown[i], kept) {
+                (None, _) => rows.extend(turned),
+                (Some(shown), None) => rows.extend(chosen(&turned, dim, shown)),
+                (Some(shown), Some(kept)) => {
+                    // of the patches that the mask kept, those that show the picture
+                    let of_kept: Vec<bool> =
+                        shown.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(shown, _)| *shown).collect();
+                    rows.extend(chosen(&turned, dim, &of_kept));
+                }
+            }
+        }
+        Ok(rows)
+    };
+    let each: Vec<Vec<f32>> =
+        (0..tokens.images.len()).into_par_iter().map(of_image).collect::<Result<_, WorkflowError>>()?;
     let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
     let mut rows = each.concat();
     drop(each);

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
 use rayon::prelude::*;
 
+use bank::View;
+
 use super::detector::Adapted;
 use super::ensemble::NORMALS_NEEDED;
-use super::place::Drawing;
+use super::place::{Drawing, Seen};
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
     ensemble, evaluate, writable_or,
@@ -17,10 +19,11 @@ use super::{
 use crate::adapt::Checkpoint;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
 use crate::bundle::{
-    BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, Precision, Scorer, TokenScorer,
+    BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions, Precision,
+    Scorer, TokenScorer,
 };
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitManifest, SplitOptions};
-use crate::features::{Forward as _, TokenSet};
+use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
 use crate::score::map::DEFAULT_SIGMA;
 use crate::score::threshold::{self, Calibration, Method, Threshold};
@@ -81,6 +84,10 @@ pub struct FitRequest {
     pub coreset: Option<f64>,
     /// Background.
     pub mask: MaskChoice,
+    /// A patch is the mean of this many by this many patches round it; odd, 1: itself. Not with the ensemble.
+    pub neighbourhood: usize,
+    /// Keep every support image in eight directions, for the patch bank.
+    pub rotations: bool,
     /// Element type of the bank.
     pub precision: Precision,
     /// False-alarm rate wanted.
@@ -151,14 +158,18 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
 
     let (height, width) = engine.preprocess().size;
     let (grid, dim) = (engine.grid(height, width), engine.dim());
-    bank::state_memory(request, choice, support.len() * grid.0 * grid.1, dim, on_event)?;
+    let directions = if request.rotations { Turn::all().count() } else { 1 };
+    bank::state_memory(request, choice, support.len() * grid.0 * grid.1 * directions, dim, on_event)?;
     let source = Pictures { category: &category, engine: &engine, adapted: adapted.as_ref() };
     let (support, tokens) = source.tokens(&support, on_event)?;
     let others: Vec<usize> = normals.iter().filter(|n| support.binary_search(n).is_err()).copied().collect();
 
     on_event(Event::Scoring("support"));
-    let mask = bank::mask(request.mask, &tokens)?;
-    let (bank, parts) = bank::bank(request, &tokens, mask)?;
+    let patches =
+        PatchOptions { mask: bank::mask(request.mask, &tokens)?, neighbourhood: request.neighbourhood };
+    let views = if request.rotations { source.turned(&support, on_event)? } else { Vec::new() };
+    let (bank, parts) = bank::bank(request, &tokens, &views, patches)?;
+    drop(views);
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
@@ -173,8 +184,9 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         ScorerChoice::PatchBank => Scorer::PatchBank { aggregate: request.aggregate },
         ScorerChoice::Ensemble => Scorer::Ensemble,
     };
-    let mut token_scorer = TokenScorer::new(&request.output, scorer, mask, grid, &bank, &parts, None)?;
-    let left_out = |scorer: &TokenScorer| scorer.score_left_out(&tokens, request.coreset.is_none());
+    let mut token_scorer = TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
+    let whole = request.coreset.is_none() && !request.rotations;
+    let left_out = |scorer: &TokenScorer| scorer.score_left_out(&tokens, whole);
     let mut own: Option<Vec<Finding>> = None;
     let mut ensemble = None;
     if choice == ScorerChoice::Ensemble {
@@ -250,11 +262,12 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         grid,
         dim,
         scorer,
-        mask,
+        patches,
         bank: BankInfo {
             rows: bank.rows(),
             precision: bank.precision(),
             coreset: request.coreset,
+            rotations: request.rotations,
             parts: if choice == ScorerChoice::ImagePair { parts } else { Vec::new() },
         },
         threshold,
@@ -320,6 +333,22 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
                 .into(),
         ));
     }
+    if request.rotations && choice != ScorerChoice::PatchBank {
+        return Err(WorkflowError::Input(
+            "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
+        ));
+    }
+    if request.neighbourhood.is_multiple_of(2) || request.neighbourhood > MOST_NEIGHBOURHOOD {
+        return Err(WorkflowError::Input(format!(
+            "--neighbourhood {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
+            request.neighbourhood
+        )));
+    }
+    if request.neighbourhood > 1 && choice == ScorerChoice::Ensemble {
+        return Err(WorkflowError::Input(
+            "--neighbourhood: the ensemble was fitted to single patches; leave it away, or use --scorer patch-bank".into(),
+        ));
+    }
     Ok(choice)
 }
 
@@ -383,20 +412,54 @@ impl Pictures<'_> {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        self.tokens_in(Turn::default(), positions, on_event)
+    }
+
+    /// The same of the pictures turned.
+    fn tokens_in(
+        &self,
+        turn: Turn,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let (height, width) = self.engine.preprocess().size;
         if positions.is_empty() {
             let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
             return Ok((Vec::new(), TokenSet { grid, dim, images: Vec::new() }));
         }
         let (kept, mut tokens) = if Adapted::leaves_network(self.adapted) {
-            self.category.tokens(self.engine, positions, on_event)?
+            self.category.turned_tokens(self.engine, positions, turn, on_event)?
         } else {
             Adapted::network(self.adapted, self.engine, |network| {
-                self.category.tokens_of(network, self.engine.preprocess(), None, positions, on_event)
+                self.category.tokens_of(network, self.engine.preprocess(), None, positions, turn, on_event)
             })?
         };
         Adapted::modulate(self.adapted, &mut tokens)?;
         Ok((kept, tokens))
+    }
+
+    /// The samples at `positions`, which can be read, in every direction but their own.
+    fn turned(&self, positions: &[usize], on_event: OnEvent<'_>) -> Result<Vec<View>, WorkflowError> {
+        let preprocess = self.engine.preprocess();
+        let sizes: Vec<(usize, usize)> =
+            positions.par_iter().map(|&p| self.size(p)).collect::<Result<_, _>>()?;
+        let turns = Turn::all().filter(|t| !t.is_none());
+        turns
+            .map(|turn| {
+                let (kept, tokens) = self.tokens_in(turn, positions, on_event)?;
+                if kept.len() != positions.len() {
+                    return Err(WorkflowError::Input(
+                        "pictures changed while they were read; run it again".into(),
+                    ));
+                }
+                let patch = self.engine.config().patch_size;
+                let shown = sizes.iter().map(|&size| {
+                    let seen = Seen::of(&preprocess, tokens.grid, patch, size);
+                    bank::shown(turn, tokens.grid, size, (seen.top, seen.left, seen.height, seen.width))
+                });
+                Ok(View { shown: shown.collect(), tokens })
+            })
+            .collect()
     }
 
     /// Height and width of a sample's picture.
