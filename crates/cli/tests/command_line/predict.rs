@@ -64,6 +64,8 @@ fn predict_and_evaluate_agree_to_the_last_bit() {
         "--coreset 0.3 --support-shots 5 --top-fraction max",
         "--scorer image-pair --k-neighbors 2 --mask on",
         "--resize centre-crop --image-size 72 --support-shots 3",
+        "--augment rotations --neighbourhood 3 --support-shots 3 --mask auto",
+        "--image-size 128 --tile-size 64 --tile-overlap 16",
     ] {
         w.run(&format!(
             "fit {} --output {{}}/m.flaw {rest}",
@@ -109,6 +111,34 @@ fn a_checkpoint_with_an_ensemble_and_one_that_changes_tokens_agree_too() {
     let adapted = score(&w);
     w.fitted("--layers=-1");
     assert_ne!(adapted, score(&w));
+}
+
+#[test]
+fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
+    let w = World::new();
+    let scores = |rest: &str| {
+        w.fitted(&format!("--support-shots 3 {rest}"));
+        let run = w.run("predict {}/m.flaw {}/data/cloth/test/good --format jsonl").succeeds();
+        let scores = by_picture(&run).values().map(|l| l["score"].as_f64().unwrap()).collect::<Vec<_>>();
+        (scores, w.run("info {}/m.flaw --json").succeeds().json())
+    };
+    let (plain, info) = scores("");
+    assert_eq!((&info["neighbourhood"], &info["bank"]["rotations"]), (&1.into(), &false.into()), "{info}");
+    let (turned, more) = scores("--augment rotations");
+    assert_eq!(more["bank"]["rotations"], true);
+    // 64 pixels are 4×4 patches; halves and quarters of a turn show all of them, the other four all but the corners
+    let patches = |info: &Json| info["bank"]["rows"].as_u64().unwrap();
+    assert_eq!((patches(&info), patches(&more)), (3 * 16, 3 * (4 * 16 + 4 * 12)));
+    // more patches to be near to: no distance grows
+    assert!(turned.iter().zip(&plain).all(|(t, p)| t <= p) && turned != plain, "{turned:?} {plain:?}");
+    let (means, info) = scores("--neighbourhood 3");
+    assert_eq!(info["neighbourhood"], 3);
+    assert_ne!(means, plain);
+    let (tiles, info) = scores("--tile-size 32 --tile-overlap 0");
+    assert_eq!(info["backbone"]["tiles"]["size"], 32, "{info}");
+    assert_ne!(tiles, plain);
+    let (whole, _) = scores("--tile-size 64");
+    assert_eq!(whole, plain, "one tile is the picture");
 }
 
 #[test]
@@ -330,6 +360,11 @@ fn pictures_and_options_that_are_wrong() {
     fit("--threshold f1").refuses(&["--threshold", "checkpoint"]);
     fit("--max-false-alarm 1").refuses(&["--max-false-alarm"]);
     fit("--top-fraction 2").refuses(&["--top-fraction"]);
+    fit("--scorer image-pair --augment rotations").refuses(&["--augment rotations", "patch-bank"]);
+    fit("--neighbourhood 4").refuses(&["--neighbourhood 4", "odd"]);
+    fit("--tile-size 40").refuses(&["--tile-size 40", "32 or 48"]);
+    fit("--tile-size 32 --tile-overlap 32").refuses(&["--tile-overlap 32", "not less"]);
+    fit("--tile-overlap 16").refuses(&["--tile-overlap", "--tile-size"]);
     fit("--layers 7").refuses(&["--layers 7"]);
     w.run(&World::job_line("fit", "--output {}/data")).refuses(&["--output"]);
     assert!(!w.path("n.flaw").exists());
