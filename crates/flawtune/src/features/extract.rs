@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use flawtune_backbone::preprocess::{
-    Arithmetic, DecodeOptions, ImageError, Preprocess, RgbImage8, decode, read_file,
-};
+use flawtune_backbone::preprocess::{DecodeOptions, ImageError, Preprocess, RgbImage8, decode, read_file};
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Source};
-use super::{BadImage, FeatureError, Forward, ImageTokens, TokenSet, Turn};
+use super::{BadImage, FeatureError, Forward, ImageTokens, Inputs, TokenSet, Turn};
 
 /// Files hashed between two progress reports.
 const READ_CHUNK: usize = 64;
@@ -244,7 +242,11 @@ impl<'a> Extractor<'a> {
             let next = batches.get(i + 1);
             let shared: &[Slot] = slots;
             let (tokens, upcoming) = rayon::join(
-                || if compute { self.run(&prepared) } else { Ok(Vec::new()) },
+                || {
+                    // with `compute` off there are none
+                    let count = prepared.slots.len();
+                    prepared.inputs.tokens(self.forward, count, self.preprocess.size)
+                },
                 || next.map(|batch| self.prepare(batch, shared, paths, compute)),
             );
             current = upcoming;
@@ -287,127 +289,41 @@ impl<'a> Extractor<'a> {
         paths: &[P],
         compute: bool,
     ) -> Prepared {
-        let mut prepared = Prepared::default();
-        // bytes need a recipe that ends in bytes, and a backbone that normalises them as the recipe would
-        let bytes = self.preprocess.arithmetic != Arithmetic::Float
-            && self.forward.normalization() == Some(self.preprocess.normalization);
-        let pixels = if bytes {
-            let write = |image: &RgbImage8, out: &mut [u8]| {
-                out.copy_from_slice(self.preprocess.resized(image).pixels());
-            };
-            Pictures::Bytes(self.decode(batch, slots, paths, compute, write, &mut prepared))
-        } else {
-            let write = |image: &RgbImage8, out: &mut [f32]| self.preprocess.apply_into(image, out);
-            Pictures::Normalised(self.decode(batch, slots, paths, compute, write, &mut prepared))
-        };
-        prepared.pixels = pixels;
-        prepared
-    }
-
-    /// Three values a pixel of every picture of a batch that can be read, as `write` makes them; notes in `prepared`
-    /// which ones these are.
-    fn decode<P: AsRef<Path> + Sync, T: Copy + Default + Send>(
-        &self,
-        batch: &[usize],
-        slots: &[Slot],
-        paths: &[P],
-        compute: bool,
-        write: impl Fn(&RgbImage8, &mut [T]) + Sync,
-        prepared: &mut Prepared,
-    ) -> Vec<T> {
-        let (height, width) = self.preprocess.size;
-        let each = 3 * height * width;
         let options = self.decode_options();
-        let mut pixels = vec![T::default(); if compute { batch.len() * each } else { 0 }];
-        let load = |slot: usize, out: Option<&mut [T]>| -> Result<(), ImageError> {
-            let path = paths[slots[slot].positions[0]].as_ref();
+        let load = |slot: &usize| -> Result<(RgbImage8, ()), ImageError> {
+            let path = paths[slots[*slot].positions[0]].as_ref();
             let bytes = read_file(path, &options)?;
-            if blake3::hash(&bytes) != slots[slot].hash {
+            if blake3::hash(&bytes) != slots[*slot].hash {
                 // its tokens would be stored under the key of the old content
                 let source = std::io::Error::other("the file changed while it was being read");
                 return Err(ImageError::Read { path: path.to_path_buf(), source });
             }
             let image = decode(&bytes, path, &options)?;
-            match out {
-                None => {}
-                Some(out) if self.turn.is_none() => write(&image, out),
-                Some(out) => write(&self.turn.apply(&image), out),
-            }
-            Ok(())
+            Ok((if compute { self.turn.apply(image) } else { image }, ()))
         };
-        let results: Vec<Result<(), ImageError>> = if compute {
-            batch
-                .par_iter()
-                .zip(pixels.par_chunks_exact_mut(each))
-                .map(|(s, out)| load(*s, Some(out)))
-                .collect()
+        let (inputs, results) = if compute {
+            Inputs::load(batch, self.forward, &self.preprocess, load)
         } else {
-            batch.par_iter().map(|s| load(*s, None)).collect()
+            (Inputs::default(), batch.par_iter().map(|slot| load(slot).map(|_| ())).collect())
         };
-        for (i, (slot, result)) in batch.iter().zip(results).enumerate() {
+        let mut prepared = Prepared { inputs, ..Prepared::default() };
+        for (slot, result) in batch.iter().zip(results) {
             match result {
-                Ok(()) => {
-                    // close the gaps that bad pictures leave
-                    let to = prepared.slots.len();
-                    if compute && to < i {
-                        pixels.copy_within(i * each..(i + 1) * each, to * each);
-                    }
-                    prepared.slots.push(*slot);
-                }
+                Ok(()) if compute => prepared.slots.push(*slot),
+                Ok(()) => {}
                 Err(error) => prepared.failed.push((*slot, error)),
             }
         }
-        if compute {
-            pixels.truncate(prepared.slots.len() * each);
-        } else {
-            prepared.slots.clear();
-        }
-        pixels
-    }
-
-    /// Tokens of every image of a prepared batch.
-    fn run(&self, prepared: &Prepared) -> Result<Vec<Vec<f32>>, FeatureError> {
-        let batch = prepared.slots.len();
-        if batch == 0 {
-            return Ok(Vec::new());
-        }
-        let (height, width) = self.preprocess.size;
-        let ((rows, columns), dim) = self.shape();
-        let model = || self.forward.name().to_string();
-        let tokens = match &prepared.pixels {
-            Pictures::Normalised(pixels) => self.forward.forward(pixels, batch, height, width),
-            Pictures::Bytes(pictures) => self.forward.forward_bytes(pictures, batch, height, width),
-        }
-        .map_err(|source| FeatureError::Forward { model: model(), source })?;
-        let each = (1 + rows * columns) * dim;
-        if tokens.len() != batch * each {
-            let (wanted, found) = (batch * each, tokens.len());
-            return Err(FeatureError::Shape { model: model(), batch, wanted, found });
-        }
-        Ok(tokens.chunks_exact(each).map(<[f32]>::to_vec).collect())
-    }
-}
-
-/// Pictures at the backbone's size.
-enum Pictures {
-    /// `[pictures, 3, height, width]`
-    Normalised(Vec<f32>),
-    /// `[pictures, height, width, 3]`
-    Bytes(Vec<u8>),
-}
-
-impl Default for Pictures {
-    fn default() -> Self {
-        Self::Bytes(Vec::new())
+        prepared
     }
 }
 
 /// A batch that is ready for the backbone.
 #[derive(Default)]
 struct Prepared {
-    /// The slots whose pictures are in `pixels`.
+    /// The slots whose pictures are in `inputs`.
     slots: Vec<usize>,
-    pixels: Pictures,
+    inputs: Inputs,
     /// The slots whose pictures cannot be read.
     failed: Vec<(usize, ImageError)>,
 }

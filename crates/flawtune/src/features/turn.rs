@@ -41,9 +41,9 @@ impl Turn {
     }
 
     /// The picture turned on a canvas of its own size, bilinear; what would come from outside is mirrored at the edge.
-    pub fn apply(self, picture: &RgbImage8) -> RgbImage8 {
+    pub fn apply(self, picture: RgbImage8) -> RgbImage8 {
         if self.is_none() {
-            return picture.clone();
+            return picture;
         }
         let (height, width) = (picture.height(), picture.width());
         let pixels = picture.pixels();
@@ -98,16 +98,16 @@ mod tests {
     fn quarters_are_exact_and_four_of_them_are_none() {
         let square = picture(5, 5);
         let pixel = |p: &RgbImage8, y: usize, x: usize| p.pixels()[(y * 5 + x) * 3..][..3].to_vec();
-        let quarter = Turn(2).apply(&square);
+        let quarter = Turn(2).apply(square.clone());
         // counter-clockwise: the right edge becomes the top
         assert_eq!(pixel(&quarter, 0, 0), pixel(&square, 0, 4));
         assert_eq!(pixel(&quarter, 4, 0), pixel(&square, 0, 0));
         let mut turned = square.clone();
         for _ in 0..4 {
-            turned = Turn(2).apply(&turned);
+            turned = Turn(2).apply(turned);
         }
         assert_eq!(turned, square);
-        let half = Turn(4).apply(&picture(4, 7));
+        let half = Turn(4).apply(picture(4, 7));
         let back: Vec<u8> = half.pixels().chunks(3).rev().flatten().copied().collect();
         assert_eq!(back, picture(4, 7).pixels());
     }
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn an_eighth_keeps_the_middle_and_mirrors_the_corners() {
         let flat = RgbImage8::from_pixels(9, 9, vec![77; 243]);
-        assert_eq!(Turn(1).apply(&flat), flat);
-        let turned = Turn(3).apply(&picture(9, 9));
+        assert_eq!(Turn(1).apply(flat.clone()), flat);
+        let turned = Turn(3).apply(picture(9, 9));
         assert_eq!(turned.pixels()[40 * 3..][..3], picture(9, 9).pixels()[40 * 3..][..3]);
         assert!(Turn(1).shows((4.5, 4.5), (9, 9)) && !Turn(1).shows((0.5, 0.5), (9, 9)));
         assert!(Turn::all().all(|t| t.shows((4.5, 1.0), (9, 9))));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flawtune_backbone::preprocess::Preprocess;
+use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 
 use super::inside::{self, InsertedEngine, Through};
 use super::place::Drawing;
@@ -11,7 +11,7 @@ use super::{BackboneOptions, Engine, OnEvent, WorkflowError, adapted};
 use crate::adapt::inside::Inserted;
 use crate::adapt::{Adaptation, Checkpoint};
 use crate::bundle::{Bundle, Finding, Header, TokenScorer};
-use crate::features::{Forward, ForwardError, ImageTokens, TokenSet};
+use crate::features::{Forward, ImageTokens, Inputs, TokenSet};
 
 /// Sizes of pictures whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
@@ -159,30 +159,33 @@ impl Detector {
         self.engine.preprocess()
     }
 
-    /// Score and patch distances of `batch` images from their normalised pixels `[batch, 3, height, width]`.
+    /// Calls `load` for every item, in parallel, and prepares the pictures for [`Self::score`]; see [`Inputs::load`].
+    pub fn prepare<I: Sync, R: Send, E: Send>(
+        &self,
+        items: &[I],
+        load: impl Fn(&I) -> Result<(RgbImage8, R), E> + Sync,
+    ) -> (Inputs, Vec<Result<R, E>>) {
+        Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
+            Inputs::load(items, network, &self.preprocess(), load)
+        })
+    }
+
+    /// Score and patch distances of `batch` pictures.
     ///
     /// # Errors
-    /// Pixels of another size; a forward pass that gives no numbers.
-    pub fn score(&self, pixels: &[f32], batch: usize) -> Result<Vec<Finding>, WorkflowError> {
+    /// Pictures of another number or size; a forward pass that gives no numbers.
+    pub fn score(&self, inputs: &Inputs, batch: usize) -> Result<Vec<Finding>, WorkflowError> {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let (height, width) = self.preprocess().size;
         let (grid, dim) = (self.header.grid, self.header.dim);
-        let data = Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
-            network.forward(pixels, batch, height, width)
-        })
-        .map_err(|e| self.failed(e))?;
-        let each = (1 + grid.0 * grid.1) * dim;
-        let images =
-            data.chunks_exact(each).map(|t| ImageTokens::owned(t.to_vec(), grid.0 * grid.1, dim)).collect();
+        let tokens = Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
+            inputs.tokens(network, batch, self.preprocess().size)
+        })?;
+        let images = tokens.into_iter().map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim)).collect();
         let mut tokens = TokenSet { grid, dim, images };
         Adapted::modulate(self.adapted.as_ref(), &mut tokens)?;
         Ok(self.scorer.score(&tokens)?)
-    }
-
-    fn failed(&self, source: ForwardError) -> WorkflowError {
-        crate::features::FeatureError::Forward { model: self.engine.config().name.clone(), source }.into()
     }
 
     /// Draws maps of pictures of `size` (height, width).

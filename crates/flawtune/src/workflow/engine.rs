@@ -378,7 +378,7 @@ impl Forward for Engine {
             Precision::F32 => String::new(),
             other => format!(" {other}"),
         };
-        let tiles = self.options.tiles.map_or_else(String::new, |t| t.variant());
+        let tiles = self.options.tiles.map_or_else(String::new, TileOptions::variant);
         format!("layers {}{periods}{precision}{tiles}", self.layers_text())
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::Finding;
-use crate::features::{BadImage, FeatureError};
+use crate::features::{BadImage, FeatureError, Inputs};
 use crate::score::map::{AnomalyMap, Region, worst_region};
 
 /// How pictures are gone through.
@@ -60,11 +60,11 @@ struct Ready {
     picture: Option<RgbImage8>,
 }
 
-/// A batch that is decoded: pictures in order, and the pixels of those that could be read.
+/// A batch that is decoded: pictures in order, and the inputs of those that could be read.
 #[derive(Debug, Default)]
 struct Batch {
     pictures: Vec<Result<Ready, (PathBuf, ImageError)>>,
-    pixels: Vec<f32>,
+    inputs: Inputs,
 }
 
 /// Scores the pictures that `next` gives until it ends or `on_prediction` breaks off; returns how many were scored.
@@ -88,7 +88,7 @@ pub fn predict(
         let batch = match ahead.take() {
             Some(batch) => batch,
             None => match next(true)? {
-                Next::Paths(paths) => prepare(detector, options, paths),
+                Next::Paths(paths) => prepare(detector, options, &paths),
                 Next::NotNow => continue,
                 Next::End => return Ok(scored),
             },
@@ -99,7 +99,7 @@ pub fn predict(
         };
         let (found, prepared) = rayon::join(
             || score(detector, options, &batch),
-            || following.map(|paths| prepare(detector, options, paths)),
+            || following.map(|paths| prepare(detector, options, &paths)),
         );
         ahead = prepared;
         let mut found = found?.into_iter();
@@ -126,37 +126,18 @@ pub fn predict(
 }
 
 /// Decodes a batch in parallel.
-fn prepare(detector: &Detector, options: PredictOptions, paths: Vec<PathBuf>) -> Batch {
-    let preprocess = detector.preprocess();
-    let decoding = preprocess.decode_options();
-    let each = 3 * preprocess.size.0 * preprocess.size.1;
-    let mut pixels = vec![0.0f32; paths.len() * each];
-    let pictures: Vec<Result<Ready, (PathBuf, ImageError)>> = paths
-        .into_par_iter()
-        .zip(pixels.par_chunks_exact_mut(each))
-        .map(|(path, out)| {
-            match read_file(&path, &decoding).and_then(|bytes| decode(&bytes, &path, &decoding)) {
-                Ok(picture) => {
-                    preprocess.apply_into(&picture, out);
-                    let size = (picture.height(), picture.width());
-                    Ok(Ready { path, size, picture: options.maps.then_some(picture) })
-                }
-                Err(error) => Err((path, error)),
-            }
-        })
-        .collect();
-    // close the gaps that bad pictures leave
-    let mut to = 0;
-    for (from, picture) in pictures.iter().enumerate() {
-        if picture.is_ok() {
-            if to < from {
-                pixels.copy_within(from * each..(from + 1) * each, to * each);
-            }
-            to += 1;
+fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> Batch {
+    let decoding = detector.preprocess().decode_options();
+    let load = |path: &PathBuf| match read_file(path, &decoding).and_then(|b| decode(&b, path, &decoding)) {
+        Ok(picture) => {
+            let size = (picture.height(), picture.width());
+            let kept = options.maps.then(|| picture.clone());
+            Ok((picture, Ready { path: path.clone(), size, picture: kept }))
         }
-    }
-    pixels.truncate(to * each);
-    Batch { pictures, pixels }
+        Err(error) => Err((path.clone(), error)),
+    };
+    let (inputs, pictures) = detector.prepare(paths, load);
+    Batch { pictures, inputs }
 }
 
 /// Predictions of the pictures of a batch that could be read, without their paths and pixels.
@@ -166,7 +147,7 @@ fn score(
     batch: &Batch,
 ) -> Result<Vec<Prediction>, WorkflowError> {
     let ready: Vec<&Ready> = batch.pictures.iter().flatten().collect();
-    let found = detector.score(&batch.pixels, ready.len())?;
+    let found = detector.score(&batch.inputs, ready.len())?;
     let one = |(ready, found): (&&Ready, Finding)| judge(detector, options, ready.size, &found);
     ready.par_iter().zip(found).map(one).collect()
 }
