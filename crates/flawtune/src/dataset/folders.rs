@@ -33,8 +33,8 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
     let mut found: Vec<(&str, &Path, PathBuf)> = Vec::new();
     for (name, folder) in parts.iter().filter_map(|(name, folder)| Some((*name, folder.as_ref()?.as_path())))
     {
-        let real =
-            folder.canonicalize().map_err(|_| DatasetError::NoFolder { folder: folder.to_path_buf() })?;
+        let real = folder.canonicalize().ok().filter(|real| real.is_dir());
+        let real = real.ok_or_else(|| DatasetError::NoFolder { folder: folder.to_path_buf() })?;
         for (_, other, other_real) in &found {
             if real.starts_with(other_real) || other_real.starts_with(&real) {
                 return Err(DatasetError::Overlap {
@@ -73,9 +73,6 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
 }
 
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    if !folder.is_dir() {
-        return Err(DatasetError::NoFolder { folder: folder.to_path_buf() });
-    }
     let found = pictures(folder)?;
     if found.is_empty() {
         return Err(DatasetError::EmptyFolder { folder: folder.to_path_buf() });
@@ -85,9 +82,6 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 
 /// Gives defects in `folder` their masks; some may have none, but not all.
 fn add_masks(samples: &mut [Sample], folder: &Path, root: &Path) -> Result<(), DatasetError> {
-    if !root.is_dir() {
-        return Err(DatasetError::NoFolder { folder: root.to_path_buf() });
-    }
     let name_of = |s: &Sample| -> Result<(String, String), DatasetError> {
         let inside = relative(&s.path, folder)?;
         Ok(match inside.rsplit_once('/') {
