@@ -457,4 +457,24 @@ fn wrong_lists_name_the_line() {
     }
     let error = parse_list(b"path,label\n\xff.png,good\n").unwrap_err();
     assert_eq!((error.line, error.problem.contains("UTF-8")), (2, true));
+    assert_eq!(parse_list(b"\n\npath\n").unwrap_err().line, 3);
+}
+
+proptest::proptest! {
+    /// As the fuzz target has it, on texts that are nearly lists.
+    #[test]
+    fn whatever_is_listed_there_is_a_row_or_a_line(
+        header in "(path,label|label,path,split|path,label,type,masks)",
+        cells in proptest::collection::vec("(a.png|good|defect|0|1|train|test|;|\"|,|\n|\r\n| |é|\0)", 0..40),
+    ) {
+        let text = format!("{header}\n{}", cells.concat());
+        let lines = 1 + text.bytes().filter(|b| matches!(b, b'\n' | b'\r')).count() as u64;
+        match parse_list(text.as_bytes()) {
+            Ok(rows) => for row in rows {
+                proptest::prop_assert!((1..=lines).contains(&row.line));
+                proptest::prop_assert!(row.defect_type.is_some() || row.masks.is_empty());
+            },
+            Err(error) => proptest::prop_assert!((1..=lines).contains(&error.line), "{}", error),
+        }
+    }
 }

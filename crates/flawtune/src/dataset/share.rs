@@ -45,6 +45,8 @@ mod tests {
             assert_eq!(tested(0..pictures).len(), wanted, "{pictures}");
         }
         let (before, after) = (tested(0..100), tested(0..105));
-        assert_eq!(before.iter().filter(|id| after.contains(id)).count() + 1 >= before.len(), true);
+        // five more pictures bring one more place
+        assert!(before.iter().filter(|id| after.contains(id)).count() >= before.len() - 4);
+        assert_eq!(before, tested(0..100));
     }
 }

@@ -36,7 +36,8 @@ impl Table {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
         let header = reader.headers().map_err(|e| of_csv(&e))?;
         let columns: Vec<String> = header.iter().map(str::to_lowercase).collect();
-        let wrong = |problem: String| Err(ListError { line: 1, problem });
+        let line = header.position().map_or(1, csv::Position::line);
+        let wrong = |problem: String| Err(ListError { line, problem });
         let known = || [required, optional].concat().join(", ");
         for (i, column) in columns.iter().enumerate() {
             if !required.contains(&column.as_str()) && !optional.contains(&column.as_str()) {
@@ -58,7 +59,7 @@ impl Table {
         let mut rows = Vec::new();
         for record in reader.into_records() {
             let record = record.map_err(|e| of_csv(&e))?;
-            rows.push((record.position().map_or(0, csv::Position::line), record));
+            rows.push((record.position().map_or(1, csv::Position::line), record));
         }
         Ok(Self { columns, rows })
     }
