@@ -1,5 +1,6 @@
 //! Every layout beyond MVTec AD, drawn small, and what is wrong with broken ones.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -109,7 +110,7 @@ fn mvtec_loco_joins_the_masks_of_a_picture() {
     GrayImage::from_fn(4, 1, |x, _| Luma([if x == 0 { 241 } else { 0 }]))
         .save(truth.join("000.png"))
         .unwrap();
-    GrayImage::from_fn(4, 1, |x, _| Luma([if x == 3 { 1 } else { 0 }])).save(truth.join("001.png")).unwrap();
+    GrayImage::from_fn(4, 1, |x, _| Luma([u8::from(x == 3)])).save(truth.join("001.png")).unwrap();
     let dataset = open(root.path(), "box").unwrap();
     assert_eq!(
         lines(&dataset, &root.path().join("box/ground_truth")),
@@ -279,6 +280,9 @@ fn a_layout_is_recognised_or_the_doubt_is_named() {
     assert_eq!(open(root.path(), "bolt").unwrap(), Dataset::mvtec(root.path(), "bolt").unwrap());
     draw(root.path(), &["heap/0.png"], 9);
     says(open(root.path(), "heap"), &["heap", "train/good", "train/ok", "Data/Images", "--layout", "--good"]);
+    // the folder of the categories in place of one
+    let (source, name) = Source::root_as_category(root.path(), Layout::Auto, VisaSplit::default()).unwrap();
+    says(Dataset::open(&source, &name, false), &["categories: bolt;", "--category"]);
     draw(root.path(), &["bolt/train/ok/0.png", "bolt/test/ok/1.png"], 9);
     says(open(root.path(), "bolt"), &["train/good (mvtec-ad) and train/ok (btad)", "--layout"]);
     let as_btad = with_layout(root.path(), "bolt", Layout::Btad).unwrap();
@@ -414,7 +418,7 @@ fn a_list_without_splits_is_split() {
     let mut text = "path,label\n".to_owned();
     for i in 0..6 {
         draw(root.path(), &[&format!("{i}.png")], 9);
-        text += &format!("{i}.png,{}\n", usize::from(i == 5));
+        writeln!(text, "{i}.png,{}", usize::from(i == 5)).unwrap();
     }
     let file = write(root.path(), "list.csv", &text);
     let dataset = read_list(&file).unwrap();
@@ -445,7 +449,7 @@ fn wrong_lists_name_the_line() {
         ("path,label,split\n0.png,good,\n", &["line 2", "''"]),
         ("path,label,type\n0.png,good,crack\n", &["line 2", "neither type nor masks"]),
         ("path,label,type\n0.png,defect,good\n", &["line 2", "'good'"]),
-        ("path,label\n\n0.png,good\nnone.png,good\n", &["line 4", "none.png", "no such file"]),
+        ("path,label\n\n0.png,good\n\r\n\nnone.png,good\n", &["line 6", "none.png", "no such file"]),
         ("path,label\nlist.txt,good\n", &["line 2", "'list.txt' is no picture"]),
         ("path,label,masks\n0.png,good,\n1.png,defect,0.png;none.png\n", &["line 3", "none.png"]),
         ("path,label\n0.png,good\n./0.png,good\n", &["line 3", "on line 2 already"]),

@@ -1,5 +1,6 @@
 //! Pictures from folders and lists instead of a root with categories.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::world::{CATEGORY, World, golden};
@@ -71,7 +72,7 @@ fn a_list_serves_every_command() {
         ("test/stain", "defect", "test", "stain", 7),
     ] {
         for i in 0..count {
-            text += &format!("data/{CATEGORY}/{folder}/{i:03}.png,{label},{split},{kind}\n");
+            writeln!(text, "data/{CATEGORY}/{folder}/{i:03}.png,{label},{split},{kind}").unwrap();
         }
     }
     fs::write(w.path("cloth.csv"), text).unwrap();

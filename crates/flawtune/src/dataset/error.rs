@@ -84,16 +84,19 @@ pub enum DatasetError {
     },
     /// The folder shows the signs of no layout.
     #[error(
-        "{}: no layout is recognised: looked for {}. Name the layout with --layout, give folders of pictures with \
+        "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of pictures with \
          --good and --defect, or a CSV list with --list",
         folder.display(),
-        wanted.join("; ")
+        wanted.join("; "),
+        holds(categories)
     )]
     LayoutUnknown {
         /// The category's folder.
         folder: PathBuf,
         /// What was looked for, a layout each.
         wanted: Vec<String>,
+        /// Categories in the folder, which may be the root.
+        categories: Vec<String>,
     },
     /// The folder shows the signs of several layouts.
     #[error("{}: holds {}; say which it is with --layout", folder.display(), found.join(" and "))]
@@ -203,6 +206,13 @@ pub enum DatasetError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn holds(categories: &[String]) -> String {
+    if categories.is_empty() {
+        return String::new();
+    }
+    format!("It holds the categories: {}; choose one with --category. ", categories.join(", "))
 }
 
 fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -> String {

@@ -102,6 +102,7 @@ impl Layout {
             [] => Err(DatasetError::LayoutUnknown {
                 folder: folder.to_path_buf(),
                 wanted: Self::ALL[1..].iter().map(|l| format!("{} ({l})", l.sign())).collect(),
+                categories: root::categories(folder)?,
             }),
             ref several => Err(DatasetError::LayoutAmbiguous {
                 folder: folder.to_path_buf(),

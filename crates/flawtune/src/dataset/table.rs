@@ -34,9 +34,9 @@ impl Table {
     /// Reads a table that has all of `required` and may have `optional` columns, in any order.
     pub(super) fn parse(bytes: &[u8], required: &[&str], optional: &[&str]) -> Result<Self, ListError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-        let header = reader.headers().map_err(|e| of_csv(&e))?;
+        let header = reader.headers().map_err(|e| of_csv(bytes, &e))?;
         let columns: Vec<String> = header.iter().map(str::to_lowercase).collect();
-        let line = header.position().map_or(1, csv::Position::line);
+        let line = line_of(bytes, header.position());
         let wrong = |problem: String| Err(ListError { line, problem });
         let known = || [required, optional].concat().join(", ");
         for (i, column) in columns.iter().enumerate() {
@@ -58,8 +58,8 @@ impl Table {
         }
         let mut rows = Vec::new();
         for record in reader.into_records() {
-            let record = record.map_err(|e| of_csv(&e))?;
-            rows.push((record.position().map_or(1, csv::Position::line), record));
+            let record = record.map_err(|e| of_csv(bytes, &e))?;
+            rows.push((line_of(bytes, record.position()), record));
         }
         Ok(Self { columns, rows })
     }
@@ -100,8 +100,16 @@ pub(super) fn existing(folder: &Path, name: &str) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err(format!("{}: no such file", path.display())) }
 }
 
-fn of_csv(error: &csv::Error) -> ListError {
-    let line = error.position().map_or(1, csv::Position::line);
+/// The line at which a record's text begins: its position is where the one before ended, before any empty lines.
+fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
+    let Some(position) = position else { return 1 };
+    let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
+    let empty = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    position.line() + empty.filter(|b| **b == b'\n').count() as u64
+}
+
+fn of_csv(bytes: &[u8], error: &csv::Error) -> ListError {
+    let line = line_of(bytes, error.position());
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("{len} cells, but the header has {expected_len}; put cells that hold a comma into quotes")
