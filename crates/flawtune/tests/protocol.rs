@@ -160,7 +160,10 @@ fn what_cannot_be_split_is_refused_with_the_numbers() {
     let held = |shots| SplitOptions::held_out(0, shots);
     assert!(error(&category(10, 5, 0, 0), &held(0)).contains("no defect images"));
     assert!(error(&category(10, 0, 20, 0), &held(0)).contains("test/good"));
-    assert!(error(&category(2, 5, 20, 0), &held(0)).contains("2 images in train/good, at least 3"));
+    assert!(
+        error(&category(2, 5, 20, 0), &held(0))
+            .contains("2 good images to learn from (train/good), at least 3")
+    );
     let message = error(&category(10, 5, 20, 0), &held(11));
     assert!(
         message.contains("11 defect images asked for") && message.contains("holds 10 of the 20"),
@@ -172,6 +175,71 @@ fn what_cannot_be_split_is_refused_with_the_numbers() {
     assert!(error(&category(10, 5, 20, 0), &leaky).contains("there are only 20"));
     let bad = SplitOptions { holdout_fraction: 1.0, ..held(1) };
     assert!(error(&category(10, 5, 20, 0), &bad).contains("fraction is 1"));
+}
+
+/// A category as [`category`], with defects to learn from in train.
+fn with_train_defects(cracks: usize, holes: usize) -> Vec<Image> {
+    let mut images = category(20, 10, 12, 9);
+    images.extend((0..cracks).map(|i| image(format!("train/crack/{i:03}.png"), true, Some("crack"))));
+    images.extend((0..holes).map(|i| image(format!("train/hole/{i:03}.png"), true, Some("hole"))));
+    images
+}
+
+#[test]
+fn defects_of_train_are_the_pool_and_leave_the_test_whole() {
+    let images = with_train_defects(4, 3);
+    let samples = infos(&images);
+    let split = Split::new("c", &samples, &SplitOptions::held_out(5, 6)).unwrap();
+    assert_eq!((split.pool.len(), split.shots.len()), (7, 6));
+    assert!(split.pool.iter().all(|&i| samples[i].is_train && samples[i].defect_type.is_some()));
+    assert_eq!(split.test.len(), 10 + 12 + 9);
+    let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+    assert_eq!(normals.len(), 20);
+    assert!(normals.iter().all(|&i| samples[i].defect_type.is_none()));
+    assert!(check_disjoint(&split.manifest, "c", &refs(&samples, &split.test), &split.protocol).is_ok());
+    // a pool that is asked for is the start of the whole
+    let options = SplitOptions { pool: Some(3), ..SplitOptions::held_out(5, 2) };
+    let small = Split::new("c", &samples, &options).unwrap();
+    assert_eq!((&small.pool[..], small.test.len()), (&split.pool[..3], 31));
+    let error = Split::new("c", &samples, &SplitOptions::held_out(5, 8)).unwrap_err().to_string();
+    assert!(error.contains("8 defect images asked for") && error.contains("holds 7 of the 7"), "{error}");
+}
+
+#[test]
+fn the_hard_protocol_learns_a_type_from_train_and_tests_the_others() {
+    let images = with_train_defects(4, 3);
+    let samples = infos(&images);
+    let hard = |name: &str, shots| SplitOptions {
+        protocol: Protocol::Hard { defect_type: name.into() },
+        ..SplitOptions::held_out(5, shots)
+    };
+    let split = Split::new("c", &samples, &hard("crack", 4)).unwrap();
+    assert!(split.pool.iter().all(|&i| samples[i].id.starts_with("train/crack/")));
+    assert_eq!((split.pool.len(), split.test.len(), split.seen_type_test.len()), (4, 10 + 9, 12));
+    assert!(split.seen_type_test.iter().all(|&i| samples[i].id.starts_with("test/crack/")));
+    assert!(split.test.iter().all(|&i| samples[i].defect_type != Some("crack")));
+    let only_holes = with_train_defects(0, 3);
+    let error = Split::new("c", &infos(&only_holes), &hard("crack", 1)).unwrap_err();
+    assert!(matches!(&error, ProtocolError::UnknownType { known, .. } if known == &["hole"]), "{error}");
+}
+
+#[test]
+fn good_images_alone_are_split_where_no_test_is_needed() {
+    let held = |shots| SplitOptions::held_out(1, shots);
+    for (images, tested) in
+        [(category(10, 0, 0, 0), 0), (category(10, 0, 20, 0), 20), (category(10, 4, 6, 0), 10)]
+    {
+        let samples = infos(&images);
+        let split = Split::without_test("c", &samples, &held(0)).unwrap();
+        assert_eq!((split.pool.len(), split.test.len()), (0, tested));
+        assert_eq!((split.train_normals.len(), split.holdout_normals.len()), (8, 2));
+        assert!(Split::new("c", &samples, &held(0)).is_err());
+        assert!(Split::without_test("c", &samples, &held(11)).is_err());
+    }
+    // with enough to test it is the split that everybody has
+    let images = category(50, 20, 30, 25);
+    let samples = infos(&images);
+    assert_eq!(Split::without_test("c", &samples, &held(0)), Split::new("c", &samples, &held(0)));
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flawtune fit --category screw --output screw.flaw
+  flawtune fit --good parts/good --output part.flaw
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
   flawtune fit --category screw --image-size 448 --coreset 0.1 --max-memory 2G --output screw.flaw

@@ -10,6 +10,7 @@ mod train;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flawtune::dataset::{Layout, VisaSplit};
 
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
@@ -32,6 +33,7 @@ pub(crate) use train::{
   flawtune fit      --category screw --output screw.flaw
   flawtune predict  screw.flaw parts/
 
+Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/datasets.md.
 Exit codes: 0 success, 1 failure of the machine (disk, memory) or, with predict --fail-on-flaw, a flaw was found, 2 wrong
 input, 130 interrupted.")]
 pub(crate) struct Cli {
@@ -81,15 +83,38 @@ pub(crate) enum Command {
     Models,
 }
 
-/// Where the pictures are.
+/// Where the pictures are; docs/datasets.md has a table of the layouts.
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
-    /// Category: a folder under the root with train/good and test/<type>
-    #[arg(long, value_name = "NAME")]
-    pub(crate) category: String,
-    /// Folder that holds the categories, in MVTec AD layout
-    #[arg(long, value_name = "DIR", default_value = "mvtec_ad")]
+    /// Category: a folder under the root. Without it the root is one itself; with --good or --list it only names the
+    /// files written [default there: the folder's or list's name]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["root_dir", "good", "list"])]
+    pub(crate) category: Option<String>,
+    /// Folder that holds the categories
+    #[arg(long, value_name = "DIR", default_value = "mvtec_ad", conflicts_with_all = ["good", "list"])]
     pub(crate) root_dir: PathBuf,
+    /// How a category is laid out under the root: auto, mvtec-ad, mvtec-ad-2, mvtec-loco, btad, visa, kolektor-sdd or
+    /// kolektor-sdd2 (docs/datasets.md)
+    #[arg(long, value_name = "NAME", default_value = "auto", conflicts_with_all = ["good", "list"])]
+    pub(crate) layout: Layout,
+    /// Split of VisA: 1cls, 2cls-highshot or 2cls-fewshot
+    #[arg(long, value_name = "NAME", default_value = "1cls", conflicts_with_all = ["good", "list"])]
+    pub(crate) visa_split: VisaSplit,
+    /// Folder of good pictures, in place of a root; searched to any depth
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    pub(crate) good: Option<PathBuf>,
+    /// Folder of defects, with a folder per type if there are several
+    #[arg(long, value_name = "DIR", requires = "good")]
+    pub(crate) defect: Option<PathBuf>,
+    /// Folder of the defects' masks: <type>/<name>.png or <type>/<name>_mask.png
+    #[arg(long, value_name = "DIR", requires = "defect")]
+    pub(crate) masks: Option<PathBuf>,
+    /// Folder of good pictures to test [default: with --defect a fifth of --good, by name]
+    #[arg(long, value_name = "DIR", requires = "good")]
+    pub(crate) test_good: Option<PathBuf>,
+    /// CSV list in place of a root: path,label and if wanted split,type,masks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) list: Option<PathBuf>,
     /// Leave out pictures that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
@@ -270,7 +295,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) scorers: Vec<String>,
     /// Whether the shots' ground-truth masks, where there are any, say which patches are flawed
     #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) masks: MasksArg,
+    pub(crate) shot_masks: MasksArg,
     /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,

@@ -102,6 +102,7 @@ pub(crate) struct InsideArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flawtune train --category screw
+  flawtune train --good parts/good --defect parts/bad --category part
   flawtune train --category screw --prompt-depth deep --prompt-init patches
   flawtune train --category screw --use-adapters --num-epochs 120
   flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
     request::check_type(&protocol, args.defect_type.as_deref())?;
     let cache = request::cache(&args.cache, context.console);
     let request = BaselineRequest {
-        data: request::data(&args.data, cache, args.batch_size as usize),
+        data: request::data(&args.data, cache, args.batch_size as usize)?,
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
         split: request::split(protocol, args.seed, 0, args.pool_size),
         k_neighbors: args.k_neighbors as usize,

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
     };
     let cache = request::cache(&args.cache, context.console);
     let request = EvaluateRequest {
-        data: request::data(&args.data, cache, args.batch_size as usize),
+        data: request::data(&args.data, cache, args.batch_size as usize)?,
         checkpoint,
         backbone: request::backbone(&args.backbone),
         // the type of the hard protocol is the checkpoint's
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,
-            masks: args.masks == MasksArg::Auto,
+            masks: args.shot_masks == MasksArg::Auto,
         },
         guard: !args.no_guard,
         output_dir: args.output_dir.clone(),

@@ -2,7 +2,9 @@
 
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
-use flawtune::workflow::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+use flawtune::workflow::{
+    CategoryOptions, FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit,
+};
 use serde_json::json;
 
 use super::request;
@@ -14,8 +16,9 @@ use crate::progress::{Display, thousands};
 
 pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
+    let data = request::data(&args.data, cache, args.batch_size as usize)?;
     let request = FitRequest {
-        data: request::data(&args.data, cache, args.batch_size as usize),
+        data: CategoryOptions { needs_test: false, ..data },
         backbone: request::backbone(&args.backbone),
         checkpoint: args.checkpoint.clone(),
         output: args.output.clone(),

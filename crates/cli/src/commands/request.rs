@@ -1,8 +1,10 @@
 //! Arguments that several commands share, as the library wants them.
 
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use flawtune::adapt::ModulationType;
+use flawtune::dataset::{DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
 use flawtune::workflow::{BackboneOverrides, CategoryOptions};
@@ -67,14 +69,73 @@ pub(super) fn user_cache(folder: Option<&Path>) -> Option<FeatureCache> {
     folder.map(FeatureCache::at).or_else(FeatureCache::for_user)
 }
 
-pub(super) fn data(args: &DataArgs, cache: Option<FeatureCache>, batch_size: usize) -> CategoryOptions {
-    CategoryOptions {
-        root_dir: args.root_dir.clone(),
-        category: args.category.clone(),
+pub(super) fn data(
+    args: &DataArgs,
+    cache: Option<FeatureCache>,
+    batch_size: usize,
+) -> Result<CategoryOptions, Failure> {
+    let (source, category) = source(args).map_err(|e| Failure::from_error(&e))?;
+    Ok(CategoryOptions {
+        source,
+        category,
+        needs_test: true,
         skip_bad_images: args.skip_bad_images,
         cache,
         batch_size,
+    })
+}
+
+/// Where the pictures are, and what they are called.
+fn source(args: &DataArgs) -> Result<(Source, String), DatasetError> {
+    let source = if let Some(list) = &args.list {
+        Source::List(list.clone())
+    } else if let Some(good) = &args.good {
+        Source::Folders(Folders {
+            good: good.clone(),
+            test_good: args.test_good.clone(),
+            defect: args.defect.clone(),
+            masks: args.masks.clone(),
+        })
+    } else if args.category.is_some() {
+        Source::Root { root: args.root_dir.clone(), layout: args.layout, visa_split: args.visa_split }
+    } else {
+        return Source::root_as_category(&args.root_dir, args.layout, args.visa_split);
+    };
+    let category = args.category.clone().map_or_else(|| source.default_category(), Ok)?;
+    Ok((source, category))
+}
+
+/// The arguments that name the same pictures again, for a command to copy.
+pub(super) fn data_line(args: &DataArgs) -> String {
+    let mut line = String::new();
+    let mut add = |flag: &str, value: &dyn Display| {
+        let _ = write!(line, " --{flag} {value}");
+    };
+    if let Some(category) = &args.category {
+        add("category", category);
     }
+    if args.good.is_none() && args.list.is_none() {
+        add("root-dir", &args.root_dir.display());
+        if args.layout != Layout::Auto {
+            add("layout", &args.layout);
+        }
+        if args.visa_split != VisaSplit::default() {
+            add("visa-split", &args.visa_split);
+        }
+    }
+    let folders = [
+        ("good", &args.good),
+        ("test-good", &args.test_good),
+        ("defect", &args.defect),
+        ("masks", &args.masks),
+        ("list", &args.list),
+    ];
+    for (flag, path) in folders {
+        if let Some(path) = path {
+            add(flag, &path.display());
+        }
+    }
+    line
 }
 
 pub(super) fn protocol(arg: ProtocolArg, defect_type: Option<&str>) -> Protocol {

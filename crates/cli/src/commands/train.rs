@@ -82,7 +82,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             state.epochs_done
         ))),
         Some(state) => {
-            report(&trained, state, &request, context);
+            report(&trained, state, args, &request.data.category, context);
             Ok(())
         }
         None => Err(Failure::Interrupted(format!(
@@ -106,10 +106,12 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
     // asking for its layers asks for it
     let ensemble = !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
     let cache = request::cache(&args.cache, context.console);
+    let data = request::data(&args.data, cache, args.batch_size as usize)?;
+    let category = data.category.clone();
     let recorded = |name: &str, value: Value| (name.to_owned(), value);
     let int = |v: u32| Value::Int(i64::from(v));
     Ok(TrainRequest {
-        data: request::data(&args.data, cache, args.batch_size as usize),
+        data,
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
         split: SplitOptions {
             holdout_fraction: args.holdout_fraction.unwrap_or(preset.holdout_fraction),
@@ -153,7 +155,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
         output_dir: args.output_dir.clone(),
         resume: args.resume,
         args: vec![
-            recorded("category", Value::Str(args.data.category.clone())),
+            recorded("category", Value::Str(category)),
             recorded("num_prompts", int(args.num_prompts)),
             recorded("num_defect_samples", int(args.num_defect_samples)),
             recorded("num_epochs", int(epochs)),
@@ -232,13 +234,13 @@ fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
     }
 }
 
-fn report(trained: &Trained, state: &TrainState, request: &TrainRequest, context: Context) {
+fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &str, context: Context) {
     let kept = state.kept_epoch();
     if context.json {
         let by_tensor: serde_json::Map<String, serde_json::Value> =
             trained.trainable.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
         let result = json!({
-            "category": request.data.category,
+            "category": category,
             "checkpoint": trained.checkpoint,
             "trainable": trained.trainable.iter().map(|(_, n)| n).sum::<usize>(),
             "trainable_by_tensor": by_tensor,
@@ -287,9 +289,8 @@ fn report(trained: &Trained, state: &TrainState, request: &TrainRequest, context
     }
     out(&trained.checkpoint.display().to_string());
     console.note(&format!(
-        "next: flawtune evaluate --category {} --root-dir {} --checkpoint {}",
-        request.data.category,
-        request.data.root_dir.display(),
+        "next: flawtune evaluate{} --checkpoint {}",
+        request::data_line(&args.data),
         trained.checkpoint.display()
     ));
 }

@@ -120,7 +120,7 @@ fn the_ensemble_is_fitted_kept_and_evaluated() {
             mask.save(masks.join(format!("{stem}_mask.png"))).unwrap();
         }
     }
-    for (flag, wanted) in [("", 10), ("--masks off", 0)] {
+    for (flag, wanted) in [("", 10), ("--shot-masks off", 0)] {
         let found = w.job("evaluate", &format!("{line} --scorers patch-head {flag}")).succeeds().json();
         assert_eq!(found["ensemble"]["supervised"][0]["masked_shots"], wanted, "{flag}");
     }

@@ -1,6 +1,7 @@
 //! The binary from end to end, on a tiny data set with a tiny backbone.
 
 mod augment;
+mod datasets;
 mod guard;
 mod hostile;
 mod inside;

@@ -4,14 +4,18 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
+use flawtune_backbone::preprocess::ImageError;
+
+use super::ListError;
+
 /// Why a dataset could not be read; every message says where and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// The root is no folder.
     #[error(
-        "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>). \
-         MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
+        "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>; \
+         docs/datasets.md has other layouts, and --good takes any folder of pictures). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
          give the folder with --root-dir",
         root.display()
     )]
@@ -46,11 +50,13 @@ pub enum DatasetError {
     #[error(
         "{}: no test pictures; put good ones into {} and defective ones into a folder per defect type beside it",
         folder.display(),
-        folder.join("good").display()
+        good.display()
     )]
     NoTestImages {
         /// The folder `test`.
         folder: PathBuf,
+        /// The folder for good pictures in it.
+        good: PathBuf,
     },
     /// A folder of the layout without a picture.
     #[error("{}: the folder holds no pictures; fill it or remove it", folder.display())]
@@ -76,6 +82,122 @@ pub enum DatasetError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// The folder shows the signs of no layout.
+    #[error(
+        "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of pictures with \
+         --good and --defect, or a CSV list with --list",
+        folder.display(),
+        wanted.join("; "),
+        holds(categories)
+    )]
+    LayoutUnknown {
+        /// The category's folder.
+        folder: PathBuf,
+        /// What was looked for, a layout each.
+        wanted: Vec<String>,
+        /// Categories in the folder, which may be the root.
+        categories: Vec<String>,
+    },
+    /// The folder shows the signs of several layouts.
+    #[error("{}: holds {}; say which it is with --layout", folder.display(), found.join(" and "))]
+    LayoutAmbiguous {
+        /// The category's folder.
+        folder: PathBuf,
+        /// What was found, a layout each.
+        found: Vec<String>,
+    },
+    /// A name that has to be a single one is a path.
+    #[error("'{category}' cannot be a category: files are named after it, so it is one name without / in it")]
+    NotAName {
+        /// The name.
+        category: String,
+    },
+    /// A folder of pictures is none.
+    #[error("{}: no such folder of pictures", folder.display())]
+    NoFolder {
+        /// The folder asked for.
+        folder: PathBuf,
+    },
+    /// One folder of pictures lies in another, so pictures would count twice.
+    #[error(
+        "{} and {}: one lies in the other, and folders are searched to any depth: a picture would count twice; \
+         put them side by side",
+        first.display(),
+        second.display()
+    )]
+    Overlap {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// No mask belongs to any defect.
+    #[error(
+        "{}: no mask belongs to a defect picture; that of {} would be {}",
+        folder.display(),
+        picture.display(),
+        wanted.display()
+    )]
+    NoMasks {
+        /// The folder of masks.
+        folder: PathBuf,
+        /// A defect.
+        picture: PathBuf,
+        /// Where its mask could be.
+        wanted: PathBuf,
+    },
+    /// There is nothing defective to learn from or to test.
+    #[error(
+        "{given}: no defect pictures, and they are needed here; add some ({how}). Good pictures alone are enough for \
+         'flawtune fit'"
+    )]
+    NoDefects {
+        /// The folder or list of the good pictures.
+        given: String,
+        /// How defects are given.
+        how: &'static str,
+    },
+    /// A list without anything to learn from.
+    #[error("{}: no good picture to learn from is listed; list some (label good, split train)", file.display())]
+    NoGoodListed {
+        /// The list.
+        file: PathBuf,
+    },
+    /// A CSV file is not as it should be.
+    #[error("{}, {source}", file.display())]
+    List {
+        /// The file.
+        file: PathBuf,
+        /// The line and what is wrong.
+        source: ListError,
+    },
+    /// A picture is in a list twice.
+    #[error("{}: {} is listed twice; remove one of the rows", list.display(), picture.display())]
+    ListedTwice {
+        /// The list.
+        list: PathBuf,
+        /// The picture.
+        picture: PathBuf,
+    },
+    /// A picture has no label beside it.
+    #[error("{}: no label beside it; in this layout it is called {wanted}, and is black for a good picture", picture.display())]
+    NoLabel {
+        /// The picture.
+        picture: PathBuf,
+        /// The label's name.
+        wanted: String,
+    },
+    /// A label could not be read.
+    #[error(transparent)]
+    Label(#[from] ImageError),
+    /// A file could not be read.
+    #[error("{}: cannot read the file: {source}", path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A folder could not be listed.
     #[error("{}: cannot list the folder: {source}", path.display())]
     Read {
@@ -84,6 +206,13 @@ pub enum DatasetError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn holds(categories: &[String]) -> String {
+    if categories.is_empty() {
+        return String::new();
+    }
+    format!("It holds the categories: {}; choose one with --category. ", categories.join(", "))
 }
 
 fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -> String {
@@ -95,10 +224,13 @@ fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -
         let _ = write!(text, "Existing categories: {}", existing.join(", "));
     } else if root_is_category {
         text.push_str(
-            "The folder holds train/good, so it is a category itself; give its parent with --root-dir",
+            "The folder is a category itself; give its parent with --root-dir, or leave --category away",
         );
     } else {
-        text.push_str("The folder holds no category at all (a category is a folder with train/good in it)");
+        text.push_str(
+            "The folder holds no category at all (a category is a folder with train/good in it, or of \
+             another layout of docs/datasets.md)",
+        );
     }
     text
 }

@@ -31,6 +31,14 @@ pub fn read_mask<P: AsRef<Path>>(
     Ok(found)
 }
 
+/// Whether any pixel of a mask is not black.
+///
+/// # Errors
+/// A mask that cannot be read.
+pub(super) fn shows_anything(mask: &Path, options: &DecodeOptions) -> Result<bool, ImageError> {
+    Ok(decode(&read_file(mask, options)?, mask, options)?.pixels().iter().any(|v| *v > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Pictures on disk, with what is known about each: which subset, good or which defect type, which masks.
 //!
-//! A [`Dataset`] is one category. [`Dataset::mvtec`] reads the layout of MVTec AD:
+//! A [`Dataset`] is one category, read from a [`Source`]: a folder in one of the [`Layout`]s, [`Folders`] of good and of
+//! defective pictures, or a CSV list ([`parse_list`]). [`Dataset::mvtec`] reads the layout of MVTec AD:
 //!
 //! ```text
 //! <root>/<category>/train/good/*.png
@@ -9,13 +10,23 @@
 //! <root>/<category>/ground_truth/<defect type>/<stem>_mask.png      optional
 //! ```
 //!
-//! Only names are read here, no pixels. Samples are sorted by [`Sample::id`], bytewise, so every later choice by
-//! position and seed is the same on every machine.
+//! Only names are read here, no pixels, but for the layouts whose masks alone say which pictures are good. Samples are
+//! sorted by [`Sample::id`], bytewise, so every later choice by position and seed is the same on every machine.
 
 mod augment;
 mod error;
+mod folders;
+mod kolektor;
+mod layout;
+mod list;
+mod listing;
 mod mask;
 mod mvtec;
+mod root;
+mod share;
+mod source;
+mod table;
+mod visa;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,14 +35,22 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{AugmentError, Augmentation, View, write_views};
 pub use error::DatasetError;
+pub use folders::Folders;
+pub use layout::{Layout, VisaSplit};
+pub use list::{ListRow, parse_list};
+pub use listing::{is_picture, pictures};
 pub use mask::read_mask;
-pub use mvtec::{is_picture, pictures};
+pub use source::Source;
+pub use table::ListError;
 
-/// Which folder of the layout a sample came from.
+/// The type of defects of which no type is known.
+const DEFECT: &str = "defect";
+
+/// What a sample is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subset {
-    /// `train`: good pictures only.
+    /// `train`: to learn from; good pictures, in some layouts defects too.
     Train,
     /// `test`: good and defective pictures.
     Test,
@@ -42,7 +61,7 @@ pub enum Subset {
 pub struct Sample {
     /// Where it is.
     pub path: PathBuf,
-    /// Its path below the category, separated by `/` on every system: `test/crack/003.png`.
+    /// Its path below the category (or list), separated by `/` on every system: `test/crack/003.png`.
     pub id: String,
     /// Where it belongs.
     pub subset: Subset,
@@ -68,7 +87,7 @@ impl AsRef<Path> for Sample {
 /// The samples of one category.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
-    /// The folder that holds the categories.
+    /// The folder that holds the categories, the folder of good pictures, or the list.
     pub root: PathBuf,
     /// The category.
     pub category: String,
@@ -86,7 +105,12 @@ impl Dataset {
     /// # Errors
     /// A [`DatasetError`] that names the folder and what to do.
     pub fn mvtec(root: &Path, category: &str) -> Result<Self, DatasetError> {
-        mvtec::read(root, category)
+        Layout::MvtecAd.read(root, category, VisaSplit::default(), true)
+    }
+
+    fn of(root: &Path, category: &str, mut samples: Vec<Sample>) -> Self {
+        samples.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Self { root: root.to_path_buf(), category: category.to_owned(), samples }
     }
 
     /// The good pictures of `train`.
@@ -115,10 +139,10 @@ impl Dataset {
     }
 }
 
-/// The categories below `root`: folders that hold `train/good`, sorted.
+/// The categories below `root`: folders of any layout, sorted.
 ///
 /// # Errors
 /// [`DatasetError::RootMissing`] or [`DatasetError::Read`].
 pub fn categories(root: &Path) -> Result<Vec<String>, DatasetError> {
-    mvtec::categories(root)
+    root::categories(root)
 }

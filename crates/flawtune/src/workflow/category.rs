@@ -1,22 +1,24 @@
 //! A category on disk together with the hashes of its pictures: what a split needs to know.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flawtune_backbone::preprocess::Preprocess;
 use rayon::prelude::*;
 
 use super::{Engine, Event, OnEvent, WorkflowError};
-use crate::dataset::{Dataset, Subset};
+use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
 use crate::features::{Extractor, FeatureCache, Forward, TokenSet, Turn};
 
 /// How a category's pictures are read.
 #[derive(Debug, Clone)]
 pub struct CategoryOptions {
-    /// Folder that holds the categories.
-    pub root_dir: PathBuf,
+    /// Where the pictures are.
+    pub source: Source,
     /// Name of the category.
     pub category: String,
+    /// Whether there have to be pictures to test; without, good pictures to learn from are enough.
+    pub needs_test: bool,
     /// Leave unreadable pictures out instead of failing.
     pub skip_bad_images: bool,
     /// Where features are kept; `None` keeps none.
@@ -39,9 +41,9 @@ impl Category {
     /// Lists and hashes the pictures.
     ///
     /// # Errors
-    /// A layout that is not MVTec AD's; a file that cannot be read (with `skip_bad_images` it is left out).
+    /// A folder or list that is not as it should be; a file that cannot be read (with `skip_bad_images` it is left out).
     pub fn open(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
-        let mut dataset = Dataset::mvtec(&options.root_dir, &options.category)?;
+        let mut dataset = Dataset::open(&options.source, &options.category, options.needs_test)?;
         let hashes: Vec<Result<blake3::Hash, std::io::Error>> =
             dataset.samples.par_iter().map(|s| hash_file(&s.path)).collect();
         let mut contents = Vec::with_capacity(hashes.len());
@@ -88,7 +90,8 @@ impl Category {
     /// # Errors
     /// Too few images for what is asked.
     pub fn split(&self, options: &SplitOptions) -> Result<Split, WorkflowError> {
-        Ok(Split::new(&self.dataset.category, &self.infos(), options)?)
+        let split = if self.options.needs_test { Split::new } else { Split::without_test };
+        Ok(split(&self.dataset.category, &self.infos(), options)?)
     }
 
     /// Tokens of the samples at `positions`, from the cache where it has them. Returns the positions that could be

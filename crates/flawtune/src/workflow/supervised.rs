@@ -194,7 +194,8 @@ fn masks(tokens: &Block<'_>, wanted: bool) -> Result<Vec<Option<Vec<bool>>>, Wor
         }
         let (engine, grid) = (tokens.engine, tokens.support.grid);
         let mask = patch_mask(files, &engine.preprocess(), grid, engine.config().patch_size);
-        mask.map(Some).map_err(|e| WorkflowError::Input(format!("{e}; or leave masks out with --masks off")))
+        mask.map(Some)
+            .map_err(|e| WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off")))
     };
     tokens.shots.iter().map(of).collect()
 }

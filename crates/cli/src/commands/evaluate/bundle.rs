@@ -14,7 +14,7 @@ use crate::progress::Display;
 
 pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Result<(), Failure> {
     let request = BundleEvaluateRequest {
-        data: request::data(&args.data, None, args.batch_size as usize),
+        data: request::data(&args.data, None, args.batch_size as usize)?,
         bundle: bundle.to_owned(),
         weights: args.backbone.weights.clone(),
         aupro_limit: args.aupro_limit,

@@ -3,7 +3,8 @@
 //! The default, [`Protocol::HeldOut`]: a seeded pool of defects leaves the test set for good; the M shots are the first
 //! M of the pool. So every M, zero-shot (M = 0) included, is measured on one and the same test set, and larger M
 //! contain the smaller. Whatever has to be chosen (epoch, threshold, method) is chosen on the pool and on held-out
-//! train/good images, never on the test set.
+//! train/good images, never on the test set. Where a data set has defects of its own to learn from (train), the pool is
+//! drawn from them and no defect leaves the test set.
 
 mod manifest;
 mod split;
@@ -43,15 +44,15 @@ impl std::fmt::Display for Protocol {
 pub enum ProtocolError {
     /// No defects at all.
     #[error(
-        "{category}: no defect images under test/ (every folder there other than good counts): nothing to adapt to or to test; \
-         put defective pictures into a folder per defect type, test/<type>"
+        "{category}: no defect images to test (in the layout of MVTec AD, every folder under test/ other than good counts): \
+         nothing to adapt to or to measure; put defective pictures into a folder per defect type, test/<type>"
     )]
     NoDefects {
         /// Category.
         category: String,
     },
     /// No images of the type that is to be learned.
-    #[error("{category}: no defect type {defect_type:?} under test/; there are: {}", known.join(", "))]
+    #[error("{category}: no defect type {defect_type:?} to learn from; there are: {}", known.join(", "))]
     UnknownType {
         /// Category.
         category: String,
@@ -112,7 +113,7 @@ pub enum ProtocolError {
     },
     /// Too few normal training images.
     #[error(
-        "{category}: {found} images in train/good, at least {wanted} are needed \
+        "{category}: {found} good images to learn from (train/good), at least {wanted} are needed \
          (two to learn from, the rest held out for choosing)"
     )]
     TooFewNormals {
@@ -124,7 +125,7 @@ pub enum ProtocolError {
         wanted: usize,
     },
     /// No normal test images.
-    #[error("{category}: no images in test/good: AUROC needs normal test images too")]
+    #[error("{category}: no good images to test (test/good): AUROC needs normal test images too")]
     NoTestNormals {
         /// Category.
         category: String,

@@ -11,7 +11,7 @@ use crate::evaluate::draws::{generator, shuffle};
 pub struct SampleInfo<'a> {
     /// Path relative to the category, `/`-separated, such as `test/crack/003.png`.
     pub id: &'a str,
-    /// From train/good rather than from test.
+    /// From train rather than from test.
     pub is_train: bool,
     /// Folder name of the defect; `None` for a normal image.
     pub defect_type: Option<&'a str>,
@@ -28,7 +28,8 @@ pub struct SplitOptions {
     pub seed: u64,
     /// Defect images to learn from (M); 0 is zero-shot.
     pub shots: usize,
-    /// Defects that leave the test set; `None`: 20, or 10 where there are fewer than 40.
+    /// Defects that leave the test set; `None`: 20, or 10 where there are fewer than 40. Where train holds defects the
+    /// pool is drawn from them instead, `None` being all, and the test set is left whole.
     pub pool: Option<usize>,
     /// Share of train/good kept back for choosing epoch, threshold and method; in [0, 1).
     pub holdout_fraction: f64,
@@ -81,6 +82,9 @@ pub struct Split {
 impl Split {
     /// Splits `samples` of `category`.
     ///
+    /// Defects of train are never among the normal images. If there are any, the held-out and hard protocols draw the
+    /// pool from them alone; the leaky protocol, as the recipe has it, learns from the first of the test set.
+    ///
     /// # Errors
     /// No defects or normals enough for what is asked (with the numbers), a type that does not exist, a fraction out
     /// of range.
@@ -88,6 +92,28 @@ impl Split {
         category: &str,
         samples: &[SampleInfo<'_>],
         options: &SplitOptions,
+    ) -> Result<Self, ProtocolError> {
+        Self::of(category, samples, options, true)
+    }
+
+    /// As [`Self::new`], for learning from good images alone: where there are too few images to test, or no defects
+    /// beyond the pool, the pool is empty instead of that being an error, as long as no shots are asked for.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_test(
+        category: &str,
+        samples: &[SampleInfo<'_>],
+        options: &SplitOptions,
+    ) -> Result<Self, ProtocolError> {
+        Self::of(category, samples, options, false)
+    }
+
+    fn of(
+        category: &str,
+        samples: &[SampleInfo<'_>],
+        options: &SplitOptions,
+        needs_test: bool,
     ) -> Result<Self, ProtocolError> {
         if !(0.0..1.0).contains(&options.holdout_fraction) {
             return Err(ProtocolError::Option {
@@ -105,14 +131,23 @@ impl Split {
         let normals = select(&|s| s.is_train && s.defect_type.is_none());
         let test_normals = select(&|s| !s.is_train && s.defect_type.is_none());
         let defects = select(&|s| !s.is_train && s.defect_type.is_some());
-        if defects.is_empty() {
+        let train_defects = select(&|s| s.is_train && s.defect_type.is_some());
+        let learns_good_only = !needs_test && options.shots == 0 && options.pool.unwrap_or(0) == 0;
+        if defects.is_empty() && !learns_good_only {
             return Err(ProtocolError::NoDefects { category: category() });
         }
-        if test_normals.is_empty() {
+        if test_normals.is_empty() && !learns_good_only {
             return Err(ProtocolError::NoTestNormals { category: category() });
         }
+        // where the layout says which defects are to be learned from, no others are
+        let candidates = if train_defects.is_empty() { &defects } else { &train_defects };
 
         let (pool, learnable) = match &options.protocol {
+            Protocol::HeldOut
+                if learns_good_only && (test_normals.is_empty() || defects.len() <= SMALL_POOL) =>
+            {
+                (Vec::new(), Vec::new())
+            }
             Protocol::Leaky => {
                 if options.shots > defects.len() {
                     return Err(ProtocolError::MoreShotsThanDefects {
@@ -124,34 +159,30 @@ impl Split {
                 (defects[..options.shots].to_vec(), defects.clone())
             }
             Protocol::HeldOut => {
-                let pool = draw_pool(category(), &defects, options)?;
-                if pool.len() == defects.len() {
-                    return Err(ProtocolError::PoolTakesAll {
-                        category: category(),
-                        pool: pool.len(),
-                        defects: defects.len(),
-                    });
-                }
-                (pool, defects.clone())
+                (draw_pool(category(), candidates, train_defects.is_empty(), options)?, candidates.clone())
             }
             Protocol::Hard { defect_type } => {
-                let of_type = select(&|s| !s.is_train && s.defect_type == Some(defect_type));
+                let is_of_type = |i: &usize| samples[*i].defect_type == Some(defect_type);
+                let of_type: Vec<usize> = candidates.iter().copied().filter(is_of_type).collect();
                 if of_type.is_empty() {
-                    let known: BTreeSet<String> =
-                        defects.iter().filter_map(|&i| samples[i].defect_type.map(str::to_owned)).collect();
+                    let known: BTreeSet<String> = candidates
+                        .iter()
+                        .filter_map(|&i| samples[i].defect_type.map(str::to_owned))
+                        .collect();
                     return Err(ProtocolError::UnknownType {
                         category: category(),
                         defect_type: defect_type.clone(),
                         known: known.into_iter().collect(),
                     });
                 }
-                if of_type.len() == defects.len() {
+                let tested: Vec<usize> = defects.iter().copied().filter(is_of_type).collect();
+                if tested.len() == defects.len() {
                     return Err(ProtocolError::NoOtherTypes {
                         category: category(),
                         defect_type: defect_type.clone(),
                     });
                 }
-                (draw_pool(category(), &of_type, options)?, of_type)
+                (draw_pool(category(), &of_type, train_defects.is_empty(), options)?, tested)
             }
         };
         let shots = pool[..options.shots].to_vec();
@@ -215,14 +246,21 @@ fn refs(samples: &[SampleInfo<'_>], which: &[usize]) -> Vec<ImageRef> {
     which.iter().map(|&i| ImageRef::new(samples[i].id, samples[i].content)).collect()
 }
 
+/// Draws the pool from `defects`, of which some must remain under the held-out protocol if they are `tested`.
 fn draw_pool(
     category: String,
     defects: &[usize],
+    tested: bool,
     options: &SplitOptions,
 ) -> Result<Vec<usize>, ProtocolError> {
-    let rule = if defects.len() < SMALL_CATEGORY { SMALL_POOL } else { POOL };
+    let rule = match defects.len() {
+        all if !tested => all,
+        few if few < SMALL_CATEGORY => SMALL_POOL,
+        _ => POOL,
+    };
     let size = options.pool.unwrap_or(rule);
-    if size > defects.len() || (size == defects.len() && options.protocol == Protocol::HeldOut) {
+    let must_remain = usize::from(tested && options.protocol == Protocol::HeldOut);
+    if size.saturating_add(must_remain) > defects.len() {
         return Err(ProtocolError::PoolTakesAll { category, pool: size, defects: defects.len() });
     }
     if options.shots > size {

@@ -1,0 +1,121 @@
+//! A folder of good pictures and one of defects, wherever they are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::listing::{check_stems, masks, pictures, relative, stem};
+use super::{DEFECT, DatasetError, Sample, Subset, share};
+
+/// Folders of pictures, each searched to any depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Good pictures to learn from.
+    pub good: PathBuf,
+    /// Good pictures to test; `None`: if there are defects, a fifth of `good`.
+    pub test_good: Option<PathBuf>,
+    /// Defects; those in a folder of it are of the type that the folder is called, those directly in it of the type
+    /// `defect`.
+    pub defect: Option<PathBuf>,
+    /// Masks of the defects, under the same path: `<type>/<stem>.png`, `<type>/<stem>_mask.png` or a folder
+    /// `<type>/<stem>`.
+    pub masks: Option<PathBuf>,
+}
+
+const MASKS: &str = "masks";
+
+pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
+    let parts = [
+        ("good", Some(&folders.good)),
+        ("test_good", folders.test_good.as_ref()),
+        ("defect", folders.defect.as_ref()),
+        (MASKS, folders.masks.as_ref()),
+    ];
+    let mut found: Vec<(&str, &Path, PathBuf)> = Vec::new();
+    for (name, folder) in parts.iter().filter_map(|(name, folder)| Some((*name, folder.as_ref()?.as_path())))
+    {
+        let real = folder.canonicalize().ok().filter(|real| real.is_dir());
+        let real = real.ok_or_else(|| DatasetError::NoFolder { folder: folder.to_path_buf() })?;
+        for (_, other, other_real) in &found {
+            if real.starts_with(other_real) || other_real.starts_with(&real) {
+                return Err(DatasetError::Overlap {
+                    first: other.to_path_buf(),
+                    second: folder.to_path_buf(),
+                });
+            }
+        }
+        found.push((name, folder, real));
+    }
+    let mut samples = Vec::new();
+    for (name, folder, _) in found.iter().filter(|(name, ..)| *name != MASKS) {
+        let pictures = pictures_in(folder)?;
+        let mut of_part = Vec::new();
+        for path in pictures {
+            let inside = relative(&path, folder)?;
+            let defect = *name == "defect";
+            let kind = inside.split_once('/').map_or(DEFECT, |(first, _)| first);
+            of_part.push(Sample {
+                id: format!("{name}/{inside}"),
+                subset: if *name == "good" { Subset::Train } else { Subset::Test },
+                defect_type: defect.then(|| kind.to_owned()),
+                masks: Vec::new(),
+                path,
+            });
+        }
+        if let (true, Some(masks)) = (*name == "defect", &folders.masks) {
+            add_masks(&mut of_part, folder, masks)?;
+        }
+        samples.extend(of_part);
+    }
+    if folders.defect.is_some() && folders.test_good.is_none() {
+        share::give_to_test(&mut samples);
+    }
+    Ok(samples)
+}
+
+fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let found = pictures(folder)?;
+    if found.is_empty() {
+        return Err(DatasetError::EmptyFolder { folder: folder.to_path_buf() });
+    }
+    Ok(found)
+}
+
+/// Gives defects in `folder` their masks; some may have none, but not all.
+fn add_masks(samples: &mut [Sample], folder: &Path, root: &Path) -> Result<(), DatasetError> {
+    let name_of = |s: &Sample| -> Result<(String, String), DatasetError> {
+        let inside = relative(&s.path, folder)?;
+        Ok(match inside.rsplit_once('/') {
+            Some((parent, name)) => (parent.to_owned(), name.to_owned()),
+            None => (String::new(), inside),
+        })
+    };
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for sample in samples.iter() {
+        let (parent, name) = name_of(sample)?;
+        names.entry(parent).or_default().push(name);
+    }
+    let mut by_parent = BTreeMap::new();
+    for (parent, names) in names {
+        // a mask is found by the stem
+        check_stems(&folder.join(&parent), &names)?;
+        let found = masks(&root.join(&parent))?;
+        by_parent.insert(parent, found);
+    }
+    for sample in samples.iter_mut() {
+        let (parent, name) = name_of(sample)?;
+        if let Some(found) = by_parent.get_mut(&parent).and_then(|m| m.remove(stem(&name))) {
+            sample.masks = found;
+        }
+    }
+    match samples.first() {
+        Some(first) if samples.iter().all(|s| s.masks.is_empty()) => {
+            let inside = relative(&first.path, folder)?;
+            Err(DatasetError::NoMasks {
+                folder: root.to_path_buf(),
+                picture: first.path.clone(),
+                wanted: root.join(format!("{}.png", stem(&inside))),
+            })
+        }
+        _ => Ok(()),
+    }
+}
