@@ -36,6 +36,11 @@ enum Bytes {
     Mapped { file: Arc<MappedFile>, offset: usize },
 }
 
+/// Numbers that are widened at a time.
+const WIDENED: usize = 512;
+/// Rows that are checked at a time.
+const CHECKED: usize = 256;
+
 /// Patch tokens of unit length, `[rows, dim]`, rounded to their precision.
 #[derive(Debug, Clone)]
 pub struct Bank {
@@ -45,22 +50,61 @@ pub struct Bank {
     bytes: Bytes,
 }
 
+/// A bank that grows by some rows at a time, so that they are never all there in f32 beside it.
+#[derive(Debug)]
+pub struct BankBuilder {
+    dim: usize,
+    precision: Precision,
+    bytes: Vec<u8>,
+    halves: Vec<f16>,
+}
+
+impl BankBuilder {
+    /// An empty bank with room for `rows` rows; more can be pushed, at the cost of a move.
+    ///
+    /// # Panics
+    /// If `dim` is 0.
+    pub fn new(rows: usize, dim: usize, precision: Precision) -> Self {
+        assert!(dim > 0, "a row holds at least one number");
+        let bytes = Vec::with_capacity(rows * dim * precision.bytes());
+        Self { dim, precision, bytes, halves: Vec::new() }
+    }
+
+    /// Rounds and appends row-major `rows` (`[rows, dim]`).
+    ///
+    /// # Panics
+    /// If `rows` is no whole number of rows.
+    pub fn push(&mut self, rows: &[f32]) {
+        assert!(rows.len().is_multiple_of(self.dim), "rows must be [rows, dim]");
+        for row in rows.chunks_exact(self.dim) {
+            match self.precision {
+                Precision::F32 => self.bytes.extend(row.iter().flat_map(|v| v.to_le_bytes())),
+                Precision::F16 => {
+                    self.halves.resize(self.dim, f16::ZERO);
+                    self.halves.convert_from_f32_slice(row);
+                    self.bytes.extend(self.halves.iter().flat_map(|v| v.to_le_bytes()));
+                }
+            }
+        }
+    }
+
+    /// The bank.
+    pub fn finish(self) -> Bank {
+        let rows = self.bytes.len() / (self.dim * self.precision.bytes());
+        Bank { rows, dim: self.dim, precision: self.precision, bytes: Bytes::Owned(Arc::new(self.bytes)) }
+    }
+}
+
 impl Bank {
     /// Rounds row-major `rows` (`[rows, dim]`).
     ///
     /// # Panics
     /// If `dim` is 0 or `rows` is no whole number of rows.
     pub fn of(rows: &[f32], dim: usize, precision: Precision) -> Self {
-        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [rows, dim]");
-        let bytes = match precision {
-            Precision::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Precision::F16 => {
-                let mut halves = vec![f16::ZERO; rows.len()];
-                halves.convert_from_f32_slice(rows);
-                halves.iter().flat_map(|v| v.to_le_bytes()).collect()
-            }
-        };
-        Self { rows: rows.len() / dim, dim, precision, bytes: Bytes::Owned(Arc::new(bytes)) }
+        assert!(dim > 0, "rows must be [rows, dim]");
+        let mut builder = BankBuilder::new(rows.len() / dim, dim, precision);
+        builder.push(rows);
+        builder.finish()
     }
 
     /// Rows in a mapped file from byte `offset`; the caller has checked that they are there.
@@ -98,10 +142,20 @@ impl Bank {
     }
 
     /// Numbers of `rows` rows from `first` on.
+    ///
+    /// # Panics
+    /// If there are not so many.
     pub fn decode(&self, first: usize, rows: usize) -> Vec<f32> {
+        let mut out = Vec::new();
+        self.decode_into(first, rows, &mut out);
+        out
+    }
+
+    /// [`Self::decode`] into `out`, which it replaces.
+    pub(super) fn decode_into(&self, first: usize, rows: usize, out: &mut Vec<f32>) {
         let size = self.dim * self.precision.bytes();
         let bytes = &self.bytes()[first * size..][..rows * size];
-        let mut out = vec![0.0; rows * self.dim];
+        out.resize(rows * self.dim, 0.0);
         match self.precision {
             Precision::F32 => {
                 for (o, c) in out.iter_mut().zip(bytes.chunks_exact(4)) {
@@ -109,17 +163,30 @@ impl Bank {
                 }
             }
             Precision::F16 => {
-                let bits: Vec<u16> =
-                    bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
-                bits.reinterpret_cast::<f16>().convert_to_f32_slice(&mut out);
+                let mut bits = [0u16; WIDENED];
+                for (out, bytes) in out.chunks_mut(WIDENED).zip(bytes.chunks(2 * WIDENED)) {
+                    for (b, c) in bits.iter_mut().zip(bytes.chunks_exact(2)) {
+                        *b = u16::from_le_bytes([c[0], c[1]]);
+                    }
+                    // by the machine's own instruction where it has one
+                    bits[..out.len()].reinterpret_cast::<f16>().convert_to_f32_slice(out);
+                }
             }
         }
-        out
     }
 
-    /// Packs the rows for matching in parts of these lengths, in parallel. `None` if a number is not one that a unit
-    /// vector can hold.
-    pub(super) fn pack(&self, parts: &[usize]) -> Option<Vec<PackedPatches>> {
+    /// Whether every number is one that a unit vector can hold.
+    pub(super) fn is_plausible(&self) -> bool {
+        let starts: Vec<usize> = (0..self.rows).step_by(CHECKED).collect();
+        starts.par_iter().all(|&first| {
+            let rows = self.decode(first, CHECKED.min(self.rows - first));
+            // also false for NaN
+            rows.iter().all(|v| v.abs() <= 1.01)
+        })
+    }
+
+    /// Packs the rows for matching in parts of these lengths, in parallel: a copy in f32.
+    pub(super) fn pack(&self, parts: &[usize]) -> Vec<PackedPatches> {
         let starts: Vec<(usize, usize)> = parts
             .iter()
             .scan(0, |next, &rows| {
@@ -128,11 +195,7 @@ impl Bank {
                 Some((first, rows))
             })
             .collect();
-        let one = |&(first, rows): &(usize, usize)| {
-            let rows = self.decode(first, rows);
-            // also false for NaN
-            rows.iter().all(|v| v.abs() <= 1.01).then(|| PackedPatches::pack(&rows, self.dim))
-        };
+        let one = |&(first, rows): &(usize, usize)| PackedPatches::pack(&self.decode(first, rows), self.dim);
         starts.par_iter().map(one).collect()
     }
 }
@@ -151,7 +214,12 @@ mod tests {
         assert_eq!(half.decode(3, 2), wanted[18..30]);
         assert_eq!(Bank::of(&decoded, 6, Precision::F16).bytes(), half.bytes());
         assert_eq!(Bank::of(&rows, 6, Precision::F32).decode(0, 10), rows);
-        assert_eq!(half.pack(&[4, 6]).unwrap()[1].rows(), wanted[24..]);
-        assert!(Bank::of(&[0.5, f32::NAN], 2, Precision::F32).pack(&[1]).is_none());
+        assert_eq!(half.pack(&[4, 6])[1].rows(), wanted[24..]);
+        assert!(half.is_plausible());
+        assert!(!Bank::of(&[0.5, f32::NAN], 2, Precision::F32).is_plausible());
+        assert!(!Bank::of(&[0.5, -1.02], 2, Precision::F16).is_plausible());
+        // more than is widened at a time
+        let rows: Vec<f32> = (0..3 * 700).map(|i| f16::from_f32((i as f32 * 0.37).sin()).to_f32()).collect();
+        assert_eq!(Bank::of(&rows, 700, Precision::F16).decode(1, 2), rows[700..]);
     }
 }

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::bank::Bank;
 use super::error::BundleError;
 use super::header::Scorer;
+use super::rows::RowBank;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
 use crate::adapt::normalise_rows;
 use crate::features::{ImageTokens, TokenSet};
-use crate::score::RowBank;
 use crate::score::foreground::{Cut, foreground};
 
 /// What is known of an image.
@@ -82,7 +82,7 @@ pub(crate) fn unit_patches(
 }
 
 impl TokenScorer {
-    /// Packs a bank; `parts` says which rows belong to one image (empty: it does not matter).
+    /// Searches a bank; `parts` says which rows belong to one image (empty: it does not matter).
     ///
     /// # Errors
     /// [`BundleError::Header`], naming `path`, for a bank that holds other numbers than unit vectors do;
@@ -96,22 +96,17 @@ impl TokenScorer {
         parts: &[usize],
         ensemble: Option<Ensemble>,
     ) -> Result<Self, BundleError> {
-        let even: Vec<usize>;
-        let parts = if parts.is_empty() {
-            let each = RowBank::part_rows();
-            even = (0..bank.rows()).step_by(each).map(|first| each.min(bank.rows() - first)).collect();
-            &even
-        } else {
-            parts
-        };
-        let packed = bank.pack(parts).ok_or_else(|| BundleError::Header {
-            path: path.to_owned(),
-            key: "bank".into(),
-            what: "holds a number that no unit vector has".into(),
-        })?;
+        if !bank.is_plausible() {
+            return Err(BundleError::Header {
+                path: path.to_owned(),
+                key: "bank".into(),
+                what: "holds a number that no unit vector has".into(),
+            });
+        }
+        let parts = if parts.is_empty() { vec![bank.rows()] } else { parts.to_vec() };
         let search = match scorer {
-            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(packed)),
-            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(packed)),
+            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(bank.pack(&parts))),
+            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(bank.clone(), parts)),
         };
         if let Some(ensemble) = &ensemble {
             ensemble.score(&Evidence { features: vec![0.0; 2 * bank.dim()], bank: Some(0.0) })?;
