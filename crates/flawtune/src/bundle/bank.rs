@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flawtune_kernels::mapped::MappedFile;
 use flawtune_kernels::matching::PackedPatches;
 use half::f16;
-use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
+use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +36,6 @@ enum Bytes {
     Mapped { file: Arc<MappedFile>, offset: usize },
 }
 
-/// Numbers that are widened at a time.
-const WIDENED: usize = 512;
 /// Rows that are checked at a time.
 const CHECKED: usize = 256;
 
@@ -146,50 +144,54 @@ impl Bank {
     /// # Panics
     /// If there are not so many.
     pub fn decode(&self, first: usize, rows: usize) -> Vec<f32> {
-        let mut out = Vec::new();
-        self.decode_into(first, rows, &mut out);
-        out
+        self.read(first, rows, &mut Vec::new()).to_vec()
     }
 
-    /// [`Self::decode`] into `out`, which it replaces.
-    pub(super) fn decode_into(&self, first: usize, rows: usize, out: &mut Vec<f32>) {
+    /// The same without a copy where they are stored so; otherwise widened in `room`.
+    pub(super) fn read<'a>(&'a self, first: usize, rows: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
         let size = self.dim * self.precision.bytes();
         let bytes = &self.bytes()[first * size..][..rows * size];
-        out.resize(rows * self.dim, 0.0);
+        let as_stored = cfg!(target_endian = "little");
         match self.precision {
             Precision::F32 => {
-                for (o, c) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *o = f32::from_le_bytes([c[0], c[1], c[2], c[3]]);
+                if as_stored && let Ok(rows) = bytemuck::try_cast_slice(bytes) {
+                    return rows;
                 }
+                room.clear();
+                room.extend(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
             }
             Precision::F16 => {
-                let mut bits = [0u16; WIDENED];
-                for (out, bytes) in out.chunks_mut(WIDENED).zip(bytes.chunks(2 * WIDENED)) {
-                    for (b, c) in bits.iter_mut().zip(bytes.chunks_exact(2)) {
-                        *b = u16::from_le_bytes([c[0], c[1]]);
-                    }
+                room.resize(rows * self.dim, 0.0);
+                if as_stored && let Ok(halves) = bytemuck::try_cast_slice::<u8, f16>(bytes) {
                     // by the machine's own instruction where it has one
-                    bits[..out.len()].reinterpret_cast::<f16>().convert_to_f32_slice(out);
+                    halves.convert_to_f32_slice(room);
+                } else {
+                    for (o, c) in room.iter_mut().zip(bytes.chunks_exact(2)) {
+                        *o = f16::from_le_bytes([c[0], c[1]]).to_f32();
+                    }
                 }
             }
         }
+        room
     }
 
     /// Whether every number is one that a unit vector can hold.
     pub(super) fn is_plausible(&self) -> bool {
-        let starts: Vec<usize> = (0..self.rows).step_by(CHECKED).collect();
-        starts.par_iter().all(|&first| {
-            let rows = self.decode(first, CHECKED.min(self.rows - first));
+        let blocks = self.rows.div_ceil(CHECKED);
+        let good = |room: &mut Vec<f32>, block: usize| {
+            let first = block * CHECKED;
+            let rows = self.read(first, CHECKED.min(self.rows - first), room);
             // also false for NaN
             rows.iter().all(|v| v.abs() <= 1.01)
-        })
+        };
+        (0..blocks).into_par_iter().map_init(Vec::new, good).all(|good| good)
     }
 
-    /// Packs the rows for matching in parts of these lengths, in parallel: a copy in f32.
-    pub(super) fn pack(&self, parts: &[usize]) -> Vec<PackedPatches> {
+    /// Packs the rows from `first` on for matching, in parts of these lengths, in parallel: a copy in f32.
+    pub(super) fn pack(&self, first: usize, parts: &[usize]) -> Vec<PackedPatches> {
         let starts: Vec<(usize, usize)> = parts
             .iter()
-            .scan(0, |next, &rows| {
+            .scan(first, |next, &rows| {
                 let first = *next;
                 *next += rows;
                 Some((first, rows))
@@ -214,12 +216,20 @@ mod tests {
         assert_eq!(half.decode(3, 2), wanted[18..30]);
         assert_eq!(Bank::of(&decoded, 6, Precision::F16).bytes(), half.bytes());
         assert_eq!(Bank::of(&rows, 6, Precision::F32).decode(0, 10), rows);
-        assert_eq!(half.pack(&[4, 6])[1].rows(), wanted[24..]);
+        assert_eq!(half.pack(0, &[4, 6])[1].rows(), wanted[24..]);
         assert!(half.is_plausible());
         assert!(!Bank::of(&[0.5, f32::NAN], 2, Precision::F32).is_plausible());
         assert!(!Bank::of(&[0.5, -1.02], 2, Precision::F16).is_plausible());
-        // more than is widened at a time
-        let rows: Vec<f32> = (0..3 * 700).map(|i| f16::from_f32((i as f32 * 0.37).sin()).to_f32()).collect();
-        assert_eq!(Bank::of(&rows, 700, Precision::F16).decode(1, 2), rows[700..]);
+        // the same where numbers do not lie on multiples of their size
+        for (bank, wanted) in [(&half, &wanted), (&Bank::of(&rows, 6, Precision::F32), &rows)] {
+            let mut shifted = vec![0];
+            shifted.extend(bank.bytes());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &shifted).unwrap();
+            let file = Arc::new(MappedFile::open(file.path()).unwrap());
+            let odd = Bank::mapped(file, 1, (10, 6), bank.precision());
+            assert_eq!(odd.decode(0, 10), *wanted);
+            assert_eq!(odd.decode(3, 2), wanted[18..30]);
+        }
     }
 }
