@@ -59,7 +59,7 @@ pub(super) fn state_memory(
         String::new()
     };
     on_event(Event::Note(format!(
-        "bank: {kept} patches of {dim} numbers, {} when they are compared, {} in the file{while_choosing}",
+        "bank: {kept} patches of {dim} numbers, {} in memory, {} in the file{while_choosing}",
         memory_text(compared),
         memory_text(stored)
     )));
