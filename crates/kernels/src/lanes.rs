@@ -98,17 +98,22 @@ impl Lanes {
             // sixteen features of one row are one cache line; their sixteen targets stay hot for the next row
             for f0 in (0..features).step_by(16) {
                 let f1 = (f0 + 16).min(features);
-                for lane in 0..width {
-                    if lane < columns.len() {
-                        let row = &rows[(columns.start + lane) * features..][..features];
-                        for f in f0..f1 {
-                            block[f * width + lane] = row[f];
+                let mut lane = 0;
+                while lane < width {
+                    if f1 == f0 + 16 && lane + SQUARE <= columns.len() {
+                        for f in (f0..f1).step_by(SQUARE) {
+                            let from = &rows[(columns.start + lane) * features + f..];
+                            transpose(from, features, &mut block[f * width + lane..], width);
                         }
-                    } else {
-                        for f in f0..f1 {
-                            block[f * width + lane] = 0.0;
-                        }
+                        lane += SQUARE;
+                        continue;
                     }
+                    for f in f0..f1 {
+                        let valid = lane < columns.len();
+                        let x = if valid { rows[(columns.start + lane) * features + f] } else { 0.0 };
+                        block[f * width + lane] = x;
+                    }
+                    lane += 1;
                 }
             }
         }
@@ -161,6 +166,22 @@ impl Lanes {
     }
 }
 
+/// Rows and columns that are transposed in registers.
+const SQUARE: usize = 4;
+
+/// `out[j·to + i] = rows[i·from + j]` for a square.
+#[inline(always)]
+fn transpose(rows: &[f32], from: usize, out: &mut [f32], to: usize) {
+    let row = |i: usize| -> [f32; SQUARE] {
+        let r = &rows[i * from..][..SQUARE];
+        [r[0], r[1], r[2], r[3]]
+    };
+    let x = [row(0), row(1), row(2), row(3)];
+    for j in 0..SQUARE {
+        out[j * to..][..SQUARE].copy_from_slice(&[x[0][j], x[1][j], x[2][j], x[3][j]]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +208,7 @@ mod tests {
 
     #[test]
     fn packing_rows_and_columns_agree() {
-        let (columns, features) = (57, 5);
+        let (columns, features) = (57, 37);
         let lanes = Lanes::panels_of(columns, 8);
         let rows: Vec<f32> = (0..columns * features).map(|i| i as f32).collect();
         let mut transposed = vec![0.0; rows.len()];

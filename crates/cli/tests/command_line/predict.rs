@@ -352,7 +352,8 @@ fn pictures_and_options_that_are_wrong() {
     let fit = |rest: &str| w.job("fit", &format!("--output {{}}/n.flaw {rest}"));
     fit("--support-shots 9").refuses(&["--support-shots 9", "8"]);
     fit("--support-shots 0").refuses(&["--support-shots"]);
-    fit("--max-memory 10K").refuses(&["--max-memory", "32.0 KiB", "--coreset"]);
+    fit("--max-memory 10K").refuses(&["--max-memory", "16.0 KiB", "--coreset"]);
+    fit("--max-memory 40K --scorer image-pair").refuses(&["--max-memory", "48.0 KiB"]);
     fit("--max-memory 10Q").refuses(&["--max-memory"]);
     fit("--scorer ensemble").refuses(&["--checkpoint"]);
     fit("--scorer image-pair --coreset 0.5").refuses(&["--coreset"]);

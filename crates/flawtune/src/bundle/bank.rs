@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flawtune_kernels::mapped::MappedFile;
 use flawtune_kernels::matching::PackedPatches;
 use half::f16;
-use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
+use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ enum Bytes {
     Mapped { file: Arc<MappedFile>, offset: usize },
 }
 
+/// Rows that are checked at a time.
+const CHECKED: usize = 256;
+
 /// Patch tokens of unit length, `[rows, dim]`, rounded to their precision.
 #[derive(Debug, Clone)]
 pub struct Bank {
@@ -45,22 +48,61 @@ pub struct Bank {
     bytes: Bytes,
 }
 
+/// A bank that grows by some rows at a time, so that they are never all there in f32 beside it.
+#[derive(Debug)]
+pub struct BankBuilder {
+    dim: usize,
+    precision: Precision,
+    bytes: Vec<u8>,
+    halves: Vec<f16>,
+}
+
+impl BankBuilder {
+    /// An empty bank with room for `rows` rows; more can be pushed, at the cost of a move.
+    ///
+    /// # Panics
+    /// If `dim` is 0.
+    pub fn new(rows: usize, dim: usize, precision: Precision) -> Self {
+        assert!(dim > 0, "a row holds at least one number");
+        let bytes = Vec::with_capacity(rows * dim * precision.bytes());
+        Self { dim, precision, bytes, halves: Vec::new() }
+    }
+
+    /// Rounds and appends row-major `rows` (`[rows, dim]`).
+    ///
+    /// # Panics
+    /// If `rows` is no whole number of rows.
+    pub fn push(&mut self, rows: &[f32]) {
+        assert!(rows.len().is_multiple_of(self.dim), "rows must be [rows, dim]");
+        for row in rows.chunks_exact(self.dim) {
+            match self.precision {
+                Precision::F32 => self.bytes.extend(row.iter().flat_map(|v| v.to_le_bytes())),
+                Precision::F16 => {
+                    self.halves.resize(self.dim, f16::ZERO);
+                    self.halves.convert_from_f32_slice(row);
+                    self.bytes.extend(self.halves.iter().flat_map(|v| v.to_le_bytes()));
+                }
+            }
+        }
+    }
+
+    /// The bank.
+    pub fn finish(self) -> Bank {
+        let rows = self.bytes.len() / (self.dim * self.precision.bytes());
+        Bank { rows, dim: self.dim, precision: self.precision, bytes: Bytes::Owned(Arc::new(self.bytes)) }
+    }
+}
+
 impl Bank {
     /// Rounds row-major `rows` (`[rows, dim]`).
     ///
     /// # Panics
     /// If `dim` is 0 or `rows` is no whole number of rows.
     pub fn of(rows: &[f32], dim: usize, precision: Precision) -> Self {
-        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [rows, dim]");
-        let bytes = match precision {
-            Precision::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Precision::F16 => {
-                let mut halves = vec![f16::ZERO; rows.len()];
-                halves.convert_from_f32_slice(rows);
-                halves.iter().flat_map(|v| v.to_le_bytes()).collect()
-            }
-        };
-        Self { rows: rows.len() / dim, dim, precision, bytes: Bytes::Owned(Arc::new(bytes)) }
+        assert!(dim > 0, "rows must be [rows, dim]");
+        let mut builder = BankBuilder::new(rows.len() / dim, dim, precision);
+        builder.push(rows);
+        builder.finish()
     }
 
     /// Rows in a mapped file from byte `offset`; the caller has checked that they are there.
@@ -98,41 +140,64 @@ impl Bank {
     }
 
     /// Numbers of `rows` rows from `first` on.
+    ///
+    /// # Panics
+    /// If there are not so many.
     pub fn decode(&self, first: usize, rows: usize) -> Vec<f32> {
-        let size = self.dim * self.precision.bytes();
-        let bytes = &self.bytes()[first * size..][..rows * size];
-        let mut out = vec![0.0; rows * self.dim];
-        match self.precision {
-            Precision::F32 => {
-                for (o, c) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *o = f32::from_le_bytes([c[0], c[1], c[2], c[3]]);
-                }
-            }
-            Precision::F16 => {
-                let bits: Vec<u16> =
-                    bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
-                bits.reinterpret_cast::<f16>().convert_to_f32_slice(&mut out);
-            }
-        }
-        out
+        self.read(first, rows, &mut Vec::new()).to_vec()
     }
 
-    /// Packs the rows for matching in parts of these lengths, in parallel. `None` if a number is not one that a unit
-    /// vector can hold.
-    pub(super) fn pack(&self, parts: &[usize]) -> Option<Vec<PackedPatches>> {
+    /// The same without a copy where they are stored so; otherwise widened in `room`.
+    pub(super) fn read<'a>(&'a self, first: usize, rows: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        let size = self.dim * self.precision.bytes();
+        let bytes = &self.bytes()[first * size..][..rows * size];
+        let as_stored = cfg!(target_endian = "little");
+        match self.precision {
+            Precision::F32 => {
+                if as_stored && let Ok(rows) = bytemuck::try_cast_slice(bytes) {
+                    return rows;
+                }
+                room.clear();
+                room.extend(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+            }
+            Precision::F16 => {
+                room.resize(rows * self.dim, 0.0);
+                if as_stored && let Ok(halves) = bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                    // by the machine's own instruction where it has one
+                    halves.convert_to_f32_slice(room);
+                } else {
+                    for (o, c) in room.iter_mut().zip(bytes.chunks_exact(2)) {
+                        *o = f16::from_le_bytes([c[0], c[1]]).to_f32();
+                    }
+                }
+            }
+        }
+        room
+    }
+
+    /// Whether every number is one that a unit vector can hold.
+    pub(super) fn is_plausible(&self) -> bool {
+        let blocks = self.rows.div_ceil(CHECKED);
+        let good = |room: &mut Vec<f32>, block: usize| {
+            let first = block * CHECKED;
+            let rows = self.read(first, CHECKED.min(self.rows - first), room);
+            // also false for NaN
+            rows.iter().all(|v| v.abs() <= 1.01)
+        };
+        (0..blocks).into_par_iter().map_init(Vec::new, good).all(|good| good)
+    }
+
+    /// Packs the rows from `first` on for matching, in parts of these lengths, in parallel: a copy in f32.
+    pub(super) fn pack(&self, first: usize, parts: &[usize]) -> Vec<PackedPatches> {
         let starts: Vec<(usize, usize)> = parts
             .iter()
-            .scan(0, |next, &rows| {
+            .scan(first, |next, &rows| {
                 let first = *next;
                 *next += rows;
                 Some((first, rows))
             })
             .collect();
-        let one = |&(first, rows): &(usize, usize)| {
-            let rows = self.decode(first, rows);
-            // also false for NaN
-            rows.iter().all(|v| v.abs() <= 1.01).then(|| PackedPatches::pack(&rows, self.dim))
-        };
+        let one = |&(first, rows): &(usize, usize)| PackedPatches::pack(&self.decode(first, rows), self.dim);
         starts.par_iter().map(one).collect()
     }
 }
@@ -151,7 +216,20 @@ mod tests {
         assert_eq!(half.decode(3, 2), wanted[18..30]);
         assert_eq!(Bank::of(&decoded, 6, Precision::F16).bytes(), half.bytes());
         assert_eq!(Bank::of(&rows, 6, Precision::F32).decode(0, 10), rows);
-        assert_eq!(half.pack(&[4, 6]).unwrap()[1].rows(), wanted[24..]);
-        assert!(Bank::of(&[0.5, f32::NAN], 2, Precision::F32).pack(&[1]).is_none());
+        assert_eq!(half.pack(0, &[4, 6])[1].rows(), wanted[24..]);
+        assert!(half.is_plausible());
+        assert!(!Bank::of(&[0.5, f32::NAN], 2, Precision::F32).is_plausible());
+        assert!(!Bank::of(&[0.5, -1.02], 2, Precision::F16).is_plausible());
+        // the same where numbers do not lie on multiples of their size
+        for (bank, wanted) in [(&half, &wanted), (&Bank::of(&rows, 6, Precision::F32), &rows)] {
+            let mut shifted = vec![0];
+            shifted.extend(bank.bytes());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &shifted).unwrap();
+            let file = Arc::new(MappedFile::open(file.path()).unwrap());
+            let odd = Bank::mapped(file, 1, (10, 6), bank.precision());
+            assert_eq!(odd.decode(0, 10), *wanted);
+            assert_eq!(odd.decode(3, 2), wanted[18..30]);
+        }
     }
 }

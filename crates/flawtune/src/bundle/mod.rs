@@ -8,9 +8,10 @@ mod error;
 mod file;
 mod header;
 mod patches;
+mod rows;
 mod scorer;
 
-pub use bank::{Bank, Precision};
+pub use bank::{Bank, BankBuilder, Precision};
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION};
 pub use header::{BankInfo, CheckpointRef, Header, MapScale, Scorer};

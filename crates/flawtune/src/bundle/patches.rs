@@ -39,6 +39,22 @@ impl PatchOptions {
             .then(|| ("neighbourhood", format!("is {n}, wanted an odd number up to {MOST_NEIGHBOURHOOD}")))
     }
 
+    /// Which patches of the grid are compared; `None`: all.
+    ///
+    /// # Errors
+    /// [`BundleError::Foreground`].
+    pub(super) fn kept(
+        self,
+        image: &ImageTokens,
+        grid: (usize, usize),
+        dim: usize,
+    ) -> Result<Option<Vec<bool>>, BundleError> {
+        Ok(match self.mask {
+            Some(cut) => Some(foreground(image.patches(), grid, dim, cut)?.mask),
+            None => None,
+        })
+    }
+
     /// Rows of unit length, those of the object alone where the background is cut away, and which patches of the grid they
     /// are (`None`: all). The background is told from single patches, whatever the neighbourhood.
     ///
@@ -50,10 +66,7 @@ impl PatchOptions {
         grid: (usize, usize),
         dim: usize,
     ) -> Result<(Vec<f32>, Option<Vec<bool>>), BundleError> {
-        let kept = match self.mask {
-            Some(cut) => Some(foreground(image.patches(), grid, dim, cut)?.mask),
-            None => None,
-        };
+        let kept = self.kept(image, grid, dim)?;
         let mut rows = match self.neighbourhood {
             1 => image.patches().to_vec(),
             side => neighbourhood_mean(image.patches(), grid, dim, side, Border::Inside)?,

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use flawtune_kernels::matching::{NearestImages, PackedPatches, max_similarity};
+use flawtune_kernels::matching::{Nearest, NearestImages, PackedPatches, max_similarity};
 use rayon::prelude::*;
 
 use super::bank::Bank;
 use super::error::BundleError;
 use super::header::Scorer;
 use super::patches::PatchOptions;
+use super::rows::RowBank;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
 use crate::features::{ImageTokens, TokenSet};
-use crate::score::RowBank;
 
 /// What is known of an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,15 +47,18 @@ pub struct TokenScorer {
     ensemble: Option<Ensemble>,
 }
 
-/// An image's unit patches that are compared, and which of the grid they are.
-struct Query {
-    rows: PackedPatches,
+/// Images whose patches are packed at once; bounds memory, changes no result.
+const IMAGES_AT_ONCE: usize = 32;
+
+/// The unit patches of images that are compared, and which of the grid they are.
+struct Queries {
+    rows: Vec<PackedPatches>,
     /// `None`: all.
-    kept: Option<Vec<bool>>,
+    kept: Vec<Option<Vec<bool>>>,
 }
 
 impl TokenScorer {
-    /// Packs a bank; `parts` says which rows belong to one image (empty: it does not matter).
+    /// Searches a bank; `parts` says which rows belong to one image (empty: it does not matter).
     ///
     /// # Errors
     /// [`BundleError::Header`], naming `path`, for a bank that holds other numbers than unit vectors do;
@@ -69,22 +72,17 @@ impl TokenScorer {
         parts: &[usize],
         ensemble: Option<Ensemble>,
     ) -> Result<Self, BundleError> {
-        let even: Vec<usize>;
-        let parts = if parts.is_empty() {
-            let each = RowBank::part_rows();
-            even = (0..bank.rows()).step_by(each).map(|first| each.min(bank.rows() - first)).collect();
-            &even
-        } else {
-            parts
-        };
-        let packed = bank.pack(parts).ok_or_else(|| BundleError::Header {
-            path: path.to_owned(),
-            key: "bank".into(),
-            what: "holds a number that no unit vector has".into(),
-        })?;
+        if !bank.is_plausible() {
+            return Err(BundleError::Header {
+                path: path.to_owned(),
+                key: "bank".into(),
+                what: "holds a number that no unit vector has".into(),
+            });
+        }
+        let parts = if parts.is_empty() { vec![bank.rows()] } else { parts.to_vec() };
         let search = match scorer {
-            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(packed)),
-            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(packed)),
+            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(bank.pack(0, &parts))),
+            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(bank.clone(), parts)),
         };
         if let Some(ensemble) = &ensemble {
             ensemble.score(&Evidence { features: vec![0.0; 2 * bank.dim()], bank: Some(0.0) })?;
@@ -103,15 +101,7 @@ impl TokenScorer {
     /// [`BundleError::Tokens`] for tokens of another shape, [`BundleError::Foreground`] and [`BundleError::Head`] for
     /// tokens that are no numbers.
     pub fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
-        let queries = self.queries(tokens)?;
-        let measured = match &self.search {
-            Search::Rows(bank) => {
-                let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
-                let found = bank.distances(&rows);
-                over_grid(&queries, found)
-            }
-            Search::Images(images) => self.pairs(images, &queries, None),
-        };
+        let measured = self.measured(tokens, false)?;
         self.findings(&tokens.images, measured)
     }
 
@@ -123,55 +113,79 @@ impl TokenScorer {
     /// # Errors
     /// As [`Self::score`].
     pub(crate) fn score_left_out(&self, tokens: &TokenSet, whole: bool) -> Result<Vec<Finding>, BundleError> {
-        let queries = self.queries(tokens)?;
         let measured = match &self.search {
-            Search::Rows(bank) if whole => over_grid(&queries, bank.left_out_distances()),
-            Search::Rows(bank) => {
-                let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
-                let found = bank.distances_without(&rows, Some);
-                over_grid(&queries, found)
+            Search::Rows(bank) if whole => {
+                self.check(tokens)?;
+                let kept = |image: &ImageTokens| self.patches.kept(image, self.grid, self.dim);
+                let kept: Vec<_> = tokens.images.par_iter().map(kept).collect::<Result<_, _>>()?;
+                over_grid(kept.into_iter().zip(bank.left_out_distances()))
             }
-            Search::Images(images) => self.pairs(images, &queries, Some(())),
+            _ => self.measured(tokens, true)?,
         };
         self.findings(&tokens.images, measured)
     }
 
-    fn queries(&self, tokens: &TokenSet) -> Result<Vec<Query>, BundleError> {
+    /// Compares images with the bank; with `own`, image i is the bank's image i, whose part is left out.
+    fn measured(&self, tokens: &TokenSet, own: bool) -> Result<Vec<Measured>, BundleError> {
+        self.check(tokens)?;
+        let bank = match &self.search {
+            Search::Images(images) => {
+                let queries = self.queries(&tokens.images, |rows| PackedPatches::pack(rows, self.dim))?;
+                return Ok(self.pairs(images, &queries, own));
+            }
+            Search::Rows(bank) => bank,
+        };
+        let mut measured = Vec::with_capacity(tokens.images.len());
+        for images in tokens.images.chunks(IMAGES_AT_ONCE) {
+            let first = measured.len();
+            let queries = self.queries(images, |rows| bank.pack(rows))?;
+            let found = bank.distances_without(&queries.rows, |i| own.then_some(first + i));
+            measured.extend(over_grid(queries.kept.into_iter().zip(found)));
+        }
+        Ok(measured)
+    }
+
+    fn check(&self, tokens: &TokenSet) -> Result<(), BundleError> {
         let (found, wanted) =
             ((tokens.grid.0, tokens.grid.1, tokens.dim), (self.grid.0, self.grid.1, self.dim));
-        if found != wanted {
-            return Err(BundleError::Tokens { found, wanted });
-        }
+        if found == wanted { Ok(()) } else { Err(BundleError::Tokens { found, wanted }) }
+    }
+
+    fn queries(
+        &self,
+        images: &[ImageTokens],
+        pack: impl Fn(&[f32]) -> PackedPatches + Sync,
+    ) -> Result<Queries, BundleError> {
         let one = |image: &ImageTokens| {
             let (rows, kept) = self.patches.rows(image, self.grid, self.dim)?;
-            Ok(Query { rows: PackedPatches::pack(&rows, self.dim), kept })
+            Ok((pack(&rows), kept))
         };
-        tokens.images.par_iter().map(one).collect()
+        let queries: Vec<_> = images.par_iter().map(one).collect::<Result<_, BundleError>>()?;
+        let (rows, kept) = queries.into_iter().unzip();
+        Ok(Queries { rows, kept })
     }
 
     /// Compares with the k nearest images; with `own`, query i is image i of the bank and is left out.
-    fn pairs(&self, images: &NearestImages, queries: &[Query], own: Option<()>) -> Vec<Measured> {
+    fn pairs(&self, images: &NearestImages, queries: &Queries, own: bool) -> Vec<Measured> {
         let Scorer::ImagePair { k } = self.scorer else { return Vec::new() };
-        let rows: Vec<PackedPatches> = queries.iter().map(|q| q.rows.clone()).collect();
-        let nearest = images.nearest(&rows, k + usize::from(own.is_some()));
-        let one = |(i, (query, near)): (usize, (&Query, &flawtune_kernels::matching::Nearest))| {
-            let (mut best, mut sums) =
-                (vec![0.0f32; query.rows.patches()], vec![0.0f64; query.rows.patches()]);
-            let others = || near.images.iter().filter(|n| own.is_none() || n.0 != i).take(k);
+        let nearest = images.nearest(&queries.rows, k + usize::from(own));
+        let one = |(i, (rows, near)): (usize, (&PackedPatches, &Nearest))| {
+            let (mut best, mut sums) = (vec![0.0f32; rows.patches()], vec![0.0f64; rows.patches()]);
+            let others = || near.images.iter().filter(|n| !own || n.0 != i).take(k);
             let count = others().count().max(1) as f64;
             for &(image, _) in others() {
-                max_similarity(&query.rows, &images.images()[image], &mut best);
+                max_similarity(rows, &images.images()[image], &mut best);
                 sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
             }
             Measured {
                 similarity: Some(others().map(|n| n.1).sum::<f64>() / count),
                 distances: spread(
-                    query.kept.as_deref(),
+                    queries.kept[i].as_deref(),
                     sums.iter().map(|sum| (1.0 - sum / count) as f32).collect(),
                 ),
             }
         };
-        queries.par_iter().zip(&nearest).enumerate().map(one).collect()
+        queries.rows.par_iter().zip(&nearest).enumerate().map(one).collect()
     }
 
     fn findings(&self, images: &[ImageTokens], measured: Vec<Measured>) -> Result<Vec<Finding>, BundleError> {
@@ -195,12 +209,10 @@ impl TokenScorer {
     }
 }
 
-fn over_grid(queries: &[Query], found: Vec<Vec<f32>>) -> Vec<Measured> {
-    let one = |(query, found): (&Query, Vec<f32>)| Measured {
-        similarity: None,
-        distances: spread(query.kept.as_deref(), found),
-    };
-    queries.iter().zip(found).map(one).collect()
+fn over_grid(found: impl Iterator<Item = (Option<Vec<bool>>, Vec<f32>)>) -> Vec<Measured> {
+    found
+        .map(|(kept, found)| Measured { similarity: None, distances: spread(kept.as_deref(), found) })
+        .collect()
 }
 
 /// Puts the kept patches' numbers at their places; 0 elsewhere.

@@ -17,14 +17,12 @@ mod error;
 pub mod foreground;
 pub mod map;
 mod pair;
-mod rows;
 mod support;
 pub mod threshold;
 
 pub use bank::{Aggregate, patch_bank};
 pub use error::ScoreError;
 pub use pair::{class_token, image_pair};
-pub use rows::RowBank;
 pub use support::{SupportSet, TokenKind};
 
 /// Scores of a list of test images.

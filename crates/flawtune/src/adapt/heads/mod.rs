@@ -21,6 +21,7 @@ mod patch_head;
 mod record;
 
 pub use bank::{PatchBank, left_out_distances};
+pub(crate) use bank::{largest_cosines, raise};
 pub use defect_memory::DefectMemory;
 pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard};
 pub use image_head::{ImageHead, image_features};

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{FitRequest, MaskChoice, ScorerChoice};
-use crate::bundle::{Bank, PatchOptions, chosen};
+use crate::bundle::{Bank, BankBuilder, PatchOptions, chosen};
 use crate::evaluate::draws::{generator, shuffle};
 use crate::features::{TokenSet, Turn};
 use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
@@ -12,6 +12,8 @@ use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// Stream of the seed that the support is drawn with; the split has 0 and 1.
 const STREAM_SUPPORT: u64 = 2;
+/// Images whose patches are in f32 beside their tokens at once.
+const IMAGES_AT_ONCE: usize = 32;
 /// `--mask auto` cuts the background away if the object is found on this share of the support.
 const MASK_AGREES: f64 = 0.9;
 
@@ -41,10 +43,15 @@ pub(super) fn state_memory(
 ) -> Result<(), WorkflowError> {
     let size = |rows: usize, bytes: usize| rows.saturating_mul(dim).saturating_mul(bytes);
     let kept = request.coreset.map_or(rows, |share| coreset_size(rows, share));
-    let mut needed = size(kept, 4);
+    // image pairs are compared in f32 beside the stored bank; a patch bank is searched as it is stored
+    let stored = size(kept, request.precision.bytes());
+    let packed = if choice == ScorerChoice::ImagePair { size(kept, 4) } else { 0 };
+    let compared = stored.saturating_add(packed);
+    let mut needed = compared;
     if request.coreset.is_some() {
         // all patches are there while some are chosen
-        needed = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
+        let choosing = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
+        needed = needed.max(choosing.saturating_add(stored));
     }
     let while_choosing = if request.coreset.is_some() {
         format!(", {} while they are chosen", memory_text(needed))
@@ -52,9 +59,9 @@ pub(super) fn state_memory(
         String::new()
     };
     on_event(Event::Note(format!(
-        "bank: {kept} patches of {dim} numbers, {} when they are compared, {} in the file{while_choosing}",
-        memory_text(size(kept, 4)),
-        memory_text(size(kept, request.precision.bytes()))
+        "bank: {kept} patches of {dim} numbers, {} in memory, {} in the file{while_choosing}",
+        memory_text(compared),
+        memory_text(stored)
     )));
     match request.max_memory {
         Some(most) if needed > most => Err(WorkflowError::Input(format!(
@@ -159,23 +166,38 @@ pub(super) fn bank(
         }
         Ok(rows)
     };
-    let each: Vec<Vec<f32>> =
-        (0..tokens.images.len()).into_par_iter().map(of_image).collect::<Result<_, WorkflowError>>()?;
-    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
-    let mut rows = each.concat();
-    drop(each);
-    if let Some(share) = request.coreset {
-        let count = rows.len() / dim;
-        let wanted = coreset_size(count, share);
-        let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
-        chosen.sort_unstable();
-        let mut first = 0;
-        for part in &mut parts {
-            let end = first + *part;
-            *part = chosen.partition_point(|r| *r < end) - chosen.partition_point(|r| *r < first);
-            first = end;
+    let unit = |images: &[usize]| -> Result<Vec<Vec<f32>>, WorkflowError> {
+        images.par_iter().map(|&i| of_image(i)).collect()
+    };
+    let images: Vec<usize> = (0..tokens.images.len()).collect();
+    let Some(share) = request.coreset else {
+        let patches = tokens.grid.0 * tokens.grid.1 * (1 + views.len());
+        let mut bank = BankBuilder::new(images.len() * patches, dim, request.precision);
+        let mut parts = Vec::with_capacity(images.len());
+        for images in images.chunks(IMAGES_AT_ONCE) {
+            for rows in unit(images)? {
+                parts.push(rows.len() / dim);
+                bank.push(&rows);
+            }
         }
-        rows = chosen.iter().flat_map(|r| &rows[r * dim..][..dim]).copied().collect();
+        return Ok((bank.finish(), parts));
+    };
+    let each = unit(&images)?;
+    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
+    let rows = each.concat();
+    drop(each);
+    let wanted = coreset_size(rows.len() / dim, share);
+    let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
+    chosen.sort_unstable();
+    let mut first = 0;
+    for part in &mut parts {
+        let end = first + *part;
+        *part = chosen.partition_point(|r| *r < end) - chosen.partition_point(|r| *r < first);
+        first = end;
     }
-    Ok((Bank::of(&rows, dim, request.precision), parts))
+    let mut bank = BankBuilder::new(chosen.len(), dim, request.precision);
+    for r in chosen {
+        bank.push(&rows[r * dim..][..dim]);
+    }
+    Ok((bank.finish(), parts))
 }

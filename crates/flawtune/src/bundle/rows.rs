@@ -1,0 +1,252 @@
+//! The nearest of a bank's patches, found in the bank as it is stored.
+//!
+//! Some rows at a time are widened and laid out for matching in a thread's own buffer (in bytes first where the machine has a
+//! coarse pass, see [`Frame`]), and all asking patches search them while they are in its cache: so the search needs no memory
+//! to speak of beside the bank. What that costs is shared by all pictures that are scored together. A distance depends on
+//! neither the blocks nor the threads, because the maximum of the same products is the same in any order.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use flawtune_kernels::matching::{Frame, PackedPatches, raise_similarity};
+use rayon::prelude::*;
+
+use super::bank::Bank;
+use crate::adapt::heads::{largest_cosines, raise};
+
+/// Rows that are packed at a time: with 384 numbers each they and a panel of asking patches fit a second-level cache.
+const BLOCK_ROWS: usize = 192;
+/// Rows that the centre of the coarse pass is the mean of, at most.
+const SAMPLES: usize = 1024;
+/// Rows that are held in f32, twice, while parts are compared with each other: whole parts, at least one.
+const COMPARED_ROWS: usize = if cfg!(test) { 64 } else { 16_384 };
+/// Pieces of work for each thread.
+const PIECES: usize = 8;
+
+/// Patches that others are compared with.
+#[derive(Debug)]
+pub(super) struct RowBank {
+    bank: Bank,
+    /// Rows of each part, such as the patches of an image.
+    parts: Vec<usize>,
+    blocks: Vec<Block>,
+    frame: Option<Arc<Frame>>,
+}
+
+/// Rows of one part.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    first: usize,
+    rows: usize,
+    part: usize,
+}
+
+impl RowBank {
+    /// Of a bank whose rows belong together in parts of these lengths; their sum is the number of rows.
+    pub(super) fn new(bank: Bank, parts: Vec<usize>) -> Self {
+        let (mut blocks, mut first) = (Vec::new(), 0);
+        for (part, &rows) in parts.iter().enumerate() {
+            let starts = (first..first + rows).step_by(BLOCK_ROWS);
+            blocks.extend(starts.map(|at| Block {
+                first: at,
+                rows: BLOCK_ROWS.min(first + rows - at),
+                part,
+            }));
+            first += rows;
+        }
+        let frame = frame(&bank);
+        Self { bank, parts, blocks, frame }
+    }
+
+    /// Lays out unit patches (`[patches, dim]`) as the bank's own are for matching.
+    pub(super) fn pack(&self, rows: &[f32]) -> PackedPatches {
+        let mut packed = PackedPatches::pack(&[], self.bank.dim());
+        self.repack(rows, &mut packed);
+        packed
+    }
+
+    fn repack(&self, rows: &[f32], packed: &mut PackedPatches) {
+        match &self.frame {
+            Some(frame) => packed.repack_in(frame, rows, self.bank.dim()),
+            None => packed.repack(rows, self.bank.dim()),
+        }
+    }
+
+    /// `1 − max cos` of every patch of each test to all parts of the bank but the one that `left_out` names for it; 2 where there
+    /// is none. Spread over the current rayon pool.
+    pub(super) fn distances_without(
+        &self,
+        tests: &[PackedPatches],
+        left_out: impl Fn(usize) -> Option<usize> + Sync,
+    ) -> Vec<Vec<f32>> {
+        let none = |tests: &[PackedPatches]| -> Vec<Vec<f32>> {
+            tests.iter().map(|t| vec![-1.0; t.patches()]).collect()
+        };
+        let pieces = PIECES * rayon::current_num_threads();
+        let in_one = self.blocks.len().div_ceil(pieces).max(1);
+        // a bank of few blocks is shared by searching it for some tests at a time
+        let groups = pieces.div_ceil(self.blocks.len().div_ceil(in_one).max(1));
+        let group = tests.len().div_ceil(groups).max(1);
+        let work: Vec<(usize, &[Block])> = (0..tests.len())
+            .step_by(group)
+            .flat_map(|first| self.blocks.chunks(in_one).map(move |blocks| (first, blocks)))
+            .collect();
+        let best: Vec<Vec<Vec<f32>>> = work
+            .par_iter()
+            .map_init(
+                || (Vec::new(), PackedPatches::pack(&[], self.bank.dim())),
+                |(rows, packed), &(first, blocks)| {
+                    let tests = &tests[first..(first + group).min(tests.len())];
+                    let mut best = none(tests);
+                    for block in blocks {
+                        self.repack(self.bank.read(block.first, block.rows, rows), packed);
+                        for (i, (test, best)) in tests.iter().zip(&mut best).enumerate() {
+                            if left_out(first + i) != Some(block.part) && !best.is_empty() {
+                                raise_similarity(test, packed, best);
+                            }
+                        }
+                    }
+                    best
+                },
+            )
+            .collect();
+        let mut nearest = none(tests);
+        for ((first, _), best) in work.iter().zip(&best) {
+            for (nearest, best) in nearest[*first..].iter_mut().zip(best) {
+                raise(nearest, best);
+            }
+        }
+        nearest.iter().map(|n| n.iter().map(|n| 1.0 - n).collect()).collect()
+    }
+
+    /// The same for the bank's own parts, each against the others; both directions of a pair come from one product.
+    pub(super) fn left_out_distances(&self) -> Vec<Vec<f32>> {
+        let mut groups: Vec<(usize, Range<usize>)> = Vec::new();
+        let (mut first, mut held) = (0, COMPARED_ROWS);
+        for (part, &rows) in self.parts.iter().enumerate() {
+            if held + rows > COMPARED_ROWS {
+                groups.push((first, part..part));
+                held = 0;
+            }
+            if let Some((_, group)) = groups.last_mut() {
+                group.end = part + 1;
+            }
+            (first, held) = (first + rows, held + rows);
+        }
+        let pack = |(first, group): &(usize, Range<usize>)| {
+            let mut packed = self.bank.pack(*first, &self.parts[group.clone()]);
+            if let Some(frame) = &self.frame {
+                packed.par_iter_mut().for_each(|part| part.sketch(frame));
+            }
+            packed
+        };
+        let mut best: Vec<Vec<f32>> = self.parts.iter().map(|&rows| vec![-1.0; rows]).collect();
+        let mut keep = |group: &Range<usize>, found: Vec<Vec<f32>>| {
+            best[group.clone()].iter_mut().zip(&found).for_each(|(best, found)| raise(best, found));
+        };
+        for (i, group) in groups.iter().enumerate() {
+            let own = pack(group);
+            let (there, back) = largest_cosines(&own, &own, |part| part + 1);
+            keep(&group.1, there);
+            keep(&group.1, back);
+            for other in &groups[i + 1..] {
+                let (there, back) = largest_cosines(&own, &pack(other), |_| 0);
+                keep(&group.1, there);
+                keep(&other.1, back);
+            }
+        }
+        best.iter().map(|part| part.iter().map(|b| 1.0 - b).collect()).collect()
+    }
+}
+
+/// A frame around rows spread evenly over the bank, where a coarse pass is worth it.
+fn frame(bank: &Bank) -> Option<Arc<Frame>> {
+    let step = bank.rows().div_ceil(SAMPLES).max(1);
+    let (mut samples, mut room) = (Vec::new(), Vec::new());
+    for row in (0..bank.rows()).step_by(step) {
+        samples.extend_from_slice(bank.read(row, 1, &mut room));
+    }
+    Frame::around(&samples, bank.dim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::heads::left_out_distances;
+    use crate::adapt::normalise_rows;
+    use crate::bundle::Precision;
+    use flawtune_kernels::matching::max_similarity;
+
+    /// Numbers a patch that a coarse pass is made for, where the machine has one.
+    const WITH_COARSE_PASS: usize = 128;
+
+    fn rows(count: usize, dim: usize, seed: usize) -> Vec<f32> {
+        let mut rows: Vec<f32> =
+            (0..count * dim).map(|v| ((v * 37 + seed * 101) % 89) as f32 / 40.0 - 1.0).collect();
+        normalise_rows(&mut rows, dim, &mut vec![0.0; count]);
+        rows
+    }
+
+    fn bank(parts: &[Vec<f32>], dim: usize, precision: Precision) -> RowBank {
+        let lengths = parts.iter().map(|p| p.len() / dim).collect();
+        RowBank::new(Bank::of(&parts.concat(), dim, precision), lengths)
+    }
+
+    fn distances(bank: &RowBank, tests: &[PackedPatches]) -> Vec<Vec<f32>> {
+        bank.distances_without(tests, |_| None)
+    }
+
+    #[test]
+    fn parts_change_no_bit_and_leaving_out_equals_a_bank_without() {
+        for dim in [12, WITH_COARSE_PASS] {
+            check_parts(dim);
+        }
+    }
+
+    fn check_parts(dim: usize) {
+        // one of several blocks, an empty one, and more blocks than pieces of work
+        let lengths = [7, 2 * BLOCK_ROWS + 3, 0, 5].into_iter().chain([2; 100]);
+        let parts: Vec<Vec<f32>> = lengths.enumerate().map(|(i, n)| rows(n, dim, i)).collect();
+        let tests = [rows(40, dim, 77), rows(1, dim, 5)];
+        for precision in [Precision::F16, Precision::F32] {
+            let parted = bank(&parts, dim, precision);
+            let whole = bank(&[parts.concat()], dim, precision);
+            let tests = tests.each_ref().map(|rows| parted.pack(rows));
+            let again = tests.each_ref().map(|t| whole.pack(&t.rows()));
+            assert_eq!(distances(&parted, &tests), distances(&whole, &again));
+            let plain = PackedPatches::pack(&parted.bank.decode(0, parted.bank.rows()), dim);
+            for (test, found) in tests.iter().zip(distances(&parted, &tests)) {
+                let mut best = vec![0.0; test.patches()];
+                max_similarity(&PackedPatches::pack(&test.rows(), dim), &plain, &mut best);
+                assert_eq!(best.iter().map(|b| 1.0 - b).collect::<Vec<_>>(), found);
+            }
+            let all = parted.left_out_distances();
+            let own = parted.bank.pack(0, &parted.parts);
+            assert_eq!(all, left_out_distances(&own));
+            assert_eq!(all, parted.distances_without(&own, Some));
+            for (i, part) in own.iter().enumerate().take(5) {
+                let others: Vec<Vec<f32>> =
+                    (0..parts.len()).filter(|j| *j != i).map(|j| parts[j].clone()).collect();
+                let others = bank(&others, dim, precision);
+                assert_eq!(all[i], distances(&others, std::slice::from_ref(part))[0], "part {i}");
+            }
+        }
+        let none = bank(&[], dim, Precision::F32);
+        assert_eq!(distances(&none, &[none.pack(&tests[1])]), [[2.0]]);
+        assert!(distances(&bank(&parts, dim, Precision::F32), &[]).is_empty());
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let dim = WITH_COARSE_PASS;
+        let bank = bank(&[rows(5 * BLOCK_ROWS + 1, dim, 3)], dim, Precision::F16);
+        let tests: Vec<_> = (0..5).map(|i| bank.pack(&rows(20, dim, 50 + i))).collect();
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| distances(&bank, &tests))
+        };
+        let one = on(1);
+        assert_eq!(one, on(2));
+        assert_eq!(one, on(3));
+    }
+}
