@@ -119,26 +119,26 @@ pub(super) fn bank(
     tokens: &TokenSet,
     mask: Option<Cut>,
 ) -> Result<(Bank, Vec<usize>), WorkflowError> {
-    let dim = tokens.dim;
-    let unit = |images: &[ImageTokens]| -> Result<Vec<Vec<f32>>, WorkflowError> {
-        images.par_iter().map(|image| Ok(unit_patches(image, tokens.grid, dim, mask)?.0)).collect()
-    };
-    let Some(share) = request.coreset else {
-        let patches = tokens.grid.0 * tokens.grid.1;
-        let mut bank = BankBuilder::new(tokens.images.len() * patches, dim, request.precision);
-        let mut parts = Vec::with_capacity(tokens.images.len());
+    let (dim, most) = (tokens.dim, tokens.images.len() * tokens.grid.0 * tokens.grid.1);
+    let mut parts = Vec::with_capacity(tokens.images.len());
+    let mut each_image = |take: &mut dyn FnMut(&[f32])| -> Result<(), WorkflowError> {
         for images in tokens.images.chunks(IMAGES_AT_ONCE) {
-            for rows in unit(images)? {
+            let unit = |image: &ImageTokens| Ok(unit_patches(image, tokens.grid, dim, mask)?.0);
+            let each: Vec<Vec<f32>> = images.par_iter().map(unit).collect::<Result<_, WorkflowError>>()?;
+            for rows in each {
                 parts.push(rows.len() / dim);
-                bank.push(&rows);
+                take(&rows);
             }
         }
+        Ok(())
+    };
+    let Some(share) = request.coreset else {
+        let mut bank = BankBuilder::new(most, dim, request.precision);
+        each_image(&mut |rows| bank.push(rows))?;
         return Ok((bank.finish(), parts));
     };
-    let each = unit(&tokens.images)?;
-    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
-    let rows = each.concat();
-    drop(each);
+    let mut rows = Vec::with_capacity(most * dim);
+    each_image(&mut |image| rows.extend_from_slice(image))?;
     let wanted = coreset_size(rows.len() / dim, share);
     let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
     chosen.sort_unstable();
@@ -149,6 +149,8 @@ pub(super) fn bank(
         first = end;
     }
     let mut bank = BankBuilder::new(chosen.len(), dim, request.precision);
-    chosen.iter().for_each(|r| bank.push(&rows[r * dim..][..dim]));
+    for row in &chosen {
+        bank.push(&rows[row * dim..][..dim]);
+    }
     Ok((bank.finish(), parts))
 }
