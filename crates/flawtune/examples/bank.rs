@@ -59,7 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     patches(&mut random, side * side, &mut rows);
     let image = ImageTokens::owned([&[0.0; DIM], &rows[..]].concat(), side * side, DIM);
     let test = TokenSet { grid: (side, side), dim: DIM, images: vec![image] };
-    (peak::fma_peak(YARDSTICK), peak::attainable(YARDSTICK));
+    // what the yardsticks themselves need is no part of the bank
+    peak::attainable(YARDSTICK);
     let resident = || Memory::here().peak_resident_mib.unwrap_or(f64::NAN);
     let before = resident();
 

@@ -149,6 +149,7 @@ pub(super) fn bank(
     options: PatchOptions,
 ) -> Result<(Bank, Vec<usize>), WorkflowError> {
     let dim = tokens.dim;
+    let most = tokens.images.len() * tokens.grid.0 * tokens.grid.1 * (1 + views.len());
     let of_image = |i: usize| -> Result<Vec<f32>, WorkflowError> {
         let mut rows = options.rows(&tokens.images[i], tokens.grid, dim)?.0;
         for view in views {
@@ -166,26 +167,26 @@ pub(super) fn bank(
         }
         Ok(rows)
     };
-    let unit = |images: &[usize]| -> Result<Vec<Vec<f32>>, WorkflowError> {
-        images.par_iter().map(|&i| of_image(i)).collect()
-    };
-    let images: Vec<usize> = (0..tokens.images.len()).collect();
-    let Some(share) = request.coreset else {
-        let patches = tokens.grid.0 * tokens.grid.1 * (1 + views.len());
-        let mut bank = BankBuilder::new(images.len() * patches, dim, request.precision);
-        let mut parts = Vec::with_capacity(images.len());
+    let mut parts = Vec::with_capacity(tokens.images.len());
+    let mut each_image = |take: &mut dyn FnMut(&[f32])| -> Result<(), WorkflowError> {
+        let images: Vec<usize> = (0..tokens.images.len()).collect();
         for images in images.chunks(IMAGES_AT_ONCE) {
-            for rows in unit(images)? {
+            let each: Vec<Vec<f32>> =
+                images.par_iter().map(|&i| of_image(i)).collect::<Result<_, WorkflowError>>()?;
+            for rows in each {
                 parts.push(rows.len() / dim);
-                bank.push(&rows);
+                take(&rows);
             }
         }
+        Ok(())
+    };
+    let Some(share) = request.coreset else {
+        let mut bank = BankBuilder::new(most, dim, request.precision);
+        each_image(&mut |rows| bank.push(rows))?;
         return Ok((bank.finish(), parts));
     };
-    let each = unit(&images)?;
-    let mut parts: Vec<usize> = each.iter().map(|rows| rows.len() / dim).collect();
-    let rows = each.concat();
-    drop(each);
+    let mut rows = Vec::with_capacity(most * dim);
+    each_image(&mut |image| rows.extend_from_slice(image))?;
     let wanted = coreset_size(rows.len() / dim, share);
     let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
     chosen.sort_unstable();
@@ -196,8 +197,8 @@ pub(super) fn bank(
         first = end;
     }
     let mut bank = BankBuilder::new(chosen.len(), dim, request.precision);
-    for r in chosen {
-        bank.push(&rows[r * dim..][..dim]);
+    for row in &chosen {
+        bank.push(&rows[row * dim..][..dim]);
     }
     Ok((bank.finish(), parts))
 }
