@@ -49,10 +49,10 @@ impl TileOptions {
                 ));
             }
         }
-        if self.overlap(patch) >= self.size {
+        if self.overlap_pixels(patch) >= self.size {
             return wrong(format!(
                 "--tile-overlap {} is not less than --tile-size {}",
-                self.overlap(patch),
+                self.overlap_pixels(patch),
                 self.size
             ));
         }
@@ -66,13 +66,13 @@ impl TileOptions {
         }])
     }
 
-    fn overlap(self, patch: usize) -> usize {
+    fn overlap_pixels(self, patch: usize) -> usize {
         self.overlap.unwrap_or(self.size / patch / 4 * patch)
     }
 
     /// Tiles on the patch grid.
     fn plan(self, patch: usize, (rows, columns): (usize, usize)) -> Result<TilePlan, WorkflowError> {
-        Ok(TilePlan::new(rows, columns, self.size / patch, self.overlap(patch) / patch)?)
+        Ok(TilePlan::new(rows, columns, self.size / patch, self.overlap_pixels(patch) / patch)?)
     }
 
     /// What [`crate::features::Forward::variant`] says of it.
