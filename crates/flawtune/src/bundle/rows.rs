@@ -20,6 +20,8 @@ const BLOCK_ROWS: usize = 192;
 const SAMPLES: usize = 1024;
 /// Rows that are held in f32, twice, while parts are compared with each other: whole parts, at least one.
 const COMPARED_ROWS: usize = if cfg!(test) { 64 } else { 16_384 };
+/// Blocks that the coarse pass may leave unsettled before it is given up for a test.
+const FAILURES: usize = 2;
 /// Pieces of work for each thread.
 const PIECES: usize = 8;
 
@@ -39,6 +41,21 @@ struct Block {
     first: usize,
     rows: usize,
     part: usize,
+}
+
+/// Working memory of a thread.
+struct Room {
+    rows: Vec<f32>,
+    packed: PackedPatches,
+    /// Without sketches.
+    plain: PackedPatches,
+}
+
+impl Room {
+    fn new(dim: usize) -> Self {
+        let empty = PackedPatches::pack(&[], dim);
+        Self { rows: Vec::new(), packed: empty.clone(), plain: empty }
+    }
 }
 
 impl RowBank {
@@ -79,9 +96,6 @@ impl RowBank {
         tests: &[PackedPatches],
         left_out: impl Fn(usize) -> Option<usize> + Sync,
     ) -> Vec<Vec<f32>> {
-        let none = |tests: &[PackedPatches]| -> Vec<Vec<f32>> {
-            tests.iter().map(|t| vec![-1.0; t.patches()]).collect()
-        };
         let pieces = PIECES * rayon::current_num_threads();
         let in_one = self.blocks.len().div_ceil(pieces).max(1);
         // a bank of few blocks is shared by searching it for some tests at a time
@@ -94,29 +108,57 @@ impl RowBank {
         let best: Vec<Vec<Vec<f32>>> = work
             .par_iter()
             .map_init(
-                || (Vec::new(), PackedPatches::pack(&[], self.bank.dim())),
-                |(rows, packed), &(first, blocks)| {
+                || Room::new(self.bank.dim()),
+                |room, &(first, blocks)| {
                     let tests = &tests[first..(first + group).min(tests.len())];
-                    let mut best = none(tests);
-                    for block in blocks {
-                        self.repack(self.bank.read(block.first, block.rows, rows), packed);
-                        for (i, (test, best)) in tests.iter().zip(&mut best).enumerate() {
-                            if left_out(first + i) != Some(block.part) && !best.is_empty() {
-                                raise_similarity(test, packed, best);
-                            }
-                        }
-                    }
-                    best
+                    self.search(tests, blocks, |test| left_out(first + test), room)
                 },
             )
             .collect();
-        let mut nearest = none(tests);
+        let mut nearest: Vec<Vec<f32>> = tests.iter().map(|t| vec![-1.0; t.patches()]).collect();
         for ((first, _), best) in work.iter().zip(&best) {
             for (nearest, best) in nearest[*first..].iter_mut().zip(best) {
                 raise(nearest, best);
             }
         }
         nearest.iter().map(|n| n.iter().map(|n| 1.0 - n).collect()).collect()
+    }
+
+    /// The largest cosine of every patch of each test to some blocks, at least −1.
+    fn search(
+        &self,
+        tests: &[PackedPatches],
+        blocks: &[Block],
+        left_out: impl Fn(usize) -> Option<usize>,
+        room: &mut Room,
+    ) -> Vec<Vec<f32>> {
+        let mut best: Vec<Vec<f32>> = tests.iter().map(|t| vec![-1.0; t.patches()]).collect();
+        // tests for which the coarse pass settles nothing, as where all patches are alike, without sketches
+        let mut plain: Vec<Option<PackedPatches>> = vec![None; tests.len()];
+        let mut failed = vec![0; tests.len()];
+        for block in blocks {
+            let rows = self.bank.read(block.first, block.rows, &mut room.rows);
+            if plain.iter().any(Option::is_none) {
+                self.repack(rows, &mut room.packed);
+            }
+            if plain.iter().any(Option::is_some) {
+                room.plain.repack(rows, self.bank.dim());
+            }
+            for (i, (test, best)) in tests.iter().zip(&mut best).enumerate() {
+                if left_out(i) == Some(block.part) || best.is_empty() {
+                    continue;
+                }
+                if let Some(test) = &plain[i] {
+                    raise_similarity(test, &room.plain, best);
+                } else if !raise_similarity(test, &room.packed, best) && self.frame.is_some() {
+                    failed[i] += 1;
+                    if failed[i] == FAILURES {
+                        plain[i] = Some(PackedPatches::pack(&test.rows(), self.bank.dim()));
+                    }
+                }
+            }
+        }
+        best
     }
 
     /// The same for the bank's own parts, each against the others; both directions of a pair come from one product.
@@ -234,6 +276,24 @@ mod tests {
         let none = bank(&[], dim, Precision::F32);
         assert_eq!(distances(&none, &[none.pack(&tests[1])]), [[2.0]]);
         assert!(distances(&bank(&parts, dim, Precision::F32), &[]).is_empty());
+    }
+
+    #[test]
+    fn patches_that_are_all_alike_are_found_without_the_coarse_pass() {
+        let dim = WITH_COARSE_PASS;
+        let one = rows(1, dim, 3);
+        // blocks of one row many times over, then others, of which some are nearer to the second test
+        let parts = [one.repeat(40 * BLOCK_ROWS), rows(3 * BLOCK_ROWS, dim, 4)];
+        let bank = bank(&parts, dim, Precision::F32);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let tests = [one.repeat(20), rows(20, dim, 4)].map(|rows| bank.pack(&rows));
+        let found = pool.install(|| distances(&bank, &tests));
+        let plain = PackedPatches::pack(&parts.concat(), dim);
+        for (test, found) in tests.iter().zip(found) {
+            let mut best = vec![0.0; test.patches()];
+            max_similarity(&PackedPatches::pack(&test.rows(), dim), &plain, &mut best);
+            assert_eq!(best.iter().map(|b| 1.0 - b).collect::<Vec<_>>(), found);
+        }
     }
 
     #[test]

@@ -105,7 +105,9 @@ impl SupportSet<'_> {
                 .par_iter()
                 .map(|(test, support)| {
                     let mut best = vec![f32::NEG_INFINITY; test.patches()];
-                    support.iter().for_each(|image| raise_similarity(test, image, &mut best));
+                    for image in *support {
+                        raise_similarity(test, image, &mut best);
+                    }
                     best
                 })
                 .collect();

@@ -210,21 +210,25 @@ pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
 /// Raises `best[p]` to `max_q a_p · b_q` where that is larger: for the nearest patch of several images, one after the other. What
 /// was found before saves work between sketched patches.
 ///
+/// Gives whether the coarse pass of sketched patches settled it. Where it does not, because too many patches are as good as
+/// the best, or for patches that are not sketched, every product was computed; then sketches only cost time.
+///
 /// # Panics
 /// As [`max_similarity`].
-pub fn raise_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
+pub fn raise_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) -> bool {
     check(a, b);
     assert_eq!(best.len(), a.patches(), "one number per patch of a");
     SCRATCH.with_borrow_mut(|scratch| {
         if let Some(contest) = a.contest(b)
             && contest.settle(&mut scratch.contest, Winners { best, index: &mut [] }, None, None)
         {
-            return;
+            return true;
         }
         scratch.best.resize(a.lanes.padded());
         search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut [], &mut []);
         best.iter_mut().zip(&*scratch.best).for_each(|(best, &found)| *best = best.max(found));
-    });
+        false
+    })
 }
 
 /// Best matches of the patches of `a` in `b`, with their indices (0 if `b` has none).
