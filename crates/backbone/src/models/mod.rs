@@ -144,7 +144,7 @@ pub fn find(name: &str) -> Result<&'static Variant, UnknownModel> {
     }
     let nearest = VARIANTS
         .iter()
-        .flat_map(|v| v.names().map(move |n| (distance(&normalized(&n), wanted), v.name)))
+        .flat_map(|v| v.names().map(move |n| (strsim::levenshtein(&normalized(&n), wanted), v.name)))
         .min_by_key(|&(d, _)| d);
     // a third of the letters wrong is no slip of the finger any more
     let suggestion = nearest.filter(|&(d, _)| d * 3 <= wanted.len()).map(|(_, n)| n);
@@ -156,21 +156,6 @@ fn normalized(name: &str) -> String {
     let name = name.trim().trim_end_matches('/').to_lowercase();
     let name = name.strip_prefix("https://huggingface.co/").unwrap_or(&name);
     name.replace(['-', '.'], "_")
-}
-
-/// Levenshtein distance in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &cb) in b.iter().enumerate() {
-            let change = diagonal + usize::from(ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -49,26 +49,10 @@ fn closest(wanted: &str, names: &[String]) -> Option<String> {
     let allowed = (wanted.chars().count() / 3).max(1);
     names
         .iter()
-        .map(|name| (edits(&wanted, &name.to_lowercase()), name))
+        .map(|name| (strsim::levenshtein(&wanted, &name.to_lowercase()), name))
         .min()
         .filter(|(distance, _)| *distance <= allowed)
         .map(|(_, name)| name.clone())
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -76,11 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_counted() {
-        for (a, b, n) in [("", "", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("tile", "tiles", 1)] {
-            assert_eq!(edits(a, b), n, "{a} {b}");
-            assert_eq!(edits(b, a), n, "{b} {a}");
-        }
+    fn a_slip_of_the_finger_is_recognised() {
         let names = ["bottle".to_string(), "cable".to_string()];
         assert_eq!(closest("Botle", &names).as_deref(), Some("bottle"));
         assert_eq!(closest("zipper", &names), None);
