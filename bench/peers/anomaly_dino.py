@@ -4,7 +4,7 @@
     python bench/peers/anomaly_dino.py [--threads 2] [--rounds 3] [--json FILE]
     python bench/peers/anomaly_dino.py --weights FILE --model-name dinov2_vits14 --image-size 196
 
-anomalib, torch and timm come from PyPI into target/peers. No weights are fetched: AnomalyDINO's extractor is timm's ViT with
+anomalib, torch, timm and onnx (for the weights of ours) come from PyPI into target/peers. No weights are fetched: AnomalyDINO's extractor is timm's ViT with
 random numbers (anomalib's own class, `pretrained` switched off), its bank random unit rows; its time depends on neither. It
 gets pictures that are decoded already, in batches of 1, 8 and 32, and the fastest counts; PCA masks and coreset are off, as
 by default on both sides. flawtune reads and decodes its pictures; it is timed as a whole process on 64 pictures less a whole
@@ -24,7 +24,7 @@ import environment
 import processes
 import report
 
-PACKAGES = ["torch", "timm", "anomalib"]
+PACKAGES = ["torch", "timm", "anomalib", "onnx"]
 GOOD, PATCHES, DIM, PICTURES = 320, 196, 384, 64
 ENCODERS = {"dinov3_vits16": "vit_small_patch16_dinov3", "dinov2_vits14": "vit_small_patch14_dinov2"}
 
