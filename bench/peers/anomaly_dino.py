@@ -4,8 +4,8 @@
     python bench/peers/anomaly_dino.py [--threads 2] [--rounds 3] [--json FILE]
     python bench/peers/anomaly_dino.py --weights FILE --model-name dinov2_vits14 --image-size 196
 
-anomalib, torch, timm and onnx (for the weights of ours) come from PyPI into target/peers. No weights are fetched: AnomalyDINO's extractor is timm's ViT with
-random numbers (anomalib's own class, `pretrained` switched off), its bank random unit rows; its time depends on neither. It
+anomalib, torch, timm and onnx (for our random weights) come from PyPI into target/peers. No weights are fetched:
+AnomalyDINO's extractor is timm's ViT with random numbers (anomalib's own class, `pretrained` switched off), its bank random unit rows; its time depends on neither. It
 gets pictures that are decoded already, in batches of 1, 8 and 32, and the fastest counts; PCA masks and coreset are off, as
 by default on both sides. flawtune reads and decodes its pictures; it is timed as a whole process on 64 pictures less a whole
 process on one, so that the start is in neither. It needs `cargo build --release -p flawtune-cli` (or FLAWTUNE_BINARY) and
