@@ -1,5 +1,6 @@
 //! `KolektorSDD` and `KolektorSDD2`: every picture has a label beside it, which is black where there is no defect.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::preprocess::DecodeOptions;
@@ -71,10 +72,15 @@ fn labelled(folder: &Path, listing: &Listing, ending: &str) -> Result<Vec<(Strin
     let (labels, pictures): (Vec<&String>, Vec<&String>) =
         listing.pictures.iter().partition(|name| stem(name).ends_with(ending));
     check_stems(folder, pictures.iter().copied())?;
+    let mut by_stem: HashMap<&str, &String> = HashMap::new();
+    for label in labels {
+        by_stem.entry(stem(label)).or_insert(label);
+    }
     let label_of = |name: &String| {
         let wanted = format!("{}{ending}", stem(name));
-        labels.iter().find(|label| stem(label) == wanted).map(|label| folder.join(label)).ok_or_else(|| {
-            DatasetError::NoLabel { picture: folder.join(name), wanted: format!("{wanted}.png or .bmp") }
+        by_stem.get(wanted.as_str()).map(|label| folder.join(label)).ok_or_else(|| DatasetError::NoLabel {
+            picture: folder.join(name),
+            wanted: format!("{wanted}.png or .bmp"),
         })
     };
     pictures.into_iter().map(|name| Ok((name.clone(), label_of(name)?))).collect()

@@ -243,8 +243,8 @@ impl<'a> Extractor<'a> {
             let shared: &[Slot] = slots;
             let (tokens, upcoming) = rayon::join(
                 || {
-                    // with `compute` off there are none
-                    let count = prepared.slots.len();
+                    // a batch in which pictures turn out to be bad was prepared, but is not worth a pass
+                    let count = if compute { prepared.slots.len() } else { 0 };
                     prepared.inputs.tokens(self.forward, count, self.preprocess.size)
                 },
                 || next.map(|batch| self.prepare(batch, shared, paths, compute)),
@@ -290,7 +290,7 @@ impl<'a> Extractor<'a> {
         compute: bool,
     ) -> Prepared {
         let options = self.decode_options();
-        let load = |slot: &usize| -> Result<(RgbImage8, ()), ImageError> {
+        let load = |slot: &usize, put: &mut dyn FnMut(&RgbImage8)| -> Result<(), ImageError> {
             let path = paths[slots[*slot].positions[0]].as_ref();
             let bytes = read_file(path, &options)?;
             if blake3::hash(&bytes) != slots[*slot].hash {
@@ -299,12 +299,15 @@ impl<'a> Extractor<'a> {
                 return Err(ImageError::Read { path: path.to_path_buf(), source });
             }
             let image = decode(&bytes, path, &options)?;
-            Ok((if compute { self.turn.apply(image) } else { image }, ()))
+            if compute {
+                put(&self.turn.apply(image));
+            }
+            Ok(())
         };
         let (inputs, results) = if compute {
             Inputs::load(batch, self.forward, &self.preprocess, load)
         } else {
-            (Inputs::default(), batch.par_iter().map(|slot| load(slot).map(|_| ())).collect())
+            (Inputs::default(), batch.par_iter().map(|slot| load(slot, &mut |_| {})).collect())
         };
         let mut prepared = Prepared { inputs, ..Prepared::default() };
         for (slot, result) in batch.iter().zip(results) {

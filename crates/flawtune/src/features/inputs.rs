@@ -21,13 +21,13 @@ impl Default for Inputs {
 }
 
 impl Inputs {
-    /// Calls `load` for every item, in parallel, and prepares the pictures it gives; those of items that fail leave no gap.
-    /// What else `load` gives, or its error, comes back in the order of the items.
+    /// Calls `load` for every item, in parallel. It hands its picture, once, to the function it is given, which prepares it;
+    /// items that fail leave no gap. What `load` returns comes back in the order of the items.
     pub fn load<I: Sync, R: Send, E: Send>(
         items: &[I],
         forward: &dyn Forward,
         preprocess: &Preprocess,
-        load: impl Fn(&I) -> Result<(RgbImage8, R), E> + Sync,
+        load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
     ) -> (Self, Vec<Result<R, E>>) {
         let each = 3 * preprocess.size.0 * preprocess.size.1;
         // bytes need a recipe that ends in bytes, and a backbone that normalises them as the recipe would
@@ -79,18 +79,14 @@ impl Inputs {
 fn fill<I: Sync, R: Send, E: Send, T: Copy + Default + Send>(
     items: &[I],
     each: usize,
-    load: impl Fn(&I) -> Result<(RgbImage8, R), E> + Sync,
+    load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
     write: impl Fn(&RgbImage8, &mut [T]) + Sync,
 ) -> (Vec<T>, Vec<Result<R, E>>) {
     let mut pixels = vec![T::default(); items.len() * each];
     let results: Vec<Result<R, E>> = items
         .par_iter()
         .zip(pixels.par_chunks_exact_mut(each))
-        .map(|(item, out)| {
-            let (picture, rest) = load(item)?;
-            write(&picture, out);
-            Ok(rest)
-        })
+        .map(|(item, out)| load(item, &mut |picture| write(picture, out)))
         .collect();
     let mut to = 0;
     for (from, result) in results.iter().enumerate() {
@@ -111,8 +107,9 @@ mod tests {
 
     #[test]
     fn items_that_fail_leave_no_gap() {
-        let load = |i: &u8| {
-            if i.is_multiple_of(3) { Err(*i) } else { Ok((RgbImage8::from_pixels(1, 1, vec![*i; 3]), *i)) }
+        let load = |i: &u8, put: &mut dyn FnMut(&RgbImage8)| {
+            put(&RgbImage8::from_pixels(1, 1, vec![*i; 3]));
+            if i.is_multiple_of(3) { Err(*i) } else { Ok(*i) }
         };
         let (pixels, results) =
             fill(&[0u8, 1, 2, 3, 4, 6], 3, load, |p, out: &mut [u8]| out.copy_from_slice(p.pixels()));

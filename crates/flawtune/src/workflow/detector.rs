@@ -159,11 +159,11 @@ impl Detector {
         self.engine.preprocess()
     }
 
-    /// Calls `load` for every item, in parallel, and prepares the pictures for [`Self::score`]; see [`Inputs::load`].
+    /// Prepares the pictures that `load` hands over for [`Self::score`]; see [`Inputs::load`].
     pub fn prepare<I: Sync, R: Send, E: Send>(
         &self,
         items: &[I],
-        load: impl Fn(&I) -> Result<(RgbImage8, R), E> + Sync,
+        load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
     ) -> (Inputs, Vec<Result<R, E>>) {
         Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
             Inputs::load(items, network, &self.preprocess(), load)

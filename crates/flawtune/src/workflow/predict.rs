@@ -128,13 +128,12 @@ pub fn predict(
 /// Decodes a batch in parallel.
 fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> Batch {
     let decoding = detector.preprocess().decode_options();
-    let load = |path: &PathBuf| match read_file(path, &decoding).and_then(|b| decode(&b, path, &decoding)) {
-        Ok(picture) => {
-            let size = (picture.height(), picture.width());
-            let kept = options.maps.then(|| picture.clone());
-            Ok((picture, Ready { path: path.clone(), size, picture: kept }))
-        }
-        Err(error) => Err((path.clone(), error)),
+    let load = |path: &PathBuf, put: &mut dyn FnMut(&RgbImage8)| {
+        let read = read_file(path, &decoding).and_then(|bytes| decode(&bytes, path, &decoding));
+        let picture = read.map_err(|error| (path.clone(), error))?;
+        put(&picture);
+        let size = (picture.height(), picture.width());
+        Ok(Ready { path: path.clone(), size, picture: options.maps.then_some(picture) })
     };
     let (inputs, pictures) = detector.prepare(paths, load);
     Batch { pictures, inputs }
