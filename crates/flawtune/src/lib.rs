@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;
+mod names;
 pub mod report;
 pub mod score;
 pub mod synth;

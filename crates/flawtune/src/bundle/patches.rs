@@ -35,8 +35,13 @@ impl PatchOptions {
     /// The key of a value that cannot be right, and what is wrong with it.
     pub(super) fn wrong(self) -> Option<(&'static str, String)> {
         let n = self.neighbourhood;
-        (n.is_multiple_of(2) || n > MOST_NEIGHBOURHOOD)
+        (!Self::has_middle(n))
             .then(|| ("neighbourhood", format!("is {n}, wanted an odd number up to {MOST_NEIGHBOURHOOD}")))
+    }
+
+    /// Whether a neighbourhood of this side has a middle, and is not larger than any use of it.
+    pub(crate) fn has_middle(neighbourhood: usize) -> bool {
+        !neighbourhood.is_multiple_of(2) && neighbourhood <= MOST_NEIGHBOURHOOD
     }
 
     /// Which patches of the grid are compared; `None`: all.

@@ -9,6 +9,7 @@ use flawtune_backbone::preprocess::{DecodeOptions, ImageError, decode, read_file
 use image::{ImageFormat, RgbImage, imageops};
 
 use crate::adapt::random::{Purpose, Stream};
+use crate::names::one_of;
 use crate::synth::{PasteKind, paste_defects};
 
 /// Photometric views of a picture.
@@ -59,10 +60,7 @@ impl FromStr for Augmentation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|a| a.name() == text).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|a| a.name()).collect();
-            format!("it is one of {}", names.join(", "))
-        })
+        one_of(&Self::ALL, Self::name, text)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::{Dataset, DatasetError, kolektor, mvtec, root, visa};
+use crate::names::one_of;
 
 /// How the folder of a category is laid out; `docs/datasets.md` has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,10 +195,4 @@ impl FromStr for VisaSplit {
     fn from_str(text: &str) -> Result<Self, String> {
         one_of(&Self::ALL, Self::name, text)
     }
-}
-
-fn one_of<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, String> {
-    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
-        format!("it is one of {}", all.iter().map(|one| name(*one)).collect::<Vec<_>>().join(", "))
-    })
 }

@@ -3,15 +3,16 @@
 use flawtune_backbone::preprocess::{Preprocess, Resize};
 
 use super::WorkflowError;
+use crate::features::Turn;
 use crate::score::map::{AnomalyMap, Renderer};
 
 /// The part of a picture that the patch grid covers, in its own pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) top: usize,
-    pub(super) left: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+    top: usize,
+    left: usize,
+    height: usize,
+    width: usize,
 }
 
 impl Seen {
@@ -37,6 +38,22 @@ impl Seen {
         let (top, seen_height) = axis(height, to_height, down, grid.0, size.0);
         let (left, seen_width) = axis(width, to_width, across, grid.1, size.1);
         Self { top, left, height: seen_height, width: seen_width }
+    }
+
+    /// Which patches of the `grid` over a picture of `size` that was turned by `turn` show the picture, by their middles; `None`
+    /// if all do.
+    pub(super) fn shown(self, turn: Turn, grid: (usize, usize), size: (usize, usize)) -> Option<Vec<bool>> {
+        let middle = |at: usize, patches: usize, start: usize, length: usize| {
+            start as f64 + (at as f64 + 0.5) * length as f64 / patches as f64
+        };
+        let shown: Vec<bool> = (0..grid.0 * grid.1)
+            .map(|patch| {
+                let y = middle(patch / grid.1, grid.0, self.top, self.height);
+                let x = middle(patch % grid.1, grid.1, self.left, self.width);
+                turn.shows((x, y), size)
+            })
+            .collect();
+        shown.contains(&false).then_some(shown)
     }
 }
 

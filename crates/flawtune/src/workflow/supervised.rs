@@ -14,6 +14,7 @@ use crate::adapt::heads::{
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::statistics::BootstrapOptions;
 use crate::features::{TokenSet, patch_mask};
+use crate::names::one_of;
 use crate::score::Aggregate;
 
 /// Penalty of the linear probe.
@@ -62,10 +63,7 @@ impl FromStr for Supervised {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|s| s.name()).collect();
-            format!("it is one of {}", names.join(", "))
-        })
+        one_of(&Self::ALL, Self::name, text)
     }
 }
 

@@ -65,7 +65,7 @@ impl PatchBank {
 
 /// `1 − max cos` of every patch of each part to all other parts; 2 where there is none. Both directions of a pair come from one
 /// product.
-pub fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
+pub(crate) fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
     let (mut best, back) = largest_cosines(parts, parts, |i| i + 1);
     best.iter_mut().zip(&back).for_each(|(a, b)| raise(a, b));
     best.into_iter().map(|part| part.into_iter().map(|b| 1.0 - b).collect()).collect()

@@ -20,7 +20,9 @@ mod normality;
 mod patch_head;
 mod record;
 
-pub use bank::{PatchBank, left_out_distances};
+pub use bank::PatchBank;
+#[cfg(test)]
+pub(crate) use bank::left_out_distances;
 pub(crate) use bank::{largest_cosines, raise};
 pub use defect_memory::DefectMemory;
 pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard};

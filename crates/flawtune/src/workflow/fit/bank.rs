@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{FitRequest, MaskChoice, ScorerChoice};
 use crate::bundle::{Bank, BankBuilder, PatchOptions, chosen};
 use crate::evaluate::draws::{generator, shuffle};
-use crate::features::{TokenSet, Turn};
+use crate::features::TokenSet;
 use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
 use crate::score::foreground::{Cut, foreground};
 use crate::workflow::{Event, OnEvent, WorkflowError};
@@ -92,27 +92,6 @@ fn memory_text(bytes: usize) -> String {
 
 fn coreset_size(rows: usize, share: f64) -> usize {
     ((rows as f64 * share).round() as usize).clamp(1, rows.max(1))
-}
-
-/// Which patches of a picture turned by `turn` show the picture, by their middles; `None` if all do. `seen` is the part of the
-/// picture that the grid covers: top, left, height, width.
-pub(super) fn shown(
-    turn: Turn,
-    grid: (usize, usize),
-    size: (usize, usize),
-    (top, left, height, width): (usize, usize, usize, usize),
-) -> Option<Vec<bool>> {
-    let middle = |at: usize, patches: usize, start: usize, length: usize| {
-        start as f64 + (at as f64 + 0.5) * length as f64 / patches as f64
-    };
-    let shown: Vec<bool> = (0..grid.0 * grid.1)
-        .map(|patch| {
-            let y = middle(patch / grid.1, grid.0, top, height);
-            let x = middle(patch % grid.1, grid.1, left, width);
-            turn.shows((x, y), size)
-        })
-        .collect();
-    shown.contains(&false).then_some(shown)
 }
 
 /// The support in one direction.

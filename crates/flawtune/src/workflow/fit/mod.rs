@@ -338,7 +338,7 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
             "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
         ));
     }
-    if request.neighbourhood.is_multiple_of(2) || request.neighbourhood > MOST_NEIGHBOURHOOD {
+    if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
             "--neighbourhood {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
             request.neighbourhood
@@ -454,8 +454,7 @@ impl Pictures<'_> {
                 }
                 let patch = self.engine.config().patch_size;
                 let shown = sizes.iter().map(|&size| {
-                    let seen = Seen::of(&preprocess, tokens.grid, patch, size);
-                    bank::shown(turn, tokens.grid, size, (seen.top, seen.left, seen.height, seen.width))
+                    Seen::of(&preprocess, tokens.grid, patch, size).shown(turn, tokens.grid, size)
                 });
                 Ok(View { shown: shown.collect(), tokens })
             })
