@@ -4,6 +4,7 @@
 //! - [`metrics`] turns labels and scores into AUROC, average precision, curves and AUPRO.
 //! - [`statistics`] says how sure we may be of them: bootstrap intervals, `DeLong`'s test, Holm's correction.
 //! - [`comparison`] holds an evaluation against its zero-shot baseline, as a file and as a table.
+//! - [`score_table`] is every test image's score by every scorer, as a file.
 //!
 //! Everywhere `true` (1) means defective and a higher score means more anomalous; a picture is called defective
 //! when its score is at or above the threshold.
@@ -12,4 +13,5 @@ pub mod comparison;
 pub mod draws;
 pub mod metrics;
 pub mod protocol;
+pub mod score_table;
 pub mod statistics;

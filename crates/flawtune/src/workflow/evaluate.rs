@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use flawtune_backbone::atomic_file;
 use flawtune_backbone::torch_file::Value;
 use serde::Serialize;
 
@@ -17,6 +16,7 @@ use crate::adapt::{self, Checkpoint, Loss};
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use crate::evaluate::score_table::ScoreTable;
 use crate::evaluate::statistics::BootstrapOptions;
 use crate::features::{Forward as _, TokenSet};
 use crate::score::{SupportSet, TokenKind};
@@ -248,7 +248,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
-    write_scores(&request.output_dir.join(format!("{name}_scores.csv")), &test, &columns)?;
+    ScoreTable::new(&test, &columns).write(&request.output_dir.join(format!("{name}_scores.csv")))?;
     Ok(Evaluated { evaluation, path })
 }
 
@@ -256,25 +256,6 @@ pub(super) fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usiz
     let mut list: Vec<usize> = positions.copied().collect();
     list.sort_unstable();
     list
-}
-
-/// One row a test image: its id, its defect type (empty for a normal image), and its score by each scorer.
-fn write_scores(path: &Path, test: &TestSet<'_>, columns: &ensemble::Columns) -> Result<(), WorkflowError> {
-    let failed = |source| WorkflowError::Io {
-        path: path.to_owned(),
-        source,
-        hint: "choose another --output-dir or make room",
-    };
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let names = ["image", "defect_type"].into_iter().chain(columns.iter().map(|c| c.0));
-    writer.write_record(names).map_err(|e| failed(e.into()))?;
-    for (i, (id, kind)) in test.ids.iter().zip(test.defect_types).enumerate() {
-        let scores = columns.iter().map(|c| c.1[i].to_string());
-        let row = [(*id).to_owned(), kind.unwrap_or_default().to_owned()].into_iter().chain(scores);
-        writer.write_record(row).map_err(|e| failed(e.into()))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| failed(e.into_error()))?;
-    atomic_file::write(path, &bytes).map_err(failed)
 }
 
 pub(super) fn ensemble_of(

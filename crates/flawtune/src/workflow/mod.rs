@@ -48,6 +48,7 @@ use crate::dataset::{AugmentError, DatasetError};
 use crate::evaluate::comparison::ComparisonError;
 use crate::evaluate::metrics::MetricError;
 use crate::evaluate::protocol::ProtocolError;
+use crate::evaluate::score_table::ScoreTableError;
 use crate::evaluate::statistics::StatisticsError;
 use crate::features::{FeatureError, Progress};
 use crate::report::overlay::OverlayError;
@@ -169,6 +170,9 @@ pub enum WorkflowError {
     /// The comparison.
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
+    /// The table of scores.
+    #[error(transparent)]
+    ScoreTable(#[from] ScoreTableError),
     /// A combination of inputs that makes no sense; the text says which and what to do.
     #[error("{0}")]
     Input(String),
