@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Machine(String),
     /// Ctrl-C: exit code 130; the text says what was kept.
     Interrupted(String),
+    /// Some parts of a larger job failed, the others are done: exit code 1.
+    Incomplete(String),
     /// `--fail-on-flaw` and pictures that are flawed: exit code 1.
     Flawed {
         /// Flawed pictures.
@@ -35,7 +37,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Machine(_) | Self::Flawed { .. } => 1,
+            Self::Machine(_) | Self::Incomplete(_) | Self::Flawed { .. } => 1,
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
         })
@@ -45,7 +47,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Input(m) | Self::Machine(m) => write!(f, "error: {m}"),
+            Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) => write!(f, "error: {m}"),
             Self::Interrupted(m) => write!(f, "interrupted: {m}"),
             Self::Flawed { flaws, scored } => {
                 write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")

@@ -38,7 +38,9 @@ pub(crate) fn install() -> Result<(), Failure> {
         }
         let graceful = TRAINING.load(Ordering::SeqCst);
         if graceful && !CANCEL.swap(true, Ordering::SeqCst) {
-            console::line("stopping after this step; Ctrl-C again ends at once and loses the unsaved epochs");
+            console::line(
+                "stopping after this step; Ctrl-C again ends at once and loses what is not saved yet",
+            );
             return;
         }
         console::line("interrupted");

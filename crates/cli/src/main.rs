@@ -9,7 +9,7 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use flawtune_kernels::{dispatch, profile};
 
 use args::{Cli, Command, Global};
@@ -24,7 +24,11 @@ struct Context {
 }
 
 fn main() -> ExitCode {
-    let result = run(Cli::parse());
+    let matches = Cli::command().get_matches();
+    let result = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => run(cli, &matches),
+        Err(e) => e.exit(),
+    };
     if profile::enabled() {
         console::line(profile::report().to_string().trim_end());
     }
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json };
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
@@ -47,6 +51,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Train(args) => commands::train::run(&args, context),
         Command::Evaluate(args) => commands::evaluate::run(&args, context),
         Command::Baseline(args) => commands::baseline::run(&args, context),
+        Command::Ablate(args) => {
+            let given = matches.subcommand().map_or(matches, |(_, given)| given);
+            commands::ablate::run(&args, given, context)
+        }
         Command::Fit(args) => commands::fit::run(&args, context),
         Command::Predict(args) => commands::predict::run(&args, context),
         Command::Features(args) => commands::features::run(&args, context),

@@ -4,6 +4,7 @@
 //! are made, as one file; [`workflow`] walks all of them from end to end.
 #![warn(missing_docs)]
 
+pub mod ablate;
 pub mod adapt;
 pub mod bench;
 pub mod bundle;

@@ -3,6 +3,7 @@
 // these comments are what `--help` prints: backticks would stand in it
 #![allow(clippy::doc_markdown)]
 
+mod ablate;
 mod detect;
 mod numbers;
 mod train;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flawtune::dataset::{Layout, VisaSplit};
 
+pub(crate) use ablate::AblateArgs;
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
     ThresholdArg,
@@ -65,6 +67,8 @@ pub(crate) enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// Score the untouched model (zero-shot nearest neighbours) on a category
     Baseline(Box<BaselineArgs>),
+    /// Train and evaluate over a grid of settings, categories and seeds: tables, intervals, plots
+    Ablate(Box<AblateArgs>),
     /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
@@ -83,13 +87,20 @@ pub(crate) enum Command {
     Models,
 }
 
-/// Where the pictures are; docs/datasets.md has a table of the layouts.
+/// Where the pictures of one category are.
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
     /// Category: a folder under the root. Without it the root is one itself; with --good or --list it only names the
     /// files written [default there: the folder's or list's name]
     #[arg(long, value_name = "NAME", required_unless_present_any = ["root_dir", "good", "list"])]
     pub(crate) category: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+}
+
+/// Where pictures are; docs/datasets.md has a table of the layouts.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
     /// Folder that holds the categories
     #[arg(long, value_name = "DIR", default_value = "mvtec_ad", conflicts_with_all = ["good", "list"])]
     pub(crate) root_dir: PathBuf,

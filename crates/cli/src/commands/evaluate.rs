@@ -2,8 +2,10 @@
 
 mod bundle;
 
+use std::path::PathBuf;
+
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{EvaluateRequest, Supervised, SupervisedOptions, evaluate};
+use flawtune::workflow::{EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate};
 
 use super::request;
 use crate::Context;
@@ -29,15 +31,14 @@ fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
     Ok(found)
 }
 
-pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
-    if let Some(bundle) = &args.bundle {
-        return bundle::run(args, bundle, context);
-    }
-    let Some(checkpoint) = args.checkpoint.clone() else {
-        return Err(Failure::Input("name a checkpoint with --checkpoint, or a bundle with --bundle".into()));
-    };
+/// What the arguments ask for, of a checkpoint.
+pub(super) fn request_of(
+    args: &EvaluateArgs,
+    checkpoint: PathBuf,
+    context: Context,
+) -> Result<EvaluateRequest, Failure> {
     let cache = request::cache(&args.cache, context.console);
-    let request = EvaluateRequest {
+    Ok(EvaluateRequest {
         data: request::data(&args.data, cache, args.batch_size as usize)?,
         checkpoint,
         backbone: request::backbone(&args.backbone),
@@ -50,8 +51,19 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
             masks: args.shot_masks == MasksArg::Auto,
         },
         guard: !args.no_guard,
+        frozen: FrozenScores::default(),
         output_dir: args.output_dir.clone(),
+    })
+}
+
+pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
+    if let Some(bundle) = &args.bundle {
+        return bundle::run(args, bundle, context);
+    }
+    let Some(checkpoint) = args.checkpoint.clone() else {
+        return Err(Failure::Input("name a checkpoint with --checkpoint, or a bundle with --bundle".into()));
     };
+    let request = request_of(args, checkpoint, context)?;
     let mut display = Display::new(context.console);
     let result = evaluate(&request, &mut |event| display.show(event));
     display.finish();

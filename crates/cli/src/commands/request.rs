@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use flawtune::adapt::ModulationType;
-use flawtune::dataset::{DatasetError, Folders, Layout, Source, VisaSplit};
+use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
 use flawtune::workflow::{BackboneOverrides, CategoryOptions};
@@ -13,7 +13,7 @@ use flawtune_backbone::vit::{Combine, Precision};
 
 use crate::args::{
     BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, ModulationArg, PrecisionArg, ProtocolArg,
-    ResizeArg,
+    ResizeArg, SourceArgs,
 };
 use crate::console::Console;
 use crate::failure::Failure;
@@ -74,19 +74,20 @@ pub(super) fn data(
     cache: Option<FeatureCache>,
     batch_size: usize,
 ) -> Result<CategoryOptions, Failure> {
-    let (source, category) = source(args).map_err(|e| Failure::from_error(&e))?;
+    let (source, category) =
+        source(&args.source, args.category.as_deref()).map_err(|e| Failure::from_error(&e))?;
     Ok(CategoryOptions {
         source,
         category,
         needs_test: true,
-        skip_bad_images: args.skip_bad_images,
+        skip_bad_images: args.source.skip_bad_images,
         cache,
         batch_size,
     })
 }
 
 /// Where the pictures are, and what they are called.
-fn source(args: &DataArgs) -> Result<(Source, String), DatasetError> {
+fn source(args: &SourceArgs, category: Option<&str>) -> Result<(Source, String), DatasetError> {
     let source = if let Some(list) = &args.list {
         Source::List(list.clone())
     } else if let Some(good) = &args.good {
@@ -96,13 +97,25 @@ fn source(args: &DataArgs) -> Result<(Source, String), DatasetError> {
             defect: args.defect.clone(),
             masks: args.masks.clone(),
         })
-    } else if args.category.is_some() {
+    } else if category.is_some() {
         Source::Root { root: args.root_dir.clone(), layout: args.layout, visa_split: args.visa_split }
     } else {
         return Source::root_as_category(&args.root_dir, args.layout, args.visa_split);
     };
-    let category = args.category.clone().map_or_else(|| source.default_category(), Ok)?;
+    let category = category.map_or_else(|| source.default_category(), |c| Ok(c.to_owned()))?;
     Ok((source, category))
+}
+
+/// The categories named, or else all there are: every one under the root, or the root if it is a category itself.
+pub(super) fn categories(args: &SourceArgs, named: &[String]) -> Result<Vec<String>, Failure> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    if args.list.is_none() && args.good.is_none() && !dataset::is_category(&args.root_dir) {
+        return dataset::categories(&args.root_dir).map_err(|e| Failure::from_error(&e));
+    }
+    let (_, category) = source(args, None).map_err(|e| Failure::from_error(&e))?;
+    Ok(vec![category])
 }
 
 /// The arguments that name the same pictures again, for a command to copy.
@@ -114,6 +127,7 @@ pub(super) fn data_line(args: &DataArgs) -> String {
     if let Some(category) = &args.category {
         add("category", category);
     }
+    let args = &args.source;
     if args.good.is_none() && args.list.is_none() {
         add("root-dir", &args.root_dir.display());
         if args.layout != Layout::Auto {

@@ -7,7 +7,7 @@ use flawtune::adapt::{
 };
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
-use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
+use flawtune::workflow::{BackboneOptions, EnsembleFit, FrozenScores, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     }
 }
 
-fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
+pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
     let preset = Preset::of(args.preset);
     let protocol = request::protocol(args.protocol.unwrap_or(preset.protocol), args.defect_type.as_deref());
     request::check_type(&protocol, args.defect_type.as_deref())?;
@@ -153,6 +153,7 @@ fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failur
             },
         }),
         output_dir: args.output_dir.clone(),
+        frozen: FrozenScores::default(),
         resume: args.resume,
         args: vec![
             recorded("category", Value::Str(category)),

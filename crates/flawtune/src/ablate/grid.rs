@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn points_cross_the_axes_the_last_fastest() {
-        let axes: Vec<Axis> = ["--num-prompts=5, 10", "loss-type=ranking,logistic"].map(|a| a.parse().unwrap()).into();
+        let axes: Vec<Axis> =
+            ["--num-prompts=5, 10", "loss-type=ranking,logistic"].map(|a| a.parse().unwrap()).into();
         let names: Vec<String> = points(&axes).unwrap().iter().map(|p| folder_name(p)).collect();
         assert_eq!(
             names,

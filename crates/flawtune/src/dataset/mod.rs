@@ -40,6 +40,7 @@ pub use layout::{Layout, VisaSplit};
 pub use list::{ListRow, parse_list};
 pub use listing::{is_picture, pictures};
 pub use mask::read_mask;
+pub use root::is_category;
 pub use source::Source;
 pub use table::ListError;
 

@@ -11,11 +11,12 @@ pub(super) fn categories(root: &Path) -> Result<Vec<String>, DatasetError> {
         return Err(DatasetError::RootMissing { root: root.to_path_buf() });
     }
     let mut names = list(root)?.folders;
-    names.retain(|name| looks_like_category(&root.join(name)));
+    names.retain(|name| is_category(&root.join(name)));
     Ok(names)
 }
 
-fn looks_like_category(folder: &Path) -> bool {
+/// Whether `folder` looks like a category itself in any of the layouts.
+pub fn is_category(folder: &Path) -> bool {
     !Layout::found_in(folder).is_empty()
 }
 
@@ -39,7 +40,7 @@ pub(super) fn category_folder(root: &Path, category: &str) -> Result<PathBuf, Da
         category: category.to_string(),
         suggestion: closest(category, &existing),
         existing,
-        root_is_category: looks_like_category(root),
+        root_is_category: is_category(root),
     })
 }
 

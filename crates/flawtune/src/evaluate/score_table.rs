@@ -85,8 +85,8 @@ impl ScoreTable {
     /// # Errors
     /// A file that cannot be read or is no table of scores; scores that are no finite numbers.
     pub fn read(path: &Path) -> Result<Self, ScoreTableError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| ScoreTableError::Io { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| ScoreTableError::Io { path: path.to_owned(), source })?;
         Self::parse(&bytes).map_err(|what| ScoreTableError::Content { path: path.to_owned(), what })
     }
 

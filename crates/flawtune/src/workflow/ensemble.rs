@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::frozen::{FrozenScores, Wanted};
 use super::supervised::{self, SupervisedEvaluation, SupervisedOptions};
 use super::{BackboneOptions, Category, Engine, Event, OnEvent, WorkflowError};
 use crate::adapt::heads::{
@@ -13,6 +14,8 @@ use crate::evaluate::protocol::ImageRef;
 use crate::evaluate::statistics::BootstrapOptions;
 use crate::score::Aggregate;
 
+/// Names the distances of a bank's own images, each left out.
+const LEFT_OUT: &str = "left-out distances";
 /// Normal images an ensemble needs: each of two parts must leave two to learn from.
 pub(super) const NORMALS_NEEDED: usize = 4;
 
@@ -37,6 +40,13 @@ pub(super) fn default_layers(depth: usize) -> Vec<i32> {
 pub(super) struct Planned {
     engine: Engine,
     options: EnsembleOptions,
+}
+
+impl Planned {
+    /// The backbone with the blocks it looks at.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
 }
 
 /// Checks what is asked for, before any training.
@@ -66,6 +76,7 @@ pub(super) fn fit(
     planned: &Planned,
     normals: &[usize],
     shots: &[usize],
+    frozen: &FrozenScores,
     on_event: OnEvent<'_>,
 ) -> Result<Option<EnsembleRecord>, WorkflowError> {
     if normals.len() < NORMALS_NEEDED {
@@ -80,7 +91,9 @@ pub(super) fn fit(
     let (_, shot_tokens) = category.tokens(engine, shots, on_event)?;
     on_event(Event::Scoring("ensemble"));
     let bank = PatchBank::new(&tokens.images, tokens.dim);
-    let evidence = Evidence::with_distances(&tokens.images, &bank.left_out_distances(), BANK_SHARE)?;
+    let wanted = Wanted { what: LEFT_OUT.to_owned(), category, engine, support: &normals, scored: &[] };
+    let left_out = frozen.distances(&wanted, || Ok(bank.left_out_distances()))?;
+    let evidence = Evidence::with_distances(&tokens.images, &left_out, BANK_SHARE)?;
     let shots =
         Evidence::with_distances(&shot_tokens.images, &bank.distances(&shot_tokens.images), BANK_SHARE)?;
     let ensemble = Ensemble::fit(&evidence, &shots, options)?;
@@ -153,6 +166,7 @@ pub(super) struct Job<'a> {
     /// Fall back where the record says so.
     pub(super) guard: bool,
     pub(super) bootstrap: BootstrapOptions,
+    pub(super) frozen: &'a FrozenScores,
 }
 
 /// Image scores by name, in the order of the test set.
@@ -194,12 +208,20 @@ pub(super) fn evaluate(
     if ensemble.guard.fallback {
         on_event(Event::Warning(fallback_text(&ensemble.guard)));
     }
-    let distances = bank.distances(&tokens.images);
+    let wanted = Wanted {
+        what: "distances to the bank".to_owned(),
+        category: job.category,
+        engine: &engine,
+        support: &normals,
+        scored: &tested,
+    };
+    let distances = job.frozen.distances(&wanted, || Ok(bank.distances(&tokens.images)))?;
     let scores: Vec<EnsembleScore> =
         ensemble.scores(&Evidence::with_distances(&tokens.images, &distances, BANK_SHARE)?)?;
     let of = |f: fn(&EnsembleScore) -> f64| scores.iter().map(f).collect::<Vec<_>>();
     let (adapted, zero_shot) = (of(|s| s.adapted), of(|s| s.zero_shot));
     let scored = |scores| Scored { scores, threshold: None };
+    let plain = plain_scorers(&distances);
     let supervised = if job.supervised.scorers.is_empty() {
         Vec::new()
     } else {
@@ -222,30 +244,39 @@ pub(super) fn evaluate(
         layers: record.layers.clone(),
         trainable: ensemble.trainable(),
         guard: ensemble.guard,
-        zero_shot_scorers: zero_shot_scorers(job.test, &distances)?,
+        zero_shot_scorers: measured(job.test, &plain)?,
         supervised: supervised.iter().map(|(found, _)| found.clone()).collect(),
     };
     let mut columns: Columns = vec![("ensemble_zero_shot", zero_shot), ("ensemble", adapted)];
+    columns.extend(plain.into_iter().map(|(column, _, scores)| (column, scores)));
     columns.extend(supervised.into_iter().map(|(found, scores)| (found.scorer.name(), scores)));
     Ok((evaluation, columns))
 }
 
-fn zero_shot_scorers(
-    test: &TestSet<'_>,
-    distances: &[Vec<f32>],
-) -> Result<Vec<ZeroShotScorer>, WorkflowError> {
-    let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
-    let scorers =
-        [("patch bank, top 1 %", Aggregate::TopFraction(BANK_SHARE)), ("patch bank, mean", Aggregate::Mean)];
-    let one = |(scorer, aggregate): (&'static str, Aggregate)| {
-        let scores: Vec<f64> = distances.iter().map(|d| aggregate.score(d)).collect();
-        Ok(ZeroShotScorer {
-            scorer,
-            auroc: auroc(&labels, &scores)?,
-            average_precision: average_precision(&labels, &scores)?,
-        })
+/// A scorer that knows no defect: its column, its name for people, its image scores.
+type Plain = (&'static str, &'static str, Vec<f64>);
+
+fn plain_scorers(distances: &[Vec<f32>]) -> Vec<Plain> {
+    let scorers = [
+        ("bank_top", "patch bank, top 1 %", Aggregate::TopFraction(BANK_SHARE)),
+        ("bank_mean", "patch bank, mean", Aggregate::Mean),
+    ];
+    let one = |(column, name, aggregate): (&'static str, &'static str, Aggregate)| {
+        (column, name, distances.iter().map(|d| aggregate.score(d)).collect())
     };
     scorers.into_iter().map(one).collect()
+}
+
+fn measured(test: &TestSet<'_>, scorers: &[Plain]) -> Result<Vec<ZeroShotScorer>, WorkflowError> {
+    let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
+    let one = |(_, scorer, scores): &Plain| {
+        Ok(ZeroShotScorer {
+            scorer,
+            auroc: auroc(&labels, scores)?,
+            average_precision: average_precision(&labels, scores)?,
+        })
+    };
+    scorers.iter().map(one).collect()
 }
 
 /// What a fallback means, for people.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use flawtune_backbone::torch_file::Value;
 use serde::Serialize;
 
+use super::frozen::{FrozenScores, Wanted};
 use super::supervised::SupervisedOptions;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
@@ -40,6 +41,8 @@ pub struct EvaluateRequest {
     pub guard: bool,
     /// Supervised heads to fit and score beside the ensemble.
     pub supervised: SupervisedOptions,
+    /// Scores of the untouched model that other evaluations of this process have computed, or may need.
+    pub frozen: FrozenScores,
     /// Where `<category>_comparison.json` and `<category>_scores.csv` go.
     pub output_dir: PathBuf,
 }
@@ -142,7 +145,14 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         Ok(SupportSet::new(support, kind, adaptation)?.score_pairs(tokens, k, false)?.scores)
     };
     on_event(Event::Scoring("zero-shot"));
-    let zero_shot = score(&support, &tokens, None)?;
+    let untouched = Wanted {
+        what: format!("image pairs, {kind:?}, k = {k}"),
+        category: &category,
+        engine: &engine,
+        support: &supporting,
+        scored: &tested,
+    };
+    let zero_shot = request.frozen.scores(&untouched, || score(&support, &tokens, None))?.to_vec();
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
     let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();
     let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
@@ -209,6 +219,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 supervised: &request.supervised,
                 guard: request.guard,
                 bootstrap: request.bootstrap,
+                frozen: &request.frozen,
             };
             let (found, scores) = ensemble::evaluate(&record, &job, on_event)?;
             columns.extend(scores);

@@ -13,8 +13,10 @@ mod engine;
 mod ensemble;
 mod evaluate;
 mod evaluate_bundle;
+mod extract_all;
 mod features;
 mod fit;
+mod frozen;
 mod inside;
 mod place;
 mod predict;
@@ -34,8 +36,10 @@ pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
 pub use evaluate_bundle::{
     BundleEvaluateRequest, BundleEvaluation, PixelResult, TypeResult, evaluate_bundle,
 };
+pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use frozen::FrozenScores;
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;

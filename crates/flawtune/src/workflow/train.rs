@@ -7,6 +7,7 @@ use std::time::Instant;
 use flawtune_backbone::torch_file::{self, Value};
 
 use super::cross_validate::{Plan, Trainer, cross_validate};
+use super::frozen::FrozenScores;
 use super::inside::{self, Through};
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
@@ -58,6 +59,8 @@ pub struct TrainRequest {
     pub output_dir: PathBuf,
     /// Go on from the state of an interrupted run.
     pub resume: bool,
+    /// Distances of the untouched model that other jobs of this process have computed, or may need.
+    pub frozen: FrozenScores,
     /// Arguments to record in the checkpoint.
     pub args: Vec<(String, Value)>,
 }
@@ -291,7 +294,7 @@ pub fn train(
             let mut all: Vec<usize> =
                 split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
             all.sort_unstable();
-            fitted = ensemble::fit(&category, planned, &all, &split.shots, on_event)?;
+            fitted = ensemble::fit(&category, planned, &all, &split.shots, &request.frozen, on_event)?;
         }
         if let Some(record) = &fitted {
             checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));

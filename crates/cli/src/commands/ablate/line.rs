@@ -1,0 +1,201 @@
+//! Settings as the argument lines of `train` and `evaluate`, read by the parser that reads a person's.
+
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, Parser as _};
+use flawtune::ablate::{RunSpec, Setting};
+
+use crate::args::{Cli, Command, EvaluateArgs, TrainArgs};
+use crate::failure::Failure;
+
+/// Options that are the study's own, and what says them.
+const OWN: [(&str, &str); 9] = [
+    ("category", "--category"),
+    ("seed", "--seeds or --seed-list"),
+    ("output-dir", "--output-dir"),
+    ("bootstrap", "--bootstrap"),
+    ("no-guard", "--guard, or its absence"),
+    ("no-ensemble", "--with-ensemble, or its absence"),
+    ("checkpoint", "nothing: each run makes its own"),
+    ("bundle", "nothing: bundles are not trained"),
+    ("resume", "nothing: runs that are over are not repeated"),
+];
+
+/// Options of the study that its runs are given as they were typed.
+#[derive(Debug, Default)]
+pub(super) struct Passed(Vec<(String, Vec<OsString>)>);
+
+impl Passed {
+    /// What was typed (or came from the environment) of the options that say where pictures and weights are.
+    pub(super) fn of(matches: &ArgMatches) -> Self {
+        let own =
+            ["category", "grid", "set", "plan", "seeds", "seed_list", "jobs", "output_dir", "bootstrap"];
+        let switches = ["with_ensemble", "guard", "retry_failed", "threads", "json", "quiet"];
+        let shared = command("ablate");
+        let shared = shared.get_arguments().filter(|a| {
+            let id = a.get_id().as_str();
+            !own.contains(&id) && !switches.contains(&id) && a.get_long().is_some()
+        });
+        let mut passed = Vec::new();
+        for arg in shared {
+            let id = arg.get_id().as_str();
+            let source = matches.value_source(id);
+            if !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+                continue;
+            }
+            let values: Vec<OsString> = if takes_value(arg) {
+                matches.get_raw(id).into_iter().flatten().map(ToOwned::to_owned).collect()
+            } else {
+                Vec::new()
+            };
+            passed.push((arg.get_long().unwrap_or_default().to_owned(), values));
+        }
+        Self(passed)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(long, _)| long == name)
+    }
+}
+
+fn command(name: &str) -> clap::Command {
+    let whole = Cli::command();
+    whole.find_subcommand(name).cloned().unwrap_or(whole)
+}
+
+fn takes_value(arg: &clap::Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
+}
+
+/// Checks that each name is an option of `train` or `evaluate` that a study may set.
+pub(super) fn check_names<'a>(
+    names: impl Iterator<Item = (&'static str, &'a str)>,
+    passed: &Passed,
+) -> Result<(), Failure> {
+    let known = [command("train"), command("evaluate")];
+    for (flag, name) in names {
+        if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == name) {
+            return Err(Failure::Input(format!("{flag} {name}: the study sets it; say {instead}")));
+        }
+        if passed.has(name) {
+            return Err(Failure::Input(format!(
+                "{flag} {name}: --{name} is given too; leave one of them away"
+            )));
+        }
+        if !known.iter().any(|c| find(c, name).is_some()) {
+            // the parser knows which name is near
+            let tip = match Cli::try_parse_from(["flawtune", "train", &format!("--{name}")]) {
+                Err(e) => message(&e),
+                Ok(_) => String::new(),
+            };
+            return Err(Failure::Input(format!(
+                "{flag} {name}: no option of 'flawtune train' or 'flawtune evaluate': {tip}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
+    command.get_arguments().find(|a| a.get_long() == Some(name))
+}
+
+/// What both commands of a run are told.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    pub(super) passed: &'a Passed,
+    pub(super) set: &'a [Setting],
+    pub(super) with_ensemble: bool,
+    pub(super) guard: bool,
+    pub(super) bootstrap: u32,
+    /// Whether pictures come from a root with categories.
+    pub(super) named: bool,
+}
+
+impl Lines<'_> {
+    /// The arguments of a run's training and of its evaluation.
+    ///
+    /// # Errors
+    /// Values that an option does not take.
+    pub(super) fn parse(&self, spec: &RunSpec) -> Result<(Box<TrainArgs>, Box<EvaluateArgs>), Failure> {
+        let mut train = self.line("train", spec)?;
+        train.push(format!("--seed={}", spec.seed).into());
+        if !self.with_ensemble {
+            train.push("--no-ensemble".into());
+        }
+        let mut evaluate = self.line("evaluate", spec)?;
+        evaluate.push("--checkpoint=of-the-run".into());
+        evaluate.push(format!("--bootstrap={}", self.bootstrap).into());
+        if !self.guard {
+            evaluate.push("--no-guard".into());
+        }
+        let wrong = |e: &clap::Error| {
+            let at = if spec.point.is_empty() { String::new() } else { format!("{}: ", spec.settings()) };
+            Failure::Input(format!("{at}{}", message(e)))
+        };
+        let train = Cli::try_parse_from(train).map_err(|e| wrong(&e))?;
+        let evaluate = Cli::try_parse_from(evaluate).map_err(|e| wrong(&e))?;
+        match (train.command, evaluate.command) {
+            (Command::Train(train), Command::Evaluate(evaluate)) => Ok((train, evaluate)),
+            _ => Err(Failure::Input("a run is a training and an evaluation".into())),
+        }
+    }
+
+    /// `flawtune NAME …` with those of the options that the command has.
+    fn line(&self, name: &str, spec: &RunSpec) -> Result<Vec<OsString>, Failure> {
+        let known = command(name);
+        let mut line: Vec<OsString> = vec!["flawtune".into(), name.into()];
+        if self.named {
+            line.push(format!("--category={}", spec.category).into());
+        }
+        // where the weights are and how pictures are prepared is the checkpoint's to say when it is evaluated
+        let of_checkpoint =
+            |long: &str| name == "evaluate" && find(&command("info"), long).is_none() && is_backbone(long);
+        for (long, values) in &self.passed.0 {
+            if find(&known, long).is_none() || of_checkpoint(long) {
+                continue;
+            }
+            if values.is_empty() {
+                line.push(format!("--{long}").into());
+            }
+            for value in values {
+                let mut text = OsString::from(format!("--{long}="));
+                text.push(value);
+                line.push(text);
+            }
+        }
+        for setting in self.set.iter().chain(&spec.point) {
+            let Some(arg) = find(&known, &setting.name).filter(|_| !of_checkpoint(&setting.name)) else {
+                continue;
+            };
+            match (takes_value(arg), setting.value.as_str()) {
+                (true, value) => line.push(format!("--{}={value}", setting.name).into()),
+                (false, "true") => line.push(format!("--{}", setting.name).into()),
+                (false, "false") => {}
+                (false, other) => {
+                    return Err(Failure::Input(format!(
+                        "{}={other}: a switch is true or false",
+                        setting.name
+                    )));
+                }
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// Whether an option says which backbone, and how pictures get into it.
+fn is_backbone(long: &str) -> bool {
+    use clap::Args as _;
+    let group = crate::args::BackboneArgs::augment_args(clap::Command::new("backbone"));
+    find(&group, long).is_some()
+}
+
+/// A parser's complaint without its label and usage, on one line.
+fn message(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraphs = text.split("\n\n").filter(|p| !p.starts_with("Usage:") && !p.starts_with("For more"));
+    let joined = paragraphs.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()
+}

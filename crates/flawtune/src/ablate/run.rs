@@ -1,0 +1,93 @@
+//! One run: train, evaluate, and what came of it.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::execute::Ended;
+use super::result::{Difference, Finished, ScorerResult, Status};
+use super::{AblateError, RunSpec};
+use crate::evaluate::score_table::ScoreTable;
+use crate::workflow::{EvaluateRequest, Evaluated, Event, OnEvent, TrainRequest, Trained, evaluate, train};
+
+/// A hash of everything that decides a run's result: `inputs` (pictures, weights, preprocessing, as [`extract_all`] hashes
+/// them), the run's settings, `options` that every run of the study has, and the version of flawtune.
+///
+/// [`extract_all`]: crate::workflow::extract_all
+pub fn run_key<'a>(spec: &RunSpec, inputs: &str, options: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
+    [inputs, env!("CARGO_PKG_VERSION"), &spec.category, &spec.seed.to_string()]
+        .into_iter()
+        .for_each(&mut add);
+    spec.point.iter().for_each(|s| add(&s.to_string()));
+    add("options");
+    options.for_each(&mut add);
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// Trains and evaluates in `folder`, both as the requests say but for where they write. Whatever goes wrong is the run's
+/// own result, not the study's.
+pub fn train_and_evaluate(
+    train_request: &TrainRequest,
+    evaluate_request: &EvaluateRequest,
+    spec: &RunSpec,
+    folder: &Path,
+    cancel: &AtomicBool,
+) -> Ended {
+    let mut warnings = Vec::new();
+    let result = both(train_request, evaluate_request, spec, folder, cancel, &mut |event| {
+        if let Event::Warning(text) = event {
+            warnings.push(text);
+        }
+    });
+    match result {
+        Ok(Some(found)) => Ended::Over(Status::Finished(Box::new(found)), warnings),
+        Ok(None) => Ended::Stopped,
+        Err(error) => Ended::Over(Status::Failed { error }, warnings),
+    }
+}
+
+fn both(
+    train_request: &TrainRequest,
+    evaluate_request: &EvaluateRequest,
+    spec: &RunSpec,
+    folder: &Path,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Option<Finished>, String> {
+    let request = TrainRequest { output_dir: folder.to_owned(), resume: false, ..train_request.clone() };
+    let trained = train(&request, cancel, on_event).map_err(|e| e.to_string())?;
+    if trained.interrupted {
+        return Ok(None);
+    }
+    let request = EvaluateRequest {
+        checkpoint: trained.checkpoint.clone(),
+        output_dir: folder.to_owned(),
+        ..evaluate_request.clone()
+    };
+    let evaluated = evaluate(&request, on_event).map_err(|e| e.to_string())?;
+    let table = folder.join(format!("{}_scores.csv", spec.category));
+    finished(&trained, &evaluated, &table).map(Some).map_err(|e| e.to_string())
+}
+
+fn finished(trained: &Trained, evaluated: &Evaluated, table: &Path) -> Result<Finished, AblateError> {
+    let evaluation = &evaluated.evaluation;
+    let comparison = &evaluation.comparison;
+    Ok(Finished {
+        protocol: comparison.protocol.clone(),
+        leaky: evaluation.leaky,
+        shots: comparison.shots,
+        test_normals: comparison.test_normals,
+        test_defects: comparison.test_defects,
+        test_set_hash: comparison.test_set_hash.clone(),
+        trainable: trained.trainable.iter().map(|t| t.1).sum(),
+        epochs: trained.state.as_ref().map_or(0, |s| s.epochs_done),
+        kept_epoch: trained.state.as_ref().map_or(0, |s| s.kept_epoch()),
+        guard_falls_back: trained.guard.map(|g| g.fallback),
+        comparison: Difference::of(comparison),
+        scorers: ScorerResult::of_table(&ScoreTable::read(table)?)?,
+    })
+}
