@@ -1,5 +1,6 @@
 //! The binary from end to end, on a tiny data set with a tiny backbone.
 
+mod ablate;
 mod augment;
 mod datasets;
 mod guard;

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, CommandFactory as _, Parser as _};
+use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, Parser as _};
 use flawtune::ablate::{RunSpec, Setting};
 
-use crate::args::{Cli, Command, EvaluateArgs, TrainArgs};
+use crate::args::{BackboneArgs, CacheOptions, Cli, Command, EvaluateArgs, SourceArgs, TrainArgs};
 use crate::failure::Failure;
 
 /// Options that are the study's own, and what says them.
@@ -29,16 +29,11 @@ pub(super) struct Passed(Vec<(String, Vec<OsString>)>);
 impl Passed {
     /// What was typed (or came from the environment) of the options that say where pictures and weights are.
     pub(super) fn of(matches: &ArgMatches) -> Self {
-        let own =
-            ["category", "grid", "set", "plan", "seeds", "seed_list", "jobs", "output_dir", "bootstrap"];
-        let switches = ["with_ensemble", "guard", "retry_failed", "threads", "json", "quiet"];
-        let shared = command("ablate");
-        let shared = shared.get_arguments().filter(|a| {
-            let id = a.get_id().as_str();
-            !own.contains(&id) && !switches.contains(&id) && a.get_long().is_some()
-        });
+        let shared = CacheOptions::augment_args(BackboneArgs::augment_args(SourceArgs::augment_args(
+            clap::Command::new("shared"),
+        )));
         let mut passed = Vec::new();
-        for arg in shared {
+        for arg in shared.get_arguments().filter(|a| a.get_long().is_some()) {
             let id = arg.get_id().as_str();
             let source = matches.value_source(id);
             if !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
@@ -150,8 +145,7 @@ impl Lines<'_> {
             line.push(format!("--category={}", spec.category).into());
         }
         // where the weights are and how pictures are prepared is the checkpoint's to say when it is evaluated
-        let of_checkpoint =
-            |long: &str| name == "evaluate" && find(&command("info"), long).is_none() && is_backbone(long);
+        let of_checkpoint = |long: &str| name == "evaluate" && is_backbone(long);
         for (long, values) in &self.passed.0 {
             if find(&known, long).is_none() || of_checkpoint(long) {
                 continue;
@@ -187,8 +181,7 @@ impl Lines<'_> {
 
 /// Whether an option says which backbone, and how pictures get into it.
 fn is_backbone(long: &str) -> bool {
-    use clap::Args as _;
-    let group = crate::args::BackboneArgs::augment_args(clap::Command::new("backbone"));
+    let group = BackboneArgs::augment_args(clap::Command::new("backbone"));
     find(&group, long).is_some()
 }
 
