@@ -55,6 +55,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
             let given = matches.subcommand().map_or(matches, |(_, given)| given);
             commands::ablate::run(&args, given, context)
         }
+        Command::Analyze(args) => commands::analyze::run(&args, context),
         Command::Fit(args) => commands::fit::run(&args, context),
         Command::Predict(args) => commands::predict::run(&args, context),
         Command::Features(args) => commands::features::run(&args, context),

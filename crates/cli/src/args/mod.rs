@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)]
 
 mod ablate;
+mod analyze;
 mod detect;
 mod numbers;
 mod train;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use flawtune::dataset::{Layout, VisaSplit};
 
 pub(crate) use ablate::AblateArgs;
+pub(crate) use analyze::AnalyzeArgs;
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
     ThresholdArg,
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Baseline(Box<BaselineArgs>),
     /// Train and evaluate over a grid of settings, categories and seeds: tables, intervals, plots
     Ablate(Box<AblateArgs>),
+    /// Say how far apart normal and defective images lie in each category, and how much room that leaves
+    Analyze(Box<AnalyzeArgs>),
     /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is

@@ -1,6 +1,7 @@
 //! One module a command: arguments to a request, the library's work, its result to text or JSON.
 
 pub(crate) mod ablate;
+pub(crate) mod analyze;
 pub(crate) mod baseline;
 pub(crate) mod bench;
 pub(crate) mod cache;

@@ -74,13 +74,22 @@ pub(super) fn data(
     cache: Option<FeatureCache>,
     batch_size: usize,
 ) -> Result<CategoryOptions, Failure> {
-    let (source, category) =
-        source(&args.source, args.category.as_deref()).map_err(|e| Failure::from_error(&e))?;
+    data_of(&args.source, args.category.as_deref(), cache, batch_size)
+}
+
+/// The same of a category that may be named elsewhere.
+pub(super) fn data_of(
+    args: &SourceArgs,
+    category: Option<&str>,
+    cache: Option<FeatureCache>,
+    batch_size: usize,
+) -> Result<CategoryOptions, Failure> {
+    let (source, category) = source(args, category).map_err(|e| Failure::from_error(&e))?;
     Ok(CategoryOptions {
         source,
         category,
         needs_test: true,
-        skip_bad_images: args.source.skip_bad_images,
+        skip_bad_images: args.skip_bad_images,
         cache,
         batch_size,
     })

@@ -1,6 +1,7 @@
 //! The binary from end to end, on a tiny data set with a tiny backbone.
 
 mod ablate;
+mod analyze;
 mod augment;
 mod datasets;
 mod guard;

@@ -80,6 +80,30 @@ pub(super) fn tokens(
     Ok(found)
 }
 
+/// The frozen tokens of two lists of images with what was trained, through the backbone or only behind it.
+///
+/// # Errors
+/// As [`tokens`].
+pub(super) fn of_lists(
+    category: &Category,
+    engine: &Engine,
+    inserted: Option<&Inserted>,
+    adaptation: &Adaptation,
+    frozen: [(&[usize], TokenSet); 2],
+    on_event: OnEvent<'_>,
+) -> Result<[TokenSet; 2], WorkflowError> {
+    let lists = [frozen[0].0, frozen[1].0];
+    let mut found = frozen.map(|(_, tokens)| tokens);
+    if let Some(inserted) = inserted {
+        let through = inside::tokens(category, engine, inserted, &lists, on_event)?;
+        found = through.try_into().map_err(|_| missing())?;
+    }
+    if inserted.is_none_or(|i| i.options.modulate_output) {
+        found.iter_mut().for_each(|set| modulate(set, adaptation));
+    }
+    Ok(found)
+}
+
 fn missing() -> WorkflowError {
     WorkflowError::Input("a list of pictures is missing".into())
 }

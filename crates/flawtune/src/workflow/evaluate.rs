@@ -338,7 +338,7 @@ fn protocol(request: &EvaluateRequest, manifest: Option<&SplitManifest>) -> Resu
     }
 }
 
-fn split_options(
+pub(super) fn split_options(
     checkpoint: &Checkpoint,
     manifest: Option<&SplitManifest>,
     category: &str,

@@ -5,6 +5,7 @@
 //! pass.
 
 mod adapted;
+mod analyze;
 mod baseline;
 mod category;
 mod cross_validate;
@@ -27,6 +28,9 @@ mod train;
 use std::path::PathBuf;
 
 pub use adapted::AdaptedTokens;
+pub use analyze::{
+    Analysis, AnalyzeRequest, SimilaritySpread, analyze, markdown as analysis_markdown, rank, write_analyses,
+};
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
