@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console;
 use crate::failure::Failure;
+use crate::recording;
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static WATCHING: AtomicBool = AtomicBool::new(false);
@@ -43,6 +44,7 @@ pub(crate) fn install() -> Result<(), Failure> {
             );
             return;
         }
+        recording::interrupted();
         console::line("interrupted");
         std::process::exit(130);
     })

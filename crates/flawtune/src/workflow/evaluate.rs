@@ -108,6 +108,7 @@ pub struct Evaluated {
 /// with the data.
 pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Evaluated, WorkflowError> {
     let checkpoint = Checkpoint::read(&request.checkpoint)?;
+    on_event(Event::Read(&request.checkpoint));
     let manifest = manifest(&request.checkpoint, &checkpoint)?;
     let protocol = protocol(request, manifest.as_ref())?;
     let category = Category::open(&request.data, on_event)?;
@@ -120,6 +121,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         )));
     }
     let split = category.split(&split_options(&checkpoint, manifest.as_ref(), &name, &protocol))?;
+    on_event(Event::Split(&split.manifest));
     let infos = category.infos();
     if let Some(manifest) = &manifest {
         let tested: Vec<ImageRef> = split
@@ -144,6 +146,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let score = |support: &TokenSet, tokens: &TokenSet, adaptation| -> Result<Vec<f64>, WorkflowError> {
         Ok(SupportSet::new(support, kind, adaptation)?.score_pairs(tokens, k, false)?.scores)
     };
+    on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("zero-shot"));
     let untouched = Wanted {
         what: format!("image pairs, {kind:?}, k = {k}"),
@@ -259,7 +262,11 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
-    ScoreTable::new(&test, &columns).write(&request.output_dir.join(format!("{name}_scores.csv")))?;
+    on_event(Event::Wrote(&path));
+    let scores = request.output_dir.join(format!("{name}_scores.csv"));
+    ScoreTable::new(&test, &columns).write(&scores)?;
+    on_event(Event::Wrote(&scores));
+    on_event(Event::PartEnds("scoring"));
     Ok(Evaluated { evaluation, path })
 }
 
