@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
 
 /// What Unix systems call a failing device; the standard library has no kind for it.
 const EIO: i32 = 5;
@@ -33,24 +32,41 @@ impl Failure {
         if is_machine(error) { Self::Machine(text) } else { Self::Input(text) }
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Machine(_) | Self::Flawed { .. } => 1,
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
-        })
+        }
+    }
+
+    /// What kind of end it is, for programs: exit code 1 has two.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Machine(_) => "machine",
+            Self::Interrupted(_) => "interrupted",
+            Self::Flawed { .. } => "flawed",
+        }
+    }
+
+    /// What happened, without its kind.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Input(m) | Self::Machine(m) | Self::Interrupted(m) => m.clone(),
+            Self::Flawed { flaws, scored } => format!("{flaws} of {scored} pictures (--fail-on-flaw)"),
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Input(m) | Self::Machine(m) => write!(f, "error: {m}"),
-            Self::Interrupted(m) => write!(f, "interrupted: {m}"),
-            Self::Flawed { flaws, scored } => {
-                write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")
-            }
-        }
+        let kind = match self {
+            Self::Input(_) | Self::Machine(_) => "error",
+            Self::Interrupted(_) => "interrupted",
+            Self::Flawed { .. } => "flawed",
+        };
+        write!(f, "{kind}: {}", self.message())
     }
 }
 

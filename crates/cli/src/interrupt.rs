@@ -41,7 +41,7 @@ pub(crate) fn install() -> Result<(), Failure> {
             console::line("stopping after this step; Ctrl-C again ends at once and loses the unsaved epochs");
             return;
         }
-        console::line("interrupted");
+        console::interrupted();
         std::process::exit(130);
     })
     .map_err(|e| Failure::Machine(format!("cannot watch for Ctrl-C: {e}")))

@@ -5,11 +5,11 @@ mod commands;
 mod console;
 mod failure;
 mod interrupt;
+mod invocation;
 mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use flawtune_kernels::{dispatch, profile};
 
 use args::{Cli, Command, Global};
@@ -24,21 +24,32 @@ struct Context {
 }
 
 fn main() -> ExitCode {
-    let result = run(Cli::parse());
+    let (cli, command) = match invocation::parse() {
+        Ok(parsed) => parsed,
+        Err(failure) => {
+            console::refused(&failure);
+            return ExitCode::from(failure.exit_code());
+        }
+    };
+    let console = Console::new(cli.global.progress, cli.global.quiet, &command);
+    let result = run(cli, console);
     if profile::enabled() {
         console::line(profile::report().to_string().trim_end());
     }
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            console.done();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            console::line(&failure.to_string());
-            failure.code()
+            console::failed(&failure);
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json };
+fn run(cli: Cli, console: Console) -> Result<(), Failure> {
+    let context = Context { console, json: cli.global.json };
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
@@ -55,6 +66,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Synth(args) => commands::synth::run(&args, context),
         Command::Bench(args) => commands::bench::run(&args, context),
         Command::Models => commands::models::run(context),
+        Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
     }
 }
 

@@ -3,13 +3,16 @@
 pub(crate) mod baseline;
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod completions;
 pub(crate) mod evaluate;
 pub(crate) mod features;
 pub(crate) mod fit;
 pub(crate) mod info;
 mod inside;
+pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod predict;
 mod request;
 pub(crate) mod synth;
+mod tensorboard;
 pub(crate) mod train;

@@ -7,10 +7,11 @@ use flawtune::adapt::{
 };
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
-use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
+use flawtune::workflow::{BackboneOptions, EnsembleFit, Event, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
+use super::tensorboard::Curves;
 use super::{inside, request};
 use crate::Context;
 use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
@@ -71,8 +72,19 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
         );
     }
-    let mut display = Display::new(context.console);
-    let result = train(&request, interrupt::cancel(), &mut |event| display.show(event));
+    let category = &request.data.category;
+    let curves = args.tensorboard.as_deref().map(|folder| Curves::new(folder, category, &request.args));
+    let mut curves = curves.transpose()?;
+    let mut display = Display::of(context.console, Some(category));
+    let result = train(&request, interrupt::cancel(), &mut |event| {
+        let failed = curves.as_mut().and_then(|c| c.add(&event).err());
+        display.show(event);
+        if let Some(failed) = failed {
+            // a curve less is no reason to lose the training
+            curves = None;
+            display.show(Event::Warning(format!("{failed}; no more curves are written")));
+        }
+    });
     display.finish();
     let trained = result.map_err(|e| Failure::from_error(&e))?;
     let path = trained.checkpoint.display();
