@@ -7,6 +7,8 @@ mod failure;
 mod interrupt;
 mod invocation;
 mod progress;
+#[cfg(test)]
+mod reference;
 
 use std::process::ExitCode;
 

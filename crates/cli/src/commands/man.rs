@@ -47,9 +47,12 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
 
 /// The page of a built command. What `--help` says after the options has lines of its own, which filled text would join.
 fn page(command: &Command) -> std::io::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).manual("flawtune");
+    let man = Man::new(command.clone());
     let mut page = Vec::new();
-    man.render_title(&mut page)?;
+    // the date stays empty, which the library would leave out: what follows would then stand in its place
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(page, ".TH {name} 1 \"\" \"flawtune {version}\" \"flawtune manual\"")?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

@@ -9,8 +9,8 @@ use flawtune::features::{Progress, Stage};
 use flawtune::workflow::Event;
 use indicatif::ProgressBar;
 
-pub(crate) use self::json::Tally;
 use self::json::Events;
+pub(crate) use self::json::Tally;
 use crate::console::{Console, warn};
 use crate::interrupt;
 

@@ -8,6 +8,8 @@ mod inside;
 mod interrupt;
 mod jobs;
 mod predict;
+mod progress;
 mod refusals;
+mod shell;
 mod tokens;
 mod world;

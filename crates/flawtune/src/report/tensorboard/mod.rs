@@ -18,6 +18,9 @@ use message::Event;
 /// What TensorBoard knows the format by; it is the first event of every file.
 const FILE_VERSION: &str = "brain.Event:2";
 
+/// What the names of event files start with; seconds of ten digits follow.
+const PREFIX: &str = "events.out.tfevents.";
+
 /// Event files of one process in one second, at most.
 const FILES: u32 = 1000;
 
@@ -52,8 +55,9 @@ impl EventFile {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
             .collect();
-        // files are read in the order of their names: as many digits for any time
-        let start = format!("events.out.tfevents.{:010}.{host}.{}", now() as u64, std::process::id());
+        // files are read in the order of their names, so none may come before one that is older
+        let seconds = newest(folder).map_err(failed)?.map_or(0, |newest| newest + 1).max(now() as u64);
+        let start = format!("{PREFIX}{seconds:010}.{host}.{}", std::process::id());
         for number in 0..FILES {
             let path = folder.join(format!("{start}.{number}"));
             match OpenOptions::new().append(true).create_new(true).open(&path) {
@@ -96,6 +100,20 @@ impl EventFile {
             .write_all(&record::framed(event.bytes()))
             .map_err(|source| EventFileError { path: self.path.clone(), source })
     }
+}
+
+/// The seconds that the name of the folder's newest event file says.
+fn newest(folder: &Path) -> io::Result<Option<u64>> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        // another writer's name may say anything: one beyond the digits of a time is no time
+        let seconds =
+            rest.and_then(|rest| rest.split('.').next()?.parse().ok()).filter(|s| *s < 9_999_999_999);
+        newest = newest.max(seconds);
+    }
+    Ok(newest)
 }
 
 /// Seconds since 1970.
