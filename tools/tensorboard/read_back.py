@@ -7,6 +7,7 @@ process left half written must cost that record only.
 """
 
 import json
+import logging
 import math
 import pathlib
 import subprocess
@@ -16,6 +17,8 @@ import tempfile
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+# that a training replaces another is wanted here, and no warning
+logging.getLogger("tensorboard").setLevel(logging.ERROR)
 CURVES = ("loss", "separability", "mu_nn", "mu_nd", "hold_out", "learning_rate", "grad_norm")
 flawtune = pathlib.Path(sys.argv[1]).resolve()
 weights = pathlib.Path("golden/ckpt/tiny_mlp/hf.safetensors").resolve()

@@ -10,12 +10,12 @@ use crate::failure::Failure;
 pub(crate) fn parse() -> Result<(Cli, String), Failure> {
     let matches = Cli::command().try_get_matches();
     let parsed = matches.and_then(|m| Ok((Cli::from_arg_matches(&m)?, name(&m))));
-    parsed.or_else(|error| {
+    parsed.map_err(|error| {
         if !error.use_stderr() || !wants_json(std::env::args_os().map(|a| a.to_string_lossy().into_owned())) {
             error.exit();
         }
         let text = error.render().to_string();
-        Err(Failure::Input(text.trim_start_matches("error: ").trim_end().to_owned()))
+        Failure::Input(text.trim_start_matches("error: ").trim_end().to_owned())
     })
 }
 

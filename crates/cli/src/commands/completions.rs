@@ -1,19 +1,16 @@
 //! `flawtune completions`
 
-use std::io::Write as _;
-
 use clap::{CommandFactory as _, ValueHint};
 
 use crate::args::{Cli, CompletionsArgs};
+use crate::console::out_file;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut command = with_hints(Cli::command());
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "flawtune", &mut script);
-    // a closed pipe is not worth a panic
-    drop(std::io::stdout().lock().write_all(&script));
-    Ok(())
+    out_file(&script)
 }
 
 /// Says which values are folders, by the name that `--help` gives them: shells then offer nothing else.

@@ -8,6 +8,7 @@ use clap_mangen::roff::{Roff, roman};
 use flawtune_backbone::atomic_file;
 
 use crate::args::{Cli, ManArgs};
+use crate::console::out_file;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
@@ -22,10 +23,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
                 Failure::Input(format!("flawtune {typed} is no command; 'flawtune --help' lists them"))
             })?;
         }
-        let text = page(command).map_err(failed)?;
-        // a closed pipe is not worth a panic
-        drop(std::io::stdout().lock().write_all(&text));
-        return Ok(());
+        return out_file(&page(command).map_err(failed)?);
     };
     std::fs::create_dir_all(folder).map_err(|e| {
         Failure::Input(format!(

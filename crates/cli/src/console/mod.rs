@@ -3,7 +3,7 @@
 mod drawn;
 mod json;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -175,6 +175,17 @@ pub(crate) fn refused(failure: &Failure) {
 /// Writes one line to standard output; a closed pipe (`| head`) is not worth a panic.
 pub(crate) fn out(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Writes a file to standard output; a closed pipe (`| head`) is no failure, a full disk is.
+pub(crate) fn out_file(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Machine(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a result to standard output as one line of JSON.

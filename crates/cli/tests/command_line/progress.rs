@@ -1,6 +1,7 @@
 //! `--progress`: what programs and people read on standard error; `--tensorboard` from end to end.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
@@ -89,6 +90,10 @@ fn a_program_follows_a_training_from_end_to_end() {
 fn the_last_line_for_programs_says_how_it_ended() {
     let w = World::new();
     let last = |run: &Run, command: &str| events(run, command).pop().unwrap();
+    // a command within a command
+    let run = w.run("cache info --progress json --json").succeeds();
+    assert_eq!(last(&run, "cache info")["event"], "done");
+    assert_eq!(run.json()["entries"], 0, "the cache is empty");
     // of the library
     let run = w.run("train --category none --root-dir {}/data --progress json");
     let error = last(&run, "train");
@@ -108,16 +113,13 @@ fn the_last_line_for_programs_says_how_it_ended() {
     }
     let run = w.run("train --num-epochs none -- --progress json");
     assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
-    // warnings, and commands within commands
+    // warnings, which --quiet leaves
     let leaky = "--protocol leaky --num-epochs 1 --num-prompts 2 --output-dir {}/out --progress json --quiet";
     let found = events(&w.job("train", leaky).succeeds(), "train");
     let names: Vec<&str> = found.iter().map(|e| e["event"].as_str().unwrap()).collect();
     assert_eq!(names.first(), Some(&"warning"), "{names:?}");
     assert_eq!(names.last(), Some(&"done"), "{names:?}");
     assert!(names.iter().all(|n| ["warning", "done"].contains(n)), "{names:?}");
-    let run = w.run("cache info --progress json --json").succeeds();
-    assert_eq!(last(&run, "cache info")["event"], "done");
-    assert_eq!(run.json()["entries"].as_u64().is_some(), true);
     let help = w.run("train --progress json --help").succeeds();
     assert!(help.stderr.is_empty() && help.stdout.contains("Examples:"), "{help:#?}");
     // drawn pictures are counted to the last one, once
@@ -146,26 +148,72 @@ fn people_choose_between_bars_and_lines() {
     assert_eq!(stderr("--progress bars --quiet"), "");
 }
 
+/// How often each curve has a point in an event file: its name is a field of its length.
+fn points(file: &Path, curve: &str) -> usize {
+    let bytes = fs::read(file).unwrap();
+    let tag = [&[0x0a, curve.len() as u8], curve.as_bytes()].concat();
+    bytes.windows(tag.len()).filter(|w| *w == tag).count()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
 #[test]
 fn tensorboard_gets_a_file_a_training() {
     let w = World::new();
     let line = "--num-epochs 3 --patience 0 --num-prompts 2 --output-dir {}/out --tensorboard";
     w.job("train", &format!("{line} {{}}/runs")).succeeds();
-    let folder = w.path("runs").join(CATEGORY);
-    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(files.len(), 1, "{files:?}");
-    let bytes = fs::read(&files[0]).unwrap();
-    let count = |text: &str| bytes.windows(text.len()).filter(|w| *w == text.as_bytes()).count();
-    // one point an epoch; tools/tensorboard reads the numbers
-    for (tag, points) in
-        [("loss", 3), ("mu_nd", 3), ("learning_rate", 3), ("hold_out", 3), ("brain.Event:2", 1)]
-    {
-        assert!(count(tag) >= points, "{tag} is in the file {} times", count(tag));
+    let written = files(&w.path("runs").join(CATEGORY));
+    assert_eq!(written.len(), 1, "{written:?}");
+    // tools/tensorboard reads the numbers
+    for curve in ["loss", "separability", "mu_nn", "mu_nd", "hold_out", "learning_rate", "grad_norm"] {
+        assert_eq!(points(&written[0], curve), 3, "{curve}");
     }
-    assert_eq!(count("| num_epochs | 3 |"), 1);
+    assert_eq!(points(&written[0], "settings"), 1);
 
     fs::write(w.path("file"), "x").unwrap();
     fs::remove_dir_all(w.out()).unwrap();
     w.job("train", &format!("{line} {{}}/file")).refuses(&["file", "--tensorboard"]);
     assert!(w.written().is_empty(), "refused before any work: {:?}", w.written());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_loses_no_epoch_for_programs() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+
+    let w = World::new();
+    // more lines than a pipe holds, so that the run cannot end before the interrupt
+    let line = "--num-epochs 1500 --patience 0 --epoch one --num-prompts 2 --modulation-type global --batch-size 2 \
+                --num-defect-samples 4 --output-dir {}/out --tensorboard {}/runs --progress json";
+    let mut command = w.command(&World::job_line("train", line));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while text.matches("\"event\":\"epoch\"").count() < 3 {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    stderr.read_to_string(&mut text).unwrap();
+    let run = Run { code: child.wait().unwrap().code(), stdout: String::new(), stderr: text };
+    assert_eq!(run.code, Some(130));
+    let found = events(&run, "train");
+    let done = named(&found, "epoch").len();
+    let last = found.last().unwrap();
+    assert_eq!((&last["kind"], &last["exit_code"]), (&Json::from("interrupted"), &Json::from(130)));
+    assert!(last["message"].as_str().unwrap().starts_with(&format!("{done} epochs are kept")), "{last}");
+
+    let run = w.job("train", &format!("{line} --resume")).succeeds();
+    let found = events(&run, "train");
+    assert_eq!(named(&found, "training")[0]["resumed_at"], done);
+    let epochs: Vec<u64> = named(&found, "epoch").iter().map(|e| e["epoch"].as_u64().unwrap()).collect();
+    assert_eq!(epochs, (done as u64 + 1..=1500).collect::<Vec<_>>());
+    let written = files(&w.path("runs").join(CATEGORY));
+    let each: Vec<usize> = written.iter().map(|f| points(f, "loss")).collect();
+    assert_eq!(each, [done, 1500 - done]);
+    assert_eq!(written.iter().map(|f| points(f, "settings")).collect::<Vec<_>>(), [1, 0]);
 }
