@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
 
 /// What Unix systems call a failing device; the standard library has no kind for it.
 const EIO: i32 = 5;
@@ -42,25 +41,45 @@ impl Failure {
         if is_machine(error) { Self::Machine(text) } else { Self::Input(text) }
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Machine(_) | Self::Incomplete(_) | Self::Flawed { .. } | Self::Differs { .. } => 1,
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
-        })
+        }
+    }
+
+    /// What kind of end it is, for programs: exit code 1 has several.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Machine(_) => "machine",
+            Self::Interrupted(_) => "interrupted",
+            Self::Incomplete(_) => "incomplete",
+            Self::Flawed { .. } => "flawed",
+            Self::Differs { .. } => "differs",
+        }
+    }
+
+    /// What happened, without its kind.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) | Self::Interrupted(m) => m.clone(),
+            Self::Differs { files, compared } => format!("{files} of {compared} files"),
+            Self::Flawed { flaws, scored } => format!("{flaws} of {scored} pictures (--fail-on-flaw)"),
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) => write!(f, "error: {m}"),
-            Self::Interrupted(m) => write!(f, "interrupted: {m}"),
-            Self::Flawed { flaws, scored } => {
-                write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")
-            }
-            Self::Differs { files, compared } => write!(f, "differs: {files} of {compared} files"),
-        }
+        let kind = match self {
+            Self::Input(_) | Self::Machine(_) | Self::Incomplete(_) => "error",
+            Self::Interrupted(_) => "interrupted",
+            Self::Flawed { .. } => "flawed",
+            Self::Differs { .. } => "differs",
+        };
+        write!(f, "{kind}: {}", self.message())
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn install() -> Result<(), Failure> {
             return;
         }
         recording::interrupted();
-        console::line("interrupted");
+        console::interrupted();
         std::process::exit(130);
     })
     .map_err(|e| Failure::Machine(format!("cannot watch for Ctrl-C: {e}")))

@@ -5,8 +5,11 @@ mod commands;
 mod console;
 mod failure;
 mod interrupt;
+mod invocation;
 mod progress;
 mod recording;
+#[cfg(test)]
+mod reference;
 mod settings;
 
 use std::process::ExitCode;
@@ -16,7 +19,7 @@ use flawtune_kernels::{dispatch, profile};
 use args::{Cli, Command, Global};
 use console::Console;
 use failure::Failure;
-use settings::{Refusal, Settings};
+use settings::Settings;
 
 /// What every command is given.
 #[derive(Debug, Clone, Copy)]
@@ -28,26 +31,33 @@ struct Context {
 }
 
 fn main() -> ExitCode {
-    let result = match settings::of_process() {
+    let (cli, settings) = match invocation::parse() {
         // there is one command line a process, and everything may look at it
-        Ok((cli, settings)) => run(cli, Box::leak(Box::new(settings))),
-        Err(Refusal::Clap(error)) => error.exit(),
-        Err(Refusal::Failure(failure)) => Err(failure),
+        Ok((cli, settings)) => (cli, &*Box::leak(Box::new(settings))),
+        Err(failure) => {
+            console::refused(&failure, invocation::wants_json());
+            return ExitCode::from(failure.exit_code());
+        }
     };
+    let console = Console::new(cli.global.progress, cli.global.quiet, &settings.path);
+    let result = run(cli, console, settings);
     if profile::enabled() {
         console::line(profile::report().to_string().trim_end());
     }
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            console.done();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            console::line(&failure.to_string());
-            failure.code()
+            console::failed(&failure);
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn run(cli: Cli, settings: &'static Settings) -> Result<(), Failure> {
-    let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json, settings };
+fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Failure> {
+    let context = Context { console, json: cli.global.json, settings };
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
@@ -68,6 +78,8 @@ fn run(cli: Cli, settings: &'static Settings) -> Result<(), Failure> {
         Command::Models => commands::models::run(context),
         Command::Config(args) => commands::config::run(&args, context),
         Command::Reproduce(args) => commands::reproduce::run(&args, context),
+        Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
     }
 }
 

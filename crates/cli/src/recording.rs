@@ -80,7 +80,10 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Recorder>> {
 }
 
 /// The options with what those came to that nobody set.
-fn with(mut options: BTreeMap<String, OptionRecord>, in_force: InForce) -> BTreeMap<String, OptionRecord> {
+pub(crate) fn with(
+    mut options: BTreeMap<String, OptionRecord>,
+    in_force: InForce,
+) -> BTreeMap<String, OptionRecord> {
     for (name, source, value) in in_force {
         if let Some(option) = options.get_mut(name).filter(|o| o.value.is_null()) {
             *option = OptionRecord::new(value, source);

@@ -7,7 +7,9 @@ mod ablate;
 mod analyze;
 mod detect;
 mod numbers;
+mod progress;
 mod settings;
+mod shell;
 mod train;
 
 use std::path::PathBuf;
@@ -21,7 +23,9 @@ pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
     ThresholdArg,
 };
+pub(crate) use progress::ProgressArg;
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
+pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
 };
@@ -67,6 +71,9 @@ pub(crate) struct Global {
     /// Read no file of defaults
     #[arg(long, global = true, conflicts_with = "config")]
     pub(crate) no_config: bool,
+    /// How progress is shown on standard error
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: ProgressArg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,11 +103,18 @@ pub(crate) enum Command {
     /// Measure this machine: forward pass, patch matching, training step, beside what it could do at most
     Bench(BenchArgs),
     /// List the backbones that can be named, and where their weights come from
+    #[command(after_help = "Examples:
+  flawtune models
+  flawtune models --json")]
     Models,
     /// Show what options are set to, and by whom: environment, flawtune.toml, default
     Config(ConfigArgs),
     /// Repeat the runs recorded in a run.json, and compare what they write
     Reproduce(ReproduceArgs),
+    /// Print what a shell needs to complete flawtune's arguments
+    Completions(CompletionsArgs),
+    /// Print the manual page of a command, or write those of all commands
+    Man(ManArgs),
 }
 
 /// Where the pictures of one category are.
@@ -430,6 +444,10 @@ pub(crate) struct SynthArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune info outputs/screw_prompts.pt
+  flawtune info screw.flaw
+  flawtune info dinov2_vits14.safetensors --json")]
 pub(crate) struct InfoArgs {
     /// Checkpoint (.pt), weight file (.safetensors, .pth, sharded index) or a folder of one
     #[arg(value_name = "FILE")]
@@ -437,6 +455,9 @@ pub(crate) struct InfoArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flawtune cache info
+  flawtune cache clear --cache-dir /mnt/disk/flawtune")]
 pub(crate) struct CacheArgs {
     #[command(subcommand)]
     pub(crate) action: CacheAction,
@@ -448,7 +469,13 @@ pub(crate) struct CacheArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum CacheAction {
     /// Say where the cache is and how large
+    #[command(after_help = "Examples:
+  flawtune cache info
+  flawtune cache info --json")]
     Info,
     /// Remove every entry
+    #[command(after_help = "Examples:
+  flawtune cache clear
+  flawtune cache clear --cache-dir /mnt/disk/flawtune")]
     Clear,
 }

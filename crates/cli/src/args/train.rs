@@ -107,6 +107,7 @@ pub(crate) struct InsideArgs {
   flawtune train --category screw --use-adapters --num-epochs 120
   flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3
   flawtune train --category screw --model-name dinov2_vits14 --weights dinov2_vits14.safetensors
+  flawtune train --category screw --tensorboard runs
   flawtune train --category screw --preset original     # the published recipe, for comparison
 
 Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
@@ -199,6 +200,9 @@ pub(crate) struct TrainArgs {
     /// Go on from the state that an interrupted run left in --output-dir
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Also write the curves for TensorBoard: <DIR>/<category>/events.out.tfevents.…
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) inside: InsideArgs,
 }

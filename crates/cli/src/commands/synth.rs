@@ -1,5 +1,7 @@
 //! `flawtune synth`
 
+use std::sync::{Mutex, PoisonError};
+
 use flawtune::synth::{Category, Counts, generate};
 use serde_json::json;
 
@@ -7,6 +9,7 @@ use crate::Context;
 use crate::args::SynthArgs;
 use crate::console::{bytes, out, out_json};
 use crate::failure::Failure;
+use crate::progress::Tally;
 
 pub(crate) fn run(args: &SynthArgs, context: Context) -> Result<(), Failure> {
     let categories = if args.category.is_empty() {
@@ -21,9 +24,12 @@ pub(crate) fn run(args: &SynthArgs, context: Context) -> Result<(), Failure> {
     for category in categories {
         let total = counts.train_good + counts.test_good + 4 * counts.test_per_type;
         let bar = context.console.bar(total as u64, "drawing", "pictures");
+        let told = Mutex::new(Tally::new(context.console));
         let drawn = generate(category, &counts, args.seed, args.size, &args.output_dir, &|done, all| {
             bar.set_length(all as u64);
             bar.set_position(done as u64);
+            // a thread that panicked leaves nothing half done here
+            told.lock().unwrap_or_else(PoisonError::into_inner).images("drawing", done, all);
         });
         bar.finish_and_clear();
         let drawn = drawn.map_err(|e| Failure::from_error(&e))?;

@@ -8,10 +8,11 @@ use flawtune::adapt::{
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::record::Outcome;
-use flawtune::workflow::{BackboneOptions, EnsembleFit, FrozenScores, TrainRequest, Trained, train};
+use flawtune::workflow::{BackboneOptions, EnsembleFit, Event, FrozenScores, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
+use super::tensorboard::Curves;
 use super::{in_force, inside, request};
 use crate::Context;
 use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
@@ -73,11 +74,20 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
         );
     }
+    let category = &request.data.category;
+    let curves = args.tensorboard.as_deref().map(|folder| Curves::new(folder, category, &request.args));
+    let mut curves = curves.transpose()?;
     let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force::train(&request));
-    let mut display = Display::new(context.console);
+    let mut display = Display::of(context.console, Some(category));
     let result = train(&request, interrupt::cancel(), &mut |event| {
         recording.hear(&event);
+        let failed = curves.as_mut().and_then(|c| c.add(&event).err());
         display.show(event);
+        if let Some(failed) = failed {
+            // a curve less is no reason to lose the training
+            curves = None;
+            display.show(Event::Warning(format!("{failed}; no more curves are written")));
+        }
     });
     display.finish();
     recording.end(match &result {

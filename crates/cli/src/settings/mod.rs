@@ -24,6 +24,8 @@ use settle::{Origins, Scope, Sources, variable};
 pub(crate) struct Settings {
     /// The subcommand.
     pub(crate) command: String,
+    /// The same with what it is told to do: `cache clear`.
+    pub(crate) path: String,
     /// Arguments as typed, without the program.
     pub(crate) arguments: Vec<String>,
     /// Every option in force, by its long name.
@@ -104,7 +106,7 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
     // what has to be typed is missing here, and that is no error
     let matches = root.clone().ignore_errors(true).try_get_matches_from(line).map_err(failed)?;
     let options = leaf(&root, &matches).map(|(_, m, command)| arg::options(command, m, &origins));
-    Ok(Settings { command: name.to_owned(), arguments: Vec::new(), options: options.unwrap_or_default() })
+    Ok(Settings { command: name.to_owned(), options: options.unwrap_or_default(), ..Settings::default() })
 }
 
 /// The environment variables of all options, and those that name the file.
@@ -126,11 +128,23 @@ fn strict(root: &Command, all: &[OsString], origins: &Origins) -> Result<(Cli, S
     let mut settings = Settings::default();
     if let Some((name, found, command)) = leaf(root, &matches) {
         name.clone_into(&mut settings.command);
+        settings.path = path(&matches);
         settings.options = arg::options(command, found, origins);
     }
     let typed = std::env::args_os().skip(1);
     settings.arguments = typed.map(|a| a.to_string_lossy().into_owned()).collect();
     Ok((Cli::from_arg_matches_mut(&mut matches)?, settings))
+}
+
+/// The names of the subcommands, outermost first.
+fn path(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut next = matches.subcommand();
+    while let Some((name, matches)) = next {
+        names.push(name);
+        next = matches.subcommand();
+    }
+    names.join(" ")
 }
 
 /// The innermost subcommand's matches, and the name of the outermost.

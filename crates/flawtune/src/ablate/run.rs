@@ -1,5 +1,6 @@
 //! One run: train, evaluate, and what came of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -7,7 +8,10 @@ use super::execute::Ended;
 use super::result::{Difference, Finished, ScorerResult, Status};
 use super::{AblateError, RunSpec};
 use crate::evaluate::score_table::ScoreTable;
-use crate::workflow::{EvaluateRequest, Evaluated, Event, OnEvent, TrainRequest, Trained, evaluate, train};
+use crate::record::{OptionRecord, Outcome, Recorder};
+use crate::workflow::{
+    EvaluateRequest, Evaluated, Event, OnEvent, TrainRequest, Trained, WorkflowError, evaluate, train,
+};
 
 /// A hash of everything that decides a run's result: `inputs` (pictures, weights, preprocessing, as [`extract_all`] hashes
 /// them), the run's settings, `options` that every run of the study has, and the version of flawtune.
@@ -28,17 +32,27 @@ pub fn run_key<'a>(spec: &RunSpec, inputs: &str, options: impl Iterator<Item = &
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-/// Trains and evaluates in `folder`, both as the requests say but for where they write. Whatever goes wrong is the run's
-/// own result, not the study's.
+/// What a command of a run was told, for its record.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The arguments, without the program.
+    pub arguments: Vec<String>,
+    /// Every option in force.
+    pub options: BTreeMap<String, OptionRecord>,
+}
+
+/// Trains and evaluates in `folder`, both as the requests say but for where they write, and records both there. `asked` is
+/// what the training and the evaluation were told. Whatever goes wrong is the run's own result, not the study's.
 pub fn train_and_evaluate(
     train_request: &TrainRequest,
     evaluate_request: &EvaluateRequest,
+    asked: &[Asked; 2],
     spec: &RunSpec,
     folder: &Path,
     cancel: &AtomicBool,
 ) -> Ended {
     let mut warnings = Vec::new();
-    let result = both(train_request, evaluate_request, spec, folder, cancel, &mut |event| {
+    let result = both(train_request, evaluate_request, asked, spec, folder, cancel, &mut |event| {
         if let Event::Warning(text) = event {
             warnings.push(text);
         }
@@ -53,13 +67,16 @@ pub fn train_and_evaluate(
 fn both(
     train_request: &TrainRequest,
     evaluate_request: &EvaluateRequest,
+    asked: &[Asked; 2],
     spec: &RunSpec,
     folder: &Path,
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<Finished>, String> {
     let request = TrainRequest { output_dir: folder.to_owned(), resume: false, ..train_request.clone() };
-    let trained = train(&request, cancel, on_event).map_err(|e| e.to_string())?;
+    let trained = recorded("train", &asked[0], spec, folder, on_event, |on_event| {
+        train(&request, cancel, on_event).map(|t| (outcome(t.interrupted), t))
+    })?;
     if trained.interrupted {
         return Ok(None);
     }
@@ -68,9 +85,37 @@ fn both(
         output_dir: folder.to_owned(),
         ..evaluate_request.clone()
     };
-    let evaluated = evaluate(&request, on_event).map_err(|e| e.to_string())?;
+    let evaluated = recorded("evaluate", &asked[1], spec, folder, on_event, |on_event| {
+        evaluate(&request, on_event).map(|e| (Outcome::Finished, e))
+    })?;
     let table = folder.join(format!("{}_scores.csv", spec.category));
     finished(&trained, &evaluated, &table).map(Some).map_err(|e| e.to_string())
+}
+
+fn outcome(interrupted: bool) -> Outcome {
+    if interrupted { Outcome::Interrupted } else { Outcome::Finished }
+}
+
+/// Does a job and leaves its record in the folder, however it ends.
+fn recorded<T>(
+    command: &str,
+    asked: &Asked,
+    spec: &RunSpec,
+    folder: &Path,
+    on_event: OnEvent<'_>,
+    job: impl FnOnce(OnEvent<'_>) -> Result<(Outcome, T), WorkflowError>,
+) -> Result<T, String> {
+    let mut recorder =
+        Recorder::new(command, folder).asked(asked.arguments.clone(), asked.options.clone()).seed(spec.seed);
+    let result = job(&mut |event| {
+        recorder.hear(&event);
+        on_event(event);
+    });
+    let how = result.as_ref().map_or(Outcome::Failed, |found| found.0);
+    if let Err(e) = recorder.finish(how) {
+        on_event(Event::Warning(format!("the run is not recorded: {e}")));
+    }
+    result.map(|found| found.1).map_err(|e| e.to_string())
 }
 
 fn finished(trained: &Trained, evaluated: &Evaluated, table: &Path) -> Result<Finished, AblateError> {

@@ -5,3 +5,4 @@
 pub mod overlay;
 pub mod page;
 pub mod plot;
+pub mod tensorboard;

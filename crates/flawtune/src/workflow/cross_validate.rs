@@ -106,6 +106,7 @@ pub(super) fn cross_validate(
         let training = (plan.with_views)(&training);
         let hold_out = HoldOut { defects: left_out.clone(), ..plan.hold_out.clone() };
         on_event(Event::Training {
+            part: Some((fold + 1, plan.folds)),
             trainable: plan.trainable,
             frozen: trainer.engine.parameters(),
             images: (plan.data.normal_indices.len(), training.len()),

@@ -92,6 +92,8 @@ pub enum Event<'a> {
     Images(Progress),
     /// Training is about to start.
     Training {
+        /// Which part of how many leaves its shots out, in a cross-validation; none for the training whose result is kept.
+        part: Option<(usize, usize)>,
         /// Names and sizes of the trained tensors.
         trainable: &'a [(String, usize)],
         /// Numbers in the frozen backbone.

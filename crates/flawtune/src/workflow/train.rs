@@ -257,6 +257,7 @@ pub fn train(
     }
     let state = resumed.and_then(|c| c.resume);
     on_event(Event::Training {
+        part: None,
         trainable: &trainable,
         frozen: engine.parameters(),
         images: (train_normals.len(), data.defect_indices.len()),

@@ -1,13 +1,15 @@
 //! Settings as the argument lines of `train` and `evaluate`, read by the parser that reads a person's.
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, Parser as _};
-use flawtune::ablate::{RunSpec, Setting};
+use clap::{ArgAction, Args as _, CommandFactory as _, Parser as _};
+use flawtune::ablate::{Asked, RunSpec, Setting};
+use serde_json::Value;
 
 use crate::args::{BackboneArgs, CacheOptions, Cli, Command, EvaluateArgs, SourceArgs, TrainArgs};
 use crate::failure::Failure;
+use crate::settings::{self, Refusal, Settings, is_set};
 
 /// Options that are the study's own, and what says them.
 const OWN: [(&str, &str); 9] = [
@@ -22,29 +24,27 @@ const OWN: [(&str, &str); 9] = [
     ("resume", "nothing: runs that are over are not repeated"),
 ];
 
-/// Options of the study that its runs are given as they were typed.
+/// Options of the study that its runs are given too; `None` for a switch.
 #[derive(Debug, Default)]
-pub(super) struct Passed(Vec<(String, Vec<OsString>)>);
+pub(super) struct Passed(Vec<(String, Option<String>)>);
 
 impl Passed {
-    /// What was typed (or came from the environment) of the options that say where pictures and weights are.
-    pub(super) fn of(matches: &ArgMatches) -> Self {
+    /// What somebody set of the options that say where pictures and weights are: flag, environment or file.
+    pub(super) fn of(settings: &Settings) -> Self {
         let shared = CacheOptions::augment_args(BackboneArgs::augment_args(SourceArgs::augment_args(
             clap::Command::new("shared"),
         )));
         let mut passed = Vec::new();
-        for arg in shared.get_arguments().filter(|a| a.get_long().is_some()) {
-            let id = arg.get_id().as_str();
-            let source = matches.value_source(id);
-            if !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
-                continue;
-            }
-            let values: Vec<OsString> = if takes_value(arg) {
-                matches.get_raw(id).into_iter().flatten().map(ToOwned::to_owned).collect()
-            } else {
-                Vec::new()
+        for long in shared.get_arguments().filter_map(clap::Arg::get_long) {
+            let Some(option) = settings.options.get(long).filter(|o| is_set(o)) else { continue };
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            let value = match &option.value {
+                Value::Bool(true) => None,
+                Value::Bool(false) | Value::Null => continue,
+                Value::Array(list) => Some(list.iter().map(text).collect::<Vec<_>>().join(",")),
+                one => Some(text(one)),
             };
-            passed.push((arg.get_long().unwrap_or_default().to_owned(), values));
+            passed.push((long.to_owned(), value));
         }
         Self(passed)
     }
@@ -106,6 +106,8 @@ pub(super) struct Lines<'a> {
     pub(super) bootstrap: u32,
     /// Whether pictures come from a root with categories.
     pub(super) named: bool,
+    /// The study's folder.
+    pub(super) folder: &'a Path,
 }
 
 impl Lines<'_> {
@@ -113,59 +115,53 @@ impl Lines<'_> {
     ///
     /// # Errors
     /// Values that an option does not take.
-    pub(super) fn parse(&self, spec: &RunSpec) -> Result<(Box<TrainArgs>, Box<EvaluateArgs>), Failure> {
+    pub(super) fn parse(&self, spec: &RunSpec) -> Result<(Told<TrainArgs>, Told<EvaluateArgs>), Failure> {
         let mut train = self.line("train", spec)?;
-        train.push(format!("--seed={}", spec.seed).into());
+        train.push(format!("--seed={}", spec.seed));
         if !self.with_ensemble {
             train.push("--no-ensemble".into());
         }
+        let folder = self.folder.join(spec.folder());
+        let checkpoint = folder.join(format!("{}_prompts.pt", spec.category));
         let mut evaluate = self.line("evaluate", spec)?;
-        evaluate.push("--checkpoint=of-the-run".into());
-        evaluate.push(format!("--bootstrap={}", self.bootstrap).into());
+        evaluate.push(format!("--checkpoint={}", checkpoint.display()));
+        evaluate.push(format!("--bootstrap={}", self.bootstrap));
         if !self.guard {
             evaluate.push("--no-guard".into());
         }
-        let wrong = |e: &clap::Error| {
-            let at = if spec.point.is_empty() { String::new() } else { format!("{}: ", spec.settings()) };
-            Failure::Input(format!("{at}{}", message(e)))
-        };
-        let train = Cli::try_parse_from(train).map_err(|e| wrong(&e))?;
-        let evaluate = Cli::try_parse_from(evaluate).map_err(|e| wrong(&e))?;
-        match (train.command, evaluate.command) {
-            (Command::Train(train), Command::Evaluate(evaluate)) => Ok((train, evaluate)),
+        for line in [&mut train, &mut evaluate] {
+            line.push(format!("--output-dir={}", folder.display()));
+        }
+        match (told(train, spec)?, told(evaluate, spec)?) {
+            ((Command::Train(train), of_train), (Command::Evaluate(evaluate), of_evaluate)) => {
+                Ok((Told { args: train, asked: of_train }, Told { args: evaluate, asked: of_evaluate }))
+            }
             _ => Err(Failure::Input("a run is a training and an evaluation".into())),
         }
     }
 
-    /// `flawtune NAME …` with those of the options that the command has.
-    fn line(&self, name: &str, spec: &RunSpec) -> Result<Vec<OsString>, Failure> {
+    /// `NAME …` with those of the options that the command has.
+    fn line(&self, name: &str, spec: &RunSpec) -> Result<Vec<String>, Failure> {
         let known = command(name);
-        let mut line: Vec<OsString> = vec!["flawtune".into(), name.into()];
+        let mut line = vec![name.to_owned()];
         if self.named {
-            line.push(format!("--category={}", spec.category).into());
+            line.push(format!("--category={}", spec.category));
         }
         // where the weights are and how pictures are prepared is the checkpoint's to say when it is evaluated
         let of_checkpoint = |long: &str| name == "evaluate" && is_backbone(long);
-        for (long, values) in &self.passed.0 {
+        for (long, value) in &self.passed.0 {
             if find(&known, long).is_none() || of_checkpoint(long) {
                 continue;
             }
-            if values.is_empty() {
-                line.push(format!("--{long}").into());
-            }
-            for value in values {
-                let mut text = OsString::from(format!("--{long}="));
-                text.push(value);
-                line.push(text);
-            }
+            line.push(value.as_ref().map_or_else(|| format!("--{long}"), |v| format!("--{long}={v}")));
         }
         for setting in self.set.iter().chain(&spec.point) {
             let Some(arg) = find(&known, &setting.name).filter(|_| !of_checkpoint(&setting.name)) else {
                 continue;
             };
             match (takes_value(arg), setting.value.as_str()) {
-                (true, value) => line.push(format!("--{}={value}", setting.name).into()),
-                (false, "true") => line.push(format!("--{}", setting.name).into()),
+                (true, value) => line.push(format!("--{}={value}", setting.name)),
+                (false, "true") => line.push(format!("--{}", setting.name)),
                 (false, "false") => {}
                 (false, other) => {
                     return Err(Failure::Input(format!(
@@ -177,6 +173,24 @@ impl Lines<'_> {
         }
         Ok(line)
     }
+}
+
+/// What one command of a run is told: read, and as its record has it.
+pub(super) struct Told<T> {
+    pub(super) args: Box<T>,
+    pub(super) asked: Asked,
+}
+
+fn told(line: Vec<String>, spec: &RunSpec) -> Result<(Command, Asked), Failure> {
+    let words: Vec<OsString> = line.iter().map(OsString::from).collect();
+    let (cli, settings) = settings::of_arguments(&words).map_err(|refusal| match refusal {
+        Refusal::Failure(failure) => failure,
+        Refusal::Clap(e) => {
+            let at = if spec.point.is_empty() { String::new() } else { format!("{}: ", spec.settings()) };
+            Failure::Input(format!("{at}{}", message(&e)))
+        }
+    })?;
+    Ok((cli.command, Asked { arguments: line, options: settings.options }))
 }
 
 /// Whether an option says which backbone, and how pictures get into it.

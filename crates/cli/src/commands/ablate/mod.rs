@@ -7,21 +7,21 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use clap::ArgMatches;
 use flawtune::ablate::{
-    self, Axis, Jobs, Plan, RunResult, RunSpec, Setting, Status, Study, Summary, run_key, summarise,
+    self, Asked, Axis, Jobs, Plan, RunResult, RunSpec, Setting, Status, Study, Summary, run_key, summarise,
     train_and_evaluate, write_tables,
 };
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{EvaluateRequest, FrozenScores, TrainRequest, extract_all};
 
-use super::{evaluate, request, train};
+use super::{evaluate, in_force, request, train};
 use crate::Context;
 use crate::args::AblateArgs;
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
+use crate::recording;
 
 use line::{Lines, Passed, check_names};
 
@@ -32,12 +32,13 @@ const SEEDS: u64 = 3;
 struct Requests {
     train: TrainRequest,
     evaluate: EvaluateRequest,
+    asked: [Asked; 2],
 }
 
-pub(crate) fn run(args: &AblateArgs, matches: &ArgMatches, context: Context) -> Result<(), Failure> {
+pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     let failed = |e: ablate::AblateError| Failure::from_error(&e);
     let plan = args.plan.as_deref().map_or_else(|| Ok(Plan::default()), Plan::read).map_err(failed)?;
-    let passed = Passed::of(matches);
+    let passed = Passed::of(context.settings);
     let (axes, set) = settings(args, plan.grid, plan.options, &passed)?;
     let named = if args.category.is_empty() { &plan.categories } else { &args.category };
     let categories = request::categories(&args.source, named)?;
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &AblateArgs, matches: &ArgMatches, context: Context) -> 
         guard: args.guard,
         bootstrap: args.bootstrap,
         named: args.source.good.is_none() && args.source.list.is_none() || !named.is_empty(),
+        folder: &args.output_dir,
     };
     let frozen = FrozenScores::kept();
     let mut requests = Vec::with_capacity(study.runs.len());
@@ -67,7 +69,7 @@ pub(crate) fn run(args: &AblateArgs, matches: &ArgMatches, context: Context) -> 
     let by_folder: HashMap<_, &Requests> = study.runs.iter().map(RunSpec::folder).zip(&requests).collect();
     let one = |spec: &RunSpec, folder: &Path| {
         let given = by_folder[&spec.folder()];
-        train_and_evaluate(&given.train, &given.evaluate, spec, folder, interrupt::cancel())
+        train_and_evaluate(&given.train, &given.evaluate, &given.asked, spec, folder, interrupt::cancel())
     };
     let results =
         ablate::execute(&study, jobs, args.retry_failed, interrupt::cancel(), &one, &|r| watch.over(r));
@@ -148,15 +150,17 @@ fn requests_of(
     frozen: &FrozenScores,
     context: Context,
 ) -> Result<Requests, Failure> {
-    let (train_args, evaluate_args) = lines.parse(spec)?;
-    let train = train::request_of(&train_args, context)?;
-    let Some(checkpoint) = evaluate_args.checkpoint.clone() else {
+    let (mut train_line, evaluate_line) = lines.parse(spec)?;
+    let train = train::request_of(&train_line.args, context)?;
+    let Some(checkpoint) = evaluate_line.args.checkpoint.clone() else {
         return Err(Failure::Input("a run evaluates its checkpoint".into()));
     };
-    let evaluate = evaluate::request_of(&evaluate_args, checkpoint, context)?;
+    let evaluate = evaluate::request_of(&evaluate_line.args, checkpoint, context)?;
+    train_line.asked.options = recording::with(train_line.asked.options, in_force::train(&train));
     Ok(Requests {
         train: TrainRequest { frozen: frozen.clone(), ..train },
         evaluate: EvaluateRequest { frozen: frozen.clone(), ..evaluate },
+        asked: [train_line.asked, evaluate_line.asked],
     })
 }
 

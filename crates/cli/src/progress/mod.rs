@@ -1,4 +1,6 @@
-//! Draws a job's events: one bar at a time, and a line for each epoch where nobody watches a bar.
+//! Shows a job's events: one bar at a time and a line for each epoch where nobody watches a bar, or JSON for programs.
+
+mod json;
 
 use std::time::Instant;
 
@@ -7,22 +9,59 @@ use flawtune::features::{Progress, Stage};
 use flawtune::workflow::Event;
 use indicatif::ProgressBar;
 
+use self::json::Events;
+pub(crate) use self::json::Tally;
 use crate::console::{Console, warn};
 use crate::interrupt;
+
+/// Where the training at hand stands.
+struct Clock {
+    started: Instant,
+    resumed_at: usize,
+    epochs: usize,
+    part: Option<(usize, usize)>,
+}
+
+impl Clock {
+    /// Seconds that the epochs after `epoch` will take, if each takes as long as those so far.
+    fn left(&self, epoch: usize) -> f64 {
+        let done = epoch.saturating_sub(self.resumed_at).max(1);
+        let each = self.started.elapsed().as_secs_f64() / done as f64;
+        each * self.epochs.saturating_sub(epoch) as f64
+    }
+}
 
 pub(crate) struct Display {
     console: Console,
     bar: Option<(&'static str, ProgressBar)>,
-    training: Instant,
-    resumed_at: usize,
+    clock: Clock,
+    events: Option<Events>,
 }
 
 impl Display {
     pub(crate) fn new(console: Console) -> Self {
-        Self { console, bar: None, training: Instant::now(), resumed_at: 0 }
+        Self::of(console, None)
+    }
+
+    /// As [`new`](Self::new); programs are told the category.
+    pub(crate) fn of(console: Console, category: Option<&str>) -> Self {
+        let clock = Clock { started: Instant::now(), resumed_at: 0, epochs: 0, part: None };
+        let events = console.json().then(|| Events::new(console, category.map(str::to_owned)));
+        Self { console, bar: None, clock, events }
     }
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
+        if let Event::Training { part, resumed_at, epochs, .. } = event {
+            interrupt::training_starts();
+            self.clock = Clock { started: Instant::now(), resumed_at, epochs, part };
+        }
+        match &mut self.events {
+            Some(events) => events.show(&event, &self.clock),
+            None => self.draw(event),
+        }
+    }
+
+    fn draw(&mut self, event: Event<'_>) {
         match event {
             Event::Note(text) => self.text(|c| c.note(&text)),
             Event::Warning(text) => self.text(|_| warn(&text)),
@@ -33,9 +72,8 @@ impl Display {
                 bar.set_position(done);
             }
             Event::Images(progress) => self.images(progress),
-            Event::Training { trainable, frozen, images, hold_out, resumed_at, epochs } => {
+            Event::Training { trainable, frozen, images, hold_out, resumed_at, epochs, .. } => {
                 self.finish();
-                interrupt::training_starts();
                 let count: usize = trainable.iter().map(|(_, n)| n).sum();
                 let parts: Vec<String> =
                     trainable.iter().map(|(name, n)| format!("{name} {}", thousands(*n))).collect();
@@ -61,8 +99,6 @@ impl Display {
                 if resumed_at > 0 {
                     self.console.note(&format!("going on after epoch {resumed_at} of {epochs}"));
                 }
-                self.resumed_at = resumed_at;
-                self.training = Instant::now();
             }
             Event::Epoch(report) => self.epoch(report),
             Event::Scoring(what) => {
@@ -77,6 +113,9 @@ impl Display {
     pub(crate) fn finish(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
             bar.finish_and_clear();
+        }
+        if let Some(events) = &mut self.events {
+            events.finish();
         }
     }
 
@@ -96,10 +135,7 @@ impl Display {
     }
 
     fn images(&mut self, progress: Progress) {
-        let label = match progress.stage {
-            Stage::Reading => "reading",
-            Stage::Extracting => "features",
-        };
+        let label = stage(progress.stage);
         let console = self.console;
         let bar = self.bar(label, || console.bar(progress.total as u64, label, "images"));
         bar.set_length(progress.total as u64);
@@ -111,13 +147,12 @@ impl Display {
 
     fn epoch(&mut self, report: &EpochReport) {
         let r = &report.record;
-        let done = (r.epoch - self.resumed_at).max(1);
-        let each = self.training.elapsed().as_secs_f64() / done as f64;
-        let left = each * (report.epochs - r.epoch) as f64;
+        let left = self.clock.left(r.epoch);
+        let epochs = self.clock.epochs;
         let line = format!(
             "epoch {:>4}/{}  loss {:>9.4}  separability {:>8.4}  μ_nn {:.4}  μ_nd {:.4}{}  lr {:.2e}",
             r.epoch,
-            report.epochs,
+            epochs,
             r.loss,
             r.separability,
             r.mu_nn,
@@ -126,13 +161,21 @@ impl Display {
             r.learning_rate,
         );
         if self.console.live() {
-            let (console, total) = (self.console, report.epochs as u64);
+            let (console, total) = (self.console, epochs as u64);
             let bar = self.bar("training", || console.epochs_bar(total));
             bar.set_position(r.epoch as u64);
             bar.set_message(format!("{line}  ETA {left:.0} s"));
-        } else {
+        } else if self.console.lines() {
             self.console.note(&format!("{line}  ETA {left:.0} s"));
         }
+    }
+}
+
+/// What is done with pictures, as it is shown.
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Reading => "reading",
+        Stage::Extracting => "features",
     }
 }
 
