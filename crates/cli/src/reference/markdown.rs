@@ -22,7 +22,8 @@ pub(super) fn page(root: &Command) -> String {
     text
 }
 
-/// A command and those below it. Options that all of them take are in the section of the first: `said` are those of the commands above.
+/// A command and those below it. Options that all of them take are in the section of the first: `said` are those of the
+/// commands above.
 fn sections(text: &mut String, command: &Command, said: &[&str]) {
     section(text, command, said);
     let global = command.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().as_str());

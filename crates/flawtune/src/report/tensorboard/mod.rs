@@ -1,9 +1,9 @@
 //! Event files that TensorBoard reads: scalars and text, a step at a time.
 //!
-//! A file is a sequence of framed records ([`record`]), each an `Event` message ([`message`]). The messages are few and their
-//! field numbers are fixed by `tensorboard/compat/proto/{event,summary,tensor}.proto`, so they are written by hand; the crates that
-//! write them have had no release since 2022. Every call reaches the system at once: what a killed process has finished can be
-//! read. That makes this the one file that is not written whole or not at all: a reader stops at a record that is not complete.
+//! A file is a sequence of framed records, each an `Event` message. The messages are few and their field numbers are fixed by
+//! `tensorboard/compat/proto/{event,summary,tensor}.proto`, so they are written by hand; the crates that write them have had no
+//! release since 2022. Every call reaches the system at once: what a killed process has finished can be read. That makes this
+//! the one file that is not written whole or not at all: a reader stops at a record that is not complete.
 
 mod message;
 mod record;
