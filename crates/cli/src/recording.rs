@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::Context;
 use crate::console::warn;
+use crate::settings::Settings;
 
 /// What Ctrl-C has to finish, where it ends the process at once.
 static RUNNING: Mutex<Option<Recorder>> = Mutex::new(None);
@@ -23,7 +24,11 @@ pub(crate) struct Recording(());
 impl Recording {
     /// Starts to record what writes into `folder`.
     pub(crate) fn start(context: Context, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
-        let settings = context.settings;
+        Self::of(context.settings, folder, seed, in_force)
+    }
+
+    /// The same of a run inside of another command, with settings of its own.
+    pub(crate) fn of(settings: &Settings, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
         let options = with(settings.options.clone(), in_force);
         let mut recorder =
             Recorder::new(&settings.command, folder).asked(settings.arguments.clone(), options);

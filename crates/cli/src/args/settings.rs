@@ -26,8 +26,8 @@ pub(crate) struct ConfigArgs {
   flawtune reproduce outputs/run.json
   flawtune reproduce outputs --category screw --output-dir again
 
-Runs what is recorded again, with the options as recorded whatever flawtune.toml and the environment say now, and compares
-what it writes. Pictures and weights have to be those of the record. Exit codes: 0 all files are identical, 1 some differ,
+Runs what is recorded again, with the options as recorded whatever flawtune.toml and the environment say now, and features
+computed anew, and compares what it writes. Pictures and weights have to be those of the record. Exit codes: 0 all files are identical, 1 some differ,
 2 wrong input.")]
 pub(crate) struct ReproduceArgs {
     /// run.json of an output folder, or the folder

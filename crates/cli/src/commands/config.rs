@@ -17,7 +17,14 @@ pub(crate) fn run(args: &ConfigArgs, context: Context) -> Result<(), Failure> {
         if context.json {
             return out_json(&options);
         }
-        table(options.iter().map(|(option, record)| (option.clone(), record)));
+        let told = settings::told_defaults(name);
+        table(options.iter().map(|(option, record)| {
+            let value = match (&record.value, told.get(option)) {
+                (Value::Null, Some(text)) => text.clone(),
+                (value, _) => shown(value),
+            };
+            [option.clone(), value, source(record)]
+        }));
         return Ok(());
     }
     let mut all: BTreeMap<String, BTreeMap<String, OptionRecord>> = BTreeMap::new();
@@ -38,14 +45,15 @@ pub(crate) fn run(args: &ConfigArgs, context: Context) -> Result<(), Failure> {
         return Ok(());
     }
     table(all.iter().flat_map(|(command, options)| {
-        options.iter().map(move |(option, record)| (format!("{command} {option}"), record))
+        options.iter().map(move |(option, record)| {
+            [format!("{command} {option}"), shown(&record.value), source(record)]
+        })
     }));
     Ok(())
 }
 
-fn table<'a>(options: impl Iterator<Item = (String, &'a OptionRecord)>) {
-    let rows: Vec<[String; 3]> =
-        options.map(|(name, record)| [name, shown(&record.value), source(record)]).collect();
+fn table(rows: impl Iterator<Item = [String; 3]>) {
+    let rows: Vec<[String; 3]> = rows.collect();
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let (name, value) = (width(0).max("option".len()), width(1).max("value".len()));
     let row = |[a, b, c]: [&str; 3]| out(&format!("{a:<name$}  {b:<value$}  {c}"));

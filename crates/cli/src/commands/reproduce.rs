@@ -8,6 +8,8 @@ use std::process::{Command as Process, Stdio};
 
 use flawtune::record::{Comparison, FILE_NAME, FileComparison, Outcome, RunFile, RunRecord, compare_outputs};
 
+use flawtune_backbone::atomic_file;
+
 use crate::Context;
 use crate::args::ReproduceArgs;
 use crate::console::{out, out_json, warn};
@@ -46,10 +48,14 @@ pub(crate) fn run(args: &ReproduceArgs, context: Context) -> Result<(), Failure>
         }
         warn(&text);
     }
+    let failed = |e: std::io::Error| Failure::Machine(format!("{}: {e}", again.display()));
+    std::fs::create_dir_all(&again).map_err(failed)?;
+    // features are computed anew, once for all runs: those of an old cache would prove nothing
+    let cache = tempfile::Builder::new().prefix(atomic_file::PREFIX).tempdir_in(&again).map_err(failed)?;
     let mut files = Vec::new();
     for (i, run) in runs.iter().enumerate() {
         context.console.note(&format!("repeating {}", title(run)));
-        repeat(run, &runs[..i], (&folder, &again), context)?;
+        repeat(run, &runs[..i], (&folder, &again), cache.path(), context)?;
         let repeated = RunFile::read(&again.join(FILE_NAME)).map_err(|e| Failure::from_error(&e))?;
         let Some(found) = repeated.find(&run.command, run.category.as_deref()) else {
             return Err(Failure::Machine(format!("{}: does not tell of {}", again.display(), title(run))));
@@ -137,12 +143,16 @@ fn repeat(
     run: &RunRecord,
     before: &[&RunRecord],
     (folder, again): (&Path, &Path),
+    cache: &Path,
     context: Context,
 ) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::Machine(format!("cannot repeat {}: {e}", title(run)));
     let mut process = Process::new(std::env::current_exe().map_err(failed)?);
     process.args(line::arguments(run, before, folder, Some(again)));
     process.arg("--no-config").arg("--threads").arg(rayon::current_num_threads().to_string());
+    if run.options.get("no-cache").is_none_or(|o| o.value != true) {
+        process.arg("--cache-dir").arg(cache);
+    }
     if context.console.quiet() {
         process.arg("--quiet");
     }
@@ -152,7 +162,6 @@ fn repeat(
     if let Some(folder) = working_folder(run) {
         process.current_dir(folder);
     }
-    std::fs::create_dir_all(again).map_err(failed)?;
     // Ctrl-C reaches both; this one waits for what the other makes of it
     interrupt::watching_starts();
     let status = process.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(failed)?;

@@ -13,12 +13,13 @@ fn examples(command: &Command) -> Vec<String> {
     lines.take_while(|l| !l.is_empty()).map(str::to_owned).collect()
 }
 
-/// The calls of flawtune in a line of a shell: between pipes, without what is redirected.
+/// The calls of flawtune in a line of a shell: between pipes, without what is redirected and what is set for them.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let words = shlex::split(line).unwrap_or_else(|| panic!("no shell reads {line:?}"));
-    let commands = words
-        .split(|word| word == "|")
-        .map(|command| command.iter().take_while(|word| !word.starts_with('>')).cloned().collect::<Vec<_>>());
+    let commands = words.split(|word| word == "|").map(|command| {
+        let set = command.iter().skip_while(|word| word.starts_with("FLAWTUNE_") && word.contains('='));
+        set.take_while(|word| !word.starts_with('>')).cloned().collect::<Vec<_>>()
+    });
     commands.filter(|command| command.first().is_some_and(|c| c == "flawtune")).collect()
 }
 
@@ -48,5 +49,6 @@ fn every_command_has_examples_that_its_own_parser_takes() {
 fn shells_are_read_as_shells_do() {
     assert_eq!(calls("find a -name '*.png' | flawtune predict m - # b"), [["flawtune", "predict", "m", "-"]]);
     assert_eq!(calls("flawtune man > 'x y'"), [["flawtune", "man"]]);
+    assert_eq!(calls("FLAWTUNE_IMAGE_SIZE=448 flawtune models"), [["flawtune", "models"]]);
     assert!(calls("ls").is_empty());
 }

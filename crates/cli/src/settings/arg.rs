@@ -38,6 +38,17 @@ pub(super) fn names(command: &Command) -> Vec<String> {
     of(command).map(|(long, _)| long.to_owned()).collect()
 }
 
+/// What the help says of the defaults that depend on other options.
+pub(super) fn told_defaults(command: &Command) -> BTreeMap<String, String> {
+    let told = |(long, arg): (&str, &Arg)| {
+        let help = arg.get_help()?.to_string();
+        let (_, rest) = help.split_once("[default: ")?;
+        let (text, _) = rest.split_once(']')?;
+        Some((long.to_owned(), text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    };
+    of(command).filter_map(told).collect()
+}
+
 /// The option that `long` means nothing without.
 pub(super) fn companion(long: &str) -> Option<&'static str> {
     COMPANIONS.iter().find(|(one, _)| *one == long).map(|(_, other)| *other)
@@ -130,11 +141,15 @@ pub(super) fn options(
 ) -> BTreeMap<String, OptionRecord> {
     let source = |arg: &Arg| matches.value_source(arg.get_id().as_str());
     let set = |arg: &Arg| source(arg).is_some_and(|s| s != ValueSource::DefaultValue);
-    let in_force = |arg: &Arg| {
-        set(arg) || !of(command).any(|(_, other)| set(other) && exclude_each_other(command, arg, other))
+    let idle = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+    let put_aside = |arg: &Arg| {
+        !set(arg) && of(command).any(|(_, other)| set(other) && exclude_each_other(command, arg, other))
     };
     let one = |(long, arg): (&str, &Arg)| {
         let value = value(arg, matches);
+        if !idle(&value) && put_aside(arg) {
+            return None;
+        }
         let record = match (origins.get(long), source(arg)) {
             (Some((source, from)), _) => OptionRecord { value, source: *source, from: Some(from.clone()) },
             (None, Some(ValueSource::CommandLine)) => OptionRecord::new(value, OptionSource::Flag),
@@ -143,9 +158,9 @@ pub(super) fn options(
             }
             _ => OptionRecord::new(value, OptionSource::Default),
         };
-        (long.to_owned(), record)
+        Some((long.to_owned(), record))
     };
-    of(command).filter(|(_, arg)| in_force(arg)).map(one).collect()
+    of(command).filter_map(one).collect()
 }
 
 /// The value of an option as JSON; `null` where it has none.

@@ -67,11 +67,13 @@ pub(crate) fn of_process() -> Result<(Cli, Settings), Refusal> {
     let sources = Sources::read(&lenient)?;
     let scope = Scope::new(name, command);
     let (origins, more) = settle::settle(&root, &scope, Some(matches), &sources)?;
-    let mut all = typed;
     // before a `--`, which ends the options
-    let at = all.iter().position(|a| a == "--").unwrap_or(all.len());
+    let at = typed.iter().position(|a| a == "--").unwrap_or(typed.len());
+    let mut all = typed.clone();
     all.splice(at..at, more);
-    strict(&root, &all, &origins)
+    let (cli, mut settings) = strict(&root, &all, &origins)?;
+    settings.arguments = words(&typed);
+    Ok((cli, settings))
 }
 
 /// A command line with nothing over its defaults: neither environment nor file. Without the program.
@@ -109,6 +111,13 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
     Ok(Settings { command: name.to_owned(), options: options.unwrap_or_default(), ..Settings::default() })
 }
 
+/// What the help says of defaults that a command chooses when it runs.
+pub(crate) fn told_defaults(name: &str) -> BTreeMap<String, String> {
+    let mut root = Cli::command();
+    root.build();
+    root.find_subcommand(name).map(arg::told_defaults).unwrap_or_default()
+}
+
 /// The environment variables of all options, and those that name the file.
 pub(crate) fn variables() -> Vec<String> {
     let mut root = Cli::command();
@@ -131,8 +140,7 @@ fn strict(root: &Command, all: &[OsString], origins: &Origins) -> Result<(Cli, S
         settings.path = path(&matches);
         settings.options = arg::options(command, found, origins);
     }
-    let typed = std::env::args_os().skip(1);
-    settings.arguments = typed.map(|a| a.to_string_lossy().into_owned()).collect();
+    settings.arguments = words(all);
     Ok((Cli::from_arg_matches_mut(&mut matches)?, settings))
 }
 
@@ -145,6 +153,11 @@ fn path(matches: &ArgMatches) -> String {
         next = matches.subcommand();
     }
     names.join(" ")
+}
+
+/// The arguments without the program, as text.
+fn words(all: &[OsString]) -> Vec<String> {
+    all.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect()
 }
 
 /// The innermost subcommand's matches, and the name of the outermost.

@@ -43,6 +43,13 @@ struct Candidate<'a> {
     arguments: Vec<OsString>,
 }
 
+impl Candidate<'_> {
+    /// A flag that is off, or a list of nothing.
+    fn is_off(&self) -> bool {
+        self.arguments.is_empty()
+    }
+}
+
 /// The environment variable of an option.
 pub(super) fn variable(long: &str) -> String {
     format!("FLAWTUNE_{}", long.to_ascii_uppercase().replace('-', "_"))
@@ -99,22 +106,18 @@ pub(super) fn settle(
     let was_typed = |arg: &Arg| {
         typed.and_then(|m| m.value_source(arg.get_id().as_str())) == Some(ValueSource::CommandLine)
     };
-    let mut stronger: Vec<&Arg> = arg::of(command).map(|(_, a)| a).filter(|a| was_typed(a)).collect();
+    let mut decided: Vec<&Arg> = arg::of(command).map(|(_, a)| a).filter(|a| was_typed(a)).collect();
+    let mut on = decided.clone();
     let mut kept: Vec<Candidate<'_>> = Vec::new();
     for tier in tiers(scope, sources)? {
-        let said = |arg: &Arg, list: &[&Arg]| list.iter().any(|s| s.get_id() == arg.get_id());
-        let tier: Vec<Candidate<'_>> = tier
-            .into_iter()
-            .filter(|c| !said(c.arg, &stronger))
-            .filter(|c| {
-                c.arguments.is_empty() || !stronger.iter().any(|s| arg::exclude_each_other(command, c.arg, s))
-            })
-            .collect();
-        let on = |c: &&Candidate<'_>| !c.arguments.is_empty();
-        for (i, a) in tier.iter().enumerate().filter(|(_, c)| on(c)) {
-            if let Some(b) =
-                tier[i + 1..].iter().filter(on).find(|b| arg::exclude_each_other(command, a.arg, b.arg))
-            {
+        let said = |arg: &Arg| decided.iter().any(|d| d.get_id() == arg.get_id());
+        let excluded = |arg: &Arg| on.iter().any(|s| arg::exclude_each_other(command, arg, s));
+        let tier: Vec<Candidate<'_>> =
+            tier.into_iter().filter(|c| !said(c.arg) && (c.is_off() || !excluded(c.arg))).collect();
+        let tier_on: Vec<&Candidate<'_>> = tier.iter().filter(|c| !c.is_off()).collect();
+        for (i, a) in tier_on.iter().enumerate() {
+            let other = tier_on[i + 1..].iter().find(|b| arg::exclude_each_other(command, a.arg, b.arg));
+            if let Some(b) = other {
                 return Err(Failure::Input(format!(
                     "{}: {} cannot stand beside {} ({}); leave one of them away",
                     a.from, a.long, b.long, b.from
@@ -122,18 +125,19 @@ pub(super) fn settle(
             }
         }
         // a flag that is off excludes nothing, but it is the last word on itself
-        stronger.extend(tier.iter().map(|c| c.arg));
+        decided.extend(tier.iter().map(|c| c.arg));
+        on.extend(tier_on.iter().map(|c| c.arg));
         kept.extend(tier);
     }
     // whoever lost its companion goes too, and then whoever is that one's
     loop {
         let there = |long: &str| {
             arg::of(command).any(|(l, a)| l == long && was_typed(a))
-                || kept.iter().any(|c| c.long == long && !c.arguments.is_empty())
+                || kept.iter().any(|c| c.long == long && !c.is_off())
         };
-        let alone = kept.iter().position(|c| {
-            !c.arguments.is_empty() && arg::companion(&c.long).is_some_and(|other| !there(other))
-        });
+        let alone = kept
+            .iter()
+            .position(|c| !c.is_off() && arg::companion(&c.long).is_some_and(|other| !there(other)));
         match alone {
             Some(at) => drop(kept.remove(at)),
             None => break,

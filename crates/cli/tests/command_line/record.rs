@@ -72,11 +72,17 @@ fn every_command_leaves_its_record() {
     assert_eq!(evaluate["inputs"][0]["blake3"], outputs[1]["blake3"]);
     w.job("baseline", "--output-dir {}/out --bootstrap 100").succeeds();
     w.job("fit", &format!("--output {{}}/out/c.flaw --checkpoint {}", checkpoint.display())).succeeds();
-    w.run("evaluate --bundle {}/out/c.flaw --root-dir {}/data --category cloth --output-dir {}/eval --bootstrap 100")
-        .code
-        .filter(|code| *code == 2)
-        .expect("the bundle's weights have to be named");
-    assert!(!w.path("eval/run.json").exists(), "a wrong input leaves no record");
+    let of_bundle = "evaluate --bundle {}/out/c.flaw --root-dir {}/data --category cloth --bootstrap 100";
+    w.run(&format!("{of_bundle} --output-dir {{}}/wrong --aupro-limit 0.3 --weights {{}}/none"))
+        .refuses(&["none"]);
+    assert!(!w.path("wrong/run.json").exists(), "a wrong input leaves no record");
+    w.run(&format!("{of_bundle} --output-dir {{}}/eval")).succeeds();
+    let bundle = &read_json(&w.path("eval/run.json"))["runs"][0];
+    let written: Vec<&str> =
+        bundle["outputs"].as_array().unwrap().iter().map(|o| o["path"].as_str().unwrap()).collect();
+    assert_eq!(written, ["cloth_detection.json", "cloth_predictions.csv"]);
+    let path = bundle["inputs"][0]["path"].as_str().unwrap();
+    assert!(path.starts_with('/') && path.ends_with("out/c.flaw"), "{path}");
     let commands: Vec<String> = runs(&w).iter().map(|r| r["command"].as_str().unwrap().to_owned()).collect();
     assert_eq!(commands, ["train", "evaluate", "baseline", "fit"]);
     assert_eq!(find(&w, "fit")["outputs"][0]["path"], "c.flaw");

@@ -6,18 +6,9 @@ use std::path::{Path, PathBuf};
 use flawtune::record::{FileRecord, RunRecord};
 use serde_json::Value;
 
-/// Options that say where results go, how they are shown or where a run was cut: not what it computes.
-const NOT_REPEATED: [&str; 9] = [
-    "output-dir",
-    "output",
-    "resume",
-    "threads",
-    "json",
-    "quiet",
-    "progress",
-    "tensorboard",
-    "checkpoint-every",
-];
+/// Options that say where results and features go, how they are shown or where a run was cut: not what it computes.
+const NOT_REPEATED: [&str; 9] =
+    ["cache-dir", "output-dir", "output", "resume", "threads", "json", "quiet", "progress", "tensorboard"];
 /// Options that name a file that an earlier run may have written.
 const FILES: [&str; 2] = ["checkpoint", "bundle"];
 
