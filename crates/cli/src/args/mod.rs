@@ -268,7 +268,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) checkpoint: Option<PathBuf>,
     /// File of `flawtune fit`, in place of a checkpoint; of the other options it takes --weights, --batch-size,
     /// --output-dir, --bootstrap and --aupro-limit
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
     pub(crate) bundle: Option<PathBuf>,
     /// False positive rate up to which the per-region overlap is integrated, with --bundle
     #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]
@@ -283,6 +283,10 @@ pub(crate) struct EvaluateArgs {
     /// Support images whose similarities are averaged
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) k_neighbors: u32,
+    /// Share of good pictures that may be called defective: thresholds are set for it on good pictures held out of
+    /// training, never on tested ones
+    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = numbers::rate)]
+    pub(crate) max_false_alarm: f64,
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub(crate) output_dir: PathBuf,

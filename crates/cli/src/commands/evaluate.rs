@@ -44,6 +44,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         // the type of the hard protocol is the checkpoint's
         protocol: args.protocol.map(|p| request::protocol(p, None)),
         k_neighbors: args.k_neighbors as usize,
+        max_false_alarm: args.max_false_alarm,
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,

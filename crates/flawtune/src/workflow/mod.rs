@@ -15,6 +15,7 @@ mod evaluate;
 mod evaluate_bundle;
 mod features;
 mod fit;
+mod held_out;
 mod inside;
 mod place;
 mod predict;
@@ -36,6 +37,7 @@ pub use evaluate_bundle::{
 };
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use held_out::HeldOutThresholds;
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;
