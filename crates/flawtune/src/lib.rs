@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod evaluate;
 pub mod features;
 mod names;
+pub mod record;
 pub mod report;
 pub mod score;
 pub mod synth;

@@ -51,7 +51,7 @@ impl Memory {
 }
 
 /// The first value of `key` in a file of `key: value` lines.
-fn field(path: &str, key: &str) -> Option<String> {
+pub(crate) fn field(path: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|l| l.split_once(':').filter(|(k, _)| k.trim() == key))?;
     Some(line.1.trim().to_owned())

@@ -17,6 +17,7 @@ use flawtune_kernels::peak;
 use serde::Serialize;
 
 pub use forward::{ForwardCase, ForwardResult, OperatorResult};
+pub(crate) use machine::field as system_field;
 pub use machine::{Machine, Memory};
 pub use method::{MatchingResult, TrainingResult};
 

@@ -82,6 +82,7 @@ pub fn baseline(
 ) -> Result<(Baseline, PathBuf), WorkflowError> {
     let category = Category::open(&request.data, on_event)?;
     let split = category.split(&request.split)?;
+    on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let mut support: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
@@ -91,6 +92,7 @@ pub fn baseline(
     let infos = category.infos();
     let labels: Vec<bool> = tested.iter().map(|&i| infos[i].defect_type.is_some()).collect();
 
+    on_event(Event::PartBegins("scoring"));
     let k = request.k_neighbors;
     let patches = SupportSet::new(&support, TokenKind::Patches, None)?;
     let class = SupportSet::new(&support, TokenKind::Class, None)?;
@@ -136,5 +138,7 @@ pub fn baseline(
     };
     let path = request.output_dir.join(format!("{}_baseline.json", result.category));
     write_json(&path, &result)?;
+    on_event(Event::Wrote(&path));
+    on_event(Event::PartEnds("scoring"));
     Ok((result, path))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use flawtune_backbone::preprocess::Preprocess;
 use rayon::prelude::*;
 
-use super::{Engine, Event, OnEvent, WorkflowError};
+use super::{Engine, Event, OnEvent, WorkflowError, part};
 use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
 use crate::features::{Extractor, FeatureCache, Forward, TokenSet, Turn};
@@ -43,6 +43,12 @@ impl Category {
     /// # Errors
     /// A folder or list that is not as it should be; a file that cannot be read (with `skip_bad_images` it is left out).
     pub fn open(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        let category = part("pictures", on_event, |on_event| Self::read(options, on_event))?;
+        on_event(Event::Data(&category));
+        Ok(category)
+    }
+
+    fn read(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let mut dataset = Dataset::open(&options.source, &options.category, options.needs_test)?;
         let hashes: Vec<Result<blake3::Hash, std::io::Error>> =
             dataset.samples.par_iter().map(|s| hash_file(&s.path)).collect();
@@ -167,7 +173,9 @@ impl Category {
         extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
         extractor.turn = turn;
-        let found = extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?;
+        let found = part("features", on_event, |on_event| {
+            Ok(extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?)
+        })?;
         for note in &found.report.notes {
             on_event(Event::Note(note.clone()));
         }

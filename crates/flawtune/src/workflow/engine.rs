@@ -1,6 +1,6 @@
 //! The backbone as a job uses it: weights found and packed, preprocessing and layers chosen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use flawtune_backbone::config::{Normalization, Position, VitConfig};
@@ -13,7 +13,7 @@ use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear,
 use serde::{Deserialize, Serialize};
 
 use super::tiles::{TileOptions, Tiled};
-use super::{Event, OnEvent, WorkflowError};
+use super::{Event, OnEvent, WorkflowError, part};
 use crate::adapt::AdaptError;
 use crate::features::{Forward, ForwardError};
 
@@ -154,6 +154,12 @@ impl Engine {
     /// # Errors
     /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have.
     pub fn open(options: BackboneOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        let engine = part("weights", on_event, |on_event| Self::find(options, on_event))?;
+        on_event(Event::Backbone(&engine));
+        Ok(engine)
+    }
+
+    fn find(options: BackboneOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let mut options = options;
         let named = match (&options.model_name, &options.weights) {
             (Some(name), None) => Some(models::find(name)?),
@@ -237,6 +243,11 @@ impl Engine {
     /// The options, with the model's name filled in.
     pub fn options(&self) -> &BackboneOptions {
         &self.options
+    }
+
+    /// Where its weights are.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sizes.

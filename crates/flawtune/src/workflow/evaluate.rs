@@ -113,6 +113,7 @@ pub struct Evaluated {
 /// with the data.
 pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Evaluated, WorkflowError> {
     let checkpoint = Checkpoint::read(&request.checkpoint)?;
+    on_event(Event::Read(&request.checkpoint));
     let manifest = manifest(&request.checkpoint, &checkpoint)?;
     let protocol = protocol(request, manifest.as_ref())?;
     let category = Category::open(&request.data, on_event)?;
@@ -125,6 +126,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         )));
     }
     let split = category.split(&split_options(&checkpoint, manifest.as_ref(), &name, &protocol))?;
+    on_event(Event::Split(&split.manifest));
     let infos = category.infos();
     if let Some(manifest) = &manifest {
         let tested: Vec<ImageRef> = split
@@ -153,6 +155,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         let held = held_out.as_ref().map(|h| h.scores(&support, normals)).transpose()?;
         Ok((support.score_pairs(tokens, k, false)?.scores, held))
     };
+    on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("zero-shot"));
     let (zero_shot, held_zero_shot) = score(&support, &tokens, None)?;
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
@@ -271,7 +274,11 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
-    write_scores(&request.output_dir.join(format!("{name}_scores.csv")), &test, &columns)?;
+    on_event(Event::Wrote(&path));
+    let scores = request.output_dir.join(format!("{name}_scores.csv"));
+    write_scores(&scores, &test, &columns)?;
+    on_event(Event::Wrote(&scores));
+    on_event(Event::PartEnds("scoring"));
     Ok(Evaluated { evaluation, path })
 }
 

@@ -142,6 +142,7 @@ pub fn evaluate_bundle(
         )));
     }
     let detector = Detector::open(&request.bundle, request.weights.as_deref(), on_event)?;
+    on_event(Event::Read(&request.bundle));
     let header = detector.header();
     let manifest = &header.manifest;
     let category = Category::open(&request.data, on_event)?;
@@ -166,12 +167,14 @@ pub fn evaluate_bundle(
     } else {
         SplitOptions::held_out(manifest.seed, 0)
     })?;
+    on_event(Event::Split(&split.manifest));
     let infos = category.infos();
     let tested: Vec<ImageRef> =
         split.test.iter().map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect();
     check_disjoint(manifest, &name, &tested, &protocol)?;
     writable(&request.output_dir)?;
 
+    on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring(header.scorer.name()));
     let samples: Vec<usize> = split.test.clone();
     let batch = request.data.batch_size.max(1);
@@ -271,9 +274,12 @@ pub fn evaluate_bundle(
     };
     let path = request.output_dir.join(format!("{}_detection.json", evaluation.category));
     write_json(&path, &evaluation)?;
+    on_event(Event::Wrote(&path));
     let table = request.output_dir.join(format!("{}_predictions.csv", evaluation.category));
     let rows = found.iter().map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
     write_predictions(&table, rows)?;
+    on_event(Event::Wrote(&table));
+    on_event(Event::PartEnds("scoring"));
     Ok((evaluation, path))
 }
 

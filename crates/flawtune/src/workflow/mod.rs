@@ -23,7 +23,7 @@ mod supervised;
 mod tiles;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use adapted::AdaptedTokens;
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
@@ -49,7 +49,7 @@ use crate::bundle::BundleError;
 use crate::dataset::{AugmentError, DatasetError};
 use crate::evaluate::comparison::ComparisonError;
 use crate::evaluate::metrics::MetricError;
-use crate::evaluate::protocol::ProtocolError;
+use crate::evaluate::protocol::{ProtocolError, SplitManifest};
 use crate::evaluate::statistics::StatisticsError;
 use crate::features::{FeatureError, Progress};
 use crate::report::overlay::OverlayError;
@@ -102,6 +102,20 @@ pub enum Event<'a> {
     Epoch(&'a EpochReport),
     /// Scoring starts; the text says what is scored.
     Scoring(&'a str),
+    /// A part of the job begins. Parts nest: what is inside of another is no longer the outer one's time.
+    PartBegins(&'static str),
+    /// It ends.
+    PartEnds(&'static str),
+    /// The pictures are known and hashed.
+    Data(&'a Category),
+    /// The backbone is open.
+    Backbone(&'a Engine),
+    /// The pictures are split.
+    Split(&'a SplitManifest),
+    /// A file that is neither a picture nor a weight file is read.
+    Read(&'a Path),
+    /// A result was written: a file, or a folder of files.
+    Wrote(&'a Path),
 }
 
 /// Receives events.
@@ -184,6 +198,18 @@ pub enum WorkflowError {
         /// What to do.
         hint: &'static str,
     },
+}
+
+/// Does a part of a job, and says when it begins and ends.
+fn part<T>(
+    name: &'static str,
+    on_event: OnEvent<'_>,
+    work: impl FnOnce(OnEvent<'_>) -> Result<T, WorkflowError>,
+) -> Result<T, WorkflowError> {
+    on_event(Event::PartBegins(name));
+    let result = work(on_event);
+    on_event(Event::PartEnds(name));
+    result
 }
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.

@@ -10,7 +10,7 @@ use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::inside::{self, Through};
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
-    writable,
+    part, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
@@ -108,6 +108,7 @@ pub fn train(
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
     let split = category.split(&request.split)?;
+    on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
     let resumed = if request.resume {
@@ -117,7 +118,9 @@ pub fn train(
                 resume_path.display()
             )));
         }
-        Some(Checkpoint::read(&resume_path)?)
+        let saved = Checkpoint::read(&resume_path)?;
+        on_event(Event::Read(&resume_path));
+        Some(saved)
     } else {
         None
     };
@@ -147,7 +150,9 @@ pub fn train(
     let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
     let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
         (0..shots.len()).partition(|&i| i + choosing < shots.len());
-    let views = views(request, &category, (&shots, &train_normals, &normals), &engine)?;
+    let views = part("views", on_event, |on_event| {
+        views(request, &category, (&shots, &train_normals, &normals), &engine, on_event)
+    })?;
     let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
     if !views.is_empty() {
         let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
@@ -222,7 +227,11 @@ pub fn train(
         if plan.folds < 2 {
             on_event(Event::Warning("one shot cannot be left out: no cross-validation".into()));
         } else {
-            let Some(folds) = cross_validate(&trainer, &plan, cancel, on_event)? else {
+            let found = part("cross-validation", on_event, |on_event| {
+                cross_validate(&trainer, &plan, cancel, on_event)
+            })?;
+            let Some(folds) = found else {
+                on_event(Event::Wrote(&folds_path));
                 return Ok(Trained {
                     checkpoint: folds_path,
                     interrupted: true,
@@ -252,8 +261,10 @@ pub fn train(
         resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
         epochs: options.last_epoch.unwrap_or(options.epochs),
     });
-    let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
-    let (outcome, inserted) = trainer.run(&mut adaptation, &data, &options, state, cancel, on_epoch)?;
+    let (outcome, inserted) = part("training", on_event, |on_event| {
+        let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
+        Ok(trainer.run(&mut adaptation, &data, &options, state, cancel, on_epoch)?)
+    })?;
     let seconds = start.elapsed().as_secs_f64();
 
     let (state, interrupted) = match outcome {
@@ -283,15 +294,20 @@ pub fn train(
     let path = if interrupted {
         checkpoint.resume = Some(state.clone());
         torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
+        on_event(Event::Wrote(&resume_path));
         resume_path
     } else {
         // the training is kept whatever becomes of the ensemble
         let path = checkpoint.save(&request.output_dir)?;
+        on_event(Event::Wrote(&path));
+        on_event(Event::Wrote(&request.output_dir.join(format!("{name}_history.json"))));
         if let Some(planned) = &planned {
             let mut all: Vec<usize> =
                 split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
             all.sort_unstable();
-            fitted = ensemble::fit(&category, planned, &all, &split.shots, on_event)?;
+            fitted = part("ensemble", on_event, |on_event| {
+                ensemble::fit(&category, planned, &all, &split.shots, on_event)
+            })?;
         }
         if let Some(record) = &fitted {
             checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));
@@ -321,6 +337,7 @@ fn views(
     category: &Category,
     (shots, train_normals, normals): (&[usize], &[usize], &[usize]),
     engine: &Engine,
+    on_event: OnEvent<'_>,
 ) -> Result<Vec<View>, WorkflowError> {
     if request.augment_defects.is_empty() {
         return Ok(Vec::new());
@@ -330,7 +347,10 @@ fn views(
     let good: Vec<PathBuf> = train_normals.iter().map(|&i| path(normals[i])).collect();
     let folder = request.output_dir.join(format!("{}_views", category.dataset.category));
     let options = engine.preprocess().decode_options();
-    Ok(write_views(&request.augment_defects, &shots, &good, request.training.seed, &options, &folder)?)
+    let views =
+        write_views(&request.augment_defects, &shots, &good, request.training.seed, &options, &folder)?;
+    on_event(Event::Wrote(&folder));
+    Ok(views)
 }
 
 /// Hash of everything the folds of a cross-validation depend on.

@@ -151,6 +151,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         )));
     }
     let normals = evaluate::sorted(split.train_normals.iter().chain(&split.holdout_normals));
+    on_event(Event::Split(&split.manifest));
     let support = bank::draw_support(&normals, request)?;
     let engine = open_engine(request, given.as_ref(), choice, on_event)?;
     let applied = given.as_ref().filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
@@ -164,6 +165,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let (support, tokens) = source.tokens(&support, on_event)?;
     let others: Vec<usize> = normals.iter().filter(|n| support.binary_search(n).is_err()).copied().collect();
 
+    on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("support"));
     let patches =
         PatchOptions { mask: bank::mask(request.mask, &tokens)?, neighbourhood: request.neighbourhood };
@@ -285,12 +287,15 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let adaptation = applied.map(|g| g.checkpoint.clone());
     let mut bundle = Bundle { header, bank, ensemble, adaptation };
     bundle.write(&request.output)?;
+    on_event(Event::Wrote(&request.output));
+    on_event(Event::PartEnds("scoring"));
     let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
     Ok(Fitted { header: bundle.header, bytes })
 }
 
 /// Reads a checkpoint and what it says of itself.
 fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Given, WorkflowError> {
+    on_event(Event::Read(path));
     let checkpoint = Checkpoint::read(path)?;
     let manifest = evaluate::manifest(path, &checkpoint)?.ok_or_else(|| {
         WorkflowError::Input(format!(
