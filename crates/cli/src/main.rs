@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Baseline(args) => commands::baseline::run(&args, context),
         Command::Fit(args) => commands::fit::run(&args, context),
         Command::Predict(args) => commands::predict::run(&args, context),
+        Command::Report(args) => commands::report::run(&args, context),
         Command::Features(args) => commands::features::run(&args, context),
         Command::Info(args) => commands::info::run(&args, context),
         Command::Cache(args) => commands::cache::run(&args, context),

@@ -5,6 +5,7 @@
 
 mod detect;
 mod numbers;
+mod report;
 mod train;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
     ThresholdArg,
 };
+pub(crate) use report::{PlotFormatArg, ReportArgs};
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
 };
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
     Predict(PredictArgs),
+    /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
+    Report(ReportArgs),
     /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
     Features(Box<FeaturesArgs>),
     /// Say what a checkpoint or weight file holds

@@ -10,6 +10,7 @@ pub(crate) mod info;
 mod inside;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod report;
 mod request;
 pub(crate) mod synth;
 pub(crate) mod train;

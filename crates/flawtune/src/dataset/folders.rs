@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::listing::{check_stems, masks, pictures, relative, stem};
 use super::{DEFECT, DatasetError, Sample, Subset, share};
 
 /// Folders of pictures, each searched to any depth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {
     /// Good pictures to learn from.
     pub good: PathBuf,

@@ -4,14 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Dataset, DatasetError, kolektor, mvtec, root, visa};
 use crate::names::one_of;
 
 /// How the folder of a category is laid out; `docs/datasets.md` has a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
     /// Whichever of the others the folder shows.
     #[default]
@@ -143,20 +140,6 @@ impl fmt::Display for Layout {
     }
 }
 
-impl From<Layout> for String {
-    fn from(of: Layout) -> Self {
-        of.name().to_owned()
-    }
-}
-
-impl TryFrom<String> for Layout {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl FromStr for Layout {
     type Err = String;
 
@@ -166,8 +149,7 @@ impl FromStr for Layout {
 }
 
 /// Which split of `VisA`, a file in `split_csv`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VisaSplit {
     /// `1cls`: good pictures to learn from, good ones and anomalies to test.
     #[default]
@@ -204,20 +186,6 @@ impl VisaSplit {
 impl fmt::Display for VisaSplit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl From<VisaSplit> for String {
-    fn from(of: VisaSplit) -> Self {
-        of.name().to_owned()
-    }
-}
-
-impl TryFrom<String> for VisaSplit {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

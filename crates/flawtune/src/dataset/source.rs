@@ -2,14 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::root::is_one_name;
 use super::{Dataset, DatasetError, Folders, Layout, Sample, VisaSplit, folders, list};
 
 /// Where the pictures of a category come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A folder that holds categories.
     Root {
@@ -46,18 +43,6 @@ impl Source {
         let name = name_of(&real)?;
         let root = real.parent().unwrap_or(&real).to_path_buf();
         Ok((Self::Root { root, layout, visa_split }, name))
-    }
-
-    /// Whether all its paths are Unicode, as JSON wants them.
-    pub fn is_unicode(&self) -> bool {
-        let paths = match self {
-            Self::Root { root, .. } => vec![Some(root)],
-            Self::Folders(f) => {
-                vec![Some(&f.good), f.test_good.as_ref(), f.defect.as_ref(), f.masks.as_ref()]
-            }
-            Self::List(file) => vec![Some(file)],
-        };
-        paths.into_iter().flatten().all(|path| path.to_str().is_some())
     }
 
     /// What a category is called that nobody named: the folder of good pictures, the list without its extension, the

@@ -15,7 +15,6 @@ use super::{
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
 use crate::adapt::{self, Checkpoint, Loss};
-use crate::dataset::Source;
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
@@ -91,8 +90,6 @@ pub struct Evaluation {
     pub weights_hash: String,
     /// The checkpoint.
     pub checkpoint: PathBuf,
-    /// Where the pictures came from; none where a path is not Unicode.
-    pub source: Option<Source>,
     /// Version of this program.
     pub flawtune_version: String,
 }
@@ -269,7 +266,6 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         model_name: engine.config().name.clone(),
         weights_hash: engine.weights_hash().to_owned(),
         checkpoint: request.checkpoint.clone(),
-        source: Some(request.data.source.clone()).filter(Source::is_unicode),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));

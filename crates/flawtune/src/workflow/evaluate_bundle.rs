@@ -11,7 +11,7 @@ use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction, WorkflowError,
     predict, writable, write_json,
 };
-use crate::dataset::{Source, read_mask};
+use crate::dataset::read_mask;
 use crate::evaluate::metrics::{
     HistogramMetrics, PixelHistogram, PixelImage, auroc, average_precision, f1_max,
 };
@@ -112,8 +112,6 @@ pub struct BundleEvaluation {
     pub weights_hash: String,
     /// The bundle.
     pub bundle: PathBuf,
-    /// Where the pictures came from; none where a path is not Unicode.
-    pub source: Option<Source>,
     /// Version of this program.
     pub flawtune_version: String,
 }
@@ -268,7 +266,6 @@ pub fn evaluate_bundle(
         model_name: header.model_name.clone(),
         weights_hash: header.weights_hash.clone(),
         bundle: request.bundle.clone(),
-        source: Some(request.data.source.clone()).filter(Source::is_unicode),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
         category: name,
     };

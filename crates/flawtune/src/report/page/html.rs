@@ -55,6 +55,7 @@ fn sections(report: &RunReport, level: u8) -> Vec<(&'static str, &'static str, S
     let tables: String = report.tables.iter().map(|one| table(one, mark, inner)).collect();
     let mut sections = vec![
         ("result", "Result", headline(&report.headline, mark)),
+        ("decisions", "Decisions at the threshold", table(&report.decisions, mark, inner)),
         ("found", "What was found, and where", galleries(&report.findings, mark, inner)),
         ("types", "By defect type", per_type(report, inner)),
         ("curves", "Curves", plots(&report.curves)),
@@ -169,7 +170,11 @@ fn per_type(report: &RunReport, level: u8) -> String {
         return String::new();
     }
     let seen = results.iter().any(|result| result.seen.is_some());
+    let scorers = results.iter().any(|result| result.scorer != results[0].scorer);
     let mut columns = vec!["defect type".to_owned(), "test images".to_owned()];
+    if scorers {
+        columns.insert(0, "scorer".to_owned());
+    }
     if seen {
         columns.push("in training".to_owned());
     }
@@ -182,6 +187,9 @@ fn per_type(report: &RunReport, level: u8) -> String {
         .iter()
         .map(|result| {
             let mut row = vec![Cell::Text(result.defect_type.clone()), Cell::Number(result.images as f64)];
+            if scorers {
+                row.insert(0, Cell::Text(result.scorer.clone()));
+            }
             if seen {
                 let word = match result.seen {
                     Some(true) => "seen",

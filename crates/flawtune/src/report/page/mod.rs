@@ -32,6 +32,8 @@ pub struct RunReport {
     pub mark: String,
     /// Metrics of the adapted run beside the zero-shot baseline, the most important first.
     pub headline: Vec<Comparison>,
+    /// Right and wrong decisions at the thresholds.
+    pub decisions: Table,
     /// The headline by defect type.
     pub per_type: Vec<TypeResult>,
     /// Further tables.
@@ -133,6 +135,9 @@ pub struct Comparison {
 /// Results of one defect type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TypeResult {
+    /// Whose scores; shown where there are several.
+    #[serde(default)]
+    pub scorer: String,
     /// Name of the defect type.
     pub defect_type: String,
     /// Test images of this type.
