@@ -9,5 +9,6 @@ mod interrupt;
 mod jobs;
 mod predict;
 mod refusals;
+mod report;
 mod tokens;
 mod world;
