@@ -19,6 +19,11 @@ impl Console {
         Self { quiet, terminal: std::io::stderr().is_terminal() }
     }
 
+    /// Whether only results and errors are wanted.
+    pub(crate) fn quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Whether a person watches: bars are drawn only then.
     pub(crate) fn live(self) -> bool {
         self.terminal && !self.quiet

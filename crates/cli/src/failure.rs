@@ -23,6 +23,13 @@ pub(crate) enum Failure {
         /// Pictures scored.
         scored: usize,
     },
+    /// A repetition that did not give the same: exit code 1.
+    Differs {
+        /// Files that differ.
+        files: usize,
+        /// Files compared.
+        compared: usize,
+    },
 }
 
 impl Failure {
@@ -35,7 +42,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Machine(_) | Self::Flawed { .. } => 1,
+            Self::Machine(_) | Self::Flawed { .. } | Self::Differs { .. } => 1,
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
         })
@@ -50,6 +57,7 @@ impl fmt::Display for Failure {
             Self::Flawed { flaws, scored } => {
                 write!(f, "flawed: {flaws} of {scored} pictures (--fail-on-flaw)")
             }
+            Self::Differs { files, compared } => write!(f, "differs: {files} of {compared} files"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console;
 use crate::failure::Failure;
+use crate::recording;
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static WATCHING: AtomicBool = AtomicBool::new(false);
@@ -41,6 +42,7 @@ pub(crate) fn install() -> Result<(), Failure> {
             console::line("stopping after this step; Ctrl-C again ends at once and loses the unsaved epochs");
             return;
         }
+        recording::interrupted();
         console::line("interrupted");
         std::process::exit(130);
     })

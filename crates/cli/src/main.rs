@@ -6,25 +6,34 @@ mod console;
 mod failure;
 mod interrupt;
 mod progress;
+mod recording;
+mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use flawtune_kernels::{dispatch, profile};
 
 use args::{Cli, Command, Global};
 use console::Console;
 use failure::Failure;
+use settings::{Refusal, Settings};
 
 /// What every command is given.
 #[derive(Debug, Clone, Copy)]
 struct Context {
     console: Console,
     json: bool,
+    /// Where the command's options come from.
+    settings: &'static Settings,
 }
 
 fn main() -> ExitCode {
-    let result = run(Cli::parse());
+    let result = match settings::of_process() {
+        // there is one command line a process, and everything may look at it
+        Ok((cli, settings)) => run(cli, Box::leak(Box::new(settings))),
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Failure(failure)) => Err(failure),
+    };
     if profile::enabled() {
         console::line(profile::report().to_string().trim_end());
     }
@@ -37,8 +46,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json };
+fn run(cli: Cli, settings: &'static Settings) -> Result<(), Failure> {
+    let context = Context { console: Console::new(cli.global.quiet), json: cli.global.json, settings };
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
@@ -56,6 +65,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Synth(args) => commands::synth::run(&args, context),
         Command::Bench(args) => commands::bench::run(&args, context),
         Command::Models => commands::models::run(context),
+        Command::Config(args) => commands::config::run(&args, context),
+        Command::Reproduce(args) => commands::reproduce::run(&args, context),
     }
 }
 

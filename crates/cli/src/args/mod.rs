@@ -6,6 +6,7 @@
 mod detect;
 mod numbers;
 mod report;
+mod settings;
 mod train;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) use detect::{
     ThresholdArg,
 };
 pub(crate) use report::{PlotFormatArg, ReportArgs};
+pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
 };
@@ -36,8 +38,8 @@ pub(crate) use train::{
   flawtune predict  screw.flaw parts/
 
 Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/datasets.md.
-Exit codes: 0 success, 1 failure of the machine (disk, memory) or, with predict --fail-on-flaw, a flaw was found, 2 wrong
-input, 130 interrupted.")]
+Exit codes: 0 success, 1 failure of the machine (disk, memory), a flaw found (predict --fail-on-flaw) or a repetition that
+differs (reproduce), 2 wrong input, 130 interrupted. Defaults: flawtune.toml and FLAWTUNE_*; docs/configuration.md.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -57,6 +59,12 @@ pub(crate) struct Global {
     /// No progress and no notes, only the result and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// Defaults of the project [default: flawtune.toml here or in the nearest parent folder; env: FLAWTUNE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read no file of defaults
+    #[arg(long, global = true, conflicts_with = "config")]
+    pub(crate) no_config: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +93,10 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// List the backbones that can be named, and where their weights come from
     Models,
+    /// Show what options are set to, and by whom: environment, flawtune.toml, default
+    Config(ConfigArgs),
+    /// Repeat the runs recorded in a run.json, and compare what they write
+    Reproduce(ReproduceArgs),
 }
 
 /// Where the pictures are; docs/datasets.md has a table of the layouts.

@@ -3,12 +3,13 @@
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{BackboneOptions, BaselineRequest, baseline};
 
-use super::request;
+use super::{in_force, request};
 use crate::Context;
 use crate::args::BaselineArgs;
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
+use crate::recording::{Recording, outcome};
 
 pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> {
     let protocol = request::protocol(args.protocol, args.defect_type.as_deref());
@@ -22,9 +23,15 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
         output_dir: args.output_dir.clone(),
     };
+    let recording =
+        Recording::start(context, &args.output_dir, Some(args.seed), in_force::backbone(&request.backbone));
     let mut display = Display::new(context.console);
-    let result = baseline(&request, &mut |event| display.show(event));
+    let result = baseline(&request, &mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
     display.finish();
+    recording.end(outcome(&result));
     let (found, path) = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {
         return out_json(&found);

@@ -11,6 +11,7 @@ use crate::args::{EvaluateArgs, MasksArg};
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
+use crate::recording::{Recording, outcome};
 
 /// The scorers named, each once, in their own order.
 fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
@@ -53,9 +54,14 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         guard: !args.no_guard,
         output_dir: args.output_dir.clone(),
     };
+    let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
-    let result = evaluate(&request, &mut |event| display.show(event));
+    let result = evaluate(&request, &mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
     display.finish();
+    recording.end(outcome(&result));
     let evaluated = result.map_err(|e| Failure::from_error(&e))?;
     let evaluation = &evaluated.evaluation;
     if context.json {

@@ -1,5 +1,7 @@
 //! `flawtune fit`
 
+use std::path::Path;
+
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
@@ -7,12 +9,13 @@ use flawtune::workflow::{
 };
 use serde_json::json;
 
-use super::request;
+use super::{in_force, request};
 use crate::Context;
 use crate::args::{AugmentArg, BankPrecisionArg, FitArgs, MaskArg, ScorerArg, ThresholdArg};
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
+use crate::recording::{Recording, outcome};
 
 pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
@@ -52,12 +55,22 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         guard: !args.no_guard,
         seed: args.seed,
     };
+    let recording = Recording::start(context, folder_of(&args.output), Some(args.seed), in_force::fit(args));
     let mut display = Display::new(context.console);
-    let result = fit(&request, &mut |event| display.show(event));
+    let result = fit(&request, &mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
     display.finish();
+    recording.end(outcome(&result));
     let fitted = result.map_err(|e| Failure::from_error(&e))?;
     report(&fitted, &request, context);
     Ok(())
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn report(fitted: &Fitted, request: &FitRequest, context: Context) {

@@ -3,14 +3,17 @@
 pub(crate) mod baseline;
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod config;
 pub(crate) mod evaluate;
 pub(crate) mod features;
 pub(crate) mod fit;
+mod in_force;
 pub(crate) mod info;
 mod inside;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod report;
+pub(crate) mod reproduce;
 mod request;
 pub(crate) mod synth;
 pub(crate) mod train;

@@ -7,17 +7,19 @@ use flawtune::adapt::{
 };
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
+use flawtune::record::Outcome;
 use flawtune::workflow::{BackboneOptions, EnsembleFit, TrainRequest, Trained, train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
-use super::{inside, request};
+use super::{in_force, inside, request};
 use crate::Context;
 use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
+use crate::recording::{Recording, outcome};
 
 /// Epochs unless told otherwise, where only the output is trained.
 const EPOCHS: u32 = 100;
@@ -71,9 +73,17 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
         );
     }
+    let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force::train(&request));
     let mut display = Display::new(context.console);
-    let result = train(&request, interrupt::cancel(), &mut |event| display.show(event));
+    let result = train(&request, interrupt::cancel(), &mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
     display.finish();
+    recording.end(match &result {
+        Ok(trained) if trained.interrupted => Outcome::Interrupted,
+        result => outcome(result),
+    });
     let trained = result.map_err(|e| Failure::from_error(&e))?;
     let path = trained.checkpoint.display();
     match &trained.state {

@@ -27,7 +27,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -109,7 +109,9 @@ impl World {
         command.current_dir(self.folder.path());
         command.stdin(Stdio::null());
         // nothing of the machine the tests run on
-        for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "FLAWTUNE_KERNELS", "FLAWTUNE_PROFILE"] {
+        let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let ours = ours.filter(|name| name.starts_with("FLAWTUNE_"));
+        for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"].map(str::to_owned).into_iter().chain(ours) {
             command.env_remove(name);
         }
         command.env("HOME", self.path("home")).env("XDG_CACHE_HOME", self.path("home/cache"));
@@ -137,10 +139,12 @@ impl World {
         self.out().join(format!("{CATEGORY}_prompts.pt"))
     }
 
-    /// Files in the output folder, none if there is no such folder.
+    /// Files in the output folder, none if there is no such folder. The record of the runs is not among them: it has tests
+    /// of its own.
     pub(crate) fn written(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.out()) else { return Vec::new() };
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "run.json");
         names.sort();
         names
     }

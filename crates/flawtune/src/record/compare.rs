@@ -86,13 +86,13 @@ fn difference(was: &FileRecord, folder: &Path, is: &FileRecord, again: &Path) ->
     }
     let read = |path: &Path| std::fs::read(path).ok().and_then(|b| serde_json::from_slice::<Value>(&b).ok());
     match (read(&old), read(&new)) {
-        (Some(old), Some(new)) => first_difference(&old, &new, String::new()),
+        (Some(old), Some(new)) => first_difference(&old, &new, ""),
         _ => Some(bytes()),
     }
 }
 
 /// The first place where two values differ, and how.
-fn first_difference(old: &Value, new: &Value, at: String) -> Option<String> {
+fn first_difference(old: &Value, new: &Value, at: &str) -> Option<String> {
     let inside = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
@@ -101,7 +101,7 @@ fn first_difference(old: &Value, new: &Value, at: String) -> Option<String> {
                     continue;
                 }
                 let found = match b.get(key) {
-                    Some(is) => first_difference(was, is, inside(key)),
+                    Some(is) => first_difference(was, is, &inside(key)),
                     None => Some(format!("{} is gone", inside(key))),
                 };
                 if found.is_some() {
@@ -116,7 +116,7 @@ fn first_difference(old: &Value, new: &Value, at: String) -> Option<String> {
             .iter()
             .zip(b)
             .enumerate()
-            .find_map(|(i, (was, is))| first_difference(was, is, format!("{at}[{i}]"))),
+            .find_map(|(i, (was, is))| first_difference(was, is, &format!("{at}[{i}]"))),
         (Value::Array(a), Value::Array(b)) => Some(format!("{at}: {} entries became {}", a.len(), b.len())),
         _ if old == new => None,
         _ => Some(format!("{at}: {old} became {new}")),
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn first(old: &Value, new: &Value) -> Option<String> {
-        first_difference(old, new, String::new())
+        first_difference(old, new, "")
     }
 
     #[test]

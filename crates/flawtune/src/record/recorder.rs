@@ -28,6 +28,8 @@ pub struct Recorder {
     parts: Vec<&'static str>,
     /// Since when the innermost has been running.
     since: Instant,
+    /// Whether all input was found to be right: training or scoring has begun.
+    begun: bool,
     inputs: BTreeSet<PathBuf>,
     outputs: BTreeSet<PathBuf>,
 }
@@ -63,6 +65,7 @@ impl Recorder {
             start: now,
             parts: Vec::new(),
             since: now,
+            begun: false,
             inputs: BTreeSet::new(),
             outputs: BTreeSet::new(),
         }
@@ -113,6 +116,7 @@ impl Recorder {
             }
             Event::Read(path) => drop(self.inputs.insert((*path).to_owned())),
             Event::Wrote(path) => drop(self.outputs.insert((*path).to_owned())),
+            Event::Training { .. } | Event::Scoring(_) => self.begun = true,
             _ => {}
         }
     }
@@ -139,13 +143,14 @@ impl Recorder {
         record
     }
 
-    /// Writes the record into the folder's `run.json`, if the run came as far as to know its pictures and the folder
-    /// exists: what ends before is a wrong input, which made nothing.
+    /// Writes the record into the folder's `run.json`, if that folder exists and the run came as far as to know its
+    /// pictures. A run that failed before it trained or scored anything is a wrong input, which leaves nothing.
     ///
     /// # Errors
     /// [`RecordError::Io`].
     pub fn finish(self, outcome: Outcome) -> Result<Option<Kept>, RecordError> {
-        if self.record.data.is_none() || !self.folder.is_dir() {
+        let refused = outcome == Outcome::Failed && !self.begun && self.outputs.is_empty();
+        if self.record.data.is_none() || refused || !self.folder.is_dir() {
             return Ok(None);
         }
         let folder = self.folder.clone();

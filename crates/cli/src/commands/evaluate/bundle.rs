@@ -11,6 +11,7 @@ use crate::commands::request;
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
+use crate::recording::{Recording, outcome};
 
 pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Result<(), Failure> {
     let request = BundleEvaluateRequest {
@@ -21,9 +22,14 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
         output_dir: args.output_dir.clone(),
     };
+    let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
-    let result = evaluate_bundle(&request, &mut |event| display.show(event));
+    let result = evaluate_bundle(&request, &mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
     display.finish();
+    recording.end(outcome(&result));
     let (found, path) = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {
         return out_json(&found);

@@ -1,0 +1,100 @@
+//! What options came to that nobody set, for the record: a later version may choose otherwise.
+
+use clap::ValueEnum;
+use flawtune::adapt::{EpochSteps, Loss, ModulationType};
+use flawtune::evaluate::protocol::Protocol;
+use flawtune::record::OptionSource;
+use flawtune::workflow::{BackboneOptions, TrainRequest};
+use flawtune_backbone::preprocess::{Filter, Resize};
+use flawtune_backbone::vit::Combine;
+use serde_json::{Value, json};
+
+use crate::args::{CombineArg, EpochArg, FilterArg, FitArgs, ModulationArg, ProtocolArg, ResizeArg};
+use crate::recording::InForce;
+
+/// Of `train`: of the preset, of training inside the transformer, of the backbone.
+pub(super) fn train(request: &TrainRequest) -> InForce {
+    let training = &request.training;
+    let mut all = backbone(&request.backbone);
+    let mut of_preset = |name, value: Value| all.push((name, OptionSource::Preset, value));
+    of_preset("num-epochs", json!(training.epochs));
+    of_preset("patience", json!(training.patience.unwrap_or(0)));
+    of_preset("grad-clip", json!(training.clip_norm.unwrap_or(0.0)));
+    of_preset("holdout-fraction", json!(request.split.holdout_fraction));
+    let epoch = match training.epoch_steps {
+        EpochSteps::FullPass => EpochArg::Full,
+        EpochSteps::One => EpochArg::One,
+    };
+    of_preset("epoch", name(&epoch));
+    of_preset(
+        "protocol",
+        name(&match request.split.protocol {
+            Protocol::HeldOut => ProtocolArg::HeldOut,
+            Protocol::Leaky => ProtocolArg::Leaky,
+            Protocol::Hard { .. } => ProtocolArg::Hard,
+        }),
+    );
+    // inside the transformer, naming a modulation asks for one
+    if request.inside.is_none() {
+        of_preset(
+            "modulation-type",
+            name(&match request.adaptation.modulation {
+                ModulationType::Global => ModulationArg::Global,
+                ModulationType::PerPatch => ModulationArg::PerPatch,
+                ModulationType::LearnedTransform => ModulationArg::LearnedTransform,
+            }),
+        );
+        // as it was given, not as the nearest f32: 0.01 and not 0.009999999776
+        let factor = request.adaptation.scaling_factor.to_string().parse::<f64>();
+        of_preset("scaling-factor", factor.map_or(Value::Null, |f| json!(f)));
+    }
+    if let Loss::Scores(loss) = &training.loss {
+        all.push(("loss-top-fraction", OptionSource::Default, json!(loss.top_fraction)));
+        all.push(("loss-temperature", OptionSource::Default, json!(loss.temperature)));
+    }
+    all
+}
+
+/// Of `fit`; with a checkpoint the checkpoint says how pictures get into the backbone.
+pub(super) fn fit(args: &FitArgs) -> InForce {
+    if args.checkpoint.is_some() {
+        return Vec::new();
+    }
+    backbone(&super::request::backbone(&args.backbone).over(BackboneOptions::default()))
+}
+
+/// Of the backbone.
+pub(super) fn backbone(options: &BackboneOptions) -> InForce {
+    let all: [(&'static str, Value); 6] = [
+        ("image-size", json!(options.image_size)),
+        (
+            "resize",
+            name(&match options.resize {
+                Resize::Squash => ResizeArg::Squash,
+                Resize::CentreCrop => ResizeArg::CentreCrop,
+            }),
+        ),
+        (
+            "filter",
+            name(&match options.filter {
+                Filter::Bicubic => FilterArg::Bicubic,
+                Filter::Bilinear => FilterArg::Bilinear,
+            }),
+        ),
+        ("layers", json!(options.layers)),
+        (
+            "combine-layers",
+            name(&match options.combine_layers {
+                Combine::Mean => CombineArg::Mean,
+                Combine::Concat => CombineArg::Concat,
+            }),
+        ),
+        ("precision", json!(options.precision.name())),
+    ];
+    all.into_iter().map(|(name, value)| (name, OptionSource::Default, value)).collect()
+}
+
+/// A value by the name it has on the command line.
+fn name(value: &impl ValueEnum) -> Value {
+    value.to_possible_value().map_or(Value::Null, |v| json!(v.get_name()))
+}

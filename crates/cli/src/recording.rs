@@ -1,0 +1,95 @@
+//! The record of the run at hand; it is written however the run ends.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use flawtune::record::{OptionRecord, OptionSource, Outcome, Recorder};
+use flawtune::workflow::Event;
+use serde_json::Value;
+
+use crate::Context;
+use crate::console::warn;
+use crate::settings::Settings;
+
+/// What Ctrl-C has to finish, where it ends the process at once.
+static RUNNING: Mutex<Option<Recorder>> = Mutex::new(None);
+
+/// What an option came to that nobody set: who chose it, and what.
+pub(crate) type InForce = Vec<(&'static str, OptionSource, Value)>;
+
+/// A run that is being recorded.
+pub(crate) struct Recording(());
+
+impl Recording {
+    /// Starts to record what writes into `folder`.
+    pub(crate) fn start(context: Context, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
+        Self::of(context.settings, folder, seed, in_force)
+    }
+
+    /// The same of a run inside of another command, with settings of its own.
+    pub(crate) fn of(settings: &Settings, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
+        let options = with(settings.options.clone(), in_force);
+        let mut recorder =
+            Recorder::new(&settings.command, folder).asked(settings.arguments.clone(), options);
+        if let Some(seed) = seed {
+            recorder = recorder.seed(seed);
+        }
+        *lock() = Some(recorder);
+        Self(())
+    }
+
+    /// Takes down what an event tells.
+    #[allow(clippy::unused_self)] // only who started it may speak
+    pub(crate) fn hear(&self, event: &Event<'_>) {
+        if let Some(recorder) = lock().as_mut() {
+            recorder.hear(event);
+        }
+    }
+
+    /// Writes the record; consuming, since a run ends once.
+    #[allow(clippy::unused_self, clippy::needless_pass_by_value)]
+    pub(crate) fn end(self, outcome: Outcome) {
+        end(outcome);
+    }
+}
+
+/// Ctrl-C ends the process: what is recorded so far is written.
+pub(crate) fn interrupted() {
+    end(Outcome::Interrupted);
+}
+
+/// How a job ended.
+pub(crate) fn outcome<T, E>(result: &Result<T, E>) -> Outcome {
+    if result.is_ok() { Outcome::Finished } else { Outcome::Failed }
+}
+
+fn end(outcome: Outcome) {
+    // a run that is over is not at fault if its record cannot be written
+    match lock().take().map(|recorder| recorder.finish(outcome)) {
+        Some(Ok(Some(kept))) => {
+            if let Some(error) = kept.beside {
+                warn(&format!(
+                    "{error}; it is left as it is, and this run is recorded in {}",
+                    kept.path.display()
+                ));
+            }
+        }
+        Some(Err(error)) => warn(&format!("the run is not recorded: {error}")),
+        _ => {}
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Recorder>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The options with what those came to that nobody set.
+fn with(mut options: BTreeMap<String, OptionRecord>, in_force: InForce) -> BTreeMap<String, OptionRecord> {
+    for (name, source, value) in in_force {
+        if let Some(option) = options.get_mut(name).filter(|o| o.value.is_null()) {
+            *option = OptionRecord::new(value, source);
+        }
+    }
+    options
+}
