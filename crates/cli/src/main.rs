@@ -70,6 +70,7 @@ fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Fa
         Command::Analyze(args) => commands::analyze::run(&args, context),
         Command::Fit(args) => commands::fit::run(&args, context),
         Command::Predict(args) => commands::predict::run(&args, context),
+        Command::Report(args) => commands::report::run(&args, context),
         Command::Features(args) => commands::features::run(&args, context),
         Command::Info(args) => commands::info::run(&args, context),
         Command::Cache(args) => commands::cache::run(&args, context),

@@ -300,6 +300,15 @@ fn a_comparison_holds_the_documented_keys_and_numbers() {
     assert!(json["improvement"]["ap_relative"].is_f64());
     assert_eq!(json["category"], "screw");
     assert_eq!(json["prompt_tuned"]["confusion"]["false_positives"], 1);
+    // at 0.6: one of three normal images, and of the defects crack 0.7 and hole 0.9 but not crack 0.5
+    let counts = |of: &serde_json::Value| (of["count"].as_u64().unwrap(), of["of"].as_u64().unwrap());
+    assert_eq!(counts(&json["prompt_tuned"]["false_alarms"]), (1, 3));
+    assert_eq!(counts(&json["prompt_tuned"]["found"]), (2, 3));
+    assert_eq!(counts(&json["per_defect_type"]["crack"]["prompt_tuned_found"]), (1, 2));
+    assert_eq!(counts(&json["per_defect_type"]["hole"]["prompt_tuned_found"]), (1, 1));
+    assert!(
+        json["zero_shot"]["found"].is_null() && json["per_defect_type"]["hole"]["zero_shot_found"].is_null()
+    );
     assert_eq!(json["worst_false_alarms"][0]["id"], "c");
     assert_eq!(json["worst_misses"][0]["id"], "e");
     assert!((json["worst_misses"][0]["wrong_share"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12);

@@ -3,7 +3,9 @@
 use flawtune::adapt::random::{Purpose, Stream};
 use flawtune::adapt::{Adaptation, AdaptationOptions, ModulationType, Tape, rows_of};
 use flawtune::features::{ImageTokens, TokenSet};
-use flawtune::score::{Aggregate, ImageScores, ScoreError, class_token, image_pair, patch_bank};
+use flawtune::score::{
+    Aggregate, ImageScores, ScoreError, SupportSet, TokenKind, class_token, image_pair, patch_bank,
+};
 
 const DIM: usize = 12;
 /// f32 dot products of unit vectors of 12 numbers against f64.
@@ -172,4 +174,29 @@ fn wrong_requests_are_typed_errors() {
     let other = Adaptation::new(AdaptationOptions::default(), 384).unwrap();
     assert!(matches!(image_pair(&support, &support, Some(&other), 1), Err(ScoreError::Adapt(_))));
     assert!(image_pair(&support, &none, None, 1).unwrap().scores.is_empty());
+}
+
+#[test]
+fn left_out_scores_are_those_of_a_support_without_the_image() {
+    let normals = tokens(6, (3, 3), 11);
+    let own = [4, 0, 5];
+    let held =
+        TokenSet { images: own.iter().map(|&i| normals.images[i].clone()).collect(), ..normals.clone() };
+    for adaptation in adaptations(false) {
+        let all = SupportSet::new(&normals, TokenKind::Patches, adaptation.as_ref()).unwrap();
+        for k in [1, 3, 5] {
+            let found = all.score_left_out(&held, &own, k).unwrap();
+            for (position, &i) in own.iter().enumerate() {
+                let mut others = normals.clone();
+                others.images.remove(i);
+                let one = TokenSet { images: vec![normals.images[i].clone()], ..normals.clone() };
+                let wanted = image_pair(&others, &one, adaptation.as_ref(), k).unwrap().scores[0];
+                close(&format!("image {i}, k = {k}"), found[position], wanted);
+            }
+        }
+        assert!(matches!(
+            all.score_left_out(&held, &own, 6),
+            Err(ScoreError::Neighbours { k: 6, support: 5 })
+        ));
+    }
 }

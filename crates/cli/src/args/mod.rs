@@ -8,6 +8,7 @@ mod analyze;
 mod detect;
 mod numbers;
 mod progress;
+mod report;
 mod settings;
 mod shell;
 mod train;
@@ -24,6 +25,7 @@ pub(crate) use detect::{
     ThresholdArg,
 };
 pub(crate) use progress::ProgressArg;
+pub(crate) use report::{PlotFormatArg, ReportArgs};
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use train::{
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
     Predict(PredictArgs),
+    /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
+    Report(ReportArgs),
     /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
     Features(Box<FeaturesArgs>),
     /// Say what a checkpoint or weight file holds
@@ -309,7 +313,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) checkpoint: Option<PathBuf>,
     /// File of `flawtune fit`, in place of a checkpoint; of the other options it takes --weights, --batch-size,
     /// --output-dir, --bootstrap and --aupro-limit
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
     pub(crate) bundle: Option<PathBuf>,
     /// False positive rate up to which the per-region overlap is integrated, with --bundle
     #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]
@@ -324,6 +328,10 @@ pub(crate) struct EvaluateArgs {
     /// Support images whose similarities are averaged
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) k_neighbors: u32,
+    /// Share of good pictures that may be called defective: thresholds are set for it on good pictures held out of
+    /// training, never on tested ones
+    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = numbers::rate)]
+    pub(crate) max_false_alarm: f64,
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub(crate) output_dir: PathBuf,

@@ -46,6 +46,7 @@ pub(super) fn request_of(
         // the type of the hard protocol is the checkpoint's
         protocol: args.protocol.map(|p| request::protocol(p, None)),
         k_neighbors: args.k_neighbors as usize,
+        max_false_alarm: args.max_false_alarm,
         bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,

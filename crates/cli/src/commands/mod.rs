@@ -16,6 +16,7 @@ mod inside;
 pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 mod request;
 pub(crate) mod synth;

@@ -13,6 +13,7 @@ mod predict;
 mod progress;
 mod record;
 mod refusals;
+mod report;
 mod reproduce;
 mod settings;
 mod shell;

@@ -133,6 +133,6 @@ fn finished(trained: &Trained, evaluated: &Evaluated, table: &Path) -> Result<Fi
         kept_epoch: trained.state.as_ref().map_or(0, |s| s.kept_epoch()),
         guard_falls_back: trained.guard.map(|g| g.fallback),
         comparison: Difference::of(comparison),
-        scorers: ScorerResult::of_table(&ScoreTable::read(table)?)?,
+        scorers: ScorerResult::of_table(&ScoreTable::read(table, None)?)?,
     })
 }

@@ -104,7 +104,7 @@ pub fn summarise(
         for (spec, result) in specs.iter().zip(results) {
             if let Some(found) = result.as_ref().and_then(RunResult::finished) {
                 let file = format!("{}_scores.csv", spec.category);
-                tables.push((found, ScoreTable::read(&study.folder.join(spec.folder()).join(file))?));
+                tables.push((found, ScoreTable::read(&study.folder.join(spec.folder()).join(file), None)?));
                 leaky |= found.leaky;
             }
         }

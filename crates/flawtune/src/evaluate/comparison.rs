@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::{Confusion, MetricError, auroc, average_precision, confusion_at};
 use super::statistics::{
-    BootstrapOptions, DelongTest, Interval, PairedInterval, RankingMetric, StatisticsError,
+    BootstrapOptions, DelongTest, Interval, PairedInterval, RankingMetric, Rate, StatisticsError,
     bootstrap_interval, delong_test, paired_bootstrap,
 };
 
@@ -78,6 +78,10 @@ pub struct ScorerMetrics {
     pub threshold: Option<f64>,
     /// Right and wrong decisions at that threshold.
     pub confusion: Option<Confusion>,
+    /// Normal images at or above it.
+    pub false_alarms: Option<Rate>,
+    /// Defective images at or above it.
+    pub found: Option<Rate>,
 }
 
 /// Adapted minus zero-shot. Relative numbers are shares of the zero-shot value, 0.1 = 10 % better.
@@ -108,6 +112,10 @@ pub struct TypeMetrics {
     pub prompt_tuned_auroc: Option<f64>,
     /// AUROC of the zero-shot scores.
     pub zero_shot_auroc: Option<f64>,
+    /// How many of them reach the adapted scores' threshold.
+    pub prompt_tuned_found: Option<Rate>,
+    /// How many of them reach the zero-shot scores' threshold.
+    pub zero_shot_found: Option<Rate>,
 }
 
 /// A wrongly ranked image.
@@ -211,9 +219,9 @@ impl Comparison {
             test_defects,
             test_set_hash: test.hash.to_owned(),
             bootstrap,
-            per_defect_type: per_type(test, a, b)?,
-            worst_false_alarms: worst(test, a, false),
-            worst_misses: worst(test, a, true),
+            per_defect_type: per_type(test, adapted, zero_shot)?,
+            worst_false_alarms: worst_errors(test.ids, test.defect_types, a, false),
+            worst_misses: worst_errors(test.ids, test.defect_types, a, true),
         })
     }
 
@@ -271,6 +279,21 @@ impl Comparison {
                 ],
             );
         }
+        let share = |rate: &Option<Rate>| {
+            rate.map_or_else(|| "undefined".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
+        };
+        let points = |a: &Option<Rate>, b: &Option<Rate>| {
+            a.zip(*b).map_or_else(String::new, |(a, b)| format!("{:+.1} pt", 100.0 * (a.share - b.share)))
+        };
+        let (a, b) = (&self.prompt_tuned, &self.zero_shot);
+        if a.confusion.is_some() && b.confusion.is_some() {
+            for (name, a, b) in [
+                ("found at threshold", &a.found, &b.found),
+                ("false alarms there", &a.false_alarms, &b.false_alarms),
+            ] {
+                line(name, [share(a), share(b), points(a, b), String::new()]);
+            }
+        }
         let _ = writeln!(
             text,
             "{}: protocol {}, seed {}, {} shots, tested on {} normal and {} defective images",
@@ -296,17 +319,25 @@ fn relative(value: f64, base: f64) -> Option<f64> {
 }
 
 fn metrics(labels: &[bool], scored: Scored<'_>) -> Result<ScorerMetrics, MetricError> {
+    let confusion = scored.threshold.map(|t| confusion_at(labels, scored.scores, t)).transpose()?;
     Ok(ScorerMetrics {
         auroc: auroc(labels, scored.scores)?,
         average_precision: average_precision(labels, scored.scores)?,
         auroc_interval: None,
         average_precision_interval: None,
         threshold: scored.threshold,
-        confusion: scored.threshold.map(|t| confusion_at(labels, scored.scores, t)).transpose()?,
+        confusion,
+        false_alarms: confusion
+            .and_then(|c| Rate::new(c.false_positives, c.false_positives + c.true_negatives)),
+        found: confusion.and_then(|c| Rate::new(c.true_positives, c.true_positives + c.false_negatives)),
     })
 }
 
-fn per_type(test: &TestSet<'_>, a: &[f64], b: &[f64]) -> Result<BTreeMap<String, TypeMetrics>, MetricError> {
+fn per_type(
+    test: &TestSet<'_>,
+    adapted: Scored<'_>,
+    zero_shot: Scored<'_>,
+) -> Result<BTreeMap<String, TypeMetrics>, MetricError> {
     let mut types = BTreeMap::new();
     for name in test.defect_types.iter().flatten() {
         if types.contains_key(*name) {
@@ -317,25 +348,41 @@ fn per_type(test: &TestSet<'_>, a: &[f64], b: &[f64]) -> Result<BTreeMap<String,
             .collect();
         let labels: Vec<bool> = of.iter().map(|&i| test.defect_types[i].is_some()).collect();
         let pick = |scores: &[f64]| of.iter().map(|&i| scores[i]).collect::<Vec<_>>();
+        let images = labels.iter().filter(|l| **l).count();
+        let found = |scored: Scored<'_>| {
+            let threshold = scored.threshold?;
+            let reach = |i: &&usize| test.defect_types[**i].is_some() && scored.scores[**i] >= threshold;
+            Rate::new(of.iter().filter(reach).count(), images)
+        };
         types.insert(
             (*name).to_owned(),
             TypeMetrics {
-                images: labels.iter().filter(|l| **l).count(),
-                prompt_tuned_auroc: auroc(&labels, &pick(a))?,
-                zero_shot_auroc: auroc(&labels, &pick(b))?,
+                images,
+                prompt_tuned_auroc: auroc(&labels, &pick(adapted.scores))?,
+                zero_shot_auroc: auroc(&labels, &pick(zero_shot.scores))?,
+                prompt_tuned_found: found(adapted),
+                zero_shot_found: found(zero_shot),
             },
         );
     }
     Ok(types)
 }
 
-/// The normal images with the highest, or the defective ones with the lowest scores.
-fn worst(test: &TestSet<'_>, scores: &[f64], defective: bool) -> Vec<WorstError> {
-    let is = |i: &usize| test.defect_types[*i].is_some() == defective;
+/// The [`WORST_ERRORS`] normal images with the highest, or the defective ones with the lowest scores, the worst first.
+///
+/// # Panics
+/// If there are not as many ids and defect types as scores.
+pub fn worst_errors(
+    ids: &[&str],
+    defect_types: &[Option<&str>],
+    scores: &[f64],
+    defective: bool,
+) -> Vec<WorstError> {
+    let is = |i: &usize| defect_types[*i].is_some() == defective;
     let (mut own, others): (Vec<usize>, Vec<usize>) = (0..scores.len()).partition(is);
     own.sort_by(|&x, &y| {
         let order = scores[x].total_cmp(&scores[y]);
-        (if defective { order } else { order.reverse() }).then_with(|| test.ids[x].cmp(test.ids[y]))
+        (if defective { order } else { order.reverse() }).then_with(|| ids[x].cmp(ids[y]))
     });
     own.truncate(WORST_ERRORS);
     let entry = |i: usize| {
@@ -344,8 +391,8 @@ fn worst(test: &TestSet<'_>, scores: &[f64], defective: bool) -> Vec<WorstError>
             .filter(|&&o| (scores[o] > scores[i]) == defective && scores[o] != scores[i])
             .count();
         WorstError {
-            id: test.ids[i].to_owned(),
-            defect_type: test.defect_types[i].map(str::to_owned),
+            id: ids[i].to_owned(),
+            defect_type: defect_types[i].map(str::to_owned),
             score: scores[i],
             wrong_share: if others.is_empty() { 0.0 } else { wrong as f64 / others.len() as f64 },
         }

@@ -80,28 +80,34 @@ impl ScoreTable {
         atomic_file::write(path, &bytes).map_err(failed)
     }
 
-    /// Reads a table.
+    /// Reads a table; of its columns all, or `only` one where others hold no scores.
     ///
     /// # Errors
     /// A file that cannot be read or is no table of scores; scores that are no finite numbers.
-    pub fn read(path: &Path) -> Result<Self, ScoreTableError> {
+    pub fn read(path: &Path, only: Option<&str>) -> Result<Self, ScoreTableError> {
         let bytes =
             std::fs::read(path).map_err(|source| ScoreTableError::Io { path: path.to_owned(), source })?;
-        Self::parse(&bytes).map_err(|what| ScoreTableError::Content { path: path.to_owned(), what })
+        Self::parse(&bytes, only).map_err(|what| ScoreTableError::Content { path: path.to_owned(), what })
     }
 
     /// Parses a table.
     ///
     /// # Errors
     /// A text that says what is wrong and in which line.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub fn parse(bytes: &[u8], only: Option<&str>) -> Result<Self, String> {
         let mut reader = csv::Reader::from_reader(bytes);
         let header = reader.headers().map_err(|e| e.to_string())?.clone();
-        if !header.iter().take(FIRST.len()).eq(FIRST) || header.len() <= FIRST.len() {
-            return Err("the first line is not 'image,defect_type,' and names of scorers".into());
+        if !header.iter().take(FIRST.len()).eq(FIRST) {
+            return Err("the first line does not begin with image,defect_type".into());
+        }
+        let wanted: Vec<usize> = (FIRST.len()..header.len())
+            .filter(|&i| only.is_none_or(|name| header.get(i) == Some(name)))
+            .collect();
+        if wanted.is_empty() {
+            return Err("it has no column of scores".into());
         }
         let mut table = Self {
-            columns: header.iter().skip(FIRST.len()).map(|name| (name.to_owned(), Vec::new())).collect(),
+            columns: wanted.iter().map(|&i| (header[i].to_owned(), Vec::new())).collect(),
             ..Self::default()
         };
         for row in reader.records() {
@@ -109,7 +115,8 @@ impl ScoreTable {
             let line = row.position().map_or(0, csv::Position::line);
             table.ids.push(row[0].to_owned());
             table.defect_types.push((!row[1].is_empty()).then(|| row[1].to_owned()));
-            for ((name, scores), text) in table.columns.iter_mut().zip(row.iter().skip(FIRST.len())) {
+            for ((name, scores), &i) in table.columns.iter_mut().zip(&wanted) {
+                let text = &row[i];
                 let score: f64 = text.parse().map_err(|_| format!("line {line}: {name} is {text:?}"))?;
                 if !score.is_finite() {
                     return Err(format!("line {line}: {name} is {text}, not a finite number"));
@@ -135,22 +142,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scores.csv");
         table.write(&path).unwrap();
-        assert_eq!(ScoreTable::read(&path).unwrap(), table);
+        assert_eq!(ScoreTable::read(&path, None).unwrap(), table);
         assert_eq!(table.labels(), [false, true]);
         assert_eq!(table.column("x"), Some(&[-1e-300, 2.0][..]));
         assert_eq!(table.column("y"), None);
+        let text = "image,defect_type,score,verdict\ny.png,hole,3,flaw\n";
+        let one = ScoreTable::parse(text.as_bytes(), Some("score")).unwrap();
+        assert_eq!(one.columns, [("score".to_owned(), vec![3.0])]);
     }
 
     #[test]
     fn what_is_no_table_is_refused() {
         for (text, part) in [
             ("", "first line"),
-            ("image,defect_type\n", "first line"),
+            ("picture,a\n", "first line"),
+            ("image,defect_type\n", "no column of scores"),
             ("image,defect_type,a\nx,,1\ny,,nan\n", "line 3"),
             ("image,defect_type,a\nx,,1,2\n", "record 1"),
             ("image,defect_type,a\nx,,one\n", "a is \"one\""),
         ] {
-            let error = ScoreTable::parse(text.as_bytes()).unwrap_err();
+            let error = ScoreTable::parse(text.as_bytes(), None).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -63,6 +63,28 @@ impl SupportSet<'_> {
         Ok(ImageScores { scores, maps: maps.then_some(all_maps) })
     }
 
+    /// Scores of images that are in the support set themselves, each without itself; `own[i]` says where `images[i]` is.
+    ///
+    /// # Errors
+    /// [`ScoreError::Width`], and [`ScoreError::Neighbours`] if fewer than `k` others are left.
+    pub fn score_left_out(&self, images: &TokenSet, own: &[usize], k: usize) -> Result<Vec<f64>, ScoreError> {
+        self.check(images)?;
+        let others = self.len().saturating_sub(1);
+        if k == 0 || k > others {
+            return Err(ScoreError::Neighbours { k, support: others });
+        }
+        let mut scores = Vec::with_capacity(images.images.len());
+        for (images, own) in images.images.chunks(TESTS_AT_ONCE).zip(own.chunks(TESTS_AT_ONCE)) {
+            let nearest = self.images.nearest(&self.pack(images), k + 1);
+            scores.extend(nearest.into_iter().zip(own).map(|(mut near, own)| {
+                near.images.retain(|(image, _)| image != own);
+                near.images.truncate(k);
+                1.0 - mean(&near)
+            }));
+        }
+        Ok(scores)
+    }
+
     /// `1 − mean over some support images of max_q cos`, per patch of the test.
     fn map(&self, test: &PackedPatches, near: &Nearest) -> Vec<f32> {
         let (mut best, mut sums) = (vec![0.0f32; test.patches()], vec![0.0f64; test.patches()]);

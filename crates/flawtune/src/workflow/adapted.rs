@@ -1,7 +1,7 @@
 //! Scorers on tokens that went through trained tensors inside the transformer: the patch bank, and the ensemble fitted
 //! to those tokens. They answer whether such training earns its cost, and whether heads on top of it do.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Category, Engine, Event, OnEvent, WorkflowError, inside};
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, PatchBank};
@@ -14,7 +14,7 @@ use crate::features::{ImageTokens, TokenSet};
 use crate::score::Aggregate;
 
 /// Scorers on adapted tokens against the same scorers on the frozen ones, block for block.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdaptedTokens {
     /// Patch bank, mean of the top 1 % of the patch distances.
     pub bank: Comparison,

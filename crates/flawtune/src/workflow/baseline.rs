@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable, write_json,
@@ -31,7 +31,7 @@ pub struct BaselineRequest {
 }
 
 /// One zero-shot scorer's result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineResult {
     /// Which scorer.
     pub scorer: String,
@@ -44,7 +44,7 @@ pub struct BaselineResult {
 }
 
 /// Every zero-shot scorer on one test set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     /// Category.
     pub category: String,
@@ -69,7 +69,7 @@ pub struct Baseline {
     /// Results, the recipe's scorer first.
     pub scorers: Vec<BaselineResult>,
     /// Version of this program.
-    pub flawtune_version: &'static str,
+    pub flawtune_version: String,
 }
 
 /// Measures the zero-shot scorers and writes `<category>_baseline.json`; returns its path too.
@@ -134,7 +134,7 @@ pub fn baseline(
         weights_hash: engine.weights_hash().to_owned(),
         bootstrap: request.bootstrap,
         scorers,
-        flawtune_version: env!("CARGO_PKG_VERSION"),
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let path = request.output_dir.join(format!("{}_baseline.json", result.category));
     write_json(&path, &result)?;

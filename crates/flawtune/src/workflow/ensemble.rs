@@ -1,10 +1,10 @@
 //! The ensemble beside the prompts: fitted when a category is trained, fitted again and scored when it is evaluated.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::frozen::{FrozenScores, Wanted};
 use super::supervised::{self, SupervisedEvaluation, SupervisedOptions};
-use super::{BackboneOptions, Category, Engine, Event, OnEvent, WorkflowError};
+use super::{BackboneOptions, Category, Engine, Event, HeldOutThresholds, OnEvent, WorkflowError};
 use crate::adapt::heads::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard, PatchBank,
 };
@@ -121,10 +121,10 @@ fn hash(category: &Category, positions: &[usize]) -> String {
 }
 
 /// One zero-shot scorer on the ensemble's tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ZeroShotScorer {
     /// Which scorer.
-    pub scorer: &'static str,
+    pub scorer: String,
     /// Area under the ROC curve; `null` with one class only.
     pub auroc: Option<f64>,
     /// Average precision.
@@ -132,11 +132,13 @@ pub struct ZeroShotScorer {
 }
 
 /// The ensemble on a test set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnsembleEvaluation {
     /// Its scores with the shots (`prompt_tuned`) against its own scores without any (`zero_shot`).
     #[serde(flatten)]
     pub comparison: Comparison,
+    /// How the thresholds were chosen: good images scored by models that have not seen them.
+    pub thresholds: Option<HeldOutThresholds>,
     /// Blocks it looks at.
     pub layers: Vec<i32>,
     /// Numbers trained on the shots.
@@ -165,6 +167,7 @@ pub(super) struct Job<'a> {
     pub(super) supervised: &'a SupervisedOptions,
     /// Fall back where the record says so.
     pub(super) guard: bool,
+    pub(super) max_false_alarm: f64,
     pub(super) bootstrap: BootstrapOptions,
     pub(super) frozen: &'a FrozenScores,
 }
@@ -220,8 +223,12 @@ pub(super) fn evaluate(
         ensemble.scores(&Evidence::with_distances(&tokens.images, &distances, BANK_SHARE)?)?;
     let of = |f: fn(&EnsembleScore) -> f64| scores.iter().map(f).collect::<Vec<_>>();
     let (adapted, zero_shot) = (of(|s| s.adapted), of(|s| s.zero_shot));
-    let scored = |scores| Scored { scores, threshold: None };
     let plain = plain_scorers(&distances);
+    let thresholds = HeldOutThresholds::new(
+        &ensemble.held_out_normals,
+        &ensemble.held_out_zero_shot,
+        job.max_false_alarm,
+    )?;
     let supervised = if job.supervised.scorers.is_empty() {
         Vec::new()
     } else {
@@ -240,7 +247,13 @@ pub(super) fn evaluate(
         supervised::evaluate(&tokens, job.supervised, job.test, job.bootstrap)?
     };
     let evaluation = EnsembleEvaluation {
-        comparison: Comparison::new(job.test, scored(&adapted), scored(&zero_shot), job.bootstrap)?,
+        comparison: Comparison::new(
+            job.test,
+            Scored { scores: &adapted, threshold: Some(thresholds.prompt_tuned.value) },
+            Scored { scores: &zero_shot, threshold: Some(thresholds.zero_shot.value) },
+            job.bootstrap,
+        )?,
+        thresholds: Some(thresholds),
         layers: record.layers.clone(),
         trainable: ensemble.trainable(),
         guard: ensemble.guard,
@@ -271,7 +284,7 @@ fn measured(test: &TestSet<'_>, scorers: &[Plain]) -> Result<Vec<ZeroShotScorer>
     let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
     let one = |(_, scorer, scores): &Plain| {
         Ok(ZeroShotScorer {
-            scorer,
+            scorer: (*scorer).to_owned(),
             auroc: auroc(&labels, scores)?,
             average_precision: average_precision(&labels, scores)?,
         })

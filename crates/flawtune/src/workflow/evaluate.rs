@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::torch_file::Value;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::frozen::{FrozenScores, Wanted};
 use super::supervised::SupervisedOptions;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
-    Event, OnEvent, WorkflowError, adapted, ensemble, writable, write_json,
+    Event, HeldOutThresholds, OnEvent, WorkflowError, adapted, ensemble, held_out::HeldOut, writable,
+    write_json,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
@@ -35,6 +36,8 @@ pub struct EvaluateRequest {
     pub protocol: Option<Protocol>,
     /// Support images whose similarities are averaged.
     pub k_neighbors: usize,
+    /// Share of good images that may be called defective, for the thresholds.
+    pub max_false_alarm: f64,
     /// Intervals.
     pub bootstrap: BootstrapOptions,
     /// Fall back to zero-shot where cross-validation over the shots showed a loss.
@@ -48,7 +51,7 @@ pub struct EvaluateRequest {
 }
 
 /// AUROC on the defect type that was learned (`--protocol hard` only), apart from the unseen types.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeenType {
     /// The type.
     pub defect_type: String,
@@ -61,11 +64,13 @@ pub struct SeenType {
 }
 
 /// What is written: the comparison and how it was made.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The comparison.
     #[serde(flatten)]
     pub comparison: Comparison,
+    /// How the thresholds of both scorers were chosen; none where no good image was held out of training.
+    pub thresholds: Option<HeldOutThresholds>,
     /// The ensemble of the checkpoint on the same test set, where it has one and the category is the one it was
     /// trained on.
     pub ensemble: Option<EnsembleEvaluation>,
@@ -89,7 +94,7 @@ pub struct Evaluation {
     /// The checkpoint.
     pub checkpoint: PathBuf,
     /// Version of this program.
-    pub flawtune_version: &'static str,
+    pub flawtune_version: String,
 }
 
 /// The evaluation and where it was written.
@@ -143,19 +148,32 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     adaptation.check(&tokens)?;
     let kind = if adaptation.options().use_cls { TokenKind::Class } else { TokenKind::Patches };
     let k = request.k_neighbors;
-    let score = |support: &TokenSet, tokens: &TokenSet, adaptation| -> Result<Vec<f64>, WorkflowError> {
-        Ok(SupportSet::new(support, kind, adaptation)?.score_pairs(tokens, k, false)?.scores)
+    let held_out = HeldOut::new(&supporting, &split.holdout_normals, k, on_event);
+    // scores of the tested and of the held-out good images
+    let score = |normals: &TokenSet, tokens: &TokenSet, adaptation| -> Result<_, WorkflowError> {
+        let support = SupportSet::new(normals, kind, adaptation)?;
+        let held = held_out.as_ref().map(|h| h.scores(&support, normals)).transpose()?;
+        Ok((support.score_pairs(tokens, k, false)?.scores, held))
     };
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("zero-shot"));
+    // the held-out images' scores stand behind those of the tested
+    let scored: Vec<usize> =
+        tested.iter().chain(held_out.iter().flat_map(|_| &split.holdout_normals)).copied().collect();
     let untouched = Wanted {
-        what: format!("image pairs, {kind:?}, k = {k}"),
+        what: format!("image pairs, {kind:?}, k = {k}, {} tested", tested.len()),
         category: &category,
         engine: &engine,
         support: &supporting,
-        scored: &tested,
+        scored: &scored,
     };
-    let zero_shot = request.frozen.scores(&untouched, || score(&support, &tokens, None))?.to_vec();
+    let both = request.frozen.scores(&untouched, || {
+        let (mut tested, held) = score(&support, &tokens, None)?;
+        tested.extend(held.unwrap_or_default());
+        Ok(tested)
+    })?;
+    let zero_shot = both[..tested.len()].to_vec();
+    let held_zero_shot = held_out.as_ref().map(|_| both[tested.len()..].to_vec());
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
     let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();
     let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
@@ -201,14 +219,22 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         _ => None,
     };
     on_event(Event::Scoring("adapted"));
-    let adapted = match &through {
-        _ if falls_back => zero_shot.clone(),
+    let (adapted, held_adapted) = match &through {
+        _ if falls_back => (zero_shot.clone(), held_zero_shot.clone()),
         Some((adapted, _)) => score(&adapted.normals, &adapted.tested, None)?,
         None => score(&support, &tokens, Some(&adaptation))?,
     };
-    let scored = |scores| Scored { scores, threshold: None };
-    let comparison =
-        Comparison::new(&test, scored(&pick(&adapted)), scored(&pick(&zero_shot)), request.bootstrap)?;
+    let thresholds = held_adapted
+        .zip(held_zero_shot)
+        .map(|(a, b)| HeldOutThresholds::new(&a, &b, request.max_false_alarm))
+        .transpose()?;
+    let at = |of: fn(&HeldOutThresholds) -> f64| thresholds.as_ref().map(of);
+    let comparison = Comparison::new(
+        &test,
+        Scored { scores: &pick(&adapted), threshold: at(|t| t.prompt_tuned.value) },
+        Scored { scores: &pick(&zero_shot), threshold: at(|t| t.zero_shot.value) },
+        request.bootstrap,
+    )?;
     let mut columns = vec![("zero_shot", pick(&zero_shot)), ("prompt_tuned", pick(&adapted))];
     let ensemble = match ensemble_of(&request.checkpoint, &checkpoint)? {
         Some(record) if name == checkpoint.category => {
@@ -221,6 +247,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 shots: &split.shots,
                 supervised: &request.supervised,
                 guard: request.guard,
+                max_false_alarm: request.max_false_alarm,
                 bootstrap: request.bootstrap,
                 frozen: &request.frozen,
             };
@@ -252,13 +279,14 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         adapted_tokens,
         seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
         comparison,
+        thresholds,
         leaky: protocol == Protocol::Leaky,
         k_neighbors: k,
         support_images: support.images.len(),
         model_name: engine.config().name.clone(),
         weights_hash: engine.weights_hash().to_owned(),
         checkpoint: request.checkpoint.clone(),
-        flawtune_version: env!("CARGO_PKG_VERSION"),
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;

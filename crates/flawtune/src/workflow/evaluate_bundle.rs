@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction, WorkflowError,
@@ -37,7 +37,7 @@ pub struct BundleEvaluateRequest {
 }
 
 /// Pixel metrics over the good images and the defects that have a mask.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PixelResult {
     /// Defects with a mask.
     pub masked_images: usize,
@@ -51,7 +51,7 @@ pub struct PixelResult {
 }
 
 /// One defect type against all good test images.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TypeResult {
     /// Images of the type.
     pub images: usize,
@@ -64,7 +64,7 @@ pub struct TypeResult {
 }
 
 /// A bundle on a test set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BundleEvaluation {
     /// Category.
     pub category: String,
@@ -113,7 +113,7 @@ pub struct BundleEvaluation {
     /// The bundle.
     pub bundle: PathBuf,
     /// Version of this program.
-    pub flawtune_version: &'static str,
+    pub flawtune_version: String,
 }
 
 /// Pixels counted so far.
@@ -266,7 +266,7 @@ pub fn evaluate_bundle(
         model_name: header.model_name.clone(),
         weights_hash: header.weights_hash.clone(),
         bundle: request.bundle.clone(),
-        flawtune_version: env!("CARGO_PKG_VERSION"),
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
         category: name,
     };
     let path = request.output_dir.join(format!("{}_detection.json", evaluation.category));

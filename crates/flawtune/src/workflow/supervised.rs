@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Category, Engine, WorkflowError};
 use crate::adapt::heads::{
@@ -23,7 +23,7 @@ const PROBE_PENALTY: f64 = 1.0;
 const MEMORY_SHARE: f64 = 0.05;
 
 /// A scorer that learns from the shots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervised {
     /// Class-balanced logistic regression on class token and mean patch.
@@ -77,7 +77,7 @@ pub struct SupervisedOptions {
 }
 
 /// One of them on a test set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SupervisedEvaluation {
     /// Which.
     pub scorer: Supervised,

@@ -222,6 +222,9 @@ pub struct Ensemble {
     pub held_out_normals: Vec<f64>,
     /// The same for the shots; empty below two shots.
     pub held_out_shots: Vec<f64>,
+    /// Zero-shot scores of the normal images by models that have not seen them; not kept in files.
+    #[serde(skip)]
+    pub held_out_zero_shot: Vec<f64>,
 }
 
 impl Ensemble {
@@ -307,6 +310,7 @@ impl Ensemble {
             },
             guard: Guard { zero_shot: None, adapted: None, standard_error: None, fallback: false },
             held_out_normals: Vec::new(),
+            held_out_zero_shot: Vec::new(),
             held_out_shots: Vec::new(),
         };
         ensemble.decide(&raw_normals, &raw_shots, options.guard);
@@ -337,6 +341,7 @@ impl Ensemble {
         let fallback = self.guard.fallback;
         let kept = |s: &EnsembleScore| if fallback { s.zero_shot } else { s.adapted };
         self.held_out_normals = normals.iter().map(kept).collect();
+        self.held_out_zero_shot = normals.iter().map(|s| s.zero_shot).collect();
         self.held_out_shots = shots.iter().map(kept).collect();
         if fallback {
             self.weight = 0.0;

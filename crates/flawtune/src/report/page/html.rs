@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::base64::is_base64;
-use super::{Cell, Comparison, Estimate, Example, Gallery, Picture, RunReport, SplitPart, Table, TypeResult};
+use super::{Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table};
 use crate::report::plot::{Plot, Theme, escape, page_colours};
 
 const STYLE: &str = include_str!("style.css");
@@ -12,63 +12,105 @@ const SORT: &str = include_str!("sort.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
+/// A page about one run.
 pub(super) fn page(report: &RunReport) -> String {
-    let mut sections: Vec<(&str, &str, String)> = Vec::new();
-    let mut add = |id, title, body: String| {
-        if !body.is_empty() {
-            sections.push((id, title, body));
-        }
-    };
-    add("result", "Result", headline(&report.headline));
-    add("found", "What was found, and where", galleries(&report.findings));
-    add("types", "By defect type", per_type(&report.per_type));
-    add("curves", "Curves", plots(&report.curves));
-    add("scores", "Image scores", plots(&report.histograms));
-    add("errors", "Most wrong images", galleries(&report.errors));
-    add("training", "Training", plots(&report.training));
-    add("tables", "Further tables", report.tables.iter().map(table).collect());
-    add("protocol", "Protocol and split", protocol(report));
-    add("repeat", "Repeat this run", repeat(report));
-    add("notes", "Notes", notes(&report.notes));
+    let sections = sections(report, 2);
+    let mut body = head(&report.title, &report.summary, &report.warnings);
+    if sections.len() > 1 {
+        body.push_str(&links(sections.iter().map(|(id, title, _)| ((*id).to_owned(), (*title).to_owned()))));
+    }
+    body.push_str("</header>\n");
+    for (id, title, section) in &sections {
+        let _ = writeln!(body, "<section id=\"{id}\">\n<h2>{title}</h2>\n{section}</section>");
+    }
+    document(&report.title, &body)
+}
 
-    let mut out = String::new();
-    let _ = write!(
-        out,
+/// A page about several runs: what they have side by side, then one after the other.
+pub(super) fn several(page: &Page) -> String {
+    let mut body = head(&page.title, &page.summary, &page.warnings);
+    let runs = || page.runs.iter().enumerate().map(|(i, run)| (format!("run-{}", i + 1), run));
+    let first = std::iter::once(("together".to_owned(), "Side by side".to_owned()));
+    body.push_str(&links(first.chain(runs().map(|(id, run)| (id, run.title.clone())))));
+    let _ = writeln!(
+        body,
+        "</header>\n<section id=\"together\">\n<h2>Side by side</h2>\n{}{}</section>",
+        table(&page.table, "", 3),
+        plots(&page.curves),
+    );
+    for (id, run) in runs() {
+        let _ = writeln!(body, "<section id=\"{id}\" class=\"run\">\n<h2>{}</h2>", escape(&run.title));
+        body.push_str(&opening(&run.summary, &run.warnings));
+        for (part, title, section) in sections(run, 3) {
+            let _ = writeln!(body, "<section id=\"{id}-{part}\">\n<h3>{title}</h3>\n{section}</section>");
+        }
+        body.push_str("</section>\n");
+    }
+    document(&page.title, &body)
+}
+
+/// Id, title and content of every part that is not empty; the headings inside are one below `level`.
+fn sections(report: &RunReport, level: u8) -> Vec<(&'static str, &'static str, String)> {
+    let (mark, inner) = (report.mark.as_str(), level + 1);
+    let tables: String = report.tables.iter().map(|one| table(one, mark, inner)).collect();
+    let mut sections = vec![
+        ("result", "Result", headline(&report.headline, mark)),
+        ("decisions", "Decisions at the threshold", table(&report.decisions, mark, inner)),
+        ("found", "What was found, and where", galleries(&report.findings, mark, inner)),
+        ("types", "By defect type", per_type(report, inner)),
+        ("curves", "Curves", plots(&report.curves)),
+        ("scores", "Image scores", plots(&report.histograms)),
+        ("errors", "Most wrong images", galleries(&report.errors, mark, inner)),
+        ("training", "Training", plots(&report.training)),
+        ("tables", "Further tables", tables),
+        ("protocol", "Protocol and split", protocol(report, inner)),
+        ("repeat", "Repeat this run", repeat(report)),
+        ("notes", "Notes", notes(&report.notes)),
+    ];
+    sections.retain(|(_, _, body)| !body.is_empty());
+    sections
+}
+
+fn document(title: &str, body: &str) -> String {
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n<title>{title}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}{colours}</style>\n</head>\n<body>\n<main>\n\
-         <header>\n<p class=\"kicker\">flawtune report</p>\n<h1>{title}</h1>\n",
-        title = escape(&report.title),
+         <link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}{colours}</style>\n</head>\n<body>\n<main>\n{body}\
+         <footer>This page is one file and asks the network for nothing.</footer>\n</main>\n<script>\n{SORT}</script>\n\
+         </body>\n</html>\n",
+        title = escape(title),
         colours = page_colours(),
-    );
-    if !report.summary.is_empty() {
-        let _ = writeln!(out, "<p>{}</p>", escape(&report.summary));
+    )
+}
+
+/// Title, summary and warnings; the header is left open.
+fn head(title: &str, summary: &str, warnings: &[String]) -> String {
+    format!(
+        "<header>\n<p class=\"kicker\">flawtune report</p>\n<h1>{}</h1>\n{}",
+        escape(title),
+        opening(summary, warnings)
+    )
+}
+
+fn opening(summary: &str, warnings: &[String]) -> String {
+    let mut out = String::new();
+    if !summary.is_empty() {
+        let _ = writeln!(out, "<p>{}</p>", escape(summary));
     }
-    for warning in &report.warnings {
+    for warning in warnings {
         let _ = writeln!(out, "<div class=\"warning\" role=\"note\">{}</div>", escape(warning));
     }
-    if sections.len() > 1 {
-        out.push_str("<nav aria-label=\"Sections\">");
-        for (id, title, _) in &sections {
-            let _ = write!(out, "<a href=\"#{id}\">{title}</a>");
-        }
-        out.push_str("</nav>\n");
-    }
-    out.push_str("</header>\n");
-    for (id, title, body) in &sections {
-        let _ = writeln!(out, "<section id=\"{id}\">\n<h2>{title}</h2>\n{body}</section>");
-    }
-    let _ = write!(
-        out,
-        "<footer>This page is one file and asks the network for nothing.</footer>\n</main>\n<script>\n{SORT}</script>\n\
-         </body>\n</html>\n"
-    );
     out
 }
 
-fn headline(comparisons: &[Comparison]) -> String {
+fn links(to: impl Iterator<Item = (String, String)>) -> String {
+    let links: String = to.map(|(id, title)| format!("<a href=\"#{id}\">{}</a>", escape(&title))).collect();
+    format!("<nav aria-label=\"Sections\">{links}</nav>\n")
+}
+
+fn headline(comparisons: &[Comparison], mark: &str) -> String {
     if comparisons.is_empty() {
         return String::new();
     }
@@ -76,13 +118,21 @@ fn headline(comparisons: &[Comparison]) -> String {
     for comparison in comparisons {
         let _ = write!(
             out,
-            "<div class=\"tile\">\n<div class=\"name\">{}</div>\n<div class=\"value\">{}</div>\n\
-             <div class=\"detail\">{}zero-shot {}</div>\n",
+            "<div class=\"tile\">\n<div class=\"name\">{}</div>\n<div class=\"value\">{}{}</div>\n",
             escape(&comparison.metric),
             value(comparison.adapted.value),
-            uncertainty(&comparison.adapted).map(|text| format!("adapted, {text}<br>")).unwrap_or_default(),
-            estimate(&comparison.zero_shot),
+            badge(mark),
         );
+        // a scorer without a baseline is measured, not compared
+        let compared = comparison.zero_shot != Estimate::default();
+        let mut lines = Vec::new();
+        if let Some(text) = uncertainty(&comparison.adapted) {
+            lines.push(if compared { format!("adapted, {text}") } else { text });
+        }
+        if compared {
+            lines.push(format!("zero-shot {}", estimate(&comparison.zero_shot, mark)));
+        }
+        let _ = writeln!(out, "<div class=\"detail\">{}</div>", lines.join("<br>"));
         if let Some(step) = comparison.difference.value.filter(|v| v.is_finite()) {
             let class = if step > 0.0 {
                 "up"
@@ -93,9 +143,10 @@ fn headline(comparisons: &[Comparison]) -> String {
             };
             let _ = write!(
                 out,
-                "<div class=\"step\"><span class=\"{class}\">{}{}</span> against zero-shot</div>\n<div class=\"detail\">",
+                "<div class=\"step\"><span class=\"{class}\">{}{}</span> against zero-shot{}</div>\n<div class=\"detail\">",
                 if step > 0.0 { "+" } else { "" },
                 number(step, 3),
+                badge(mark),
             );
             let mut details: Vec<String> = uncertainty(&comparison.difference).into_iter().collect();
             details.extend(comparison.p_value.filter(|p| p.is_finite()).map(p_value));
@@ -113,20 +164,32 @@ fn p_value(p: f64) -> String {
     if p < 0.001 { "p &lt; 0.001".to_owned() } else { format!("p = {}", number(p, 3)) }
 }
 
-fn per_type(results: &[TypeResult]) -> String {
+fn per_type(report: &RunReport, level: u8) -> String {
+    let results = &report.per_type;
     if results.is_empty() {
         return String::new();
     }
     let seen = results.iter().any(|result| result.seen.is_some());
+    let scorers = results.iter().any(|result| result.scorer != results[0].scorer);
     let mut columns = vec!["defect type".to_owned(), "test images".to_owned()];
+    if scorers {
+        columns.insert(0, "scorer".to_owned());
+    }
     if seen {
         columns.push("in training".to_owned());
     }
     columns.extend(["zero-shot AUROC", "adapted AUROC", "difference"].map(str::to_owned));
+    let found = results.iter().any(|result| !result.found.is_empty());
+    if found {
+        columns.push("found at the threshold".to_owned());
+    }
     let rows = results
         .iter()
         .map(|result| {
             let mut row = vec![Cell::Text(result.defect_type.clone()), Cell::Number(result.images as f64)];
+            if scorers {
+                row.insert(0, Cell::Text(result.scorer.clone()));
+            }
             if seen {
                 let word = match result.seen {
                     Some(true) => "seen",
@@ -140,21 +203,30 @@ fn per_type(results: &[TypeResult]) -> String {
             row.push(Cell::Estimate(result.zero_shot));
             row.push(Cell::Estimate(result.adapted));
             row.push(Cell::Estimate(Estimate { value: gap, ..Estimate::default() }));
+            if found {
+                row.push(Cell::Text(result.found.clone()));
+            }
             row
         })
         .collect();
-    table(&Table { title: String::new(), columns, rows })
+    table(&Table { columns, rows, ..Table::default() }, &report.mark, level)
 }
 
-fn table(table: &Table) -> String {
+fn table(table: &Table, mark: &str, level: u8) -> String {
     let numeric = |column: usize| {
         let mut cells = table.rows.iter().filter_map(|row| row.get(column)).peekable();
         cells.peek().is_some() && cells.all(|cell| !matches!(cell, Cell::Text(_)))
     };
     let numeric: Vec<bool> = (0..table.columns.len()).map(numeric).collect();
     let mut out = String::new();
+    if table.columns.is_empty() {
+        return out;
+    }
     if !table.title.is_empty() {
-        let _ = writeln!(out, "<h3>{}</h3>", escape(&table.title));
+        let _ = writeln!(out, "<h{level}>{}</h{level}>", escape(&table.title));
+    }
+    if !table.note.is_empty() {
+        let _ = writeln!(out, "<p class=\"muted\">{}</p>", escape(&table.note));
     }
     out.push_str("<div class=\"scroll\"><table class=\"sortable\">\n<thead><tr>");
     for (column, &numeric) in table.columns.iter().zip(&numeric) {
@@ -169,7 +241,7 @@ fn table(table: &Table) -> String {
                 None => (String::new(), None),
                 Some(Cell::Text(text)) => (escape(text), None),
                 Some(Cell::Number(v)) => (plain(*v), Some(*v)),
-                Some(Cell::Estimate(e)) => (estimate(e), e.value),
+                Some(Cell::Estimate(e)) => (estimate(e, mark), e.value),
             };
             let class = if numeric { " class=\"number\"" } else { "" };
             let key =
@@ -190,10 +262,10 @@ fn plots(plots: &[Plot]) -> String {
     format!("<div class=\"plots\">\n{figures}</div>\n")
 }
 
-fn galleries(galleries: &[Gallery]) -> String {
+fn galleries(galleries: &[Gallery], mark: &str, level: u8) -> String {
     let mut out = String::new();
     for gallery in galleries {
-        let _ = writeln!(out, "<h3>{}</h3>", escape(&gallery.title));
+        let _ = writeln!(out, "<h{level}>{}</h{level}>", escape(&gallery.title));
         if !gallery.note.is_empty() {
             let _ = writeln!(out, "<p class=\"muted\">{}</p>", escape(&gallery.note));
         }
@@ -206,14 +278,14 @@ fn galleries(galleries: &[Gallery]) -> String {
             gallery.examples.iter().map(|example| example.pictures.len()).max().unwrap_or(1).clamp(1, 4);
         let _ = writeln!(out, "<div class=\"examples\" style=\"--wide:{}px\">", 130 * most.max(2));
         for example in &gallery.examples {
-            out.push_str(&one_example(example));
+            out.push_str(&one_example(example, mark));
         }
         out.push_str("</div>\n");
     }
     out
 }
 
-fn one_example(example: &Example) -> String {
+fn one_example(example: &Example, mark: &str) -> String {
     let mut out = String::from("<figure class=\"example\">");
     if !example.pictures.is_empty() {
         out.push_str("<div class=\"pictures\">");
@@ -228,7 +300,7 @@ fn one_example(example: &Example) -> String {
         let _ = write!(out, "<span class=\"verdict\">{}</span>", escape(&example.verdict));
     }
     if let Some(score) = example.score.filter(|v| v.is_finite()) {
-        let _ = write!(out, " · score {}", number(score, 4));
+        let _ = write!(out, " · score {}{}", number(score, 4), badge(mark));
     }
     let _ = writeln!(out, "<br><code>{}</code></figcaption></figure>", escape(&example.path));
     out
@@ -250,7 +322,7 @@ fn image(picture: &Picture, path: &str) -> String {
     }
 }
 
-fn protocol(report: &RunReport) -> String {
+fn protocol(report: &RunReport, level: u8) -> String {
     let mut out = String::new();
     if !report.protocol.is_empty() {
         let _ = writeln!(out, "<p>{}</p>", escape(&report.protocol));
@@ -270,7 +342,7 @@ fn protocol(report: &RunReport) -> String {
         })
         .collect();
     let columns = ["part", "images", "manifest hash"].map(str::to_owned).to_vec();
-    out.push_str(&table(&Table { title: String::new(), columns, rows }));
+    out.push_str(&table(&Table { columns, rows, ..Table::default() }, "", level));
     for part in report.split.iter().filter(|part| !part.files.is_empty()) {
         out.push_str(&files(part));
     }
@@ -310,12 +382,20 @@ fn notes(notes: &[String]) -> String {
     format!("<ul>\n{items}</ul>\n")
 }
 
-fn estimate(estimate: &Estimate) -> String {
+fn estimate(estimate: &Estimate, mark: &str) -> String {
     let mut text = value(estimate.value);
+    if estimate.value.is_some() {
+        text.push_str(&badge(mark));
+    }
     if let Some(more) = uncertainty(estimate) {
         let _ = write!(text, " <span class=\"muted\">{more}</span>");
     }
     text
+}
+
+/// A word that a number must not be read without.
+fn badge(mark: &str) -> String {
+    if mark.is_empty() { String::new() } else { format!(" <span class=\"mark\">{}</span>", escape(mark)) }
 }
 
 /// `± deviation` and `[low, high]`, as far as known.
@@ -333,7 +413,7 @@ fn value(value: Option<f64>) -> String {
 }
 
 /// A number of unknown kind: whole as it is, else at most four decimals.
-fn plain(value: f64) -> String {
+pub(super) fn plain(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();
     }
@@ -341,174 +421,11 @@ fn plain(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-fn number(value: f64, decimals: usize) -> String {
+pub(super) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     // −0.000 says more than is known
     if text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.')) {
         return text.trim_start_matches('-').to_owned();
     }
     text.replace('-', "\u{2212}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{
-        Cell, Comparison, Estimate, Example, Gallery, Picture, RunReport, SplitPart, Table, TypeResult,
-    };
-    use super::{number, plain};
-    use crate::report::plot::{Line, Plot, Population};
-
-    fn full() -> RunReport {
-        let nasty = "<script>alert('x')</script> & \"quotes\" https://example.org/x.png".to_owned();
-        RunReport {
-            title: nasty.clone(),
-            summary: nasty.clone(),
-            warnings: vec![nasty.clone()],
-            headline: vec![Comparison {
-                metric: "AUROC".to_owned(),
-                zero_shot: Estimate::with_interval(0.714, 0.62, 0.79),
-                adapted: Estimate {
-                    value: Some(0.889),
-                    interval: Some([0.82, 0.94]),
-                    deviation: Some(0.012),
-                },
-                difference: Estimate::with_interval(0.175, 0.09, 0.26),
-                p_value: Some(0.0004),
-                method: "95 % paired bootstrap".to_owned(),
-            }],
-            per_type: vec![
-                TypeResult {
-                    defect_type: "scratch".to_owned(),
-                    images: 12,
-                    seen: Some(true),
-                    zero_shot: Estimate::new(0.6),
-                    adapted: Estimate::new(f64::NAN),
-                },
-                TypeResult {
-                    defect_type: nasty.clone(),
-                    images: 9,
-                    seen: Some(false),
-                    zero_shot: Estimate::new(0.6),
-                    adapted: Estimate::new(0.8),
-                },
-            ],
-            tables: vec![Table {
-                title: "T".to_owned(),
-                columns: vec!["a".to_owned(), "b".to_owned()],
-                rows: vec![vec![Cell::Number(1.5)], vec![Cell::Number(-2.0), Cell::Text(nasty.clone())]],
-            }],
-            findings: vec![Gallery {
-                title: "Found".to_owned(),
-                note: String::new(),
-                examples: vec![Example {
-                    path: nasty.clone(),
-                    verdict: "defect".to_owned(),
-                    score: Some(0.41),
-                    pictures: vec![
-                        Picture::png("image", b"bytes"),
-                        Picture {
-                            caption: "bad".to_owned(),
-                            data_uri: "https://example.org/x.png".to_owned(),
-                        },
-                        Picture {
-                            caption: "bad".to_owned(),
-                            data_uri: "data:image/png;base64,AA\" onload=\"x".to_owned(),
-                        },
-                    ],
-                }],
-            }],
-            curves: vec![Plot::roc(
-                nasty.clone(),
-                vec![Line::new(nasty.clone(), vec![[0.0, 0.0], [1.0, 1.0]])],
-            )],
-            histograms: vec![Plot::scores(
-                "Scores",
-                vec![Population { name: "good".to_owned(), values: vec![0.1, 0.4] }],
-                Some(0.3),
-            )],
-            errors: vec![Gallery { title: "Missed".to_owned(), ..Gallery::default() }],
-            protocol: "held-out".to_owned(),
-            split: vec![SplitPart {
-                name: "test".to_owned(),
-                images: 2,
-                hash: "abc".to_owned(),
-                files: vec![nasty.clone()],
-            }],
-            command: nasty.clone(),
-            facts: vec![("seed".to_owned(), "7".to_owned())],
-            notes: vec![nasty],
-            ..RunReport::default()
-        }
-    }
-
-    #[test]
-    fn nothing_of_the_data_becomes_markup_or_an_address() {
-        let page = full().to_html();
-        assert_eq!(page.matches("<script>").count(), 1);
-        assert!(!page.contains("alert('x')"));
-        assert!(!page.contains("onload=\""));
-        for attribute in ["src=\"", "href=\""] {
-            for rest in page.split(attribute).skip(1) {
-                assert!(
-                    rest.starts_with("data:") || rest.starts_with('#'),
-                    "{}",
-                    &rest[..40.min(rest.len())]
-                );
-            }
-        }
-        assert_eq!(page.matches("<img ").count(), 1);
-        assert_eq!(page.matches("no picture").count(), 2);
-        assert!(!page.contains("url(") && !page.contains("@import"));
-        assert!(page.contains("default-src 'none'"));
-    }
-
-    #[test]
-    fn numbers_are_shown_with_their_uncertainty() {
-        let page = full().to_html();
-        for text in [
-            "0.889",
-            "± 0.012 [0.820, 0.940]",
-            "+0.175",
-            "p &lt; 0.001",
-            "unseen",
-            "data-value=\"-2\"",
-            "−2",
-            "held-out",
-            "1.5",
-        ] {
-            assert!(page.contains(text), "{text}");
-        }
-        assert!(!page.contains("NaN"));
-        assert_eq!(number(-0.0001, 3), "0.000");
-        assert_eq!(plain(12.0), "12");
-        assert_eq!(plain(100.0), "100");
-        assert_eq!(plain(f64::NAN), "–");
-    }
-
-    #[test]
-    fn elements_are_balanced_and_empty_parts_left_out() {
-        for report in [full(), RunReport::default()] {
-            let page = report.to_html();
-            for element in [
-                "div", "section", "table", "figure", "p", "ul", "li", "details", "svg", "tr", "td", "th",
-                "code", "main", "header",
-            ] {
-                let open = page.matches(&format!("<{element} ")).count()
-                    + page.matches(&format!("<{element}>")).count();
-                assert_eq!(open, page.matches(&format!("</{element}>")).count(), "{element}");
-            }
-            assert_eq!(page, report.to_html());
-        }
-        assert!(!RunReport::default().to_html().contains("<section"));
-    }
-
-    #[test]
-    fn reports_round_trip_through_json() {
-        let mut report = full();
-        // JSON has no NaN: an absent value is `None`
-        report.per_type[0].adapted.value = None;
-        let text = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<RunReport>(&text).unwrap(), report);
-        assert_eq!(serde_json::from_str::<RunReport>("{}").unwrap(), RunReport::default());
-    }
 }

@@ -7,6 +7,8 @@
 
 mod base64;
 mod html;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
@@ -26,8 +28,12 @@ pub struct RunReport {
     /// What a reader must know before believing a number, shown in a box: a demonstration backbone,
     /// a leaky protocol, too few seeds.
     pub warnings: Vec<String>,
+    /// A word beside every number, where they must not be read without it: `leaky`.
+    pub mark: String,
     /// Metrics of the adapted run beside the zero-shot baseline, the most important first.
     pub headline: Vec<Comparison>,
+    /// Right and wrong decisions at the thresholds.
+    pub decisions: Table,
     /// The headline by defect type.
     pub per_type: Vec<TypeResult>,
     /// Further tables.
@@ -52,6 +58,34 @@ pub struct RunReport {
     pub facts: Vec<(String, String)>,
     /// Remarks at the end of the page.
     pub notes: Vec<String>,
+}
+
+/// Several runs on one page.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    /// Heading of the page.
+    pub title: String,
+    /// One paragraph in plain words.
+    pub summary: String,
+    /// What a reader must know before comparing numbers.
+    pub warnings: Vec<String>,
+    /// One row a run and scorer.
+    pub table: Table,
+    /// Plots of all runs together.
+    pub curves: Vec<Plot>,
+    /// The runs, each with a section of its own.
+    pub runs: Vec<RunReport>,
+}
+
+impl Page {
+    /// The page as one HTML document; a single run has the page to itself.
+    pub fn to_html(&self) -> String {
+        match &self.runs[..] {
+            [run] => html::page(run),
+            _ => html::several(self),
+        }
+    }
 }
 
 /// A number with what is known about its uncertainty.
@@ -101,6 +135,9 @@ pub struct Comparison {
 /// Results of one defect type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TypeResult {
+    /// Whose scores; shown where there are several.
+    #[serde(default)]
+    pub scorer: String,
     /// Name of the defect type.
     pub defect_type: String,
     /// Test images of this type.
@@ -112,6 +149,9 @@ pub struct TypeResult {
     pub zero_shot: Estimate,
     /// AUROC after adaptation.
     pub adapted: Estimate,
+    /// How many were found at the threshold, in words; may be left empty.
+    #[serde(default)]
+    pub found: String,
 }
 
 /// A table; a number sorts by its value.
@@ -119,6 +159,9 @@ pub struct TypeResult {
 pub struct Table {
     /// Heading.
     pub title: String,
+    /// How to read it.
+    #[serde(default)]
+    pub note: String,
     /// Column names.
     pub columns: Vec<String>,
     /// Rows of as many cells as columns; missing cells stay empty.

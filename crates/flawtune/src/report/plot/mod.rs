@@ -15,6 +15,7 @@
 //! ```
 
 mod draw;
+mod png;
 mod svg;
 mod ticks;
 
@@ -23,6 +24,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use png::PlotError;
 pub(in crate::report) use svg::escape;
 
 /// Where a drawing's colours come from.

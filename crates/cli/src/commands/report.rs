@@ -1,0 +1,45 @@
+//! `flawtune report`
+
+use flawtune::workflow::{PlotFormat, ReportRequest, report};
+
+use crate::Context;
+use crate::args::{PlotFormatArg, ReportArgs};
+use crate::console::{bytes, out, out_json, warn};
+use crate::failure::Failure;
+use crate::progress::Display;
+
+pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
+    let request = ReportRequest {
+        runs: args.runs.clone(),
+        output: args.output.clone(),
+        root_dir: args.root_dir.clone(),
+        maps: args.maps.clone(),
+        thumbnails: if args.no_thumbnails { 0 } else { args.thumbnails.into() },
+        plots: args.plots.clone(),
+        plot_format: match args.plot_format {
+            PlotFormatArg::Svg => PlotFormat::Svg,
+            PlotFormatArg::Png => PlotFormat::Png,
+        },
+    };
+    let mut display = Display::new(context.console);
+    let result = report(&request, &mut |event| display.show(event));
+    display.finish();
+    let made = result.map_err(|e| Failure::from_error(&e))?;
+    if context.json {
+        out_json(&made)?;
+    } else {
+        out(&made.page.display().to_string());
+        let plots = match made.plots.len() {
+            0 => String::new(),
+            n => format!(", {n} plots"),
+        };
+        context.console.note(&format!("{} runs, {}{plots}", made.runs.len(), bytes(made.bytes as u64)));
+    }
+    if args.open
+        && let Err(error) = open::that_detached(&made.page)
+    {
+        // the page is there; a machine without a browser is no failure
+        warn(&format!("no browser could be started ({error}); open {} yourself", made.page.display()));
+    }
+    Ok(())
+}
