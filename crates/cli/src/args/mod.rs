@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use flawtune::dataset::{Layout, VisaSplit};
 
 pub(crate) use detect::{
-    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
-    ThresholdArg,
+    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
+    ScorerArg, ThresholdArg,
 };
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,

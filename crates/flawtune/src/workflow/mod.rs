@@ -35,7 +35,7 @@ pub use evaluate_bundle::{
     BundleEvaluateRequest, BundleEvaluation, PixelResult, TypeResult, evaluate_bundle,
 };
 pub use features::{FeaturesRequest, Source, Written, features};
-pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use fit::{EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit};
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;

@@ -1,6 +1,7 @@
 //! Fit a bundle: bank, threshold and scales from train/good, and from a checkpoint where there is one.
 
 mod bank;
+mod index;
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,20 @@ pub enum ScorerChoice {
     /// The checkpoint's ensemble.
     Ensemble,
 }
+
+/// How the nearest patch is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexChoice {
+    /// Exactly up to [`EXACT_UP_TO`] patches, by an index beyond.
+    Auto,
+    /// By comparing with every patch.
+    Exact,
+    /// By an index that looks at a part of the bank.
+    Approximate,
+}
+
+/// Patches up to which every one is compared, where [`IndexChoice::Auto`] decides.
+pub const EXACT_UP_TO: usize = 1_000_000;
 
 /// Whether the background is cut away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +105,10 @@ pub struct FitRequest {
     pub rotations: bool,
     /// Element type of the bank.
     pub precision: Precision,
+    /// How the nearest patch is found, for the patch bank and the ensemble.
+    pub index: IndexChoice,
+    /// Cells of the index that are searched for each patch.
+    pub index_probes: usize,
     /// False-alarm rate wanted.
     pub max_false_alarm: f64,
     /// What the threshold is chosen from.
@@ -170,6 +189,8 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let views = if request.rotations { source.turned(&support, on_event)? } else { Vec::new() };
     let (bank, parts) = bank::bank(request, &tokens, &views, patches)?;
     drop(views);
+    let indexed = index::wanted(request, choice, bank.rows());
+    let index::Sorted { bank, cells, owners } = index::sorted(indexed, bank, &parts, request.seed);
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
@@ -185,6 +206,14 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         ScorerChoice::Ensemble => Scorer::Ensemble,
     };
     let mut token_scorer = TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
+    let mut index = None;
+    if let Some(cells) = &cells {
+        let probes = request.index_probes.min(cells.len());
+        token_scorer = token_scorer.with_cells(cells.clone(), probes, owners);
+        if support.len() > 1 {
+            index = index::info(&token_scorer, cells, probes, &tokens, true, on_event)?;
+        }
+    }
     let whole = request.coreset.is_none() && !request.rotations;
     let left_out = |scorer: &TokenScorer| scorer.score_left_out(&tokens, whole);
     let mut own: Option<Vec<Finding>> = None;
@@ -209,6 +238,10 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         let (kept, tokens) = source.tokens(&others, on_event)?;
         good = token_scorer.score(&tokens)?;
         good_at = kept;
+        if let (None, Some(cells)) = (&index, &cells) {
+            let probes = request.index_probes.min(cells.len());
+            index = index::info(&token_scorer, cells, probes, &tokens, false, on_event)?;
+        }
     }
     if good.len() < support.len() {
         if support.len() < 2 {
@@ -269,6 +302,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
             coreset: request.coreset,
             rotations: request.rotations,
             parts: if choice == ScorerChoice::ImagePair { parts } else { Vec::new() },
+            index,
         },
         threshold,
         calibration,
@@ -283,7 +317,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         data_hash: String::new(),
     };
     let adaptation = applied.map(|g| g.checkpoint.clone());
-    let mut bundle = Bundle { header, bank, ensemble, adaptation };
+    let mut bundle = Bundle { header, bank, cells, ensemble, adaptation };
     bundle.write(&request.output)?;
     let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
     Ok(Fitted { header: bundle.header, bytes })
@@ -336,6 +370,18 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
     if request.rotations && choice != ScorerChoice::PatchBank {
         return Err(WorkflowError::Input(
             "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
+        ));
+    }
+    if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
+        return Err(WorkflowError::Input(
+            "--index approximate finds the nearest patches; image pairs compare whole images: leave it away, or use --scorer \
+             patch-bank"
+                .into(),
+        ));
+    }
+    if request.index_probes == 0 {
+        return Err(WorkflowError::Input(
+            "--index-probes 0: at least one cell is searched for each patch".into(),
         ));
     }
     if !PatchOptions::has_middle(request.neighbourhood) {
