@@ -1,9 +1,23 @@
 //! The approximate index of a bundle: whether there is one, and how well it finds.
 
-use super::{EXACT_UP_TO, FitRequest, IndexChoice, ScorerChoice};
+use super::{FitRequest, ScorerChoice};
 use crate::bundle::{Bank, Cells, IndexInfo, IndexKind, TokenScorer};
 use crate::features::TokenSet;
 use crate::workflow::{Event, OnEvent, WorkflowError};
+
+/// How the nearest patch is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexChoice {
+    /// Exactly up to [`EXACT_UP_TO`] patches, by an index beyond.
+    Auto,
+    /// By comparing with every patch.
+    Exact,
+    /// By an index that looks at a part of the bank.
+    Approximate,
+}
+
+/// Patches up to which every one is compared, where [`IndexChoice::Auto`] decides.
+pub const EXACT_UP_TO: usize = 1_000_000;
 
 /// A bank as it is searched.
 pub(super) struct Sorted {
@@ -11,6 +25,23 @@ pub(super) struct Sorted {
     pub(super) cells: Option<Cells>,
     /// The support image of each row, where the bank is sorted.
     pub(super) owners: Vec<u32>,
+}
+
+/// Refuses what cannot be had.
+pub(super) fn check(request: &FitRequest, choice: ScorerChoice) -> Result<(), WorkflowError> {
+    if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
+        return Err(WorkflowError::Input(
+            "--index approximate finds the nearest patches; image pairs compare whole images: leave it away, or use --scorer \
+             patch-bank"
+                .into(),
+        ));
+    }
+    if request.index_probes == 0 {
+        return Err(WorkflowError::Input(
+            "--index-probes 0: at least one cell is searched for each patch".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a bank of so many patches is searched by an index.
@@ -29,15 +60,12 @@ pub(super) fn sorted(indexed: bool, bank: Bank, parts: &[usize], seed: u64) -> S
         return Sorted { bank, cells: None, owners: Vec::new() };
     }
     let (bank, cells, order) = Cells::sort(bank, seed);
-    let ends: Vec<usize> = parts
-        .iter()
-        .scan(0, |end, rows| {
-            Some({
-                *end += rows;
-                *end
-            })
-        })
-        .collect();
+    let mut end = 0;
+    let end_of = |rows: &usize| {
+        end += rows;
+        end
+    };
+    let ends: Vec<usize> = parts.iter().map(end_of).collect();
     let owners = order.iter().map(|&row| ends.partition_point(|end| *end <= row) as u32).collect();
     Sorted { bank, cells: Some(cells), owners }
 }

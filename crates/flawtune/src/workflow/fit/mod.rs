@@ -9,6 +9,7 @@ use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
 use rayon::prelude::*;
 
 use bank::View;
+pub use index::{EXACT_UP_TO, IndexChoice};
 
 use super::detector::Adapted;
 use super::ensemble::NORMALS_NEEDED;
@@ -39,20 +40,6 @@ pub enum ScorerChoice {
     /// The checkpoint's ensemble.
     Ensemble,
 }
-
-/// How the nearest patch is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IndexChoice {
-    /// Exactly up to [`EXACT_UP_TO`] patches, by an index beyond.
-    Auto,
-    /// By comparing with every patch.
-    Exact,
-    /// By an index that looks at a part of the bank.
-    Approximate,
-}
-
-/// Patches up to which every one is compared, where [`IndexChoice::Auto`] decides.
-pub const EXACT_UP_TO: usize = 1_000_000;
 
 /// Whether the background is cut away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -372,18 +359,7 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
             "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
         ));
     }
-    if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
-        return Err(WorkflowError::Input(
-            "--index approximate finds the nearest patches; image pairs compare whole images: leave it away, or use --scorer \
-             patch-bank"
-                .into(),
-        ));
-    }
-    if request.index_probes == 0 {
-        return Err(WorkflowError::Input(
-            "--index-probes 0: at least one cell is searched for each patch".into(),
-        ));
-    }
+    index::check(request, choice)?;
     if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
             "--neighbourhood {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
