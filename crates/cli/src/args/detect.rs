@@ -43,6 +43,16 @@ pub(crate) enum BankPrecisionArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IndexArg {
+    /// Exact up to a million patches, approximate beyond
+    Auto,
+    /// Compare with every patch
+    Exact,
+    /// Compare with the patches of the nearest cells
+    Approximate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ThresholdArg {
     /// Good images alone, for --max-false-alarm
     Good,
@@ -106,6 +116,7 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
   flawtune fit --category screw --image-size 448 --coreset 0.1 --max-memory 2G --output screw.flaw
+  flawtune fit --category screw --image-size 896 --tile-size 448 --index approximate --output screw.flaw
   flawtune fit --category screw --support-shots 4 --augment rotations --output screw.flaw
   flawtune fit --category screw --image-size 896 --tile-size 448 --neighbourhood 3 --output screw.flaw
 
@@ -151,6 +162,12 @@ pub(crate) struct FitArgs {
     /// Element type of the bank in the file; everything is scored against the rounded numbers
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub(crate) bank_precision: BankPrecisionArg,
+    /// How the nearest patch of the bank is found; what an approximate search misses is measured and kept in the file
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) index: IndexArg,
+    /// With an approximate index: cells that are searched for each patch; more find more and take longer
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) index_probes: u32,
     /// Share of good pictures that may be called flawed
     #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
     pub(crate) max_false_alarm: f64,

@@ -21,8 +21,8 @@ use flawtune::dataset::{Layout, VisaSplit};
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
 pub(crate) use detect::{
-    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, MapFormatArg, MaskArg, PredictArgs, ScorerArg,
-    ThresholdArg,
+    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
+    ScorerArg, ThresholdArg,
 };
 pub(crate) use progress::ProgressArg;
 pub(crate) use report::{PlotFormatArg, ReportArgs};

@@ -5,13 +5,13 @@ use std::path::Path;
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
-    CategoryOptions, FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit,
+    CategoryOptions, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
 };
 use serde_json::json;
 
 use super::{in_force, request};
 use crate::Context;
-use crate::args::{AugmentArg, BankPrecisionArg, FitArgs, MaskArg, ScorerArg, ThresholdArg};
+use crate::args::{AugmentArg, BankPrecisionArg, FitArgs, IndexArg, MaskArg, ScorerArg, ThresholdArg};
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -45,6 +45,12 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             BankPrecisionArg::F16 => Precision::F16,
             BankPrecisionArg::F32 => Precision::F32,
         },
+        index: match args.index {
+            IndexArg::Auto => IndexChoice::Auto,
+            IndexArg::Exact => IndexChoice::Exact,
+            IndexArg::Approximate => IndexChoice::Approximate,
+        },
+        index_probes: args.index_probes as usize,
         max_false_alarm: args.max_false_alarm,
         threshold: match args.threshold {
             ThresholdArg::Good => ThresholdChoice::Good,
@@ -84,6 +90,7 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
             "scorer": header.scorer.name(),
             "support_images": header.support.len(),
             "bank_patches": header.bank.rows,
+            "index": header.bank.index,
             "masked": header.patches.mask.is_some(),
             "neighbourhood": header.patches.neighbourhood,
             "rotations": header.bank.rotations,

@@ -92,6 +92,9 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         bank.precision,
         bank.coreset.map_or_else(String::new, |share| format!(", coreset of {share}"))
     ));
+    if let Some(index) = &bank.index {
+        out(&format!("index       {}", index.text()));
+    }
     if let Some(c) = &header.checkpoint {
         let used = if c.applied { "changes the tokens" } else { "tokens stay as they are" };
         out(&format!("checkpoint  {} ({used})", c.file));

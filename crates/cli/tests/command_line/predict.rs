@@ -142,6 +142,68 @@ fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
 }
 
 #[test]
+fn a_bank_searched_by_an_index_agrees_everywhere_and_says_what_it_misses() {
+    let w = World::new();
+    let scores = |rest: &str| {
+        let json = w.fitted(&format!("--json {rest}")).json();
+        let run = w.run("predict {}/m.flaw {}/data/cloth/test --format jsonl").succeeds();
+        let scores = by_picture(&run).values().map(|l| l["score"].as_f64().unwrap()).collect::<Vec<_>>();
+        (scores, json["index"].clone(), fs::read(w.path("m.flaw")).unwrap())
+    };
+    let version = |file: &[u8], wanted: &str| {
+        let mark = format!("\"format_version\":\"{wanted}\"");
+        file.windows(mark.len()).any(|w| w == mark.as_bytes())
+    };
+    let (exact, none, file) = scores("");
+    assert!(none.is_null() && version(&file, "1"), "{none}");
+    assert_eq!(scores("--index exact").2, file);
+    let (all, index, _) = scores("--index approximate --index-probes 1000");
+    assert_eq!(all, exact, "all cells are searched");
+    assert_eq!(index["probes"], index["cells"]);
+    let recall = &index["recall"];
+    assert_eq!((&recall["images"], &recall["patches"]), (&TRAIN_GOOD.into(), &(16 * TRAIN_GOOD).into()));
+    assert_eq!((&recall["at_1"], &recall["score_error"]), (&1.0.into(), &0.0.into()), "{index}");
+
+    let (near, index, file) = scores("--index approximate --index-probes 1 --threads 1");
+    assert!(near.iter().zip(&exact).all(|(n, e)| n >= e) && near != exact, "{near:?} {exact:?}");
+    assert!(version(&file, "3"));
+    assert_eq!((&index["kind"], &index["probes"]), (&"cells".into(), &1.into()), "{index}");
+    let share = |key: &str| index["recall"][key].as_f64().unwrap();
+    assert!(share("at_1") > 0.0 && share("at_1") < 1.0, "{index}");
+    assert!(share("distance_error") > 0.0 && share("score_error") >= 0.0, "{index}");
+    assert_eq!(scores("--index approximate --index-probes 1 --threads 3").2, file, "the same bytes");
+    same_everywhere(&w);
+    let evaluated = read_json(&w.path("e1").join("cloth_detection.json"));
+    assert_eq!(evaluated["index"], index);
+    assert_eq!(w.run("info {}/m.flaw --json").succeeds().json()["bank"]["index"], index);
+    let said = w.run("info {}/m.flaw").succeeds().stdout;
+    assert!(said.contains("\nindex       1 of ") && said.contains("recall@1 0."), "{said}");
+
+    // edits of the same length keep the file readable
+    let edited = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = file.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        let mut bytes = file.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        fs::write(w.path("edited.flaw"), bytes).unwrap();
+        w.run("predict {}/edited.flaw {}/data/cloth/test/good/000.png")
+    };
+    edited("\\\"probes\\\":1", "\\\"probes\\\":0").refuses(&["edited.flaw", "bank.index.probes", "is 0"]);
+    edited("\\\"cells\\\":", "\\\"calls\\\":").refuses(&["edited.flaw", "header", "cells"]);
+    edited("\\\"kind\\\":\\\"cells", "\\\"kind\\\":\\\"calls").refuses(&["edited.flaw", "header", "calls"]);
+    edited("\"U64\"", "\"I64\"").refuses(&["edited.flaw", "'cell_rows'", "I64"]);
+    edited("\"centres\"", "\"centers\"").refuses(&["edited.flaw", "'centres'", "missing"]);
+    edited("\\\"at_1\\\":0", "\\\"at_1\\\":7").refuses(&["edited.flaw", "bank.index.recall"]);
+
+    let fit = |rest: &str| w.job("fit", &format!("--output {{}}/n.flaw {rest}"));
+    fit("--index-probes 0").refuses(&["--index-probes"]);
+    fit("--index nearly").refuses(&["--index", "approximate"]);
+    fit("--index approximate --scorer image-pair").refuses(&["--index approximate", "patch-bank"]);
+    fit("--index approximate --max-memory 17K").refuses(&["--max-memory", "28.6 KiB"]);
+    assert!(!w.path("n.flaw").exists());
+}
+
+#[test]
 fn every_format_and_every_source_says_the_same() {
     let w = World::new();
     // so low a threshold that pictures are flawed

@@ -139,6 +139,40 @@ impl Bank {
         }
     }
 
+    /// The same rows in another order: row `i` is what row `order[i]` was. In place, but for a bank in a file.
+    ///
+    /// # Panics
+    /// If `order` does not name every row once.
+    pub(super) fn reordered(self, order: &[usize]) -> Self {
+        assert_eq!(order.len(), self.rows, "one place a row");
+        let size = self.dim * self.precision.bytes();
+        let mut bytes = match self.bytes {
+            Bytes::Owned(bytes) => Arc::unwrap_or_clone(bytes),
+            Bytes::Mapped { ref file, offset } => file.bytes()[offset..][..self.rows * size].to_vec(),
+        };
+        let (mut moved, mut held) = (vec![false; self.rows], vec![0; size]);
+        for start in 0..self.rows {
+            if moved[start] {
+                continue;
+            }
+            // along the ring of places that hand their rows on to each other
+            held.copy_from_slice(&bytes[start * size..][..size]);
+            let mut at = start;
+            loop {
+                assert!(!moved[at], "every row once");
+                moved[at] = true;
+                let from = order[at];
+                if from == start {
+                    bytes[at * size..][..size].copy_from_slice(&held);
+                    break;
+                }
+                bytes.copy_within(from * size..(from + 1) * size, at * size);
+                at = from;
+            }
+        }
+        Self { bytes: Bytes::Owned(Arc::new(bytes)), ..self }
+    }
+
     /// Numbers of `rows` rows from `first` on.
     ///
     /// # Panics
@@ -220,6 +254,12 @@ mod tests {
         assert!(half.is_plausible());
         assert!(!Bank::of(&[0.5, f32::NAN], 2, Precision::F32).is_plausible());
         assert!(!Bank::of(&[0.5, -1.02], 2, Precision::F16).is_plausible());
+        let order = [3, 1, 0, 2, 9, 4, 5, 6, 8, 7];
+        let moved = half.clone().reordered(&order);
+        for (i, from) in order.into_iter().enumerate() {
+            assert_eq!(moved.decode(i, 1), wanted[from * 6..][..6]);
+        }
+        assert_eq!(half.decode(0, 10), wanted, "another bank with the same bytes stays");
         // the same where numbers do not lie on multiples of their size
         for (bank, wanted) in [(&half, &wanted), (&Bank::of(&rows, 6, Precision::F32), &rows)] {
             let mut shifted = vec![0];

@@ -3,12 +3,14 @@
 //! | metadata | |
 //! |---|---|
 //! | `format` | `flawtune-bundle` |
-//! | `format_version` | 1; read before anything else, a higher one is refused |
+//! | `format_version` | 1 to 3, the lowest that reads it right; read before anything else, a higher one is refused |
 //! | `header` | JSON of [`Header`] |
 //!
 //! | tensor | |
 //! |---|---|
 //! | `bank` | F16 or F32 `[rows, dim]`, patch tokens of unit length |
+//! | `centres` | F32 `[cells, dim]`, directions of unit length; only with an index |
+//! | `cell_rows` | U64 `[cells]`, rows of the bank in each cell, which lie one cell after the other; only with an index |
 //! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
 //! | `adaptation` | U8, a torch file with the checkpoint's tensors; only where they change the tokens |
 
@@ -24,6 +26,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use serde_json::json;
 
 use super::bank::{Bank, Precision};
+use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, Scorer};
 use crate::adapt::Checkpoint;
@@ -32,11 +35,15 @@ use crate::adapt::heads::Ensemble;
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";
 /// Highest format version that is read.
-pub const FORMAT_VERSION: u64 = 2;
+pub const FORMAT_VERSION: u64 = 3;
 /// The version of bundles whose patches are means of several; others stay readable for builds that know version 1 only.
 const WITH_NEIGHBOURHOOD: u64 = 2;
+/// The version of bundles that are searched by an index; builds that know less would search all of the bank.
+const WITH_INDEX: u64 = 3;
 
 const BANK: &str = "bank";
+const CENTRES: &str = "centres";
+const CELL_ROWS: &str = "cell_rows";
 const ENSEMBLE: &str = "ensemble";
 const ADAPTATION: &str = "adaptation";
 
@@ -47,6 +54,8 @@ pub struct Bundle {
     pub header: Header,
     /// Patches of the support.
     pub bank: Bank,
+    /// The cells that the bank is sorted into, where it has an index.
+    pub cells: Option<Cells>,
     /// The fitted ensemble, for that scorer.
     pub ensemble: Option<Ensemble>,
     /// The checkpoint's tensors, where they change the tokens.
@@ -133,6 +142,22 @@ impl Bundle {
             dtype == wanted && shape == [rows, dim]
         })?;
         let bank = Bank::mapped(Arc::clone(&file), place.start, (rows, dim), header.bank.precision);
+        let cells = match &header.bank.index {
+            None => None,
+            Some(index) => {
+                let centres = tensor(CENTRES, &format!("F32 [{}, {dim}]", index.cells), &|dtype, shape| {
+                    dtype == Dtype::F32 && shape == [index.cells, dim]
+                })?;
+                let lengths = tensor(CELL_ROWS, &format!("U64 [{}]", index.cells), &|dtype, shape| {
+                    dtype == Dtype::U64 && shape == [index.cells]
+                })?;
+                let shape = (index.cells, dim);
+                let centres = Bank::mapped(Arc::clone(&file), centres.start, shape, Precision::F32);
+                let number = |b: &[u8]| b.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+                let lengths = bytes[lengths].chunks_exact(8).map(number);
+                Some(Cells::checked(centres, lengths, rows).map_err(|what| wrong(CELL_ROWS, what))?)
+            }
+        };
         let flat = |key: &str| {
             let place = tensor(key, "U8 [bytes]", &|dtype, shape| dtype == Dtype::U8 && shape.len() == 1)?;
             Ok::<_, BundleError>(&bytes[place])
@@ -151,7 +176,7 @@ impl Bundle {
         } else {
             None
         };
-        Ok(Self { header, bank, ensemble, adaptation })
+        Ok(Self { header, bank, cells, ensemble, adaptation })
     }
 
     /// Writes the bundle, whole or not at all; fills in [`Header::data_hash`].
@@ -173,11 +198,22 @@ impl Bundle {
             Precision::F32 => "F32",
         };
         let mut tensors = vec![(BANK, dtype, vec![self.bank.rows(), self.bank.dim()], self.bank.bytes())];
+        let lengths: Option<Vec<u8>> =
+            self.cells.as_ref().map(|c| c.lengths().flat_map(u64::to_le_bytes).collect());
+        if let (Some(cells), Some(lengths)) = (&self.cells, &lengths) {
+            let centres = cells.centres();
+            tensors.push((CENTRES, "F32", vec![centres.rows(), centres.dim()], centres.bytes()));
+            tensors.push((CELL_ROWS, "U64", vec![cells.len()], lengths));
+        }
         for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &adaptation)] {
             tensors.extend(bytes.as_ref().map(|b| (key, "U8", vec![b.len()], b.as_slice())));
         }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
-        let version = if self.header.patches.neighbourhood > 1 { WITH_NEIGHBOURHOOD } else { 1 };
+        let version = match (&self.cells, self.header.patches.neighbourhood) {
+            (Some(_), _) => WITH_INDEX,
+            (None, 2..) => WITH_NEIGHBOURHOOD,
+            (None, _) => 1,
+        };
         let header = serde_json::to_string(&self.header).map_err(|e| json("header", e.to_string()))?;
         let marks: BTreeMap<&str, String> = BTreeMap::from([
             ("format", FORMAT.to_owned()),

@@ -53,6 +53,79 @@ pub struct BankInfo {
     pub rotations: bool,
     /// Patches of each support image, in their order, where images are compared with images; empty otherwise.
     pub parts: Vec<usize>,
+    /// The index it is searched by; none: every patch is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexInfo>,
+}
+
+/// What an approximate index is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexKind {
+    /// Cells about centres, of which the nearest are searched.
+    Cells,
+}
+
+/// An approximate index, and how well it finds the nearest patch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexInfo {
+    /// What it is made of.
+    pub kind: IndexKind,
+    /// Cells.
+    pub cells: usize,
+    /// Cells that are searched for each patch; all of them: the search is exact.
+    pub probes: usize,
+    /// How well it finds.
+    pub recall: Recall,
+}
+
+/// What an approximate search finds beside an exact one, for good images that it is not compared with. It never finds a
+/// patch nearer than the nearest, so distances can only be too large.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Recall {
+    /// Images that asked.
+    pub images: usize,
+    /// Their patches.
+    pub patches: usize,
+    /// Share of the patches whose nearest was found.
+    pub at_1: f64,
+    /// By what share patch distances are too large, on average over the patches; those that lie in the bank itself are left
+    /// out.
+    pub distance_error: f64,
+    /// By what share the patch bank's image scores are too large, on average over the images.
+    pub score_error: f64,
+}
+
+impl IndexInfo {
+    /// In a sentence for people.
+    pub fn text(&self) -> String {
+        let r = &self.recall;
+        let percent = |share: f64| format!("{:.3} %", 100.0 * share);
+        format!(
+            "{} of {} cells a patch; recall@1 {:.4} for {} patches of {} images; distances {} and scores {} too large on average",
+            self.probes,
+            self.cells,
+            r.at_1,
+            r.patches,
+            r.images,
+            percent(r.distance_error),
+            percent(r.score_error)
+        )
+    }
+
+    /// The key of a value that cannot be right, and what is wrong with it.
+    fn wrong(&self, rows: usize) -> Option<(&'static str, String)> {
+        let r = &self.recall;
+        if self.cells == 0 || self.cells > rows {
+            return Some(("bank.index.cells", format!("is {}, wanted 1 to {rows}", self.cells)));
+        }
+        if self.probes == 0 || self.probes > self.cells {
+            return Some(("bank.index.probes", format!("is {}, wanted 1 to {}", self.probes, self.cells)));
+        }
+        let errors = [r.distance_error, r.score_error].iter().all(|e| e.is_finite() && *e >= 0.0);
+        (!errors || !(0.0..=1.0).contains(&r.at_1))
+            .then(|| ("bank.index.recall", format!("is {}, wanted shares", r.at_1)))
+    }
 }
 
 /// How maps are drawn and where on them a flaw begins.
@@ -170,6 +243,13 @@ impl Header {
                 (!right).then(|| {
                     ("bank.parts", format!("does not share {} patches among the images", self.bank.rows))
                 })
+            })
+            .or_else(|| {
+                let index = self.bank.index.as_ref()?;
+                if matches!(self.scorer, Scorer::ImagePair { .. }) {
+                    return Some(("bank.index", "is there, but images are compared with images".to_owned()));
+                }
+                index.wrong(self.bank.rows)
             })
             .or_else(|| {
                 let known: HashSet<(&str, &str)> =

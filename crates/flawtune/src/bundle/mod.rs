@@ -4,6 +4,7 @@
 //! goes through [`TokenScorer::score`], so that both give the same bits.
 
 mod bank;
+mod cells;
 mod error;
 mod file;
 mod header;
@@ -12,9 +13,10 @@ mod rows;
 mod scorer;
 
 pub use bank::{Bank, BankBuilder, Precision};
+pub use cells::Cells;
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION};
-pub use header::{BankInfo, CheckpointRef, Header, MapScale, Scorer};
+pub use header::{BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, Scorer};
 pub(crate) use patches::chosen;
 pub use patches::{MOST_NEIGHBOURHOOD, PatchOptions};
 pub use scorer::{Finding, TokenScorer};

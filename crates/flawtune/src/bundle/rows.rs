@@ -75,6 +75,11 @@ impl RowBank {
         Self { bank, parts, blocks, frame }
     }
 
+    /// The bank, and the frame of the coarse pass.
+    pub(super) fn into_bank(self) -> (Bank, Option<Arc<Frame>>) {
+        (self.bank, self.frame)
+    }
+
     /// Lays out unit patches (`[patches, dim]`) as the bank's own are for matching.
     pub(super) fn pack(&self, rows: &[f32]) -> PackedPatches {
         let mut packed = PackedPatches::pack(&[], self.bank.dim());

@@ -6,8 +6,9 @@ use flawtune_kernels::matching::{Nearest, NearestImages, PackedPatches, max_simi
 use rayon::prelude::*;
 
 use super::bank::Bank;
+use super::cells::{CellBank, Cells};
 use super::error::BundleError;
-use super::header::Scorer;
+use super::header::{Recall, Scorer};
 use super::patches::PatchOptions;
 use super::rows::RowBank;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
@@ -33,6 +34,7 @@ struct Measured {
 #[derive(Debug)]
 enum Search {
     Rows(RowBank),
+    Cells(CellBank),
     Images(NearestImages),
 }
 
@@ -49,6 +51,32 @@ pub struct TokenScorer {
 
 /// Images whose patches are packed at once; bounds memory, changes no result.
 const IMAGES_AT_ONCE: usize = 32;
+
+/// Patches that the recall of an index is measured on, about; and the fewest images.
+const RECALL_PATCHES: usize = 4096;
+const RECALL_IMAGES: usize = 4;
+/// Distances below it are those of patches that lie in the bank: no share of them says anything.
+const NO_DISTANCE: f64 = 1e-6;
+
+/// The mean share by which numbers are too large.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, found: f64, right: f64) {
+        if right > NO_DISTANCE {
+            self.sum += (found - right) / right;
+            self.count += 1;
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+}
 
 /// The unit patches of images that are compared, and which of the grid they are.
 struct Queries {
@@ -90,6 +118,65 @@ impl TokenScorer {
         Ok(Self { scorer, patches, grid, dim: bank.dim(), search, ensemble })
     }
 
+    /// Searches the `probes` cells whose centres are nearest to a patch, in place of all of the bank, which must be sorted into
+    /// them; `owners` says which image each row is of (empty: none is ever left out). Changes nothing for image pairs.
+    #[must_use]
+    pub fn with_cells(self, cells: Cells, probes: usize, owners: Vec<u32>) -> Self {
+        let search = match self.search {
+            Search::Rows(rows) => {
+                let (bank, frame) = rows.into_bank();
+                Search::Cells(CellBank::new(bank, frame, cells, probes, owners))
+            }
+            other => other,
+        };
+        Self { search, ..self }
+    }
+
+    /// What the index finds beside all of the bank, for some images spread evenly over these; with `own`, image i is the bank's
+    /// image i, whose patches are left out of both. None without an index.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn recall(&self, tokens: &TokenSet, own: bool) -> Result<Option<Recall>, BundleError> {
+        let Search::Cells(bank) = &self.search else { return Ok(None) };
+        self.check(tokens)?;
+        let all = tokens.images.len();
+        let images = (RECALL_PATCHES / (self.grid.0 * self.grid.1)).max(RECALL_IMAGES).min(all);
+        let (mut patches, mut found) = (0, 0);
+        let mut distance_errors = Mean::default();
+        let mut score_errors = Mean::default();
+        for i in (0..images).map(|i| i * all / images) {
+            let image = &tokens.images[i..=i];
+            let queries = self.queries(image, |rows| PackedPatches::pack(rows, self.dim))?;
+            let measured = |probes: usize| {
+                let found = bank.distances_without(&queries.rows, probes, |_| own.then_some(i));
+                over_grid(queries.kept.iter().cloned().zip(found))
+            };
+            let (near, exact) = (measured(bank.probes()), measured(usize::MAX));
+            let kept = queries.kept.first().and_then(Option::as_deref);
+            for (patch, (near, exact)) in near[0].distances.iter().zip(&exact[0].distances).enumerate() {
+                if kept.is_none_or(|kept| kept[patch]) {
+                    patches += 1;
+                    found += usize::from(near == exact);
+                    distance_errors.add((*near).into(), (*exact).into());
+                }
+            }
+            // the ensemble's evidence is the patch bank's score
+            let score = |m: &[Measured]| match self.scorer {
+                Scorer::PatchBank { aggregate } => aggregate.score(&m[0].distances),
+                _ => crate::score::Aggregate::TopFraction(BANK_SHARE).score(&m[0].distances),
+            };
+            score_errors.add(score(&near), score(&exact));
+        }
+        Ok(Some(Recall {
+            images,
+            patches,
+            at_1: if patches == 0 { 1.0 } else { found as f64 / patches as f64 },
+            distance_error: distance_errors.mean(),
+            score_error: score_errors.mean(),
+        }))
+    }
+
     /// Puts a fitted ensemble in.
     pub(crate) fn set_ensemble(&mut self, ensemble: Ensemble) {
         self.ensemble = Some(ensemble);
@@ -128,18 +215,28 @@ impl TokenScorer {
     /// Compares images with the bank; with `own`, image i is the bank's image i, whose part is left out.
     fn measured(&self, tokens: &TokenSet, own: bool) -> Result<Vec<Measured>, BundleError> {
         self.check(tokens)?;
-        let bank = match &self.search {
-            Search::Images(images) => {
-                let queries = self.queries(&tokens.images, |rows| PackedPatches::pack(rows, self.dim))?;
-                return Ok(self.pairs(images, &queries, own));
-            }
-            Search::Rows(bank) => bank,
-        };
+        let plain = |rows: &[f32]| PackedPatches::pack(rows, self.dim);
+        if let Search::Images(images) = &self.search {
+            let queries = self.queries(&tokens.images, plain)?;
+            return Ok(self.pairs(images, &queries, own));
+        }
         let mut measured = Vec::with_capacity(tokens.images.len());
         for images in tokens.images.chunks(IMAGES_AT_ONCE) {
             let first = measured.len();
-            let queries = self.queries(images, |rows| bank.pack(rows))?;
-            let found = bank.distances_without(&queries.rows, |i| own.then_some(first + i));
+            let left_out = |i| own.then_some(first + i);
+            let (queries, found) = match &self.search {
+                Search::Rows(bank) => {
+                    let queries = self.queries(images, |rows| bank.pack(rows))?;
+                    let found = bank.distances_without(&queries.rows, left_out);
+                    (queries, found)
+                }
+                Search::Cells(bank) => {
+                    let queries = self.queries(images, plain)?;
+                    let found = bank.distances_without(&queries.rows, bank.probes(), left_out);
+                    (queries, found)
+                }
+                Search::Images(_) => break,
+            };
             measured.extend(over_grid(queries.kept.into_iter().zip(found)));
         }
         Ok(measured)

@@ -144,7 +144,10 @@ impl Detector {
             },
         );
         warm?;
-        let scorer = scorer?;
+        let mut scorer = scorer?;
+        if let (Some(cells), Some(index)) = (bundle.cells, &header.bank.index) {
+            scorer = scorer.with_cells(cells, index.probes, Vec::new());
+        }
         let adapted = bundle.adaptation.as_ref().map(|c| Adapted::of(c, &engine)).transpose()?;
         Ok(Self { header, engine, adapted, scorer, drawings: Mutex::default() })
     }

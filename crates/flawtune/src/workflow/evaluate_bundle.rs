@@ -11,6 +11,7 @@ use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction, WorkflowError,
     predict, writable, write_json,
 };
+use crate::bundle::IndexInfo;
 use crate::dataset::read_mask;
 use crate::evaluate::metrics::{
     HistogramMetrics, PixelHistogram, PixelImage, auroc, average_precision, f1_max,
@@ -86,6 +87,8 @@ pub struct BundleEvaluation {
     pub support_images: usize,
     /// Patches in the bank.
     pub bank_patches: usize,
+    /// The approximate index, and how well it finds; none: every patch is compared.
+    pub index: Option<IndexInfo>,
     /// Area under the ROC curve of the image scores.
     pub auroc: Option<f64>,
     /// Bootstrap interval of it.
@@ -249,6 +252,7 @@ pub fn evaluate_bundle(
         scorer: header.scorer.name().to_owned(),
         support_images: header.support.len(),
         bank_patches: header.bank.rows,
+        index: header.bank.index.clone(),
         auroc: auroc(&labels, &scores)?,
         auroc_interval: if both {
             Some(bootstrap_interval(&labels, &scores, RankingMetric::Auroc, &request.bootstrap)?)

@@ -44,7 +44,7 @@ pub use evaluate_bundle::{
 };
 pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
-pub use fit::{FitRequest, Fitted, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use fit::{EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit};
 pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
 pub use predict::{Next, PredictOptions, Prediction, predict};

@@ -93,6 +93,9 @@ fn table(found: &BundleEvaluation) {
         found.test_normals,
         found.test_defects
     ));
+    if let Some(index) = &found.index {
+        out(&format!("index: {}", index.text()));
+    }
     if let Some(p) = found.pixels.as_ref().filter(|p| p.unmasked_images > 0) {
         out(&format!("{} defects have no mask and are left out of the pixel metrics", p.unmasked_images));
     }

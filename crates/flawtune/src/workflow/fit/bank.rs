@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{FitRequest, MaskChoice, ScorerChoice};
-use crate::bundle::{Bank, BankBuilder, PatchOptions, chosen};
+use super::{FitRequest, MaskChoice, ScorerChoice, index};
+use crate::bundle::{Bank, BankBuilder, Cells, PatchOptions, chosen};
 use crate::evaluate::draws::{generator, shuffle};
 use crate::features::TokenSet;
 use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
@@ -46,8 +46,11 @@ pub(super) fn state_memory(
     // image pairs are compared in f32 beside the stored bank; a patch bank is searched as it is stored
     let stored = size(kept, request.precision.bytes());
     let packed = if choice == ScorerChoice::ImagePair { size(kept, 4) } else { 0 };
-    let compared = stored.saturating_add(packed);
-    let mut needed = compared;
+    let indexed = index::wanted(request, choice, kept);
+    let (of_index, sorting) = if indexed { Cells::memory(kept, dim) } else { (0, 0) };
+    let in_file = stored.saturating_add(if indexed { Cells::file_size(kept, dim) } else { 0 });
+    let compared = stored.saturating_add(packed).saturating_add(of_index);
+    let mut needed = compared.max(stored.saturating_add(sorting));
     if request.coreset.is_some() {
         // all patches are there while some are chosen
         let choosing = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
@@ -58,10 +61,19 @@ pub(super) fn state_memory(
     } else {
         String::new()
     };
+    let by_index = if indexed {
+        format!(
+            ", sorted into {} cells, which takes {}",
+            Cells::count(kept),
+            memory_text(stored.saturating_add(sorting))
+        )
+    } else {
+        String::new()
+    };
     on_event(Event::Note(format!(
-        "bank: {kept} patches of {dim} numbers, {} in memory, {} in the file{while_choosing}",
+        "bank: {kept} patches of {dim} numbers, {} in memory, {} in the file{by_index}{while_choosing}",
         memory_text(compared),
-        memory_text(stored)
+        memory_text(in_file)
     )));
     match request.max_memory {
         Some(most) if needed > most => Err(WorkflowError::Input(format!(

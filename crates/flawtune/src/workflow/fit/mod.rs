@@ -1,6 +1,7 @@
 //! Fit a bundle: bank, threshold and scales from train/good, and from a checkpoint where there is one.
 
 mod bank;
+mod index;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
 use rayon::prelude::*;
 
 use bank::View;
+pub use index::{EXACT_UP_TO, IndexChoice};
 
 use super::detector::Adapted;
 use super::ensemble::NORMALS_NEEDED;
@@ -90,6 +92,10 @@ pub struct FitRequest {
     pub rotations: bool,
     /// Element type of the bank.
     pub precision: Precision,
+    /// How the nearest patch is found, for the patch bank and the ensemble.
+    pub index: IndexChoice,
+    /// Cells of the index that are searched for each patch.
+    pub index_probes: usize,
     /// False-alarm rate wanted.
     pub max_false_alarm: f64,
     /// What the threshold is chosen from.
@@ -172,6 +178,8 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let views = if request.rotations { source.turned(&support, on_event)? } else { Vec::new() };
     let (bank, parts) = bank::bank(request, &tokens, &views, patches)?;
     drop(views);
+    let indexed = index::wanted(request, choice, bank.rows());
+    let index::Sorted { bank, cells, owners } = index::sorted(indexed, bank, &parts, request.seed);
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
@@ -187,6 +195,14 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         ScorerChoice::Ensemble => Scorer::Ensemble,
     };
     let mut token_scorer = TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
+    let mut index = None;
+    if let Some(cells) = &cells {
+        let probes = request.index_probes.min(cells.len());
+        token_scorer = token_scorer.with_cells(cells.clone(), probes, owners);
+        if support.len() > 1 {
+            index = index::info(&token_scorer, cells, probes, &tokens, true, on_event)?;
+        }
+    }
     let whole = request.coreset.is_none() && !request.rotations;
     let left_out = |scorer: &TokenScorer| scorer.score_left_out(&tokens, whole);
     let mut own: Option<Vec<Finding>> = None;
@@ -211,6 +227,10 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         let (kept, tokens) = source.tokens(&others, on_event)?;
         good = token_scorer.score(&tokens)?;
         good_at = kept;
+        if let (None, Some(cells)) = (&index, &cells) {
+            let probes = request.index_probes.min(cells.len());
+            index = index::info(&token_scorer, cells, probes, &tokens, false, on_event)?;
+        }
     }
     if good.len() < support.len() {
         if support.len() < 2 {
@@ -271,6 +291,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
             coreset: request.coreset,
             rotations: request.rotations,
             parts: if choice == ScorerChoice::ImagePair { parts } else { Vec::new() },
+            index,
         },
         threshold,
         calibration,
@@ -285,7 +306,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         data_hash: String::new(),
     };
     let adaptation = applied.map(|g| g.checkpoint.clone());
-    let mut bundle = Bundle { header, bank, ensemble, adaptation };
+    let mut bundle = Bundle { header, bank, cells, ensemble, adaptation };
     bundle.write(&request.output)?;
     on_event(Event::Wrote(&request.output));
     on_event(Event::PartEnds("scoring"));
@@ -343,6 +364,7 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
             "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
         ));
     }
+    index::check(request, choice)?;
     if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
             "--neighbourhood {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
