@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use flawtune::ablate::Spread;
 use flawtune::evaluate::metrics::auroc;
+use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
 };
@@ -27,28 +29,6 @@ const COLUMNS: [(&str, &str); 6] = [
     ("frozen_ensemble", "ensemble on frozen tokens"),
     ("adapted_ensemble", "ensemble on adapted tokens"),
 ];
-
-/// One run's test images and their scores by column.
-struct Run {
-    ids: Vec<String>,
-    labels: Vec<bool>,
-    scores: BTreeMap<String, Vec<f64>>,
-}
-
-fn read(path: &Path) -> Result<Run, Box<dyn Error>> {
-    let mut reader = csv::Reader::from_path(path)?;
-    let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
-    let mut run = Run { ids: Vec::new(), labels: Vec::new(), scores: BTreeMap::new() };
-    for row in reader.records() {
-        let row = row?;
-        run.ids.push(row[0].to_owned());
-        run.labels.push(!row[1].is_empty());
-        for (name, value) in names.iter().zip(&row).skip(2) {
-            run.scores.entry(name.clone()).or_default().push(value.parse()?);
-        }
-    }
-    Ok(run)
-}
 
 fn folders(path: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut found = Vec::new();
@@ -66,57 +46,57 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn mean_std(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt())
+fn column<'a>(run: &'a ScoreTable, name: &str) -> Result<&'a [f64], Box<dyn Error>> {
+    run.column(name).ok_or_else(|| format!("no column {name}").into())
 }
 
-fn aurocs(runs: &[Run], column: &str) -> Result<Vec<f64>, Box<dyn Error>> {
-    let one = |run: &Run| auroc(&run.labels, &run.scores[column])?.ok_or_else(|| "one class only".into());
-    runs.iter().map(one).collect()
+fn spread(runs: &[ScoreTable], name: &str) -> Result<Spread, Box<dyn Error>> {
+    let mut values = Vec::new();
+    for run in runs {
+        values.push(auroc(&run.labels(), column(run, name)?)?.ok_or("one class only")?);
+    }
+    Spread::of(&values).ok_or_else(|| "no runs".into())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? inside_table RUNS")?);
     for method in folders(&root)? {
-        let mut by_category: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+        let mut by_category: BTreeMap<String, Vec<ScoreTable>> = BTreeMap::new();
         for folder in folders(&method)? {
             for entry in std::fs::read_dir(&folder)? {
                 let path = entry?.path();
                 if let Some(category) = name_of(&path).strip_suffix("_scores.csv") {
-                    by_category.entry(category.to_owned()).or_default().push(read(&path)?);
+                    by_category.entry(category.to_owned()).or_default().push(ScoreTable::read(&path, None)?);
                 }
             }
         }
         for (category, runs) in by_category {
             println!("\n### {}, {category}, {} runs\n", name_of(&method), runs.len());
             let mut strongest = (ZERO_SHOT[0], f64::NEG_INFINITY);
-            for column in ZERO_SHOT {
-                let (mean, _) = mean_std(&aurocs(&runs, column)?);
-                if mean > strongest.1 {
-                    strongest = (column, mean);
+            for name in ZERO_SHOT {
+                let auroc = spread(&runs, name)?;
+                if auroc.mean > strongest.1 {
+                    strongest = (name, auroc.mean);
                 }
             }
             println!("| scorer | AUROC | difference to the stronger zero-shot, 95 % |\n|---|---|---|");
-            for (column, words) in COLUMNS {
-                let (mean, std) = mean_std(&aurocs(&runs, column)?);
-                let ids: Vec<Vec<&str>> =
-                    runs.iter().map(|r| r.ids.iter().map(String::as_str).collect()).collect();
-                let pairs: Vec<SeedScores<'_>> = runs
+            for (name, words) in COLUMNS {
+                let auroc = spread(&runs, name)?;
+                let tested: Vec<(Vec<&str>, Vec<bool>)> = runs
                     .iter()
-                    .zip(&ids)
-                    .map(|(r, ids)| SeedScores {
-                        ids,
-                        labels: &r.labels,
-                        first: &r.scores[column],
-                        second: &r.scores[strongest.0],
-                    })
+                    .map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels()))
                     .collect();
+                let mut pairs = Vec::new();
+                for (run, (ids, labels)) in runs.iter().zip(&tested) {
+                    let (first, second) = (column(run, name)?, column(run, strongest.0)?);
+                    pairs.push(SeedScores { ids, labels, first, second });
+                }
                 let found =
                     paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
                 println!(
-                    "| {words} | {mean:.3} ± {std:.3} | {:+.3} [{:+.3}, {:+.3}] |",
+                    "| {words} | {:.3} ± {:.3} | {:+.3} [{:+.3}, {:+.3}] |",
+                    auroc.mean,
+                    auroc.deviation.unwrap_or(0.0),
                     found.difference, found.low, found.high
                 );
             }

@@ -64,7 +64,7 @@ fn series<'a>(axis: &'a GridAxis, rows: &[&'a SummaryRow]) -> Vec<Series<'a>> {
     names.into_iter().filter_map(one).collect()
 }
 
-/// What the other axes are held at, for the title.
+/// What the other axes are held at, for a label.
 fn held(axis: &GridAxis, series: &[Series<'_>]) -> String {
     let Some((_, row)) = series.first().and_then(|s| s.1.first()) else { return String::new() };
     let others: Vec<String> =
@@ -83,10 +83,10 @@ fn absolute(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) 
         [row.auroc.mean - d, (row.auroc.mean + d).min(1.0)]
     };
     let baseline = |row: &SummaryRow| row.against.as_ref().map(|a| a.auroc.mean);
-    let title = format!("{category}: AUROC by {}{held}", axis.name);
+    let title = format!("{category}: AUROC by {}", axis.name);
     draw(
         &title,
-        "AUROC, ± 1 standard deviation over seeds",
+        ["AUROC, ± 1 std over seeds", held],
         axis,
         series,
         |r| r.auroc.mean,
@@ -100,14 +100,14 @@ fn difference(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str
     let band = |row: &SummaryRow| {
         row.against.as_ref().map_or([f64::NAN; 2], |a| [a.difference.low, a.difference.high])
     };
-    let title = format!("{category}: AUROC gained over zero-shot by {}{held}", axis.name);
-    draw(&title, "difference of AUROC, 95 % interval", axis, series, of, band, None)
+    let title = format!("{category}: gain over zero-shot by {}", axis.name);
+    draw(&title, ["AUROC difference, 95 % interval", held], axis, series, of, band, None)
 }
 
-/// Lines over an axis of numbers, bars over an axis of words.
+/// Lines over an axis of numbers, bars over an axis of words; `held` says what the other axes are at.
 fn draw(
     title: &str,
-    label: &str,
+    [label, held]: [&str; 2],
     axis: &GridAxis,
     series: &[Series<'_>],
     value: impl Fn(&SummaryRow) -> f64,
@@ -131,7 +131,7 @@ fn draw(
             series.first().and_then(|s| s.1.first()).and_then(|(_, row)| baseline.and_then(|b| b(row)));
         let guide = base.map(|b| ("zero-shot".to_owned(), b));
         let chart = Chart::Bars { labels: axis.values.clone(), series: bars, guide };
-        return Plot::new(title, Axis::new(label), Axis::new(&axis.name), chart);
+        return Plot::new(title, Axis::new(format!("{label}{held}")), Axis::new(&axis.name), chart);
     };
     let at = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
     let mut lines: Vec<Line> = series
@@ -166,6 +166,6 @@ fn draw(
         }
     }
     let logarithmic = low > 0.0 && high / low >= 10.0;
-    let x = Axis { logarithmic, ..Axis::new(&axis.name).marks(marks) };
+    let x = Axis { logarithmic, ..Axis::new(format!("{}{held}", axis.name)).marks(marks) };
     Plot::new(title, x, Axis::new(label), Chart::Lines { lines, guides })
 }

@@ -393,10 +393,10 @@ fn cut(label: &str, room: f64) -> String {
     kept + "…"
 }
 
-/// A value beside its bar: two decimals for shares of one, fewer for larger numbers.
+/// A value beside its bar: three decimals for shares of one, fewer for larger numbers.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
-        v if v < 0.095 && v > 0.0 => 3,
+        v if v <= 1.0 && v > 0.0 => 3,
         v if v < 10.0 => 2,
         v if v < 100.0 => 1,
         _ => 0,
