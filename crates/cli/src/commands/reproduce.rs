@@ -167,9 +167,9 @@ fn repeat(
     let status = process.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(failed)?;
     let text = || format!("{} could not be repeated; its own message is above", title(run));
     match status.code() {
+        _ if interrupt::asked() => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         Some(0) => Ok(()),
         Some(2) => Err(Failure::Input(text())),
-        _ if interrupt::asked() => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         Some(130) => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         _ => Err(Failure::Machine(text())),
     }
