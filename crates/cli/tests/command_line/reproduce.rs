@@ -161,9 +161,11 @@ fn another_hash_makes_it_differ() {
     edit(&w, |run| {
         if run["command"] == "train" {
             run["options"]["learning-rate"]["value"] = 0.5.into();
+            run["versions"]["flawtune"] = "0.0.9".into();
         }
     });
     let run = w.run("reproduce {}/out --command train --output-dir {}/rate");
     assert_eq!(run.code, Some(1), "{run:#?}");
     assert!(run.stdout.contains("cloth_history.json  differs: loss[1]: "), "{}", run.stdout);
+    assert!(run.stderr.contains("warning: recorded by flawtune 0.0.9, and this is "), "{}", run.stderr);
 }
