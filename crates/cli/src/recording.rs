@@ -1,6 +1,5 @@
 //! The record of the run at hand; it is written however the run ends.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -29,12 +28,12 @@ impl Recording {
 
     /// The same of a run inside of another command, with settings of its own.
     pub(crate) fn of(settings: &Settings, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
-        let options = with(settings.options.clone(), in_force);
-        let mut recorder =
-            Recorder::new(&settings.command, folder).asked(settings.arguments.clone(), options);
+        let mut recorder = Recorder::new(&settings.command, folder)
+            .asked(settings.arguments.clone(), settings.options.clone());
         if let Some(seed) = seed {
             recorder = recorder.seed(seed);
         }
+        recorder.came_to(named(in_force));
         *lock() = Some(recorder);
         Self(())
     }
@@ -44,6 +43,14 @@ impl Recording {
     pub(crate) fn hear(&self, event: &Event<'_>) {
         if let Some(recorder) = lock().as_mut() {
             recorder.hear(event);
+        }
+    }
+
+    /// What an option came to that only the run itself could tell.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn came_to(&self, in_force: InForce) {
+        if let Some(recorder) = lock().as_mut() {
+            recorder.came_to(named(in_force));
         }
     }
 
@@ -84,15 +91,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Recorder>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The options with what those came to that nobody set.
-pub(crate) fn with(
-    mut options: BTreeMap<String, OptionRecord>,
-    in_force: InForce,
-) -> BTreeMap<String, OptionRecord> {
-    for (name, source, value) in in_force {
-        if let Some(option) = options.get_mut(name).filter(|o| o.value.is_null()) {
-            *option = OptionRecord::new(value, source);
-        }
-    }
-    options
+/// By the options' long names.
+pub(crate) fn named(in_force: InForce) -> impl Iterator<Item = (String, OptionRecord)> {
+    in_force.into_iter().map(|(name, source, value)| (name.to_owned(), OptionRecord::new(value, source)))
 }

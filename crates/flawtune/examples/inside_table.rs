@@ -82,10 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("| scorer | AUROC | difference to the stronger zero-shot, 95 % |\n|---|---|---|");
             for (name, words) in COLUMNS {
                 let auroc = spread(&runs, name)?;
-                let tested: Vec<(Vec<&str>, Vec<bool>)> = runs
-                    .iter()
-                    .map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels()))
-                    .collect();
+                let tested: Vec<(Vec<&str>, Vec<bool>)> =
+                    runs.iter().map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels())).collect();
                 let mut pairs = Vec::new();
                 for (run, (ids, labels)) in runs.iter().zip(&tested) {
                     let (first, second) = (column(run, name)?, column(run, strongest.0)?);
@@ -97,7 +95,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                     "| {words} | {:.3} ± {:.3} | {:+.3} [{:+.3}, {:+.3}] |",
                     auroc.mean,
                     auroc.deviation.unwrap_or(0.0),
-                    found.difference, found.low, found.high
+                    found.difference,
+                    found.low,
+                    found.high
                 );
             }
         }

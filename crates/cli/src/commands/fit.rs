@@ -68,6 +68,9 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         display.show(event);
     });
     display.finish();
+    if let Ok(fitted) = &result {
+        recording.came_to(in_force::fitted(args, fitted));
+    }
     recording.end(outcome(&result));
     let fitted = result.map_err(|e| Failure::from_error(&e))?;
     report(&fitted, &request, context);

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use flawtune::adapt::{EpochSteps, Loss, ModulationType};
 use flawtune::evaluate::protocol::Protocol;
 use flawtune::record::OptionSource;
-use flawtune::workflow::{BackboneOptions, TrainRequest};
+use flawtune::workflow::{BackboneOptions, Fitted, TrainRequest};
 use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::Combine;
 use serde_json::{Value, json};
@@ -48,6 +48,9 @@ pub(super) fn train(request: &TrainRequest) -> InForce {
         let factor = request.adaptation.scaling_factor.to_string().parse::<f64>();
         of_preset("scaling-factor", factor.map_or(Value::Null, |f| json!(f)));
     }
+    if let Some(width) = request.inside.as_ref().and_then(|inside| inside.adapter_dim) {
+        all.push(("adapter-dim", OptionSource::Default, json!(width)));
+    }
     if let Loss::Scores(loss) = &training.loss {
         all.push(("loss-top-fraction", OptionSource::Default, json!(loss.top_fraction)));
         all.push(("loss-temperature", OptionSource::Default, json!(loss.temperature)));
@@ -60,7 +63,17 @@ pub(super) fn fit(args: &FitArgs) -> InForce {
     if args.checkpoint.is_some() {
         return Vec::new();
     }
-    backbone(&super::request::backbone(&args.backbone).over(BackboneOptions::default()))
+    let options = super::request::backbone(&args.backbone).over(BackboneOptions::default());
+    // which block depends on the backbone's depth
+    backbone(&options).into_iter().filter(|(name, ..)| *name != "layers").collect()
+}
+
+/// Of `fit`, once the backbone is known.
+pub(super) fn fitted(args: &FitArgs, fitted: &Fitted) -> InForce {
+    if args.checkpoint.is_some() {
+        return Vec::new();
+    }
+    vec![("layers", OptionSource::Default, fitted.header.backbone["layers"].clone())]
 }
 
 /// Of the backbone.

@@ -3,6 +3,7 @@
 mod checks;
 mod line;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
@@ -33,6 +34,14 @@ pub(crate) fn run(args: &ReproduceArgs, context: Context) -> Result<(), Failure>
             "{}: holds files already; name an empty or new folder with --output-dir",
             again.display()
         )));
+    }
+    let others = runs.iter().filter_map(|r| r.versions.get("flawtune"));
+    let others: BTreeSet<&String> = others.filter(|v| *v != env!("CARGO_PKG_VERSION")).collect();
+    for version in others {
+        warn(&format!(
+            "recorded by flawtune {version}, and this is {}: files that name the version differ",
+            env!("CARGO_PKG_VERSION")
+        ));
     }
     // every run is looked at before the first is repeated
     for (i, run) in runs.iter().enumerate() {
@@ -167,9 +176,9 @@ fn repeat(
     let status = process.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(failed)?;
     let text = || format!("{} could not be repeated; its own message is above", title(run));
     match status.code() {
+        _ if interrupt::asked() => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         Some(0) => Ok(()),
         Some(2) => Err(Failure::Input(text())),
-        _ if interrupt::asked() => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         Some(130) => Err(Failure::Interrupted(format!("while repeating {}", title(run)))),
         _ => Err(Failure::Machine(text())),
     }

@@ -108,7 +108,7 @@ fn the_ensemble_is_fitted_kept_and_evaluated() {
     let scores = fs::read_to_string(w.out().join("cloth_scores.csv")).unwrap();
     assert!(
         scores.lines().next().unwrap().ends_with(
-            "ensemble_zero_shot,ensemble,linear-probe,patch-head,patch-head-repicked,defect-memory"
+            "ensemble_zero_shot,ensemble,bank_top,bank_mean,linear-probe,patch-head,patch-head-repicked,defect-memory"
         )
     );
     for kind in DEFECT_TYPES {

@@ -83,6 +83,12 @@ fn every_command_leaves_its_record() {
     assert_eq!(written, ["cloth_detection.json", "cloth_predictions.csv"]);
     let path = bundle["inputs"][0]["path"].as_str().unwrap();
     assert!(path.starts_with('/') && path.ends_with("out/c.flaw"), "{path}");
+    // what the run itself chose, by the depth of the backbone
+    w.job("fit", "--output {}/alone/c.flaw").succeeds();
+    let alone = &read_json(&w.path("alone/run.json"))["runs"][0];
+    let header = w.run("info {}/alone/c.flaw --json").succeeds().json();
+    assert_eq!(alone["options"]["layers"]["value"], header["backbone"]["layers"]);
+    assert!(header["backbone"]["layers"].is_array());
     let commands: Vec<String> = runs(&w).iter().map(|r| r["command"].as_str().unwrap().to_owned()).collect();
     assert_eq!(commands, ["train", "evaluate", "baseline", "fit"]);
     assert_eq!(find(&w, "fit")["outputs"][0]["path"], "c.flaw");
@@ -112,6 +118,24 @@ fn an_interrupted_training_says_so() {
     let train = find(&w, "train");
     assert_eq!(train["outcome"], "interrupted");
     assert_eq!(train["outputs"][0]["path"], "cloth_resume.pt");
+}
+
+#[test]
+fn a_run_that_failed_after_it_scored_says_so_and_keeps_what_is_told_of_files() {
+    let w = World::new();
+    let checkpoint = w.trained("--no-ensemble");
+    let line = format!("--checkpoint {} --output-dir {{}}/out --bootstrap 100", checkpoint.display());
+    let fails = || w.job("evaluate", &format!("{line} --scorers all")).refuses(&["holds no ensemble"]);
+    fails();
+    let failed = find(&w, "evaluate");
+    assert_eq!((&failed["outcome"], &failed["outputs"]), (&json!("failed"), &json!([])));
+    let run = w.run("reproduce {}/out --command evaluate");
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    assert!(run.stderr.contains("evaluate cloth is left out: its run failed"), "{}", run.stderr);
+    w.job("evaluate", &line).succeeds();
+    fails();
+    let kept = find(&w, "evaluate");
+    assert_eq!((&kept["outcome"], kept["outputs"].as_array().map(Vec::len)), (&json!("finished"), Some(2)));
 }
 
 #[test]

@@ -83,6 +83,41 @@ fn runs_give_the_same_bytes_on_other_threads_whatever_is_set_today() {
 }
 
 #[test]
+fn every_way_to_train_and_fit_is_repeated() {
+    let w = World::new();
+    for (i, (command, rest)) in [
+        ("train", "--preset original --seed 2 --num-epochs 2"),
+        ("train", "--prompt-depth deep --use-adapters --num-epochs 1 --num-prompts 2"),
+        ("train", "--loss-type ranking --num-epochs 1 --augment-defects flips --guard-folds 2"),
+        ("train", "--protocol hard --defect-type hole --num-defect-samples 2 --pool-size 3 --num-epochs 1"),
+        ("fit", "--scorer image-pair --support-shots 4 --max-memory 1G --top-fraction max"),
+        ("baseline", "--pool-size 4 --layers=0,-1 --bootstrap 100"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let to = if *command == "fit" { "--output" } else { "--output-dir" };
+        let to = format!("{to} {{}}/{i}/{}", if *command == "fit" { "sub.flaw" } else { "" });
+        w.job(command, &format!("{rest} {to}")).succeeds();
+        let found = w.run(&format!("reproduce {{}}/{i} --json --threads 1")).succeeds().json();
+        assert!(
+            found["files"].as_array().unwrap().iter().all(|f| f["same_bytes"] == true),
+            "{rest}: {found}"
+        );
+    }
+    // pictures in folders of their own, named from another place
+    let line = format!(
+        "baseline --good data/cloth/train/good --defect data/cloth/test/hole --test-good data/cloth/test/good \
+         --pool-size 3 --image-size 64 --bootstrap 100 --output-dir folders --weights {}",
+        crate::world::golden("ckpt/tiny_mlp/hf.safetensors").display()
+    );
+    w.run(&line).succeeds();
+    let mut again = w.command("reproduce {}/folders");
+    again.current_dir(w.root());
+    crate::world::Run::new(again.output().unwrap()).succeeds();
+}
+
+#[test]
 fn what_changed_since_is_named() {
     let w = recorded();
     let picture = w.sample("test/hole/003.png");
@@ -126,9 +161,11 @@ fn another_hash_makes_it_differ() {
     edit(&w, |run| {
         if run["command"] == "train" {
             run["options"]["learning-rate"]["value"] = 0.5.into();
+            run["versions"]["flawtune"] = "0.0.9".into();
         }
     });
     let run = w.run("reproduce {}/out --command train --output-dir {}/rate");
     assert_eq!(run.code, Some(1), "{run:#?}");
     assert!(run.stdout.contains("cloth_history.json  differs: loss[1]: "), "{}", run.stdout);
+    assert!(run.stderr.contains("warning: recorded by flawtune 0.0.9, and this is "), "{}", run.stderr);
 }

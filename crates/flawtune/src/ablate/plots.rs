@@ -84,15 +84,7 @@ fn absolute(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) 
     };
     let baseline = |row: &SummaryRow| row.against.as_ref().map(|a| a.auroc.mean);
     let title = format!("{category}: AUROC by {}", axis.name);
-    draw(
-        &title,
-        ["AUROC, ± 1 std over seeds", held],
-        axis,
-        series,
-        |r| r.auroc.mean,
-        band,
-        Some(&baseline),
-    )
+    draw(&title, ["AUROC, ± 1 std over seeds", held], axis, series, |r| r.auroc.mean, band, Some(&baseline))
 }
 
 fn difference(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) -> Plot {

@@ -39,6 +39,8 @@ pub struct Asked {
     pub arguments: Vec<String>,
     /// Every option in force.
     pub options: BTreeMap<String, OptionRecord>,
+    /// What options came to that nobody set.
+    pub came_to: Vec<(String, OptionRecord)>,
 }
 
 /// Trains and evaluates in `folder`, both as the requests say but for where they write, and records both there. `asked` is
@@ -107,6 +109,7 @@ fn recorded<T>(
 ) -> Result<T, String> {
     let mut recorder =
         Recorder::new(command, folder).asked(asked.arguments.clone(), asked.options.clone()).seed(spec.seed);
+    recorder.came_to(asked.came_to.iter().cloned());
     let result = job(&mut |event| {
         recorder.hear(&event);
         on_event(event);

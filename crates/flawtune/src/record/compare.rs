@@ -8,8 +8,7 @@ use serde_json::Value;
 use super::{FileRecord, file_record};
 
 /// Keys of JSON results whose values say where or when, not what.
-const WHERE_AND_WHEN: [&str; 9] =
-    ["checkpoint", "bundle", "path", "output", "output_dir", "file", "seconds", "started", "timings"];
+const WHERE_AND_WHEN: [&str; 3] = ["checkpoint", "bundle", "seconds"];
 
 /// The files of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -85,6 +85,16 @@ impl Recorder {
         self
     }
 
+    /// What options came to that nobody set; those that somebody did stay what they are.
+    pub fn came_to(&mut self, options: impl IntoIterator<Item = (String, OptionRecord)>) {
+        for (name, came_to) in options {
+            let unset = self.record.options.get_mut(&name).filter(|o| o.value.is_null());
+            if let Some(option) = unset {
+                *option = came_to;
+            }
+        }
+    }
+
     /// Takes down what an event tells. Pass every event of the job.
     pub fn hear(&mut self, event: &Event<'_>) {
         match event {
@@ -234,6 +244,7 @@ fn gather(path: &Path, all: &mut Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OptionSource;
     use super::*;
 
     #[test]
@@ -274,6 +285,26 @@ mod tests {
         assert_eq!(outputs, [("views/a/1.png", 3), ("x.json", 0)]);
         assert_eq!(record.outputs[0].blake3, blake3::hash(b"abc").to_hex().to_string());
         assert_eq!(record.inputs[0].path, other.canonicalize().unwrap().display().to_string());
+    }
+
+    #[test]
+    fn only_options_that_nobody_set_come_to_something() {
+        let option = |value: Option<i32>, source| OptionRecord::new(value, source);
+        let unset = option(None, OptionSource::Default);
+        let given = BTreeMap::from([
+            ("seed".to_owned(), option(Some(1), OptionSource::Flag)),
+            ("epochs".to_owned(), unset),
+        ]);
+        let mut recorder = Recorder::new("train", Path::new(".")).asked(vec!["train".into()], given);
+        let two = option(Some(2), OptionSource::Preset);
+        recorder.came_to(["seed", "epochs", "unknown"].map(|name| (name.to_owned(), two.clone())));
+        let record = recorder.into_record(Outcome::Finished);
+        let found: Vec<_> =
+            record.options.iter().map(|(n, o)| (n.as_str(), o.value.clone(), o.source)).collect();
+        assert_eq!(
+            found,
+            [("epochs", 2.into(), OptionSource::Preset), ("seed", 1.into(), OptionSource::Flag)]
+        );
     }
 
     #[test]

@@ -153,9 +153,13 @@ pub fn train(
     let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
     let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
         (0..shots.len()).partition(|&i| i + choosing < shots.len());
-    let views = part("views", on_event, |on_event| {
-        views(request, &category, (&shots, &train_normals, &normals), &engine, on_event)
-    })?;
+    let views = if request.augment_defects.is_empty() {
+        Vec::new()
+    } else {
+        part("views", on_event, |on_event| {
+            views(request, &category, (&shots, &train_normals, &normals), &engine, on_event)
+        })?
+    };
     let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
     if !views.is_empty() {
         let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
@@ -343,9 +347,6 @@ fn views(
     engine: &Engine,
     on_event: OnEvent<'_>,
 ) -> Result<Vec<View>, WorkflowError> {
-    if request.augment_defects.is_empty() {
-        return Ok(Vec::new());
-    }
     let path = |i: usize| category.dataset.samples[i].path.clone();
     let shots: Vec<PathBuf> = shots.iter().map(|&i| path(i)).collect();
     let good: Vec<PathBuf> = train_normals.iter().map(|&i| path(normals[i])).collect();

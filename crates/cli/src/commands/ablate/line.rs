@@ -190,7 +190,7 @@ fn told(line: Vec<String>, spec: &RunSpec) -> Result<(Command, Asked), Failure> 
             Failure::Input(format!("{at}{}", message(&e)))
         }
     })?;
-    Ok((cli.command, Asked { arguments: line, options: settings.options }))
+    Ok((cli.command, Asked { arguments: line, options: settings.options, ..Asked::default() }))
 }
 
 /// Whether an option says which backbone, and how pictures get into it.

@@ -156,7 +156,7 @@ fn requests_of(
         return Err(Failure::Input("a run evaluates its checkpoint".into()));
     };
     let evaluate = evaluate::request_of(&evaluate_line.args, checkpoint, context)?;
-    train_line.asked.options = recording::with(train_line.asked.options, in_force::train(&train));
+    train_line.asked.came_to = recording::named(in_force::train(&train)).collect();
     Ok(Requests {
         train: TrainRequest { frozen: frozen.clone(), ..train },
         evaluate: EvaluateRequest { frozen: frozen.clone(), ..evaluate },
