@@ -182,8 +182,13 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
         svg.line(from, to, Role::Axis, 1.0, "2 3");
         if !guide.label.is_empty() {
             let flat = (from.1 - to.1).abs() < 1.0;
-            let at = if flat { (to.0 - 4.0, to.1 - 5.0) } else { (to.0 - 8.0, to.1 + 66.0) };
-            svg.text(at, Anchor::End, Role::Muted, SMALL, false, &guide.label);
+            // precision ends at the level of chance: its name stands where curves begin, far above it
+            let (at, anchor) = if flat {
+                ((from.0 + 6.0, from.1 - 5.0), Anchor::Start)
+            } else {
+                ((to.0 - 8.0, to.1 + 66.0), Anchor::End)
+            };
+            svg.text(at, anchor, Role::Muted, SMALL, false, &guide.label);
         }
     }
     let finite = |p: &[f64; 2]| p[0].is_finite() && p[1].is_finite();

@@ -94,6 +94,11 @@ impl<'a> Pictures<'a> {
         self.overlays.contains_key(id)
     }
 
+    /// Whether there are overlays at all.
+    pub(super) fn any_overlay(&self) -> bool {
+        !self.overlays.is_empty()
+    }
+
     /// The image and its overlay, small; one that cannot be shown has an empty address and is counted.
     pub(super) fn of(&mut self, id: &str) -> Vec<Picture> {
         let image = match self.path(id) {
