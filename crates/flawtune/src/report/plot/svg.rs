@@ -205,7 +205,7 @@ impl Svg {
 }
 
 /// Estimated width of text in pixels: no font can be measured here. Errs on the wide side: as wide as in
-/// DejaVu Sans, the widest of the usual fonts.
+/// `DejaVu` Sans, the widest of the usual fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
         .chars()

@@ -107,8 +107,8 @@ fn scores(path: &Path, only: Option<&str>) -> Result<Scores, WorkflowError> {
     }
     let wanted: Vec<usize> =
         (2..head.len()).filter(|&i| only.is_none_or(|name| head.get(i) == Some(name))).collect();
-    let mut found = Scores::default();
-    found.columns = wanted.iter().map(|&i| (head[i].to_owned(), Vec::new())).collect();
+    let columns = wanted.iter().map(|&i| (head[i].to_owned(), Vec::new())).collect();
+    let mut found = Scores { columns, ..Scores::default() };
     if found.columns.is_empty() {
         return Err(wrong("it has no column of scores".to_owned()));
     }
