@@ -134,6 +134,14 @@ def look(program, page, output, script, scheme, width):
         buttons = value("document.querySelectorAll('th button').length")
         if bool(buttons) != script:
             found.append(f"{buttons} sort buttons {'with' if script else 'without'} JavaScript")
+        if output:
+            height = min(int(value("document.documentElement.scrollHeight")), 12000)
+            shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True,
+                                clip={"x": 0, "y": 0, "width": width, "height": height, "scale": 1})
+            (output / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+            if script and scheme == "dark":
+                pdf = browser.call("Page.printToPDF", printBackground=False)
+                (output / "print.pdf").write_bytes(base64.b64decode(pdf["data"]))
         if script:
             # a click sorts, a second one the other way round
             order = """(() => {
@@ -147,14 +155,6 @@ def look(program, page, output, script, scheme, width):
             })()"""
             if not value(order):
                 found.append("a click on a column's head does not sort the table")
-        if output:
-            height = min(int(value("document.documentElement.scrollHeight")), 12000)
-            shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True,
-                                clip={"x": 0, "y": 0, "width": width, "height": height, "scale": 1})
-            (output / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
-            if script and scheme == "dark":
-                pdf = browser.call("Page.printToPDF", printBackground=False)
-                (output / "print.pdf").write_bytes(base64.b64decode(pdf["data"]))
         return [f"{name}: {what}" for what in found + problems(browser.events, page)]
     finally:
         browser.close()

@@ -33,7 +33,9 @@ pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
             0 => String::new(),
             n => format!(", {n} plots"),
         };
-        context.console.note(&format!("{} runs, {}{plots}", made.runs.len(), bytes(made.bytes as u64)));
+        let runs =
+            if made.runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", made.runs.len()) };
+        context.console.note(&format!("{runs}, {}{plots}", bytes(made.bytes as u64)));
     }
     if args.open
         && let Err(error) = open::that_detached(&made.page)

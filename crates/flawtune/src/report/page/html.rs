@@ -106,8 +106,11 @@ fn opening(summary: &str, warnings: &[String]) -> String {
 }
 
 fn links(to: impl Iterator<Item = (String, String)>) -> String {
-    let links: String = to.map(|(id, title)| format!("<a href=\"#{id}\">{}</a>", escape(&title))).collect();
-    format!("<nav aria-label=\"Sections\">{links}</nav>\n")
+    let mut out = String::from("<nav aria-label=\"Sections\">");
+    for (id, title) in to {
+        let _ = write!(out, "<a href=\"#{id}\">{}</a>", escape(&title));
+    }
+    out + "</nav>\n"
 }
 
 fn headline(comparisons: &[Comparison], mark: &str) -> String {
@@ -384,7 +387,7 @@ fn notes(notes: &[String]) -> String {
 
 fn estimate(estimate: &Estimate, mark: &str) -> String {
     let mut text = value(estimate.value);
-    if estimate.value.is_some() {
+    if estimate.value.is_some_and(f64::is_finite) {
         text.push_str(&badge(mark));
     }
     if let Some(more) = uncertainty(estimate) {

@@ -1,5 +1,7 @@
 use super::html::{number, plain};
-use super::{Cell, Comparison, Estimate, Example, Gallery, Picture, RunReport, SplitPart, Table, TypeResult};
+use super::{
+    Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table, TypeResult,
+};
 use crate::report::plot::{Line, Plot, Population};
 
 fn full() -> RunReport {
@@ -24,6 +26,7 @@ fn full() -> RunReport {
                 zero_shot: Estimate::new(0.6),
                 adapted: Estimate::new(f64::NAN),
                 found: "2 of 12".to_owned(),
+                ..TypeResult::default()
             },
             TypeResult {
                 defect_type: nasty.clone(),
@@ -143,4 +146,28 @@ fn reports_round_trip_through_json() {
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<RunReport>(&text).unwrap(), report);
     assert_eq!(serde_json::from_str::<RunReport>("{}").unwrap(), RunReport::default());
+}
+
+#[test]
+fn several_runs_have_ids_of_their_own_and_leaky_numbers_are_marked() {
+    let marked = RunReport { mark: "leaky".to_owned(), ..full() };
+    let page = Page { title: "2 runs".to_owned(), runs: vec![full(), marked], ..Page::default() }.to_html();
+    let ids: Vec<&str> = page.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let distinct: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+    assert!(ids.contains(&"run-1-result") && ids.contains(&"run-2-repeat"));
+    assert_eq!(page.matches("<h1>").count(), 1);
+    // of the second run only: three numbers in its tile, one and three of its types (of the first only one is a number),
+    // the score of its example
+    let marks = |page: &str| page.matches("<span class=\"mark\">leaky</span>").count();
+    let second = &page[page.find("id=\"run-2\"").unwrap()..];
+    assert_eq!((marks(&page), marks(second)), (3 + 4 + 1, 3 + 4 + 1));
+    // a scorer without a baseline is not compared with one
+    let comparison = Comparison {
+        metric: "AUROC".to_owned(),
+        adapted: Estimate::with_interval(0.9, 0.8, 0.95),
+        ..Comparison::default()
+    };
+    let alone = RunReport { headline: vec![comparison], ..RunReport::default() }.to_html();
+    assert!(alone.contains("[0.800, 0.950]") && !alone.contains("zero-shot"));
 }

@@ -350,6 +350,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_many_points_is_a_small_drawing() {
+        let line = |count: u32| {
+            let at = |i| f64::from(i) / f64::from(count);
+            Line::new("a", (0..=count).map(|i| [at(i), at(i).sqrt()]).collect())
+        };
+        let svg = Plot::roc("ROC", vec![line(1_000_000)]).to_svg(Theme::Light);
+        assert!(svg.len() < 60_000, "{} bytes", svg.len());
+        // few points stay as they are: the guide is a line, the curve the only path
+        let path = |svg: &str| svg.split("<path d=\"M").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert_eq!(path(&Plot::roc("ROC", vec![line(50)]).to_svg(Theme::Light)).matches('L').count(), 50);
+        // both ends are there
+        let (few, many) = (path(&Plot::roc("ROC", vec![line(1)]).to_svg(Theme::Light)), path(&svg));
+        let ends =
+            |d: &str| (d.split('L').next().unwrap().to_owned(), d.rsplit('L').next().unwrap().to_owned());
+        assert_eq!(ends(&few), ends(&many));
+    }
+
+    #[test]
     fn every_part_is_drawn() {
         let plots = samples();
         let bars = plots[3].to_svg(Theme::Light);

@@ -1,4 +1,4 @@
-//! Plots as pixels: our own SVG, drawn by resvg with DejaVu Sans, which the program brings along so that every machine draws
+//! Plots as pixels: our own SVG, drawn by resvg with `DejaVu` Sans, which the program brings along so that every machine draws
 //! the same. Letters that this font lacks (it has Latin, Greek, Cyrillic and more, no ideographs) stay blank.
 
 use std::io;

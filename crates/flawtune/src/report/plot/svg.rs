@@ -204,18 +204,19 @@ impl Svg {
     }
 }
 
-/// Estimated width of text in pixels: no font can be measured here. Errs on the wide side.
+/// Estimated width of text in pixels: no font can be measured here. Errs on the wide side: as wide as in
+/// `DejaVu` Sans, the widest of the usual fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
         .chars()
         .map(|c| match c {
-            'i' | 'j' | 'l' | '.' | ',' | '\'' | '|' | ':' | ';' | '!' => 0.29,
-            'f' | 't' | 'r' | ' ' | '(' | ')' | '-' | '/' => 0.38,
-            'm' | 'w' | 'M' | 'W' | '@' | '%' => 0.9,
-            'A'..='Z' => 0.69,
+            'i' | 'j' | 'l' | '.' | ',' | '\'' | '|' | ':' | ';' | '!' => 0.34,
+            'f' | 't' | 'r' | ' ' | '(' | ')' | '-' | '/' => 0.42,
+            'm' | 'w' | 'M' | 'W' | '@' | '%' => 0.99,
+            'A'..='Z' => 0.74,
             // ideographs and other wide scripts fill the square
             c if u32::from(c) > 0x2e80 => 1.0,
-            _ => 0.58,
+            _ => 0.64,
         })
         .sum();
     ems * size

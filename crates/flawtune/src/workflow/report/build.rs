@@ -14,6 +14,9 @@ use crate::report::plot::{Axis, Chart, Guide, Line, Plot};
 
 /// The word beside numbers of images that were learned from.
 pub(super) const LEAKY: &str = "leaky";
+/// Maps are of the bundle that `predict` ran, whatever scorer the row is about.
+const OF_PREDICT: &str = "Maps are those of 'flawtune predict --maps': the outline is what reaches the map's threshold, the \
+                          box its largest part.";
 /// Files that a part of the split lists on the page.
 const MOST_FILES: usize = 500;
 
@@ -391,22 +394,17 @@ fn galleries(
             let mut galleries = Vec::new();
             for (what, errors) in worst {
                 let good = *what == "false alarms";
+                let note = if pictures.any_overlay() { OF_PREDICT } else { "" };
                 let example = |e: &WorstError| Example {
                     path: e.id.clone(),
                     verdict: verdict(e, threshold),
                     score: Some(e.score),
                     pictures: pictures.of(&e.id),
                 };
-                let (title, note) = if good {
-                    (
-                        format!("Good images with the highest scores: {name}"),
-                        "The share is that of defective images scored lower.",
-                    )
+                let title = if good {
+                    format!("Good images with the highest scores: {name}")
                 } else {
-                    (
-                        format!("Defective images with the lowest scores: {name}"),
-                        "The share is that of good images scored higher.",
-                    )
+                    format!("Defective images with the lowest scores: {name}")
                 };
                 galleries.push(Gallery {
                     title,
@@ -435,7 +433,11 @@ fn verdict(error: &WorstError, threshold: Option<f64>) -> String {
         Some(_) => ", called good",
         None => "",
     };
-    format!("{kind}{called} · wrong side of {:.0} %", 100.0 * error.wrong_share)
+    let share = 100.0 * error.wrong_share;
+    match error.defect_type {
+        Some(_) => format!("{kind}{called}: lower than {share:.0} % of the good"),
+        None => format!("{kind}{called}: higher than {share:.0} % of the defects"),
+    }
 }
 
 /// The images with the highest scores that have an overlay.
@@ -461,9 +463,7 @@ fn findings(
     let examples: Vec<Example> = order.iter().take(thumbnails).map(example).collect();
     (!examples.is_empty()).then(|| Gallery {
         title: format!("Highest scores: {name}"),
-        note: "Maps are those of 'flawtune predict --maps': the outline is what reaches the map's threshold, the box its \
-               largest part."
-            .to_owned(),
+        note: OF_PREDICT.to_owned(),
         examples,
     })
 }

@@ -94,14 +94,18 @@ impl<'a> Pictures<'a> {
         self.overlays.contains_key(id)
     }
 
+    /// Whether there are overlays at all.
+    pub(super) fn any_overlay(&self) -> bool {
+        !self.overlays.is_empty()
+    }
+
     /// The image and its overlay, small; one that cannot be shown has an empty address and is counted.
     pub(super) fn of(&mut self, id: &str) -> Vec<Picture> {
-        let image = match self.path(id) {
-            Some(path) => self.small("image", &path),
-            None => {
-                self.miss(format!("{id} was not found"));
-                Picture { caption: "image".to_owned(), ..Picture::default() }
-            }
+        let image = if let Some(path) = self.path(id) {
+            self.small("image", &path)
+        } else {
+            self.miss(format!("{id} was not found"));
+            Picture { caption: "image".to_owned(), ..Picture::default() }
         };
         let overlay = self.overlays.get(id).cloned();
         let mut found = vec![image];

@@ -115,7 +115,7 @@ impl Scorer<'_> {
     pub(super) fn decisions(&self) -> Vec<Vec<Cell>> {
         let of = |what: &str, m: &ScorerMetrics| {
             let (threshold, counts) = (m.threshold?, m.confusion?);
-            let text = |r: &Option<Rate>| Cell::Text(r.map(|r| rate(&r)).unwrap_or_default());
+            let text = |r: &Option<Rate>| Cell::Text(r.map(|r| percent(&r)).unwrap_or_default());
             Some(vec![
                 Cell::Text(format!("{}, {what}", self.name)),
                 Cell::Number(threshold),
@@ -250,7 +250,7 @@ pub(super) fn threshold_note(scorers: &[Scorer<'_>]) -> String {
             String::new()
         };
         notes.push(format!(
-            "{}: from {} good images left out of it, for at most {} % false alarms{promise}.",
+            "{}: from {} good images that it had not seen, for at most {} % false alarms{promise}.",
             scorer.name,
             t.images,
             100.0 * t.max_false_alarm
@@ -259,7 +259,7 @@ pub(super) fn threshold_note(scorers: &[Scorer<'_>]) -> String {
     if notes.is_empty() {
         return String::new();
     }
-    format!("Thresholds were chosen without a tested image. {}", notes.join(" "))
+    format!("Thresholds were chosen without a tested image: {}", notes.join(" "))
 }
 
 /// The result of a bundle as a tile.
@@ -312,14 +312,12 @@ pub(super) fn bundle_worst(scores: &ScoreTable) -> Vec<(&'static str, Vec<WorstE
 
 /// `12 of 30, 40.0 % [24.6, 57.7]`.
 pub(super) fn rate(rate: &Rate) -> String {
-    format!(
-        "{} of {}, {:.1} % [{:.1}, {:.1}]",
-        rate.count,
-        rate.of,
-        100.0 * rate.share,
-        100.0 * rate.low,
-        100.0 * rate.high
-    )
+    format!("{} of {}, {}", rate.count, rate.of, percent(rate))
+}
+
+/// `40.0 % [24.6, 57.7]`, on one line.
+fn percent(rate: &Rate) -> String {
+    format!("{:.1}\u{a0}% [{:.1},\u{a0}{:.1}]", 100.0 * rate.share, 100.0 * rate.low, 100.0 * rate.high)
 }
 
 pub(super) fn estimate(value: Option<f64>, interval: Option<&Interval>) -> Estimate {

@@ -84,7 +84,7 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 }
             };
             let share = |r: &Option<crate::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{} of {}", r.count, r.of)))
+                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of)))
             };
             rows.push(vec![
                 text(&run.title),
@@ -108,12 +108,12 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 Cell::Text(d.auroc.map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)))
             };
             let count = |r: &Option<crate::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{} of {}", r.count, r.of)))
+                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of)))
             };
             rows.push(vec![
                 text(&run.title),
                 text(&format!("bundle ({})", d.scorer)),
-                text("–"),
+                value(None),
                 text(&marked(&d.protocol)),
                 Cell::Number(d.seed as f64),
                 value(None),
