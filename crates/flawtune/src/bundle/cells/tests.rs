@@ -38,7 +38,9 @@ fn world(lengths: &[usize], dim: usize, precision: Precision) -> World {
     let (plain, frame) = RowBank::new(bank.clone(), lengths.to_vec()).into_bank();
     let (sorted, cells, order) = Cells::sort(bank, 5);
     let mut image = Vec::new();
-    lengths.iter().enumerate().for_each(|(i, &n)| image.extend(vec![i as u32; n]));
+    for (i, &n) in lengths.iter().enumerate() {
+        image.extend(vec![i as u32; n]);
+    }
     let owners: Vec<u32> = order.iter().map(|&row| image[row]).collect();
     World {
         plain: RowBank::new(plain, lengths.to_vec()),
@@ -116,7 +118,9 @@ fn leaving_an_image_out_equals_its_rows_never_having_been_there() {
             if !others.is_empty() {
                 lengths.push(others.len() as u64);
                 centres.extend(w.cells.centres.decode(cell, 1));
-                others.iter().for_each(|&row| kept.extend(w.indexed.bank().decode(row, 1)));
+                for &row in &others {
+                    kept.extend(w.indexed.bank().decode(row, 1));
+                }
             }
         }
         let bank = Bank::of(&kept, 12, Precision::F16);
