@@ -67,7 +67,9 @@ impl Cells {
         });
         let cell_of: Vec<u32> = cell_of.collect();
         let mut counts = vec![0; centres.len() / bank.dim()];
-        cell_of.iter().for_each(|&cell| counts[cell as usize] += 1);
+        for &cell in &cell_of {
+            counts[cell as usize] += 1;
+        }
         // where each cell's next row goes; cells that no row is nearest to are left out
         let (mut starts, mut kept, mut next) = (vec![0], Vec::new(), Vec::with_capacity(counts.len()));
         for (centre, &count) in centres.chunks_exact(bank.dim()).zip(&counts) {

@@ -155,7 +155,9 @@ impl CellBank {
         let mut asked = vec![Vec::new(); cells];
         for (t, patches) in near.iter().enumerate() {
             for (p, cells) in patches.iter().enumerate() {
-                cells.iter().for_each(|&cell| asked[cell].push((t as u32, p as u32)));
+                for &cell in cells {
+                    asked[cell].push((t as u32, p as u32));
+                }
             }
         }
         Asked::ByCell(asked)

@@ -4,14 +4,20 @@ use super::*;
 use crate::adapt::normalise_rows;
 use crate::bundle::rows::RowBank;
 
-/// Rows about `kinds` directions, `[count, dim]`.
+/// Rows about `kinds` directions, `[count, dim]`, so wide that neighbours lie in different cells too.
 fn rows(count: usize, dim: usize, kinds: usize, seed: usize) -> Vec<f32> {
-    let noise = |v: usize, seed: usize| ((v * 37 + seed * 101) % 8191 % 89) as f32 / 44.0 - 1.0;
-    let value = |i: usize| {
-        let (row, at) = (i / dim, i % dim);
-        noise(at, row % kinds) + 0.5 * noise(i, seed + 7)
+    let drawn = |seed: usize, count: usize| {
+        let mut state = (seed as u32).wrapping_mul(747_796_405).wrapping_add(1);
+        let next = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        std::iter::repeat_with(next).skip(8).take(count).collect::<Vec<f32>>()
     };
-    let mut rows: Vec<f32> = (0..count * dim).map(value).collect();
+    let (common, mut rows) = (drawn(1000, kinds * dim), drawn(seed, count * dim));
+    for (i, row) in rows.chunks_exact_mut(dim).enumerate() {
+        row.iter_mut().zip(&common[i % kinds * dim..]).for_each(|(v, c)| *v += c);
+    }
     normalise_rows(&mut rows, dim, &mut vec![0.0; count]);
     rows
 }
@@ -32,7 +38,9 @@ fn world(lengths: &[usize], dim: usize, precision: Precision) -> World {
     let (plain, frame) = RowBank::new(bank.clone(), lengths.to_vec()).into_bank();
     let (sorted, cells, order) = Cells::sort(bank, 5);
     let mut image = Vec::new();
-    lengths.iter().enumerate().for_each(|(i, &n)| image.extend(vec![i as u32; n]));
+    for (i, &n) in lengths.iter().enumerate() {
+        image.extend(vec![i as u32; n]);
+    }
     let owners: Vec<u32> = order.iter().map(|&row| image[row]).collect();
     World {
         plain: RowBank::new(plain, lengths.to_vec()),
@@ -110,7 +118,9 @@ fn leaving_an_image_out_equals_its_rows_never_having_been_there() {
             if !others.is_empty() {
                 lengths.push(others.len() as u64);
                 centres.extend(w.cells.centres.decode(cell, 1));
-                others.iter().for_each(|&row| kept.extend(w.indexed.bank().decode(row, 1)));
+                for &row in &others {
+                    kept.extend(w.indexed.bank().decode(row, 1));
+                }
             }
         }
         let bank = Bank::of(&kept, 12, Precision::F16);
