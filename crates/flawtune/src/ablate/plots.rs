@@ -36,6 +36,9 @@ pub fn plots(study: &Study, summary: &Summary) -> Result<Vec<PathBuf>, AblateErr
     Ok(written)
 }
 
+/// What a row is measured against.
+type Baseline<'a> = &'a dyn Fn(&SummaryRow) -> Option<f64>;
+
 /// One scorer along an axis: a row for each value that has one.
 type Series<'a> = (&'a str, Vec<(&'a str, &'a SummaryRow)>);
 
@@ -104,7 +107,7 @@ fn draw(
     series: &[Series<'_>],
     value: impl Fn(&SummaryRow) -> f64,
     band: impl Fn(&SummaryRow) -> [f64; 2],
-    baseline: Option<&dyn Fn(&SummaryRow) -> Option<f64>>,
+    baseline: Option<Baseline<'_>>,
 ) -> Plot {
     let Some(marks) = numbers(axis) else {
         let bar = |rows: &[(&str, &SummaryRow)], at: &str| {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::execute::Ended;
 use super::result::{Difference, Finished, ScorerResult, Status};
 use super::{AblateError, RunSpec};
+use crate::adapt::TrainState;
 use crate::evaluate::score_table::ScoreTable;
 use crate::record::{OptionRecord, Outcome, Recorder};
 use crate::workflow::{
@@ -133,7 +134,7 @@ fn finished(trained: &Trained, evaluated: &Evaluated, table: &Path) -> Result<Fi
         test_set_hash: comparison.test_set_hash.clone(),
         trainable: trained.trainable.iter().map(|t| t.1).sum(),
         epochs: trained.state.as_ref().map_or(0, |s| s.epochs_done),
-        kept_epoch: trained.state.as_ref().map_or(0, |s| s.kept_epoch()),
+        kept_epoch: trained.state.as_ref().map_or(0, TrainState::kept_epoch),
         guard_falls_back: trained.guard.map(|g| g.fallback),
         comparison: Difference::of(comparison),
         scorers: ScorerResult::of_table(&ScoreTable::read(table, None)?)?,

@@ -99,7 +99,9 @@ pub(super) fn of_lists(
         found = through.try_into().map_err(|_| missing())?;
     }
     if inserted.is_none_or(|i| i.options.modulate_output) {
-        found.iter_mut().for_each(|set| modulate(set, adaptation));
+        for set in &mut found {
+            modulate(set, adaptation);
+        }
     }
     Ok(found)
 }

@@ -178,15 +178,14 @@ fn take_features(
         let train = &requests.train;
         let what =
             format!("{:?} {:?} {:?}", train.data, train.backbone, train.ensemble.as_ref().map(|e| &e.layers));
-        let inputs = match known.get(&what) {
-            Some(inputs) => inputs.clone(),
-            None => {
-                let result = extract_all(train, &mut |event| display.show(event));
-                display.finish();
-                let inputs = result.map_err(|e| Failure::from_error(&e))?;
-                known.insert(what, inputs.clone());
-                inputs
-            }
+        let inputs = if let Some(inputs) = known.get(&what) {
+            inputs.clone()
+        } else {
+            let result = extract_all(train, &mut |event| display.show(event));
+            display.finish();
+            let inputs = result.map_err(|e| Failure::from_error(&e))?;
+            known.insert(what, inputs.clone());
+            inputs
         };
         let options = [args.with_ensemble, args.guard].map(|flag| flag.to_string());
         let bootstrap = args.bootstrap.to_string();
