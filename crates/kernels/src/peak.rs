@@ -46,7 +46,8 @@ fn measure(time: Duration, flops: f64, work: impl Fn() -> f32 + Sync) -> f64 {
     rayon::broadcast(|_| {
         let start = Instant::now();
         let mut calls = 0;
-        while start.elapsed() < time {
+        // once at least: a thread may be put aside for longer than `time` before its first look at the clock
+        while calls == 0 || start.elapsed() < time {
             black_box(work());
             calls += 1;
         }

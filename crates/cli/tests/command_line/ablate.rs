@@ -1,6 +1,7 @@
 //! Studies: tables, going on after a kill, failures, wrong grids.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,7 +15,7 @@ fn study(out: &str, rest: &str) -> String {
     format!("ablate {} --output-dir {{}}/{out} {rest}", data_and_backbone())
 }
 
-fn tables(w: &World, out: &str) -> Vec<(String, String)> {
+fn tables(out: &str, w: &World) -> Vec<(String, String)> {
     ["runs.csv", "runs.jsonl", "summary.csv", "summary.md"]
         .map(|name| (name.to_owned(), fs::read_to_string(w.path(out).join(name)).unwrap()))
         .into()
@@ -88,52 +89,56 @@ fn neither_the_number_of_runs_at_once_nor_a_plan_changes_a_table() {
     .unwrap();
     let planned = "--plan {}/plan.toml --set num-defect-samples=4 --bootstrap 100 --jobs 3 --threads 2";
     w.run(&study("three", planned)).succeeds();
-    assert_eq!(tables(&w, "one"), tables(&w, "three"));
+    assert_eq!(tables("one", &w), tables("three", &w));
 }
 
 #[test]
 #[cfg(unix)]
 fn a_study_killed_at_ten_moments_gives_the_table_of_one_in_one_go() {
     let w = World::new();
-    let grid = "--grid num-prompts=2,3,4 --grid num-defect-samples=3,4 --seeds 2 --set num-epochs=12 --set patience=0 \
-                --bootstrap 100 --jobs 2 --threads 2";
+    // more runs than ten kills let finish
+    let grid = "--grid num-prompts=2,3,4,5 --grid num-defect-samples=2,3,4,5 --seeds 4 --set num-epochs=2 \
+                --set patience=0 --bootstrap 100 --jobs 2 --threads 2";
+    const RUNS: usize = 64;
     w.run(&study("whole", grid)).succeeds();
 
-    // moments drawn from a fixed sequence; a study that ends before its kill is one kill less, so more are tried
-    let (mut state, mut kills, mut found) = (7_u32, 0, 0);
-    for _ in 0..60 {
+    // moments drawn from a fixed sequence: some runs further on, or while none is over yet, and a little later
+    let mut state = 7_u32;
+    let mut draw = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let pause = Duration::from_millis(60 + u64::from(state >> 24) * 2);
+        (state >> 16) % below
+    };
+    let mut found = 0;
+    for kill in 0..10 {
+        let (runs, pause) = (draw(3), u64::from(draw(25)));
         let mut command = w.command(&study("killed", grid));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(pause);
-        if child.try_wait().unwrap().is_none() {
-            // SIGKILL: nothing of the process runs any more
-            child.kill().unwrap();
-            kills += 1;
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        if runs == 0 {
+            std::thread::sleep(Duration::from_millis(4 * pause));
         }
+        for _ in 0..runs {
+            assert!(
+                lines.any(|line| line.unwrap().starts_with("run ")),
+                "kill {kill}: the study ended by itself"
+            );
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        assert!(child.try_wait().unwrap().is_none(), "kill {kill}: the study ended by itself");
+        // SIGKILL: nothing of the process runs any more
+        child.kill().unwrap();
         child.wait().unwrap();
         let over = results(&w.path("killed/runs"));
-        assert!(over >= found, "a result was lost");
+        assert!(over >= found + runs as usize, "kill {kill}: a result was lost");
         found = over;
-        if kills == 10 {
-            break;
-        }
-        if found == 12 {
-            // all over before ten kills: the rest of them hit a study of which a part is missing again
-            fs::remove_dir_all(w.path("killed/runs/cloth/num-prompts=4,num-defect-samples=3")).unwrap();
-            found = results(&w.path("killed/runs"));
-        }
     }
-    assert_eq!(kills, 10);
+    assert!(found < RUNS, "the last study had nothing left to do");
     let last = w.run(&study("killed", grid)).succeeds();
-    assert!(
-        found == 0 || last.stderr.contains(&format!("{found} of 12 runs are over already")),
-        "{}",
-        last.stderr
-    );
-    assert_eq!(tables(&w, "killed"), tables(&w, "whole"));
-    assert_eq!(results(&w.path("killed/runs")), 12);
+    assert!(last.stderr.contains(&format!("{found} of {RUNS} runs are over already")), "{}", last.stderr);
+    let repeated = last.stderr.lines().filter(|line| line.starts_with("run ")).count();
+    assert_eq!(repeated, RUNS - found, "a run was repeated or left out");
+    assert_eq!(tables("killed", &w), tables("whole", &w));
+    assert_eq!(results(&w.path("killed/runs")), RUNS);
 }
 
 #[test]
