@@ -92,14 +92,15 @@ fn neither_the_number_of_runs_at_once_nor_a_plan_changes_a_table() {
     assert_eq!(tables("one", &w), tables("three", &w));
 }
 
+/// More runs than ten kills let finish.
+const RUNS: usize = 64;
+
 #[test]
 #[cfg(unix)]
 fn a_study_killed_at_ten_moments_gives_the_table_of_one_in_one_go() {
     let w = World::new();
-    // more runs than ten kills let finish
     let grid = "--grid num-prompts=2,3,4,5 --grid num-defect-samples=2,3,4,5 --seeds 4 --set num-epochs=2 \
                 --set patience=0 --bootstrap 100 --jobs 2 --threads 2";
-    const RUNS: usize = 64;
     w.run(&study("whole", grid)).succeeds();
 
     // moments drawn from a fixed sequence: some runs further on, or while none is over yet, and a little later
