@@ -1,6 +1,5 @@
 //! Runs a study's runs, some at once, and records each when it is over.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -33,8 +32,7 @@ pub enum Ended {
     Stopped,
 }
 
-/// Runs what has no result yet (and with `retry` what failed), each by `run` in the folder it is given, in a thread pool of
-/// its own. `on_over` hears of each that is over. Once `cancel` is raised no further run starts. Returns the results
+/// Runs what has no result yet (and with `retry` what failed), each by `run` in a thread pool of its own. `on_over` hears of each that is over. Once `cancel` is raised no further run starts. Returns the results
 /// that are there now, in the study's order; `None` for runs that are not over.
 ///
 /// A run depends on nothing but its spec, so neither the order nor the number at once changes a result.
@@ -46,7 +44,7 @@ pub fn execute(
     jobs: Jobs,
     retry: bool,
     cancel: &AtomicBool,
-    run: &(dyn Fn(&RunSpec, &Path) -> Ended + Sync),
+    run: &(dyn Fn(&RunSpec) -> Ended + Sync),
     on_over: &(dyn Fn(&RunResult) + Sync),
 ) -> Result<Vec<Option<RunResult>>, AblateError> {
     let mut results = Vec::with_capacity(study.runs.len());
@@ -71,7 +69,7 @@ pub fn execute(
             let spec = &study.runs[at];
             let folder = study.folder.join(spec.folder());
             let start = Instant::now();
-            let (status, warnings) = match pool.install(|| run(spec, &folder)) {
+            let (status, warnings) = match pool.install(|| run(spec)) {
                 Ended::Over(status, warnings) => (status, warnings),
                 Ended::Stopped => continue,
             };
@@ -102,6 +100,7 @@ pub fn execute(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn study(folder: &Path) -> Study {
         let axes = vec!["a=1,2,3".parse().unwrap()];
@@ -122,7 +121,7 @@ mod tests {
         let study = study(folder.path());
         let count = AtomicUsize::new(0);
         let go = AtomicBool::new(false);
-        let one = |_: &RunSpec, _: &Path| {
+        let one = |_: &RunSpec| {
             count.fetch_add(1, Ordering::SeqCst);
             failed("no")
         };
@@ -142,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let study = study(folder.path());
         let stop = AtomicBool::new(false);
-        let one = |spec: &RunSpec, _: &Path| {
+        let one = |spec: &RunSpec| {
             if spec.seed == 1 {
                 stop.store(true, Ordering::SeqCst);
                 return Ended::Stopped;
@@ -161,7 +160,7 @@ mod tests {
         let go = AtomicBool::new(false);
         let jobs = Jobs::share(4, None, 6);
         assert_eq!(jobs, Jobs { at_once: 4, threads: 1 });
-        let one = |_: &RunSpec, _: &Path| failed("no");
+        let one = |_: &RunSpec| failed("no");
         execute(&study, jobs, false, &go, &one, &|_| ()).unwrap();
         study.runs[2].key = "other".into();
         let error = execute(&study, jobs, false, &go, &one, &|_| ()).unwrap_err();

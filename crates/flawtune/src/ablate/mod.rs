@@ -26,7 +26,7 @@ pub use execute::{Ended, Jobs, execute};
 pub use grid::{Axis, Plan, Setting, points};
 pub use plots::plots;
 pub use result::{Difference, Finished, RunResult, ScorerResult, Status, is_zero_shot};
-pub use run::{Asked, run_key, train_and_evaluate};
+pub use run::{Asked, RunRequests, run_key};
 pub use study::{RunSpec, Study, StudyLock};
 pub use summary::{Against, Spread, Summary, SummaryRow, summarise};
 pub use table::{Written, write_tables};

@@ -44,73 +44,71 @@ pub struct Asked {
     pub came_to: Vec<(String, OptionRecord)>,
 }
 
-/// Trains and evaluates in `folder`, both as the requests say but for where they write, and records both there. `asked` is
-/// what the training and the evaluation were told. Whatever goes wrong is the run's own result, not the study's.
-pub fn train_and_evaluate(
-    train_request: &TrainRequest,
-    evaluate_request: &EvaluateRequest,
-    asked: &[Asked; 2],
-    spec: &RunSpec,
-    folder: &Path,
-    cancel: &AtomicBool,
-) -> Ended {
-    let mut warnings = Vec::new();
-    let result = both(train_request, evaluate_request, asked, spec, folder, cancel, &mut |event| {
-        if let Event::Warning(text) = event {
-            warnings.push(text);
-        }
-    });
-    match result {
-        Ok(Some(found)) => Ended::Over(Status::Finished(Box::new(found)), warnings),
-        Ok(None) => Ended::Stopped,
-        Err(error) => Ended::Over(Status::Failed { error }, warnings),
-    }
+/// A run: a training and the evaluation of what it leaves, both in one folder.
+#[derive(Debug)]
+pub struct RunRequests {
+    /// The training.
+    pub train: TrainRequest,
+    /// The evaluation; its checkpoint is the one that the training writes.
+    pub evaluate: EvaluateRequest,
+    /// What the training and the evaluation were told.
+    pub asked: [Asked; 2],
 }
 
-fn both(
-    train_request: &TrainRequest,
-    evaluate_request: &EvaluateRequest,
-    asked: &[Asked; 2],
-    spec: &RunSpec,
-    folder: &Path,
-    cancel: &AtomicBool,
-    on_event: OnEvent<'_>,
-) -> Result<Option<Finished>, String> {
-    let request = TrainRequest { output_dir: folder.to_owned(), resume: false, ..train_request.clone() };
-    let trained = recorded("train", &asked[0], spec, folder, on_event, |on_event| {
-        train(&request, cancel, on_event).map(|t| (outcome(t.interrupted), t))
-    })?;
-    if trained.interrupted {
-        return Ok(None);
+impl RunRequests {
+    /// Trains, evaluates and records both. Whatever goes wrong is the run's own result, not the study's.
+    pub fn run(&self, seed: u64, cancel: &AtomicBool) -> Ended {
+        let mut warnings = Vec::new();
+        let result = self.both(seed, cancel, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text);
+            }
+        });
+        match result {
+            Ok(Some(found)) => Ended::Over(Status::Finished(Box::new(found)), warnings),
+            Ok(None) => Ended::Stopped,
+            Err(error) => Ended::Over(Status::Failed { error }, warnings),
+        }
     }
-    let request = EvaluateRequest {
-        checkpoint: trained.checkpoint.clone(),
-        output_dir: folder.to_owned(),
-        ..evaluate_request.clone()
-    };
-    let evaluated = recorded("evaluate", &asked[1], spec, folder, on_event, |on_event| {
-        evaluate(&request, on_event).map(|e| (Outcome::Finished, e))
-    })?;
-    let table = folder.join(format!("{}_scores.csv", spec.category));
-    finished(&trained, &evaluated, &table).map(Some).map_err(|e| e.to_string())
+
+    fn both(
+        &self,
+        seed: u64,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<Option<Finished>, String> {
+        let folder = &self.train.output_dir;
+        let [of_train, of_evaluate] = &self.asked;
+        let recorder = |command: &str, asked: &Asked| {
+            let recorder = Recorder::new(command, folder).seed(seed);
+            let mut recorder = recorder.asked(asked.arguments.clone(), asked.options.clone());
+            recorder.came_to(asked.came_to.iter().cloned());
+            recorder
+        };
+        let trained = recorded(recorder("train", of_train), on_event, |on_event| {
+            train(&self.train, cancel, on_event).map(|t| (outcome(t.interrupted), t))
+        })?;
+        if trained.interrupted {
+            return Ok(None);
+        }
+        let evaluated = recorded(recorder("evaluate", of_evaluate), on_event, |on_event| {
+            evaluate(&self.evaluate, on_event).map(|e| (Outcome::Finished, e))
+        })?;
+        let table = folder.join(format!("{}_scores.csv", evaluated.evaluation.comparison.category));
+        finished(&trained, &evaluated, &table).map(Some).map_err(|e| e.to_string())
+    }
 }
 
 fn outcome(interrupted: bool) -> Outcome {
     if interrupted { Outcome::Interrupted } else { Outcome::Finished }
 }
 
-/// Does a job and leaves its record in the folder, however it ends.
+/// Does a job and leaves its record, however it ends.
 fn recorded<T>(
-    command: &str,
-    asked: &Asked,
-    spec: &RunSpec,
-    folder: &Path,
+    mut recorder: Recorder,
     on_event: OnEvent<'_>,
     job: impl FnOnce(OnEvent<'_>) -> Result<(Outcome, T), WorkflowError>,
 ) -> Result<T, String> {
-    let mut recorder =
-        Recorder::new(command, folder).asked(asked.arguments.clone(), asked.options.clone()).seed(spec.seed);
-    recorder.came_to(asked.came_to.iter().cloned());
     let result = job(&mut |event| {
         recorder.hear(&event);
         on_event(event);

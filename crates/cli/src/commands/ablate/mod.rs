@@ -3,13 +3,12 @@
 mod line;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use flawtune::ablate::{
-    self, Asked, Axis, Jobs, Plan, RunResult, RunSpec, Setting, Status, Study, Summary, run_key, summarise,
-    train_and_evaluate, write_tables,
+    self, Axis, Jobs, Plan, RunRequests, RunResult, RunSpec, Setting, Status, Study, Summary, run_key,
+    summarise, write_tables,
 };
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{EvaluateRequest, FrozenScores, TrainRequest, extract_all};
@@ -27,13 +26,6 @@ use line::{Lines, Passed, check_names};
 
 /// Seeds unless told otherwise: the fewest that a claim needs.
 const SEEDS: u64 = 3;
-
-/// What a run is given.
-struct Requests {
-    train: TrainRequest,
-    evaluate: EvaluateRequest,
-    asked: [Asked; 2],
-}
 
 pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     let failed = |e: ablate::AblateError| Failure::from_error(&e);
@@ -66,11 +58,8 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     context.console.note(&format!("{total} runs, {} at once", jobs.at_once));
     interrupt::training_starts();
     let watch = Watch::new(&study, context);
-    let by_folder: HashMap<_, &Requests> = study.runs.iter().map(RunSpec::folder).zip(&requests).collect();
-    let one = |spec: &RunSpec, folder: &Path| {
-        let given = by_folder[&spec.folder()];
-        train_and_evaluate(&given.train, &given.evaluate, &given.asked, spec, folder, interrupt::cancel())
-    };
+    let by_folder: HashMap<_, &RunRequests> = study.runs.iter().map(RunSpec::folder).zip(&requests).collect();
+    let one = |spec: &RunSpec| by_folder[&spec.folder()].run(spec.seed, interrupt::cancel());
     let results =
         ablate::execute(&study, jobs, args.retry_failed, interrupt::cancel(), &one, &|r| watch.over(r));
     watch.finish();
@@ -149,7 +138,7 @@ fn requests_of(
     spec: &RunSpec,
     frozen: &FrozenScores,
     context: Context,
-) -> Result<Requests, Failure> {
+) -> Result<RunRequests, Failure> {
     let (mut train_line, evaluate_line) = lines.parse(spec)?;
     let train = train::request_of(&train_line.args, context)?;
     let Some(checkpoint) = evaluate_line.args.checkpoint.clone() else {
@@ -157,7 +146,7 @@ fn requests_of(
     };
     let evaluate = evaluate::request_of(&evaluate_line.args, checkpoint, context)?;
     train_line.asked.came_to = recording::named(in_force::train(&train)).collect();
-    Ok(Requests {
+    Ok(RunRequests {
         train: TrainRequest { frozen: frozen.clone(), ..train },
         evaluate: EvaluateRequest { frozen: frozen.clone(), ..evaluate },
         asked: [train_line.asked, evaluate_line.asked],
@@ -167,7 +156,7 @@ fn requests_of(
 /// Takes every feature into the cache, once for all runs that share them, and gives each run the key of its result.
 fn take_features(
     study: &mut Study,
-    requests: &[Requests],
+    requests: &[RunRequests],
     set: &[Setting],
     args: &AblateArgs,
     context: Context,
