@@ -145,7 +145,12 @@ impl Modulation for LearnedTransform {
         let (mut grad_w0, mut grad_w2) = (vec![0.0f32; 2 * d * d], vec![0.0f32; d * d]);
         let mut total = 0.0f64;
         let at_once = (ROWS_AT_ONCE / rows).max(1);
-        let mut grad_joined = Vec::new();
+        let mut grad_mix = Vec::new();
+        // the halves of W0 that see the token and the mix of prompts; the token's gradient is seldom asked for
+        let half = |at: usize| -> Vec<f32> {
+            w0.chunks_exact(2 * d).flat_map(|row| &row[at..at + d]).copied().collect()
+        };
+        let (of_row, of_mix) = (if grad_in.is_some() { half(0) } else { Vec::new() }, half(d));
         for (c, images) in images.chunks(at_once).enumerate() {
             let (n, from) = (images.len() * rows, c * at_once * rows);
             let attention = &attention[from * s.count..][..n * s.count];
@@ -167,30 +172,28 @@ impl Modulation for LearnedTransform {
             total += totals.iter().sum::<f64>();
             add_columns(hidden, &mut sum_b0);
             matmul(d, 2 * d, n, hidden, Op::Transpose, joined, Op::None, &mut grad_w0, true);
-            let grad_joined = resize(&mut grad_joined, n * 2 * d);
-            matmul(n, 2 * d, d, hidden, Op::None, w0, Op::None, grad_joined, false);
+            let grad_mix = resize(&mut grad_mix, n * d);
+            matmul(n, d, d, hidden, Op::None, &of_mix, Op::None, grad_mix, false);
             let grad_logits = resize(logits, n * s.count);
             images
                 .par_iter()
                 .zip(attention.par_chunks_exact(rows * s.count))
-                .zip(grad_joined.par_chunks_exact(2 * size))
+                .zip(grad_mix.par_chunks_exact(size))
                 .zip(grad_logits.par_chunks_exact_mut(rows * s.count))
                 .zip(parts[c * at_once * 2 * kd..].par_chunks_exact_mut(2 * kd))
-                .for_each(|((((image, attention), joined), logits), parts)| {
-                    let mut grad_mix = vec![0.0; size];
-                    for (to, from) in grad_mix.chunks_exact_mut(d).zip(joined.chunks_exact(2 * d)) {
-                        to.copy_from_slice(&from[d..]);
-                    }
+                .for_each(|((((image, attention), grad_mix), logits), parts)| {
                     let (scaled, unit) = parts.split_at_mut(kd);
-                    s.attend_backward(image, attention, &grad_mix, alpha, logits, scaled, unit);
+                    s.attend_backward(image, attention, grad_mix, alpha, logits, scaled, unit);
                 });
             if let Some(grad_in) = grad_in.as_deref_mut() {
                 let grad_in = &mut grad_in[from * d..][..n * d];
                 grad_in.copy_from_slice(grad);
-                let lines = grad_in.par_chunks_exact_mut(d).zip(grad_joined.par_chunks_exact(2 * d));
+                // the mix's gradient is used up
+                matmul(n, d, d, hidden, Op::None, &of_row, Op::None, grad_mix, false);
+                let lines = grad_in.par_chunks_exact_mut(d).zip(grad_mix.par_chunks_exact(d));
                 lines.zip(grad_logits.par_chunks_exact(s.count)).enumerate().for_each(
-                    |(r, ((grad, joined), logits))| {
-                        add_scaled(grad, alpha, &joined[..d]);
+                    |(r, ((grad, through), logits))| {
+                        add_scaled(grad, alpha, through);
                         let row = &images[r / rows][r % rows * d..][..d];
                         s.row_gradient(row, logits, &mut vec![0.0; d], grad);
                     },
