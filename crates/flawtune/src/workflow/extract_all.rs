@@ -8,7 +8,7 @@ const AT_ONCE: usize = 256;
 
 /// Extracts what the request's training and its evaluation would, every picture of the category, and keeps it in the
 /// request's cache; without a cache nothing is extracted. Returns a hash of what the features are made of: pictures,
-/// weights, blocks, preprocessing.
+/// what each is for, weights, blocks, preprocessing.
 ///
 /// # Errors
 /// Anything wrong with the data or the backbone.
@@ -18,8 +18,14 @@ pub fn extract_all(request: &TrainRequest, on_event: OnEvent<'_>) -> Result<Stri
     let ensemble = request.ensemble.as_ref().map(|how| ensemble::plan(&engine, how, on_event)).transpose()?;
     let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
     let mut hasher = blake3::Hasher::new();
-    for content in &category.contents {
-        hasher.update(content.as_bytes());
+    // the same pictures in other parts or of other types are split otherwise
+    for info in category.infos() {
+        for text in [info.id, info.defect_type.unwrap_or_default()] {
+            hasher.update(text.as_bytes());
+            hasher.update(&[0]);
+        }
+        hasher.update(&[u8::from(info.is_train)]);
+        hasher.update(info.content.as_bytes());
     }
     for engine in std::iter::once(&engine).chain(ensemble.as_ref().map(ensemble::Planned::engine)) {
         for text in [engine.weights_hash(), &engine.variant(), &engine.preprocess().id()] {
