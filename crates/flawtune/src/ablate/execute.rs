@@ -32,26 +32,33 @@ pub enum Ended {
     Stopped,
 }
 
-/// Runs what has no result yet (and with `retry` what failed), each by `run` in a thread pool of its own. `on_over` hears of each that is over. Once `cancel` is raised no further run starts. Returns the results
-/// that are there now, in the study's order; `None` for runs that are not over.
+/// The results that are there, in the study's order; `None` for runs that are not over, and with `retry` for those that failed.
+///
+/// # Errors
+/// A result that cannot be read, or that is of another study.
+pub fn results(study: &Study, retry: bool) -> Result<Vec<Option<RunResult>>, AblateError> {
+    let one = |spec: &RunSpec| {
+        let found = RunResult::read(&study.folder.join(spec.folder()), spec)?;
+        Ok(found.filter(|r| !(retry && r.finished().is_none())))
+    };
+    study.runs.iter().map(one).collect()
+}
+
+/// Runs what has no result in `results`, each by `run` in a thread pool of its own. `on_over` hears of each that is over.
+/// Once `cancel` is raised no further run starts. Returns the results that are there then.
 ///
 /// A run depends on nothing but its spec, so neither the order nor the number at once changes a result.
 ///
 /// # Errors
-/// A result that cannot be read or written, or that is of another study; then nothing more is started.
+/// A result that cannot be written; then nothing more is started.
 pub fn execute(
     study: &Study,
+    mut results: Vec<Option<RunResult>>,
     jobs: Jobs,
-    retry: bool,
     cancel: &AtomicBool,
     run: &(dyn Fn(&RunSpec) -> Ended + Sync),
     on_over: &(dyn Fn(&RunResult) + Sync),
 ) -> Result<Vec<Option<RunResult>>, AblateError> {
-    let mut results = Vec::with_capacity(study.runs.len());
-    for spec in &study.runs {
-        let found = RunResult::read(&study.folder.join(spec.folder()), spec)?;
-        results.push(found.filter(|r| !(retry && r.finished().is_none())));
-    }
     let open: Vec<usize> = (0..results.len()).filter(|&i| results[i].is_none()).collect();
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<AblateError>> = Mutex::new(None);
@@ -126,13 +133,13 @@ mod tests {
             failed("no")
         };
         let jobs = Jobs { at_once: 2, threads: 1 };
-        let first = execute(&study, jobs, false, &go, &one, &|_| ()).unwrap();
+        let first = execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 6);
         assert!(first.iter().zip(&study.runs).all(|(r, s)| r.as_ref().is_some_and(|r| r.seed == s.seed)));
-        let again = execute(&study, jobs, false, &go, &one, &|_| ()).unwrap();
+        let again = execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 6);
         assert_eq!(first, again);
-        execute(&study, jobs, true, &go, &one, &|_| ()).unwrap();
+        execute(&study, results(&study, true).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 12);
     }
 
@@ -148,7 +155,15 @@ mod tests {
             }
             failed("no")
         };
-        let got = execute(&study, Jobs { at_once: 1, threads: 1 }, false, &stop, &one, &|_| ()).unwrap();
+        let got = execute(
+            &study,
+            results(&study, false).unwrap(),
+            Jobs { at_once: 1, threads: 1 },
+            &stop,
+            &one,
+            &|_| (),
+        )
+        .unwrap();
         assert_eq!(got.iter().flatten().count(), 1);
         assert!(got[0].is_some());
     }
@@ -161,9 +176,9 @@ mod tests {
         let jobs = Jobs::share(4, None, 6);
         assert_eq!(jobs, Jobs { at_once: 4, threads: 1 });
         let one = |_: &RunSpec| failed("no");
-        execute(&study, jobs, false, &go, &one, &|_| ()).unwrap();
+        execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
         study.runs[2].key = "other".into();
-        let error = execute(&study, jobs, false, &go, &one, &|_| ()).unwrap_err();
+        let error = results(&study, false).unwrap_err();
         assert!(matches!(error, AblateError::Other { .. }), "{error}");
     }
 

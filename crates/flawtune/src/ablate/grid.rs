@@ -78,6 +78,11 @@ fn split(text: &str) -> Result<(String, &str), String> {
     if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), value.trim())) }
 }
 
+/// Settings on one line.
+pub(super) fn joined<'a>(settings: impl IntoIterator<Item = &'a Setting>, between: &str) -> String {
+    settings.into_iter().map(Setting::to_string).collect::<Vec<_>>().join(between)
+}
+
 /// Every combination of the axes' values; the last axis changes fastest. No axes give one point without settings.
 ///
 /// # Errors
@@ -108,7 +113,7 @@ pub(super) fn folder_name(point: &[Setting]) -> String {
     if point.is_empty() {
         return "all-defaults".to_owned();
     }
-    let exact = point.iter().map(Setting::to_string).collect::<Vec<_>>().join(",");
+    let exact = joined(point, ",");
     let plain = |c: char| c.is_ascii_alphanumeric() || "._=,+-".contains(c);
     if exact.len() <= LONGEST_NAME && exact.chars().all(plain) {
         return exact;

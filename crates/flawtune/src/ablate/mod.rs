@@ -22,7 +22,7 @@ mod table;
 
 use std::path::PathBuf;
 
-pub use execute::{Ended, Jobs, execute};
+pub use execute::{Ended, Jobs, execute, results};
 pub use grid::{Axis, Plan, Setting, points};
 pub use plots::plots;
 pub use result::{Difference, Finished, RunResult, ScorerResult, Status, is_zero_shot};

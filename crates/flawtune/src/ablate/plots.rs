@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::grid::joined;
 use super::{AblateError, Axis as GridAxis, Study, Summary, SummaryRow, io_error};
 use crate::report::plot::{Axis, Bar, BarSeries, Chart, Guide, Line, Plot, Theme};
 
@@ -70,9 +71,8 @@ fn series<'a>(axis: &'a GridAxis, rows: &[&'a SummaryRow]) -> Vec<Series<'a>> {
 /// What the other axes are held at, for a label.
 fn held(axis: &GridAxis, series: &[Series<'_>]) -> String {
     let Some((_, row)) = series.first().and_then(|s| s.1.first()) else { return String::new() };
-    let others: Vec<String> =
-        row.settings.iter().filter(|s| s.name != axis.name).map(ToString::to_string).collect();
-    if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
+    let others = joined(row.settings.iter().filter(|s| s.name != axis.name), ", ");
+    if others.is_empty() { String::new() } else { format!(" ({others})") }
 }
 
 /// The values as numbers, if they all are.

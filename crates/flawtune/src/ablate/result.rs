@@ -5,6 +5,7 @@ use std::path::Path;
 use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
+use super::grid::joined;
 use super::{AblateError, RunSpec, Setting, io_error};
 use crate::evaluate::comparison::Comparison;
 use crate::evaluate::metrics::{auroc, average_precision};
@@ -151,6 +152,11 @@ impl RunResult {
             seconds,
             key: spec.key.clone(),
         }
+    }
+
+    /// Which run it is, for people: `screw num-prompts=5 seed 0`.
+    pub fn title(&self) -> String {
+        format!("{} {} seed {}", self.category, joined(&self.settings, " "), self.seed)
     }
 
     /// What it found, if it did not fail.

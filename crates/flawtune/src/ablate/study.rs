@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::grid::folder_name;
+use super::grid::{folder_name, joined};
 use super::{AblateError, Axis, Setting, io_error, points};
 
 /// One training and its evaluation.
@@ -30,7 +30,7 @@ impl RunSpec {
 
     /// Its settings for people: `num-prompts=5 loss-type=ranking`.
     pub fn settings(&self) -> String {
-        self.point.iter().map(Setting::to_string).collect::<Vec<_>>().join(" ")
+        joined(&self.point, " ")
     }
 }
 

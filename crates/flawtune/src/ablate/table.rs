@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
 
+use super::grid::joined;
 use super::summary::{Against, Spread};
 use super::{AblateError, RunResult, Status, Study, Summary, SummaryRow, io_error};
 
@@ -212,7 +213,7 @@ impl Summary {
         );
         for row in self.rows.iter().filter(|r| r.against.is_some()) {
             let Some(a) = &row.against else { continue };
-            let settings = row.settings.iter().map(|s| format!("{s}")).collect::<Vec<_>>().join(", ");
+            let settings = joined(&row.settings, ", ");
             let auroc = spread(&row.auroc);
             let _ = writeln!(
                 out,

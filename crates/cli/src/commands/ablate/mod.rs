@@ -57,11 +57,11 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     let jobs = Jobs::share(rayon::current_num_threads(), args.jobs.map(usize::from), total);
     context.console.note(&format!("{total} runs, {} at once", jobs.at_once));
     interrupt::training_starts();
-    let watch = Watch::new(&study, context);
+    let known = ablate::results(&study, args.retry_failed).map_err(failed)?;
+    let watch = Watch::new(known.iter().flatten().count(), total, context);
     let by_folder: HashMap<_, &RunRequests> = study.runs.iter().map(RunSpec::folder).zip(&requests).collect();
     let one = |spec: &RunSpec| by_folder[&spec.folder()].run(spec.seed, interrupt::cancel());
-    let results =
-        ablate::execute(&study, jobs, args.retry_failed, interrupt::cancel(), &one, &|r| watch.over(r));
+    let results = ablate::execute(&study, known, jobs, interrupt::cancel(), &one, &|r| watch.over(r));
     watch.finish();
     let results = results.map_err(failed)?;
     let bootstrap = BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() };
@@ -193,15 +193,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(study: &Study, context: Context) -> Self {
-        let total = study.runs.len();
-        let before = study
-            .runs
-            .iter()
-            .filter(|spec| {
-                RunResult::read(&study.folder.join(spec.folder()), spec).is_ok_and(|found| found.is_some())
-            })
-            .count();
+    fn new(before: usize, total: usize, context: Context) -> Self {
         if before > 0 {
             context.console.note(&format!("{before} of {total} runs are over already"));
         }
@@ -213,7 +205,6 @@ impl Watch {
     fn over(&self, result: &RunResult) {
         let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *done += 1;
-        let settings: Vec<String> = result.settings.iter().map(ToString::to_string).collect();
         let found = match &result.status {
             Status::Failed { error } => format!("failed: {error}"),
             Status::Finished(f) => f
@@ -223,15 +214,8 @@ impl Watch {
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        let text = format!(
-            "run {}/{} in {:.1} s: {} {} seed {}: {found}",
-            *done,
-            self.total,
-            result.seconds,
-            result.category,
-            settings.join(" "),
-            result.seed
-        );
+        let text =
+            format!("run {}/{} in {:.1} s: {}: {found}", *done, self.total, result.seconds, result.title());
         self.bar.suspend(|| self.context.console.note(&text));
         self.bar.set_position(*done as u64);
     }
@@ -248,8 +232,7 @@ fn show(summary: &Summary, results: &[Option<RunResult>], context: Context) -> R
     out(summary.to_markdown().trim_end());
     for result in results.iter().flatten() {
         if let Status::Failed { error } = &result.status {
-            let settings: Vec<String> = result.settings.iter().map(ToString::to_string).collect();
-            out(&format!("failed: {} {} seed {}: {error}", result.category, settings.join(" "), result.seed));
+            out(&format!("failed: {}: {error}", result.title()));
         }
     }
     Ok(())
