@@ -1,16 +1,14 @@
 //! Writes drawn categories in the `MVTec` AD layout.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{GrayImage, ImageEncoder, RgbImage};
 use rayon::prelude::*;
 
-use super::{Category, DefectType, SIZE_RANGE, draw};
+use super::files::{Unfinished, make_folder, write, write_mask};
+use super::{Category, DefectType, SIZE_RANGE, SynthError, draw};
 
 /// Quality of the written JPEG files, 1 to 100: noise survives, blocks do not show.
 const JPEG_QUALITY: u8 = 88;
@@ -44,50 +42,6 @@ pub struct Generated {
     pub bytes: u64,
 }
 
-/// Why nothing was drawn.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SynthError {
-    /// A name that is not on the list.
-    #[error("unknown {what} '{found}': use one of {known}")]
-    UnknownName {
-        /// What was named.
-        what: &'static str,
-        /// The name given.
-        found: String,
-        /// The names there are.
-        known: &'static str,
-    },
-    /// A picture edge outside [`SIZE_RANGE`].
-    #[error("cannot draw pictures of {found} pixels: choose a size from {low} to {high}", low = SIZE_RANGE.start(), high = SIZE_RANGE.end())]
-    Size {
-        /// The edge asked for, in pixels.
-        found: u32,
-    },
-    /// The category's folder is already there.
-    #[error("{path} already exists: choose another folder or remove it first")]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file could not be written.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A picture could not be encoded.
-    #[error("cannot encode {path}: {source}")]
-    Encode {
-        /// The file it was for.
-        path: PathBuf,
-        /// What the encoder said.
-        source: image::ImageError,
-    },
-}
-
 struct Job {
     split: &'static str,
     defect: Option<DefectType>,
@@ -114,17 +68,8 @@ pub fn generate(
     if !SIZE_RANGE.contains(&size) {
         return Err(SynthError::Size { found: size });
     }
-    let folder = dir.join(category.name());
-    if folder.exists() {
-        return Err(SynthError::Exists { path: folder });
-    }
-    make_folder(dir)?;
-    let partial = tempfile::Builder::new()
-        .prefix(".synth-")
-        .tempdir_in(dir)
-        .map_err(|source| SynthError::Write { path: dir.to_owned(), source })?;
-    // a temporary folder is private to its owner; the data set it becomes is not
-    let root = partial.path().join(category.name());
+    let unfinished = Unfinished::new(dir, category.name())?;
+    let root = unfinished.root();
 
     let mut jobs = Vec::new();
     let mut add = |split, defect, count| jobs.extend((0..count).map(|index| Job { split, defect, index }));
@@ -154,23 +99,16 @@ pub fn generate(
                 bytes += write_mask(&root.join("ground_truth").join(defect.name()).join(name), &mask)?;
             }
             on_progress(finished.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
-            Ok(bytes)
+            Ok::<u64, SynthError>(bytes)
         })
         .try_reduce(|| 0, |a, b| Ok(a + b))?;
-    fs::create_dir_all(&root)
-        .and_then(|()| fs::rename(&root, &folder))
-        .map_err(|source| SynthError::Write { path: folder.clone(), source })?;
-    Ok(Generated { folder, images: jobs.len(), bytes })
+    Ok(Generated { folder: unfinished.finish()?, images: jobs.len(), bytes })
 }
 
 impl Job {
     fn kind(&self) -> &'static str {
         self.defect.map_or("good", DefectType::name)
     }
-}
-
-fn make_folder(path: &Path) -> Result<(), SynthError> {
-    fs::create_dir_all(path).map_err(|source| SynthError::Write { path: path.to_owned(), source })
 }
 
 fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
@@ -181,48 +119,15 @@ fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
     write(path, &bytes)
 }
 
-fn write_mask(path: &Path, mask: &GrayImage) -> Result<u64, SynthError> {
-    let mut bytes = Vec::new();
-    PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter)
-        .write_image(mask.as_raw(), mask.width(), mask.height(), image::ExtendedColorType::L8)
-        .map_err(|source| SynthError::Encode { path: path.to_owned(), source })?;
-    write(path, &bytes)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<u64, SynthError> {
-    fs::File::create(path)
-        .and_then(|mut file| file.write_all(bytes))
-        .map_err(|source| SynthError::Write { path: path.to_owned(), source })?;
-    Ok(bytes.len() as u64)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
-    use std::path::Path;
 
+    use super::super::files::read_all as files;
     use super::super::{Category, DefectType, draw};
     use super::{Counts, SynthError, generate};
 
     const FEW: Counts = Counts { train_good: 3, test_good: 2, test_per_type: 2 };
-
-    fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        let mut open = vec![root.to_owned()];
-        while let Some(folder) = open.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else {
-                    let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
-                    found.insert(name, fs::read(path).unwrap());
-                }
-            }
-        }
-        found
-    }
 
     #[test]
     fn the_layout_is_complete_and_every_mask_fits_its_picture() {
@@ -275,17 +180,24 @@ mod tests {
     #[test]
     fn the_drawings_are_the_same_bits_everywhere() {
         // a change here changes the committed demonstration pictures: draw those again with it
-        let mut hasher = blake3::Hasher::new();
-        for category in Category::ALL {
-            for defect in [None].into_iter().chain(DefectType::ALL.map(Some)) {
-                let (picture, mask) = draw(category, defect, "test", 0, 1, 64);
-                hasher.update(picture.as_raw());
-                hasher.update(mask.as_raw());
+        let fingerprint = |categories: &[Category], splits: &[&str]| {
+            let mut hasher = blake3::Hasher::new();
+            for &category in categories {
+                for split in splits {
+                    for defect in [None].into_iter().chain(DefectType::ALL.map(Some)) {
+                        let (picture, mask) = draw(category, defect, split, 0, 1, 64);
+                        hasher.update(picture.as_raw());
+                        hasher.update(mask.as_raw());
+                    }
+                }
             }
-        }
-        assert_eq!(hasher.finalize().to_hex().as_str(), DRAWINGS);
+            hasher.finalize().to_hex().to_string()
+        };
+        assert_eq!(fingerprint(&[Category::Flange, Category::Twill], &["test"]), DRAWINGS);
+        assert_eq!(fingerprint(&[Category::Gravel], &["train", "test"]), GRAVEL);
     }
 
+    const GRAVEL: &str = "93889879b775a390bf7ca790939e49f8f9e1dd8ea386e6535472b8cda2aac007";
     const DRAWINGS: &str = "edb7541e68b1e36fd59ad09ac159065778f20c91b3899709fbef56fe5bc06dce";
 
     #[test]

@@ -1,12 +1,13 @@
-//! Procedurally drawn parts and textures, and synthetic defects for a user's own pictures.
+//! Drawn parts, a drawn and a photographed texture, and synthetic defects for a user's own pictures.
 //!
 //! [`generate`] writes a whole category in the `MVTec` AD layout; [`paste_defects`] puts one defect on
-//! any picture and returns where it is. Both depend on nothing but their arguments: the same seed
-//! gives the same bytes on every machine and with any number of threads. For that, each picture has
-//! its own `ChaCha8` stream, named by what the picture is, and all drawing uses only the operations
-//! that IEEE 754 defines to the bit (+, −, ×, ÷, √, floor) and integers; sines and noise are this
-//! module's own. The encoders are pure Rust and integer arithmetic, so the files agree wherever the
-//! lock file does.
+//! any picture and returns where it is, and [`paste_on`] makes a category of a user's own pictures that
+//! way. All depend on nothing but their arguments: the same seed gives the same bytes on every machine
+//! and with any number of threads. For that, each picture has its own `ChaCha8` stream, named by what
+//! the picture is, and all drawing uses only the operations that IEEE 754 defines to the bit (+, −, ×,
+//! ÷, √, floor) and integers; sines and noise are this module's own. The encoders are pure Rust and
+//! integer arithmetic, so the files agree wherever the lock file does. (A user's JPEG is decoded by a
+//! decoder that need not agree between machines; see [`flawtune_backbone::preprocess`].)
 //!
 //! What is drawn is a demonstration: an AUROC on it says that a pipeline works, not that it will
 //! work on real parts.
@@ -24,10 +25,15 @@
 //! ```
 
 mod camera;
+mod error;
+mod files;
 mod flange;
 mod generate;
+mod gravel;
 mod noise;
 mod paste;
+mod paste_on;
+mod photograph;
 mod random;
 mod shape;
 mod twill;
@@ -37,8 +43,10 @@ use std::str::FromStr;
 
 use image::{GrayImage, RgbImage};
 
-pub use generate::{Counts, Generated, SynthError, generate};
+pub use error::SynthError;
+pub use generate::{Counts, Generated, generate};
 pub use paste::{PasteKind, paste_defects};
+pub use paste_on::{PasteOn, PasteStage, Pasted, paste_on};
 
 use camera::Camera;
 use random::Chance;
@@ -54,18 +62,21 @@ pub const DEFAULT_SIZE: u32 = 192;
 pub enum Category {
     /// A turned steel flange with six socket screws on a foam tray, in any pose.
     Flange,
+    /// A slab of exposed gravel that fills the frame, cut from a photograph.
+    Gravel,
     /// A two-coloured 2/2 twill cloth that fills the frame.
     Twill,
 }
 
 impl Category {
     /// Every category, in the order of their names.
-    pub const ALL: [Self; 2] = [Self::Flange, Self::Twill];
+    pub const ALL: [Self; 3] = [Self::Flange, Self::Gravel, Self::Twill];
 
     /// Name of the category's folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flange => "flange",
+            Self::Gravel => "gravel",
             Self::Twill => "twill",
         }
     }
@@ -82,7 +93,11 @@ impl FromStr for Category {
 
     fn from_str(text: &str) -> Result<Self, SynthError> {
         Self::ALL.into_iter().find(|category| category.name() == text).ok_or_else(|| {
-            SynthError::UnknownName { what: "category", found: text.to_owned(), known: "flange, twill" }
+            SynthError::UnknownName {
+                what: "category",
+                found: text.to_owned(),
+                known: "flange, gravel, twill",
+            }
         })
     }
 }
@@ -90,13 +105,14 @@ impl FromStr for Category {
 /// The defect types of every drawn category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DefectType {
-    /// A pit in the steel; a hole worn through the cloth.
+    /// A pit in the steel or between stones; a hole worn through the cloth.
     Hole,
-    /// A screw that is missing, off its seat or of the wrong kind; a weft yarn missing or misrouted.
+    /// A screw that is missing, off its seat or of the wrong kind; a weft yarn missing or misrouted; a
+    /// stone missing, foreign or too large.
     Misplaced,
-    /// A thin line across the finish.
+    /// A thin line across the surface.
     Scratch,
-    /// A dried liquid.
+    /// A dried liquid or a bloom.
     Stain,
 }
 
@@ -124,7 +140,8 @@ struct Drawing {
 /// Draws one picture and its mask (0 sound, 255 defect), both `size` × `size` pixels.
 ///
 /// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments and
-/// `split`, so that pictures of different splits never share a scene.
+/// `split`, so that pictures of different splits never share a scene; a texture that is cut from a
+/// photograph is cut from one half of it for the split `train`, from the other half for any other.
 pub fn draw(
     category: Category,
     defect: Option<DefectType>,
@@ -147,6 +164,7 @@ pub fn draw(
     let (mut scene, mut flaw, mut exposure) = (stream("scene"), stream("flaw"), stream("exposure"));
     let drawing = match category {
         Category::Flange => flange::draw(defect, size, &mut scene, &mut flaw),
+        Category::Gravel => gravel::draw(defect, split, size, &mut scene, &mut flaw),
         Category::Twill => twill::draw(defect, size, &mut scene, &mut flaw),
     };
     let camera = Camera::draw(&mut exposure);

@@ -15,6 +15,9 @@ use super::noise::{cos_sin, fractal, mix, perlin, smoothstep};
 use super::random::Chance;
 use super::shape::{Blob, Stroke};
 
+/// Shortest edge that has room for a defect, in pixels.
+pub(super) const SMALLEST_EDGE: u32 = 8;
+
 /// What is put on a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PasteKind {
@@ -81,7 +84,7 @@ impl FromStr for PasteKind {
 /// ```
 pub fn paste_defects(picture: &RgbImage, kind: PasteKind, seed: u64) -> (RgbImage, GrayImage) {
     let (width, height) = picture.dimensions();
-    if width.min(height) < 8 {
+    if width.min(height) < SMALLEST_EDGE {
         return (picture.clone(), GrayImage::new(width, height));
     }
     let mut chance = Chance::named(&[b"paste", kind.name().as_bytes(), &seed.to_le_bytes()]);

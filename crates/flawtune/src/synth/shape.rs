@@ -111,6 +111,16 @@ impl Blob {
         }
     }
 
+    /// Radius before it is stretched and made uneven.
+    pub(super) fn radius(&self) -> f32 {
+        self.radius
+    }
+
+    /// A point as seen from the centre.
+    pub(super) fn offset(&self, x: f32, y: f32) -> (f32, f32) {
+        (x - self.x, y - self.y)
+    }
+
     /// Distance to the outline, positive inside.
     pub(super) fn inside(&self, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.x, y - self.y);
