@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod settings;
 mod shell;
+mod synth;
 mod train;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub(crate) use progress::ProgressArg;
 pub(crate) use report::{PlotFormatArg, ReportArgs};
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
+pub(crate) use synth::SynthArgs;
 pub(crate) use train::{
     DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
 };
@@ -102,7 +104,7 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Show or clear the cache of extracted features
     Cache(CacheArgs),
-    /// Draw a data set of parts with four kinds of defects and masks, to try things with
+    /// Draw a data set with four defect types and masks to try things with, or put synthetic defects on own pictures
     Synth(SynthArgs),
     /// Measure this machine: forward pass, patch matching, training step, beside what it could do at most
     Bench(BenchArgs),
@@ -418,37 +420,6 @@ pub(crate) struct FeaturesArgs {
     /// Leave out pictures that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  flawtune synth --output-dir synth_data
-  flawtune train --root-dir synth_data --category flange --model-name dinov2_vits14
-
-The pictures are drawn, not photographed: they show how flawtune is used, not how good it is on your parts. The same
-seed draws the same bytes on any machine.")]
-pub(crate) struct SynthArgs {
-    /// Folder that the categories are put into; a category that exists is not touched
-    #[arg(long, value_name = "DIR", default_value = "synth_data")]
-    pub(crate) output_dir: PathBuf,
-    /// Categories to draw: flange (a machined part) or twill (a woven texture) [default: both]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) category: Vec<String>,
-    /// Side of a picture in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 192)]
-    pub(crate) size: u32,
-    /// Good pictures for training
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub(crate) train_good: u32,
-    /// Good pictures for testing
-    #[arg(long, value_name = "N", default_value_t = 30)]
-    pub(crate) test_good: u32,
-    /// Defect pictures of each type
-    #[arg(long, value_name = "N", default_value_t = 12)]
-    pub(crate) test_per_type: u32,
-    /// Seed of everything drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -17,5 +17,6 @@ mod report;
 mod reproduce;
 mod settings;
 mod shell;
+mod synth;
 mod tokens;
 mod world;

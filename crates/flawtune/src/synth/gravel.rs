@@ -147,7 +147,7 @@ impl Slab {
                 let depth = chance.range(0.30, 0.60);
                 let (gain, crust) = match chance.below(3) {
                     // rust
-                    0 => ([-0.45 * depth, -1.0 * depth, -1.6 * depth], 0.0),
+                    0 => ([-0.45 * depth, -depth, -1.6 * depth], 0.0),
                     // oil
                     1 => ([-1.7 * depth, -1.6 * depth, -1.45 * depth], 0.0),
                     // lime bloom

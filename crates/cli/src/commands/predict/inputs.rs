@@ -104,7 +104,7 @@ impl Source {
 }
 
 /// The pictures that an argument names.
-fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failure> {
     if input.is_dir() {
         let found = pictures(input).map_err(|e| Failure::from_error(&e))?;
         if found.is_empty() {

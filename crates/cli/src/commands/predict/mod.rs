@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use flawtune::workflow::{Detector, Next, PredictOptions, Prediction, predict};
 
 use self::inputs::Source;
+pub(crate) use self::inputs::expand;
 use self::output::{Maps, Printer};
 use self::watch::Watch;
 use crate::Context;
