@@ -303,7 +303,7 @@ impl<'a> Client<'a> {
     fn denied(&self, status: u16) -> HubError {
         let page = format!("{}/{}", self.options.endpoint, self.repo);
         let token = self.options.token.is_some();
-        let gated = if self.variant.gated {
+        let gated = if self.variant.hub().is_some_and(|hub| hub.gated) {
             format!(
                 "its weights are gated ({}): open {page}, log in and accept the licence",
                 self.variant.licence
@@ -329,7 +329,8 @@ impl<'a> Client<'a> {
         };
         let near = VARIANTS
             .iter()
-            .filter(|v| !v.gated && v.family == Family::DinoV2 && v.name != self.variant.name)
+            .filter(|v| v.hub().is_some_and(|hub| !hub.gated))
+            .filter(|v| v.family == Family::DinoV2 && v.name != self.variant.name)
             .min_by_key(|v| size(v));
         let alternative = near.map_or("dinov2_vits14", |v| v.name).to_owned();
         HubError::Denied { repo: self.repo.to_owned(), status, reason, alternative }

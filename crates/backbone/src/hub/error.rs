@@ -12,6 +12,9 @@ pub enum HubError {
     /// No backbone has this name.
     #[error(transparent)]
     Model(#[from] UnknownModel),
+    /// Its weights are part of the program.
+    #[error("{0} is part of flawtune: there is nothing to look for or to fetch")]
+    Embedded(String),
     /// The file that the user named does not exist.
     #[error("--weights {}: no such file or folder", .0.display())]
     NoSuchWeights(PathBuf),

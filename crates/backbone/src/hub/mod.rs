@@ -120,7 +120,7 @@ pub enum Progress<'a> {
 /// repository is fetched from there, any other from the authors' repository.
 ///
 /// # Errors
-/// The model is unknown, the named file is absent, the network is off or fails, the hub refuses (the message says what
+/// The model is unknown or part of the program, the named file is absent, the network is off or fails, the hub refuses (the message says what
 /// to do), or the cache cannot be written.
 pub fn locate(
     model: &str,
@@ -131,11 +131,13 @@ pub fn locate(
         return if path.exists() { Ok(path.clone()) } else { Err(HubError::NoSuchWeights(path.clone())) };
     }
     let variant = models::find(model)?;
+    let Some(hub) = variant.hub() else { return Err(HubError::Embedded(variant.name.into())) };
     if let Some(path) = options.model_folders.iter().find_map(|f| cache::in_models_folder(f, variant)) {
         return Ok(path);
     }
-    let repo = repository(model, variant);
-    let other = if repo == variant.hub { variant.timm } else { variant.hub };
+    // a model named by its timm repository is fetched from there
+    let timm = model.to_lowercase().contains("timm/");
+    let (repo, other) = if timm { (hub.timm, hub.repository) } else { (hub.repository, hub.timm) };
     if let Some(path) = [repo, other].iter().find_map(|r| cache::in_hub_cache(&options.cache, r)) {
         return Ok(path);
     }
@@ -145,11 +147,6 @@ pub fn locate(
         return Err(HubError::Offline { model: variant.name.into(), looked: looked.join(", ") });
     }
     fetch(variant, repo, options, on_progress)
-}
-
-/// The repository that `model` asks for.
-fn repository(model: &str, variant: &Variant) -> &'static str {
-    if model.to_lowercase().contains("timm/") { variant.timm } else { variant.hub }
 }
 
 /// Downloads the configuration and the weights of `repo`.

@@ -6,12 +6,17 @@
 mod table;
 
 use std::fmt;
+use std::iter;
 
 use crate::config::{Family, FeedForward, Normalization, Position, VitConfig};
 pub use table::VARIANTS;
 
 /// The name used where the user gives none.
 pub const DEFAULT: &str = "dinov3_vits16";
+
+/// The small backbone that is part of the program, for demonstrations and trials: `DINOv3` architecture, distilled from
+/// `DINOv2` ViT-S/14 by `tools/distill`.
+pub const DEMO: &str = "demo_vit_tiny16";
 
 /// Terms under which weights are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +64,39 @@ pub struct Variant {
     pub registers: usize,
     /// Pixel normalisation.
     pub normalization: Normalization,
+    /// Where its weights come from.
+    pub origin: Origin,
+    /// Licence of the weights.
+    pub licence: Licence,
+}
+
+/// Where the weights of a known backbone come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Origin {
+    /// They are published, and fetched when they are first needed.
+    Hub(Hub),
+    /// They are part of this program: the bytes of a safetensors file.
+    Embedded(&'static [u8]),
+}
+
+/// Where published weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hub {
     /// Repository with the weights in the hub's own key names.
-    pub hub: &'static str,
+    pub repository: &'static str,
     /// Repository of the same weights in timm's key names.
     pub timm: &'static str,
     /// Start of the name of the authors' own file, without the hash: `dinov3_vits16_pretrain_lvd1689m`.
     pub official: &'static str,
-    /// Licence of the weights.
-    pub licence: Licence,
-    /// Whether `hub` wants a login and an accepted licence.
+    /// Whether `repository` wants a login and an accepted licence.
     pub gated: bool,
+}
+
+impl Hub {
+    /// The page where the licence is read and accepted.
+    pub fn page(&self) -> String {
+        format!("https://huggingface.co/{}", self.repository)
+    }
 }
 
 impl Variant {
@@ -95,26 +123,35 @@ impl Variant {
         }
     }
 
-    /// The page where its licence is read and accepted.
-    pub fn page(&self) -> String {
-        format!("https://huggingface.co/{}", self.hub)
+    /// Where its weights are published; `None` where they are part of the program.
+    pub fn hub(&self) -> Option<&Hub> {
+        match &self.origin {
+            Origin::Hub(hub) => Some(hub),
+            Origin::Embedded(_) => None,
+        }
     }
 
     /// Every name it answers to.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let short = self.name;
         // `vits16`, but not `vits16` for the satellite variant: that keeps its `_sat`
-        let bare = short.split_once('_').map_or(short, |(_, bare)| bare);
-        [short, bare, self.hub, self.hub.split_once('/').map_or(self.hub, |(_, n)| n), self.timm]
-            .map(str::to_owned)
+        let published = self.hub().into_iter().flat_map(move |hub| {
+            let bare = short.split_once('_').map_or(short, |(_, bare)| bare);
+            let without_owner = |repository: &'static str| repository.split_once('/').map(|(_, name)| name);
+            [
+                Some(bare),
+                Some(hub.repository),
+                without_owner(hub.repository),
+                Some(hub.timm),
+                without_owner(hub.timm),
+            ]
             .into_iter()
-            .chain(self.timm.split_once('/').map(|(_, n)| n.to_owned()))
-            .chain([self.official.to_owned()])
+            .flatten()
+            .chain([hub.official])
             // the class of the authors' hub file: `dinov2_vits14_reg`
-            .chain(
-                (self.family == Family::DinoV2)
-                    .then(|| self.official.trim_end_matches("_pretrain").to_owned()),
-            )
+            .chain((self.family == Family::DinoV2).then(|| hub.official.trim_end_matches("_pretrain")))
+        });
+        iter::once(short).chain(published).map(str::to_owned)
     }
 }
 
@@ -194,7 +231,7 @@ mod tests {
         for pair in all.windows(2) {
             assert_ne!(pair[0].0, pair[1].0, "{} and {}", pair[0].1, pair[1].1);
         }
-        assert_eq!(VARIANTS.len(), 16);
+        assert_eq!(VARIANTS.len(), 17);
         assert!(find(DEFAULT).is_ok());
     }
 
@@ -205,6 +242,23 @@ mod tests {
         let text = e.to_string();
         assert!(text.contains("did you mean dinov3_vits16") && text.contains("dinov2_vitg14_reg"), "{text}");
         assert_eq!(find("resnet50_imagenet").unwrap_err().suggestion, None);
+    }
+
+    #[test]
+    fn the_embedded_backbone_is_what_the_table_says() {
+        let variant = find(DEMO).unwrap();
+        let Origin::Embedded(bytes) = variant.origin else { panic!("{:?}", variant.origin) };
+        assert!(bytes.len() <= 12_000_000, "{} bytes", bytes.len());
+        let loaded = crate::weights::load_embedded(DEMO, bytes, Some(&variant.config())).unwrap();
+        assert_eq!(loaded.config, variant.config());
+        // the same without being told: as a copy of the file is read
+        let told = crate::weights::load_embedded(DEMO, bytes, None).unwrap();
+        assert_eq!((&told.config, told.notes.len()), (&variant.config(), 0));
+        assert_eq!(told.weights.content_hash, blake3::hash(bytes).to_hex().to_string());
+        assert_eq!(variant.names().collect::<Vec<_>>(), [DEMO]);
+        let nowhere = crate::hub::LocateOptions::from_env();
+        let refused = crate::hub::locate(DEMO, &nowhere, &mut |_| {}).unwrap_err().to_string();
+        assert!(refused.contains("part of flawtune"), "{refused}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The table of variants.
 
-use super::{Licence, Sizes, Variant};
+use super::{DEMO, Hub, Licence, Origin, Sizes, Variant};
 use crate::config::{Family, FeedForward, Normalization};
 
 const fn sizes(dim: usize, depth: usize, heads: usize, feed_forward: FeedForward, hidden: usize) -> Sizes {
@@ -13,13 +13,14 @@ const BASE: Sizes = sizes(768, 12, 12, FeedForward::Mlp, 3072);
 const LARGE: Sizes = sizes(1024, 24, 16, FeedForward::Mlp, 4096);
 const HUGE_PLUS: Sizes = sizes(1280, 32, 20, FeedForward::SwiGlu, 5120);
 const SEVEN_B: Sizes = sizes(4096, 40, 32, FeedForward::SwiGlu, 8192);
+const TINY: Sizes = sizes(256, 6, 4, FeedForward::Mlp, 1024);
 const GIANT: Sizes = sizes(1536, 40, 24, FeedForward::SwiGlu, 4096);
 
 const fn v3(
     name: &'static str,
     sizes: Sizes,
     normalization: Normalization,
-    hub: &'static str,
+    repository: &'static str,
     timm: &'static str,
     official: &'static str,
 ) -> Variant {
@@ -29,11 +30,8 @@ const fn v3(
         sizes,
         registers: 4,
         normalization,
-        hub,
-        timm,
-        official,
+        origin: Origin::Hub(Hub { repository, timm, official, gated: true }),
         licence: Licence::DinoV3,
-        gated: true,
     }
 }
 
@@ -41,7 +39,7 @@ const fn v2(
     name: &'static str,
     sizes: Sizes,
     registers: usize,
-    hub: &'static str,
+    repository: &'static str,
     timm: &'static str,
     official: &'static str,
 ) -> Variant {
@@ -51,11 +49,8 @@ const fn v2(
         sizes,
         registers,
         normalization: Normalization::IMAGENET,
-        hub,
-        timm,
-        official,
+        origin: Origin::Hub(Hub { repository, timm, official, gated: false }),
         licence: Licence::Apache2,
-        gated: false,
     }
 }
 
@@ -63,7 +58,7 @@ const LVD: Normalization = Normalization::IMAGENET;
 const SAT: Normalization = Normalization::SAT493M;
 
 /// Every backbone known by name.
-pub static VARIANTS: [Variant; 16] = [
+pub static VARIANTS: [Variant; 17] = [
     v3(
         "dinov3_vits16",
         SMALL,
@@ -192,4 +187,13 @@ pub static VARIANTS: [Variant; 16] = [
         "timm/vit_giant_patch14_reg4_dinov2.lvd142m",
         "dinov2_vitg14_reg4_pretrain",
     ),
+    Variant {
+        name: DEMO,
+        family: Family::DinoV3,
+        sizes: TINY,
+        registers: 4,
+        normalization: Normalization::IMAGENET,
+        origin: Origin::Embedded(include_bytes!("../../../../assets/demo_vit_tiny16.safetensors")),
+        licence: Licence::Apache2,
+    },
 ];

@@ -11,7 +11,7 @@ use super::error::{Mismatch, WeightsError};
 use super::infer::{self, Found, Parts};
 use super::keys::{BlockPart, Leaf, Part, part, scheme};
 use super::source::{self, Source};
-use super::{Scheme, Storage, VitWeights};
+use super::{Scheme, Storage, StoredTensor, VitWeights};
 use crate::config::{Position, VitConfig};
 
 /// A model read from its files.
@@ -39,11 +39,26 @@ pub struct Loaded {
 /// The file is absent, damaged, no vision transformer's weights, or of another shape; or the number of heads cannot
 /// be known. Messages name keys, shapes and the way out.
 pub fn load(path: &Path, expected: Option<&VitConfig>) -> Result<Loaded, WeightsError> {
-    let source = source::open(path)?;
-    let understood = Understood::new(&source)?;
+    understand(&source::open(path)?, expected)
+}
+
+/// As [`load`], of a safetensors file that is part of the program; `name` stands for its path in messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_embedded(
+    name: &str,
+    bytes: &'static [u8],
+    expected: Option<&VitConfig>,
+) -> Result<Loaded, WeightsError> {
+    understand(&source::embedded(name, bytes)?, expected)
+}
+
+fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, WeightsError> {
+    let understood = Understood::new(source)?;
     let (mut config, mut notes) = match expected {
         Some(c) => (c.clone(), Vec::new()),
-        None => infer::config(&understood.found, &source)?,
+        None => infer::config(&understood.found, source)?,
     };
     if let (Position::Learned { .. }, Some(grid)) = (config.position, understood.found.grid) {
         config.position = Position::Learned { grid };
@@ -54,14 +69,14 @@ pub fn load(path: &Path, expected: Option<&VitConfig>) -> Result<Loaded, Weights
             path: source.path.clone(),
             model: config.name.clone(),
             scheme: understood.scheme,
-            hint: hint(&understood.found, &config, &source, &d.missing),
+            hint: hint(&understood.found, &config, source, &d.missing),
             missing: d.missing,
             unexpected: d.unexpected,
             different: d.different,
         }))
     })?;
-    periods(&understood.parts, &config, &source, &mut notes)?;
-    weights.content_hash = hash(&source)?;
+    periods(&understood.parts, &config, source, &mut notes)?;
+    weights.content_hash = hash(source)?;
     Ok(Loaded { config, weights, scheme: understood.scheme, notes })
 }
 
@@ -213,7 +228,9 @@ fn hash(source: &Source) -> Result<String, WeightsError> {
         digests.push(digest(file.bytes()));
         file.release(0..file.bytes().len());
     }
-    if digests.is_empty() {
+    if let [(_, StoredTensor { storage: Storage::Embedded(bytes), .. }), ..] = source.tensors[..] {
+        digests.push(digest(bytes));
+    } else if digests.is_empty() {
         // every tensor was copied out of a file that has none contiguous
         for path in &source.files {
             let file =

@@ -17,7 +17,7 @@ mod tensors;
 pub use describe::{Description, Kind, describe};
 pub use error::{Mismatch, ShapeDifference, WeightsError};
 pub use keys::Scheme;
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_embedded};
 pub use random::random;
 pub(crate) use source::shards;
 pub use tensors::{BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights};

@@ -177,10 +177,29 @@ fn sharded(path: PathBuf) -> Result<Source, WeightsError> {
 }
 
 fn safetensors_file(path: &Path, source: &mut Source) -> Result<(), WeightsError> {
-    let bad = |what: String| WeightsError::Safetensors { path: path.to_owned(), what };
     let file = MappedFile::open(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
-    let file = Arc::new(file);
-    let bytes = file.bytes();
+    safetensors(&Storage::Mapped(Arc::new(file)), path, source)
+}
+
+/// The safetensors file that is part of the program, under this name.
+pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Source, WeightsError> {
+    // no file lies beside it, so nothing is looked for there
+    let path = PathBuf::from(format!("{name} (part of flawtune)"));
+    let mut source = Source {
+        container: Container::Safetensors,
+        files: Vec::new(),
+        tensors: Vec::new(),
+        others: Vec::new(),
+        path: path.clone(),
+    };
+    safetensors(&Storage::Embedded(bytes), &path, &mut source)?;
+    Ok(source)
+}
+
+/// Adds the tensors of a safetensors file.
+fn safetensors(storage: &Storage, path: &Path, source: &mut Source) -> Result<(), WeightsError> {
+    let bad = |what: String| WeightsError::Safetensors { path: path.to_owned(), what };
+    let bytes = storage.bytes();
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| bad(explain(bytes, &e)))?;
     let data = 8 + header;
     for name in metadata.offset_keys() {
@@ -196,7 +215,7 @@ fn safetensors_file(path: &Path, source: &mut Source) -> Result<(), WeightsError
             }
         };
         let tensor = StoredTensor {
-            storage: Storage::Mapped(Arc::clone(&file)),
+            storage: storage.clone(),
             offset: data + info.data_offsets.0,
             dtype,
             shape: info.shape.clone(),

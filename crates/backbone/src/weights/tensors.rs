@@ -46,6 +46,8 @@ pub enum Storage {
     Mapped(Arc<MappedFile>),
     /// Bytes in memory.
     Owned(Arc<Vec<u8>>),
+    /// Bytes of the program.
+    Embedded(&'static [u8]),
 }
 
 impl Storage {
@@ -54,6 +56,7 @@ impl Storage {
         match self {
             Self::Mapped(m) => m.bytes(),
             Self::Owned(v) => v,
+            Self::Embedded(bytes) => bytes,
         }
     }
 }

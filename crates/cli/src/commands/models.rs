@@ -11,15 +11,19 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
     if context.json {
         let list: Vec<_> = VARIANTS
             .iter()
-            .map(|v| json!({"config": v.config(), "hub": v.hub, "timm": v.timm, "gated": v.gated}))
+            .map(|v| json!({"config": v.config(), "hub": v.hub().map(|h| h.repository), "timm": v.hub().map(|h| h.timm), "gated": v.hub().is_some_and(|h| h.gated)}))
             .collect();
         return out_json(&list);
     }
     out(&format!("{:<22}{:>6}{:>7}{:>7}  {}", "name", "dim", "depth", "patch", "repository"));
     for v in VARIANTS {
         let c = v.config();
-        let gated = if v.gated { " (licence to accept first)" } else { "" };
-        out(&format!("{:<22}{:>6}{:>7}{:>7}  {}{gated}", c.name, c.dim, c.depth, c.patch_size, v.hub));
+        let place = match v.hub() {
+            Some(hub) if hub.gated => format!("{} (licence to accept first)", hub.repository),
+            Some(hub) => hub.repository.to_owned(),
+            None => "part of flawtune, for demonstrations".to_owned(),
+        };
+        out(&format!("{:<22}{:>6}{:>7}{:>7}  {place}", c.name, c.dim, c.depth, c.patch_size));
     }
     Ok(())
 }

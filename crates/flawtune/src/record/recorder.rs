@@ -117,7 +117,7 @@ impl Recorder {
                 self.record.weights = Some(WeightsRecord {
                     model_name: engine.config().name.clone(),
                     hash: engine.weights_hash().to_owned(),
-                    path: Some(engine.path().to_owned()),
+                    path: engine.path().map(Path::to_owned),
                 });
             }
             Event::Split(manifest) => {

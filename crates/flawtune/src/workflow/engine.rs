@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use flawtune_backbone::config::{Normalization, Position, VitConfig};
-use flawtune_backbone::hub::{self, LocateOptions};
+use flawtune_backbone::hub;
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Preprocess, Resize};
 use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision, Tokens};
 use flawtune_backbone::vjp::FrozenVit;
-use flawtune_backbone::weights::{self, BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
+use flawtune_backbone::weights::{BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 use serde::{Deserialize, Serialize};
 
+use super::location::Location;
 use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError, part};
 use crate::adapt::AdaptError;
@@ -140,7 +141,7 @@ pub struct Engine {
     backbone: OnceLock<Backbone>,
     /// The weights that were checked, still mapped, until they are packed.
     opened: Mutex<Option<VitWeights>>,
-    path: PathBuf,
+    location: Location,
     config: VitConfig,
     options: BackboneOptions,
     layers: LayerSelection,
@@ -168,12 +169,11 @@ impl Engine {
             (Some(name), Some(_)) => models::find(name).ok(),
             (None, Some(_)) => None,
         };
-        let path = match (&options.weights, named) {
-            (Some(path), _) => path.clone(),
+        let location = match (&options.weights, named) {
+            (Some(path), _) => Location::File(path.clone()),
             (None, Some(variant)) => {
-                // a hub or timm id names a repository, a short name the authors' own
                 let name = options.model_name.as_deref().unwrap_or(variant.name);
-                hub::locate(name, &LocateOptions::from_env(), &mut |p| on_event(download(&p)))?
+                Location::find(variant, name, on_event)?
             }
             (None, None) => return Err(WorkflowError::Input("name a backbone or a weight file".into())),
         };
@@ -181,7 +181,7 @@ impl Engine {
         if let Some(config) = &mut expected {
             round(config, options.round_rope_periods);
         }
-        let loaded = weights::load(&path, expected.as_ref())?;
+        let loaded = location.load(expected.as_ref())?;
         for note in &loaded.notes {
             on_event(Event::Note(note.clone()));
         }
@@ -215,7 +215,7 @@ impl Engine {
             weights_hash: loaded.weights.content_hash.clone(),
             backbone: OnceLock::new(),
             opened: Mutex::new(Some(loaded.weights)),
-            path,
+            location,
             config,
             options,
             layers,
@@ -245,9 +245,9 @@ impl Engine {
         &self.options
     }
 
-    /// Where its weights are.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The file or folder of its weights; `None` where they are part of the program.
+    pub fn path(&self) -> Option<&Path> {
+        self.location.path()
     }
 
     /// Sizes.
@@ -360,11 +360,11 @@ impl Engine {
         if let Some(weights) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Ok(weights);
         }
-        let loaded = weights::load(&self.path, Some(&self.config))?;
+        let loaded = self.location.load(Some(&self.config))?;
         if loaded.weights.content_hash != self.weights_hash {
             return Err(WorkflowError::Input(format!(
                 "{}: the weights changed while they were in use; run the command again",
-                self.path.display()
+                self.location
             )));
         }
         Ok(loaded.weights)
@@ -443,7 +443,7 @@ impl Forward for Engine {
     }
 }
 
-fn download<'a>(progress: &hub::Progress<'a>) -> Event<'a> {
+pub(super) fn download<'a>(progress: &hub::Progress<'a>) -> Event<'a> {
     match progress {
         hub::Progress::Bytes { file, done, total } => Event::Download { file, done: *done, total: *total },
         hub::Progress::Waiting { file } => Event::Note(format!("{file}: another process is fetching it")),

@@ -20,6 +20,7 @@ mod fit;
 mod frozen;
 mod held_out;
 mod inside;
+mod location;
 mod place;
 mod predict;
 mod report;

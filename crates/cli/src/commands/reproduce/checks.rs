@@ -91,7 +91,7 @@ pub(super) fn changes(run: &RunRecord, before: &[&RunRecord], folder: &Path) -> 
                 "the weights are not those of the record: {} became {} ({})",
                 recorded.hash,
                 engine.weights_hash(),
-                engine.path().display()
+                engine.path().map_or_else(|| engine.config().name.clone(), |p| p.display().to_string())
             ));
         }
     }

@@ -403,11 +403,12 @@ fn open_engine(
         if request.backbone.layers.is_some() {
             return Ok(engine);
         }
-        let layers = ensemble::default_layers(engine.config().depth);
+        let config = engine.config();
+        let layers = ensemble::default_layers(&config.name, config.depth);
         on_event(Event::Note(format!(
-            "tokens of block {} of 0 to {}, at three quarters of the depth; --layers chooses others",
+            "tokens of block {} of 0 to {}; --layers chooses others",
             layers[0],
-            engine.config().depth - 1
+            config.depth - 1
         )));
         return engine.with_layers(&layers);
     };
