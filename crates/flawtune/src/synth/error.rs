@@ -67,6 +67,12 @@ pub enum SynthError {
         /// Those that differ in their pixels.
         different: usize,
     },
+    /// The folder of the embedded data set holds a file that is not of it.
+    #[error("{path} is not of the demonstration: choose another folder or remove it first")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {

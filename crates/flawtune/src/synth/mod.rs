@@ -25,6 +25,7 @@
 //! ```
 
 mod camera;
+pub mod embedded;
 mod error;
 mod files;
 mod flange;
