@@ -30,6 +30,12 @@ pub(crate) struct ReportArgs {
     /// The page
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,
+    /// Heading of the page [default: what it is about]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+    /// Paragraph below the heading, in place of one that says what the page is about
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) introduction: Option<String>,
     /// Folder that holds the categories now [default: where run.json says they were]
     #[arg(long, value_name = "DIR")]
     pub(crate) root_dir: Option<PathBuf>,

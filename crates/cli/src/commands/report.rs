@@ -12,6 +12,8 @@ pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
     let request = ReportRequest {
         runs: args.runs.clone(),
         output: args.output.clone(),
+        title: args.title.clone(),
+        introduction: args.introduction.clone(),
         root_dir: args.root_dir.clone(),
         maps: args.maps.clone(),
         thumbnails: if args.no_thumbnails { 0 } else { args.thumbnails.into() },

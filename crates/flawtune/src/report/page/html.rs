@@ -26,15 +26,26 @@ pub(super) fn page(report: &RunReport) -> String {
     document(&report.title, &body)
 }
 
+const FOUND: &str = "What was found, and where";
+
 /// A page about several runs: what they have side by side, then one after the other.
 pub(super) fn several(page: &Page) -> String {
     let mut body = head(&page.title, &page.summary, &page.warnings);
     let runs = || page.runs.iter().enumerate().map(|(i, run)| (format!("run-{}", i + 1), run));
-    let first = std::iter::once(("together".to_owned(), "Side by side".to_owned()));
+    let found = galleries(&page.findings, "", 3);
+    let mut first = vec![("together", "Side by side")];
+    if !found.is_empty() {
+        first.insert(0, ("found", FOUND));
+    }
+    let first = first.into_iter().map(|(id, title)| (id.to_owned(), title.to_owned()));
     body.push_str(&links(first.chain(runs().map(|(id, run)| (id, run.title.clone())))));
+    body.push_str("</header>\n");
+    if !found.is_empty() {
+        let _ = writeln!(body, "<section id=\"found\">\n<h2>{FOUND}</h2>\n{found}</section>");
+    }
     let _ = writeln!(
         body,
-        "</header>\n<section id=\"together\">\n<h2>Side by side</h2>\n{}{}</section>",
+        "<section id=\"together\">\n<h2>Side by side</h2>\n{}{}</section>",
         table(&page.table, "", 3),
         plots(&page.curves),
     );
@@ -56,7 +67,7 @@ fn sections(report: &RunReport, level: u8) -> Vec<(&'static str, &'static str, S
     let mut sections = vec![
         ("result", "Result", headline(&report.headline, mark)),
         ("decisions", "Decisions at the threshold", table(&report.decisions, mark, inner)),
-        ("found", "What was found, and where", galleries(&report.findings, mark, inner)),
+        ("found", FOUND, galleries(&report.findings, mark, inner)),
         ("types", "By defect type", per_type(report, inner)),
         ("curves", "Curves", plots(&report.curves)),
         ("scores", "Image scores", plots(&report.histograms)),

@@ -70,6 +70,8 @@ pub struct Page {
     pub summary: String,
     /// What a reader must know before comparing numbers.
     pub warnings: Vec<String>,
+    /// What the runs found and where.
+    pub findings: Vec<Gallery>,
     /// One row a run and scorer.
     pub table: Table,
     /// Plots of all runs together.

@@ -1,5 +1,8 @@
 //! A run's data as a page: which numbers, plots and pictures, and what must be said beside them.
 
+use std::collections::BTreeSet;
+
+use flawtune_backbone::models;
 use serde_json::Value as Json;
 
 use super::super::{Evaluation, WorkflowError};
@@ -96,6 +99,23 @@ fn title(data: &RunData) -> String {
 }
 
 fn summary(data: &RunData) -> String {
+    let models = [
+        data.evaluation.as_ref().map(|e| &e.model_name),
+        data.detection.as_ref().map(|d| &d.model_name),
+        data.baseline.as_ref().map(|b| &b.model_name),
+    ];
+    let mut text = done(data);
+    if models.into_iter().flatten().any(|name| name == models::DEMO) {
+        text.push_str(
+            " The backbone is a small one for demonstrations: these numbers show what flawtune does, not how good it is with a \
+             real one.",
+        );
+    }
+    text
+}
+
+/// What was done to what.
+fn done(data: &RunData) -> String {
     let category = &data.files.category;
     if let Some(Evaluation { comparison: c, model_name, .. }) = &data.evaluation {
         return format!(
@@ -428,11 +448,7 @@ fn galleries(
 
 fn verdict(error: &WorstError, threshold: Option<f64>) -> String {
     let kind = error.defect_type.as_deref().unwrap_or("good");
-    let called = match threshold {
-        Some(t) if error.score >= t => ", called defective",
-        Some(_) => ", called good",
-        None => "",
-    };
+    let called = called(error.score, threshold);
     let share = 100.0 * error.wrong_share;
     match error.defect_type {
         Some(_) => format!("{kind}{called}: lower than {share:.0} % of the good"),
@@ -440,30 +456,49 @@ fn verdict(error: &WorstError, threshold: Option<f64>) -> String {
     }
 }
 
-/// The images with the highest scores that have an overlay.
+/// The images with the highest scores that have an overlay: one of each kind, then whatever comes first.
 fn findings(
     data: &RunData,
     scorers: &[Scorer<'_>],
     pictures: &mut Pictures<'_>,
     thumbnails: usize,
-) -> Option<Gallery> {
-    let (name, scores, values) = match (&data.predictions, &data.scores, scorers.iter().rfind(|s| s.main)) {
-        (Some(p), _, _) => ("bundle", p, p.column("score")?),
-        (None, Some(s), Some(scorer)) => (scorer.name, s, scorer.column(s)?),
-        _ => return None,
+) -> Vec<Gallery> {
+    let detection = data.detection.as_ref();
+    let found = match (&data.predictions, &data.scores, scorers.iter().rfind(|s| s.main)) {
+        (Some(p), _, _) => p.column("score").map(|v| ("bundle", p, v, detection.map(|d| d.threshold))),
+        (None, Some(s), Some(scorer)) => {
+            scorer.column(s).map(|v| (scorer.name, s, v, scorer.comparison.prompt_tuned.threshold))
+        }
+        _ => None,
     };
+    let Some((name, scores, values, threshold)) = found else { return Vec::new() };
     let mut order: Vec<usize> = (0..values.len()).filter(|&i| pictures.has_overlay(&scores.ids[i])).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then_with(|| scores.ids[a].cmp(&scores.ids[b])));
-    let example = |&i: &usize| Example {
+    let kind = |i: usize| scores.defect_types[i].as_deref().unwrap_or("good");
+    let mut example = |&i: &usize| Example {
         path: scores.ids[i].clone(),
-        verdict: scores.defect_types[i].clone().unwrap_or_else(|| "good".to_owned()),
+        verdict: format!("{}{}", kind(i), called(values[i], threshold)),
         score: Some(values[i]),
         pictures: pictures.of(&scores.ids[i]),
     };
-    let examples: Vec<Example> = order.iter().take(thumbnails).map(example).collect();
-    (!examples.is_empty()).then(|| Gallery {
-        title: format!("Highest scores: {name}"),
-        note: OF_PREDICT.to_owned(),
-        examples,
-    })
+    let mut kinds = BTreeSet::new();
+    let firsts: Vec<usize> = order.iter().copied().filter(|&i| kinds.insert(kind(i))).collect();
+    let mut galleries = Vec::new();
+    for (title, chosen) in [("The highest score of each kind", &firsts), ("Highest scores", &order)] {
+        let examples: Vec<Example> = chosen.iter().take(thumbnails).map(&mut example).collect();
+        if !examples.is_empty() {
+            let note = if galleries.is_empty() { OF_PREDICT } else { "" };
+            galleries.push(Gallery { title: format!("{title}: {name}"), note: note.to_owned(), examples });
+        }
+    }
+    galleries
+}
+
+/// What a score is taken for, in a verdict.
+fn called(score: f64, threshold: Option<f64>) -> &'static str {
+    match threshold {
+        Some(t) if score >= t => ", called defective",
+        Some(_) => ", called good",
+        None => "",
+    }
 }

@@ -30,6 +30,10 @@ pub struct ReportRequest {
     pub runs: Vec<PathBuf>,
     /// The page.
     pub output: PathBuf,
+    /// Heading of the page; `None`: what it is about.
+    pub title: Option<String>,
+    /// Paragraph below the heading; `None`: what the page is about.
+    pub introduction: Option<String>,
     /// Where the data set is now; `None`: where `run.json` says.
     pub root_dir: Option<PathBuf>,
     /// Folder of `predict --maps`; `None`: where `run.json` says, or `maps` in the run folder.
@@ -100,7 +104,8 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
         runs.push(one);
         data.push(read);
     }
-    let page = together::page(runs, &data)?;
+    let mut page = together::page(runs, &data)?;
+    entitle(&mut page, request);
     if page.runs.len() > 1 {
         for text in &page.warnings {
             on_event(Event::Warning(text.clone()));
@@ -131,6 +136,19 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
         runs: data.into_iter().map(|d| (d.files.category, d.files.folder)).collect(),
         plots,
     })
+}
+
+/// Heading and first paragraph as asked for; a single run has the page to itself.
+fn entitle(page: &mut Page, request: &ReportRequest) {
+    let (title, summary) = match &mut page.runs[..] {
+        [run] => (&mut run.title, &mut run.summary),
+        _ => (&mut page.title, &mut page.summary),
+    };
+    for (place, text) in [(title, &request.title), (summary, &request.introduction)] {
+        if let Some(text) = text {
+            place.clone_from(text);
+        }
+    }
 }
 
 fn one(

@@ -1,13 +1,13 @@
 //! Several runs side by side: one table, plots of all, and what must be said before they are compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::WorkflowError;
 use super::build::LEAKY;
 use super::read::RunData;
 use super::scorers::{self, Scorer};
 use crate::evaluate::metrics::roc_curve_corners;
-use crate::report::page::{Cell, Estimate, Page, RunReport, Table};
+use crate::report::page::{Cell, Estimate, Gallery, Page, RunReport, Table};
 use crate::report::plot::{Axis, Bar, BarSeries, Chart, Line, Plot};
 
 /// Lines in one plot that can still be told apart.
@@ -26,17 +26,32 @@ pub(super) fn page(runs: Vec<RunReport>, data: &[RunData]) -> Result<Page, Workf
         title: format!("{} runs", runs.len()),
         summary: "Results side by side, then each run on its own.".to_owned(),
         warnings: warnings(&runs, data),
+        findings: findings(&runs),
         table: table(&runs, data),
         curves: curves(&runs, data)?,
         runs,
     })
 }
 
+/// What each run found first, for the top of the page.
+fn findings(runs: &[RunReport]) -> Vec<Gallery> {
+    let mut all: Vec<Gallery> = Vec::new();
+    for (run, first) in runs.iter().filter_map(|run| Some((run, run.findings.first()?))) {
+        let note = if all.is_empty() { first.note.clone() } else { String::new() };
+        all.push(Gallery { title: run.title.clone(), note, examples: first.examples.clone() });
+    }
+    all
+}
+
 /// Whether the runs' numbers may be compared.
 fn warnings(runs: &[RunReport], data: &[RunData]) -> Vec<String> {
     let mut out = Vec::new();
-    let sets: BTreeSet<&str> = data.iter().flat_map(tested).collect();
-    if sets.len() > 1 {
+    // nobody compares categories with each other
+    let mut sets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for one in data {
+        sets.entry(&one.files.category).or_default().extend(tested(one));
+    }
+    if let Some(sets) = sets.values().find(|sets| sets.len() > 1) {
         out.push(format!(
             "The runs were tested on {} different test sets. Numbers of different test sets cannot be compared with each \
              other; the column 'test set' tells which belong together.",
