@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use flawtune_kernels::{dispatch, profile};
 
-use args::{Cli, Command, Global};
+use args::{Cli, Global};
 use console::Console;
 use failure::Failure;
 use settings::Settings;
@@ -62,26 +62,7 @@ fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Fa
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
     interrupt::install()?;
-    match cli.command {
-        Command::Train(args) => commands::train::run(&args, context),
-        Command::Evaluate(args) => commands::evaluate::run(&args, context),
-        Command::Baseline(args) => commands::baseline::run(&args, context),
-        Command::Ablate(args) => commands::ablate::run(&args, context),
-        Command::Analyze(args) => commands::analyze::run(&args, context),
-        Command::Fit(args) => commands::fit::run(&args, context),
-        Command::Predict(args) => commands::predict::run(&args, context),
-        Command::Report(args) => commands::report::run(&args, context),
-        Command::Features(args) => commands::features::run(&args, context),
-        Command::Info(args) => commands::info::run(&args, context),
-        Command::Cache(args) => commands::cache::run(&args, context),
-        Command::Synth(args) => commands::synth::run(&args, context),
-        Command::Bench(args) => commands::bench::run(&args, context),
-        Command::Models => commands::models::run(context),
-        Command::Config(args) => commands::config::run(&args, context),
-        Command::Reproduce(args) => commands::reproduce::run(&args, context),
-        Command::Completions(args) => commands::completions::run(&args),
-        Command::Man(args) => commands::man::run(&args),
-    }
+    commands::run(cli.command, context)
 }
 
 /// One pool for everything; hyper-threads do not help dense arithmetic.

@@ -5,6 +5,7 @@
 
 mod ablate;
 mod analyze;
+mod demo;
 mod detect;
 mod numbers;
 mod progress;
@@ -21,6 +22,7 @@ use flawtune::dataset::{Layout, VisaSplit};
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
+pub(crate) use demo::DemoArgs;
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
     ScorerArg, ThresholdArg,
@@ -41,6 +43,7 @@ pub(crate) use train::{
 #[derive(Debug, Parser)]
 #[command(name = "flawtune", version, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "Examples:
+  flawtune demo
   flawtune baseline --category screw --root-dir mvtec_ad
   flawtune train    --category screw --num-defect-samples 10
   flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
@@ -82,6 +85,8 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the main job on a backbone and pictures that are inside of this program: no network, about a minute
+    Demo(DemoArgs),
     /// Train prompts for a category from its good images and a few defects
     Train(Box<TrainArgs>),
     /// Compare a checkpoint with the untouched model, or measure a file of `fit`, on test images neither has seen

@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod features;
 pub(crate) mod fit;
@@ -22,3 +23,35 @@ mod request;
 pub(crate) mod synth;
 mod tensorboard;
 pub(crate) mod train;
+
+use crate::Context;
+use crate::args::Command;
+use crate::failure::Failure;
+
+/// Runs a command.
+///
+/// # Errors
+/// As the command.
+pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
+    match command {
+        Command::Train(args) => train::run(&args, context),
+        Command::Evaluate(args) => evaluate::run(&args, context),
+        Command::Baseline(args) => baseline::run(&args, context),
+        Command::Ablate(args) => ablate::run(&args, context),
+        Command::Analyze(args) => analyze::run(&args, context),
+        Command::Fit(args) => fit::run(&args, context),
+        Command::Predict(args) => predict::run(&args, context),
+        Command::Report(args) => report::run(&args, context),
+        Command::Features(args) => features::run(&args, context),
+        Command::Info(args) => info::run(&args, context),
+        Command::Cache(args) => cache::run(&args, context),
+        Command::Synth(args) => synth::run(&args, context),
+        Command::Demo(args) => demo::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
+        Command::Models => models::run(context),
+        Command::Config(args) => config::run(&args, context),
+        Command::Reproduce(args) => reproduce::run(&args, context),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

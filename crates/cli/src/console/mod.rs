@@ -4,6 +4,7 @@ mod drawn;
 mod json;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -47,6 +48,12 @@ impl Console {
             json::start(Some(command));
         }
         Self { quiet, how, started: Instant::now() }
+    }
+
+    /// The same without notes and lines: bars at most, for a command inside of another.
+    pub(crate) fn bars_only(self) -> Self {
+        let how = if self.live() || self.json() { self.how } else { How::Nothing };
+        Self { quiet: true, how, ..self }
     }
 
     /// Whether only results and errors are wanted.
@@ -179,9 +186,31 @@ pub(crate) fn refused(failure: &Failure, wants_json: bool) {
     failed(failure);
 }
 
+/// What [`out`] was given since it began to be captured.
+static CAPTURED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Does some work, and gives what it would have written to standard output.
+pub(crate) fn captured<T>(work: impl FnOnce() -> T) -> (T, String) {
+    let take = |next| std::mem::replace(&mut *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner), next);
+    let before = take(Some(String::new()));
+    let result = work();
+    (result, take(before).unwrap_or_default())
+}
+
 /// Writes one line to standard output; a closed pipe (`| head`) is not worth a panic.
 pub(crate) fn out(text: &str) {
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
+    sent(text);
+}
+
+/// As [`out`], and sends it off; false if the reader has gone.
+pub(crate) fn sent(text: &str) -> bool {
+    if let Some(captured) = &mut *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner) {
+        captured.push_str(text);
+        captured.push('\n');
+        return true;
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Writes a file to standard output; a closed pipe (`| head`) is no failure, a full disk is.

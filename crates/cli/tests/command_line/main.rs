@@ -4,6 +4,7 @@ mod ablate;
 mod analyze;
 mod augment;
 mod datasets;
+mod demo;
 mod guard;
 mod hostile;
 mod inside;

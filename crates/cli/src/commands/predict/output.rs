@@ -1,6 +1,5 @@
 //! How a prediction is printed, and where its pictures go.
 
-use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use flawtune::bundle::MapScale;
@@ -11,6 +10,7 @@ use image::RgbImage;
 use serde_json::json;
 
 use crate::args::{FormatArg, MapFormatArg};
+use crate::console::sent;
 
 /// Prints results as they come.
 pub(super) struct Printer {
@@ -36,11 +36,11 @@ impl Printer {
             return true;
         }
         match self.format {
-            FormatArg::Table => print(&format!(
+            FormatArg::Table => sent(&format!(
                 "{:<8}{:>10}{:>13}  {:<20}{}",
                 "verdict", "score", "probability", "box", "picture"
             )),
-            FormatArg::Csv => print(&COLUMNS.join(",")),
+            FormatArg::Csv => sent(&COLUMNS.join(",")),
             FormatArg::Jsonl => true,
         }
     }
@@ -55,7 +55,7 @@ impl Printer {
             FormatArg::Table => {
                 let place = region
                     .map_or_else(String::new, |r| format!("{},{} {}×{}", r.left, r.top, r.width, r.height));
-                print(&format!(
+                sent(&format!(
                     "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
                     verdict(p),
                     p.score,
@@ -73,7 +73,7 @@ impl Printer {
                     "verdict": verdict(p),
                     "box": place,
                 });
-                print(&line.to_string())
+                sent(&line.to_string())
             }
             FormatArg::Csv => {
                 let place = region.map_or_else(
@@ -81,16 +81,10 @@ impl Printer {
                     |r| format!("{},{},{},{}", r.left, r.top, r.width, r.height),
                 );
                 let path = quoted(&p.path.to_string_lossy());
-                print(&format!("{path},{},{},{},{place}", p.score, p.probability, verdict(p)))
+                sent(&format!("{path},{},{},{},{place}", p.score, p.probability, verdict(p)))
             }
         }
     }
-}
-
-/// Writes a line and sends it off; false if the reader has gone.
-fn print(line: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 /// A field of CSV, quoted where it must be (RFC 4180).
