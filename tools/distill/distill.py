@@ -30,8 +30,9 @@ import textures
 PHOTOS = ["astronaut.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
           "hubble_deep_field.jpg", "microaneurysms.png", "retina.jpg", "rocket.jpg", "text.png"]
 
-# name, patches along a side, share of the pictures that are held out to watch
+# Patches along a side of each set's pictures.
 SETS = {"small": 7, "large": 14}
+# The last pictures of each set, which only tell how far it is.
 HELD_OUT = 128
 
 

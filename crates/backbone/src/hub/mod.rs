@@ -120,8 +120,8 @@ pub enum Progress<'a> {
 /// repository is fetched from there, any other from the authors' repository.
 ///
 /// # Errors
-/// The model is unknown or part of the program, the named file is absent, the network is off or fails, the hub refuses (the message says what
-/// to do), or the cache cannot be written.
+/// The model is unknown or part of the program, the named file is absent, the network is off or fails, the hub refuses
+/// (the message says what to do), or the cache cannot be written.
 pub fn locate(
     model: &str,
     options: &LocateOptions,

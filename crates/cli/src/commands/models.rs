@@ -11,7 +11,15 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
     if context.json {
         let list: Vec<_> = VARIANTS
             .iter()
-            .map(|v| json!({"config": v.config(), "hub": v.hub().map(|h| h.repository), "timm": v.hub().map(|h| h.timm), "gated": v.hub().is_some_and(|h| h.gated)}))
+            .map(|v| {
+                let hub = v.hub();
+                json!({
+                    "config": v.config(),
+                    "hub": hub.map(|h| h.repository),
+                    "timm": hub.map(|h| h.timm),
+                    "gated": hub.is_some_and(|h| h.gated),
+                })
+            })
             .collect();
         return out_json(&list);
     }
