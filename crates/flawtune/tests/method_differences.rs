@@ -165,7 +165,7 @@ fn check(case: &Case, use_cls: bool, loss: Loss) {
         num_prompts: k,
         scaling_factor: case.alpha as f32,
         use_cls,
-        seed: 0,
+        ..AdaptationOptions::default()
     };
     let adaptation = Adaptation::from_parameters(options, &parameters).unwrap();
     let images: Vec<Vec<f32>> = case.images.iter().map(|i| single(i)).collect();

@@ -51,7 +51,14 @@ fn close(what: &str, found: f64, wanted: f64) {
 
 fn adaptations(use_cls: bool) -> Vec<Option<Adaptation>> {
     let build = |modulation| {
-        let o = AdaptationOptions { modulation, num_prompts: 3, scaling_factor: 0.8, use_cls, seed: 4 };
+        let o = AdaptationOptions {
+            modulation,
+            num_prompts: 3,
+            scaling_factor: 0.8,
+            use_cls,
+            seed: 4,
+            ..Default::default()
+        };
         Some(Adaptation::new(o, DIM).unwrap())
     };
     [None].into_iter().chain(ModulationType::ALL.map(build)).collect()

@@ -57,7 +57,14 @@ impl Setup {
 }
 
 fn fresh(modulation: ModulationType, use_cls: bool) -> Adaptation {
-    let options = AdaptationOptions { modulation, num_prompts: 4, scaling_factor: 0.3, use_cls, seed: 11 };
+    let options = AdaptationOptions {
+        modulation,
+        num_prompts: 4,
+        scaling_factor: 0.3,
+        use_cls,
+        seed: 11,
+        ..Default::default()
+    };
     Adaptation::new(options, DIM).unwrap()
 }
 

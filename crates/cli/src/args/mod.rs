@@ -7,6 +7,7 @@ mod ablate;
 mod analyze;
 mod demo;
 mod detect;
+mod merge;
 mod numbers;
 mod progress;
 mod report;
@@ -27,13 +28,14 @@ pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
     ScorerArg, ThresholdArg,
 };
+pub(crate) use merge::{MergeArg, MergeArgs};
 pub(crate) use progress::ProgressArg;
 pub(crate) use report::{PlotFormatArg, ReportArgs};
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
 pub(crate) use train::{
-    DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
+    DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs, UniversalArg,
 };
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
@@ -97,6 +99,8 @@ pub(crate) enum Command {
     Ablate(Box<AblateArgs>),
     /// Say how far apart normal and defective images lie in each category, and how much room that leaves
     Analyze(Box<AnalyzeArgs>),
+    /// Make one checkpoint of several: the mean of their prompts, as they are or matched to each other first
+    Merge(MergeArgs),
     /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
@@ -133,7 +137,7 @@ pub(crate) enum Command {
 pub(crate) struct DataArgs {
     /// Category: a folder under the root. Without it the root is one itself; with --good or --list it only names the
     /// files written [default there: the folder's or list's name]
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["root_dir", "good", "list"])]
+    #[arg(long, alias = "categories", value_name = "NAME", required_unless_present_any = ["root_dir", "good", "list"])]
     pub(crate) category: Option<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,

@@ -59,9 +59,9 @@ pub(crate) enum DepthArg {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScalingArg {
     None,
-    /// One factor per set of prompts and per adapter
+    /// One factor; inside the transformer one per set of prompts and per adapter
     Scalar,
-    /// One factor per channel of each
+    /// One factor per channel
     Channel,
 }
 
@@ -71,6 +71,14 @@ pub(crate) enum InitArg {
     Xavier,
     /// k-means centroids of the patches of normal images where the prompts enter
     Patches,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UniversalArg {
+    /// Trained together, a batch of every category in each step
+    Joint,
+    /// Trained apart, and the mean taken (see 'flawtune merge' for other means)
+    Average,
 }
 
 /// What is trained inside the transformer.
@@ -88,9 +96,6 @@ pub(crate) struct InsideArgs {
     /// Inner width of the adapters [default: 6: 54K numbers in all on ViT-S]
     #[arg(long, value_name = "R", requires = "use_adapters", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) adapter_dim: Option<u32>,
-    /// Learned factors on prompts and adapters
-    #[arg(long, value_name = "HOW", default_value = "none")]
-    pub(crate) learn_scaling: ScalingArg,
     /// Probability that a prompt is left out in a training step
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = not_negative)]
     pub(crate) prompt_dropout: f64,
@@ -108,6 +113,8 @@ pub(crate) struct InsideArgs {
   flawtune train --category screw --num-defect-samples 5 --loss-type contrastive --seed 3
   flawtune train --category screw --model-name dinov2_vits14 --weights dinov2_vits14.safetensors
   flawtune train --category screw --tensorboard runs
+  flawtune train --category screw --num-defect-samples 1 --learn-scaling scalar
+  flawtune train --categories screw,pill,cable --universal joint
   flawtune train --category screw --preset original     # the published recipe, for comparison
 
 Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
@@ -192,6 +199,15 @@ pub(crate) struct TrainArgs {
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     pub(crate) grad_clip: Option<f64>,
+    /// Learn how strongly: factors on what the output modulation adds or, inside the transformer, on prompts and adapters
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) learn_scaling: ScalingArg,
+    /// Pull of every learned scale to where it starts, λ of λ · mean (scale / start − 1)² [default: 1]
+    #[arg(long, value_name = "LAMBDA", value_parser = not_negative)]
+    pub(crate) scaling_penalty: Option<f64>,
+    /// One set of prompts for all of --categories a,b,c (without it for every category under the root), in universal_prompts.pt
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["good", "list"])]
+    pub(crate) universal: Option<UniversalArg>,
     #[command(flatten)]
     pub(crate) ensemble: EnsembleArgs,
     /// Seed of everything random: the split, the start, the batches

@@ -48,6 +48,9 @@ pub(super) fn train(request: &TrainRequest) -> InForce {
         let factor = request.adaptation.scaling_factor.to_string().parse::<f64>();
         of_preset("scaling-factor", factor.map_or(Value::Null, |f| json!(f)));
     }
+    if training.scale_penalty.0 > 0.0 {
+        all.push(("scaling-penalty", OptionSource::Default, json!(training.scale_penalty.0)));
+    }
     if let Some(width) = request.inside.as_ref().and_then(|inside| inside.adapter_dim) {
         all.push(("adapter-dim", OptionSource::Default, json!(width)));
     }

@@ -11,6 +11,15 @@ pub(super) const EPOCHS: u32 = 60;
 /// Epochs without a better hold-out before training stops; it is measured every tenth.
 pub(super) const PATIENCE: u32 = 30;
 
+/// Which factors are learned.
+pub(super) fn scaling(args: &TrainArgs) -> Scaling {
+    match args.learn_scaling {
+        ScalingArg::None => Scaling::Fixed,
+        ScalingArg::Scalar => Scaling::Scalar,
+        ScalingArg::Channel => Scaling::Channel,
+    }
+}
+
 /// What is asked for inside the transformer; `None`: nothing, the output alone is trained.
 pub(super) fn options(args: &TrainArgs) -> Result<Option<InsideOptions>, Failure> {
     let a = &args.inside;
@@ -22,11 +31,7 @@ pub(super) fn options(args: &TrainArgs) -> Result<Option<InsideOptions>, Failure
         },
         num_prompts: args.num_prompts as usize,
         adapter_dim: a.use_adapters.then(|| a.adapter_dim.map_or(DEFAULT_ADAPTER_DIM, |r| r as usize)),
-        scaling: match a.learn_scaling {
-            ScalingArg::None => Scaling::Fixed,
-            ScalingArg::Scalar => Scaling::Scalar,
-            ScalingArg::Channel => Scaling::Channel,
-        },
+        scaling: scaling(args),
         prompt_dropout: a.prompt_dropout as f32,
         prompt_init: match a.prompt_init {
             InitArg::Xavier => PromptInit::Xavier,
@@ -36,7 +41,6 @@ pub(super) fn options(args: &TrainArgs) -> Result<Option<InsideOptions>, Failure
     };
     let plain = asked.prompt_depth == PromptDepth::Output
         && asked.adapter_dim.is_none()
-        && asked.scaling == Scaling::Fixed
         && asked.prompt_dropout == 0.0
         && asked.prompt_init == PromptInit::Xavier;
     if plain {

@@ -15,6 +15,7 @@ mod in_force;
 pub(crate) mod info;
 mod inside;
 pub(crate) mod man;
+pub(crate) mod merge;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod report;
@@ -23,6 +24,7 @@ mod request;
 pub(crate) mod synth;
 mod tensorboard;
 pub(crate) mod train;
+mod universal;
 
 use crate::Context;
 use crate::args::Command;
@@ -39,6 +41,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Baseline(args) => baseline::run(&args, context),
         Command::Ablate(args) => ablate::run(&args, context),
         Command::Analyze(args) => analyze::run(&args, context),
+        Command::Merge(args) => merge::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
         Command::Report(args) => report::run(&args, context),

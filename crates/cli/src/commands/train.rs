@@ -3,7 +3,8 @@
 use flawtune::adapt::guard::{Evidence, PromptGuard};
 use flawtune::adapt::heads::EnsembleOptions;
 use flawtune::adapt::{
-    AdaptationOptions, EpochSteps, Loss, ScoreComparison, ScoreLoss, TrainOptions, TrainState,
+    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, ScoreComparison, ScoreLoss,
+    TrainOptions, TrainState,
 };
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
@@ -13,9 +14,9 @@ use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
 use super::tensorboard::Curves;
-use super::{in_force, inside, request};
+use super::{in_force, inside, request, universal};
 use crate::Context;
-use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, TrainArgs};
+use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -74,6 +75,9 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
         );
     }
+    if let Some(how) = args.universal {
+        return universal::run(how, request, args, context);
+    }
     let category = &request.data.category;
     let curves = args.tensorboard.as_deref().map(|folder| Curves::new(folder, category, &request.args));
     let mut curves = curves.transpose()?;
@@ -112,6 +116,13 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
 }
 
 pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
+    if let Some(several) = args.data.category.as_ref().filter(|c| c.contains(',') && args.universal.is_none())
+    {
+        return Err(Failure::Input(format!(
+            "--category names {several}: add --universal joint (or average) to train one set of prompts on all of them, or \
+             name one"
+        )));
+    }
     let preset = Preset::of(args.preset);
     let protocol = request::protocol(args.protocol.unwrap_or(preset.protocol), args.defect_type.as_deref());
     request::check_type(&protocol, args.defect_type.as_deref())?;
@@ -142,6 +153,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             num_prompts: args.num_prompts as usize,
             scaling_factor: scaling_factor as f32,
             use_cls: args.use_cls,
+            residual_scaling: inside::scaling(args),
             seed: args.seed,
         },
         inside,
@@ -155,6 +167,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
                 EpochArg::One => EpochSteps::One,
             },
             clip_norm: (clip > 0.0).then_some(clip),
+            scale_penalty: penalty(args)?,
             seed: args.seed,
             keep_matches: true,
             hold_out: None,
@@ -194,6 +207,18 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
     })
 }
 
+/// What holds learned scales near their start: by default only where learning them was asked for, so that trainings
+/// without stay as they were.
+fn penalty(args: &TrainArgs) -> Result<ScalePenalty, Failure> {
+    match (args.learn_scaling, args.scaling_penalty) {
+        (ScalingArg::None, Some(_)) => Err(Failure::Input(
+            "--scaling-penalty belongs to --learn-scaling scalar or channel; add one of them, or leave it away".into(),
+        )),
+        (ScalingArg::None, None) => Ok(ScalePenalty::default()),
+        (_, given) => Ok(given.map_or(ScalePenalty::DEFAULT, ScalePenalty)),
+    }
+}
+
 /// The augmentations named, each once, in their own order.
 fn augmentations(names: &[String]) -> Result<Vec<Augmentation>, Failure> {
     let mut found = Vec::new();
@@ -209,7 +234,7 @@ fn augmentations(names: &[String]) -> Result<Vec<Augmentation>, Failure> {
 }
 
 /// What the guard found, for people.
-fn verdict(guard: &PromptGuard) -> String {
+pub(super) fn verdict(guard: &PromptGuard) -> String {
     let so = if guard.fallback { ": 'evaluate' falls back to zero-shot" } else { "" };
     match (guard.evidence, guard.zero_shot, guard.adapted) {
         (Evidence::Nothing, _, _) | (_, None, _) | (_, _, None) => {
@@ -268,6 +293,7 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
             "frozen": trained.frozen,
             "epochs_done": state.epochs_done,
             "kept_epoch": kept,
+            "scales": LearnedScale::all(state.kept()),
             "hold_out": state.best.as_ref().map(|b| b.metric),
             "hold_out_zero_shot": state.zero_shot_hold_out,
             "guard": trained.guard,
@@ -292,6 +318,10 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
         "{} epochs in {:.1} s; kept epoch {kept}{hold_out}",
         state.epochs_done, trained.seconds
     ));
+    if args.learn_scaling != ScalingArg::None {
+        let scales: Vec<String> = LearnedScale::all(state.kept()).iter().map(ToString::to_string).collect();
+        console.note(&format!("scales: {}", scales.join("; ")));
+    }
     if let Some(guard) = &trained.guard {
         console.note(&format!("prompts: {}", verdict(guard)));
     }

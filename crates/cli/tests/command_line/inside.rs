@@ -56,7 +56,8 @@ fn combinations_that_make_no_sense() {
     let train = |rest: &str| w.job("train", &format!("--output-dir {{}}/out {rest}"));
     train("--adapter-dim 4").refuses(&["--use-adapters"]);
     train("--use-adapters --adapter-dim 0").refuses(&["--adapter-dim"]);
-    train("--learn-scaling channel").refuses(&["--learn-scaling is channel", "--prompt-depth"]);
+    train("--scaling-penalty 2").refuses(&["--scaling-penalty", "--learn-scaling"]);
+    train("--scaling-penalty=-1 --learn-scaling scalar").refuses(&["--scaling-penalty", "-1"]);
     train("--prompt-dropout 0.1").refuses(&["--prompt-dropout is 0.1", "--prompt-depth"]);
     train("--prompt-depth deep --prompt-dropout 1").refuses(&["--prompt-dropout is 1", "below 1"]);
     train("--prompt-init patches --use-adapters").refuses(&["--prompt-init is patches", "--prompt-depth"]);

@@ -1,11 +1,14 @@
 //! An adaptation: which modulation, of what size, with which values; what is trained, saved and applied.
 
+use flawtune_backbone::vjp::Scaling;
+
 use crate::features::{ImageTokens, TokenSet};
 
 use super::global::Global;
 use super::learned_transform::LearnedTransform;
 use super::per_patch::PerPatch;
 use super::random::{Purpose, Stream};
+use super::self_scaled::{self, INITIAL_RESIDUAL_SCALE, RESIDUAL_SCALE, SelfScaled};
 use super::{AdaptError, Modulation, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, Tape};
 
 /// First value of every prompt scale.
@@ -35,6 +38,8 @@ pub struct AdaptationOptions {
     /// Adapt and compare class tokens in place of patch tokens. The class token's own formula is used whatever the
     /// modulation type.
     pub use_cls: bool,
+    /// Whether a factor on what is added is learned, one for all channels or one for each ([`RESIDUAL_SCALE`]).
+    pub residual_scaling: Scaling,
     /// Seed of the first values.
     pub seed: u64,
 }
@@ -46,6 +51,7 @@ impl Default for AdaptationOptions {
             num_prompts: 10,
             scaling_factor: 0.01,
             use_cls: false,
+            residual_scaling: Scaling::Fixed,
             seed: 0,
         }
     }
@@ -86,6 +92,9 @@ impl Adaptation {
                 };
                 p.push(name, &shape, values)?;
             }
+        }
+        if let Some(count) = self_scaled::shape(options.residual_scaling, dim) {
+            p.push(RESIDUAL_SCALE, &[count], vec![INITIAL_RESIDUAL_SCALE; count])?;
         }
         Self::from_parameters(options, &p)
     }
@@ -139,6 +148,10 @@ impl Adaptation {
                 p.push(name, &shape, take(name, Some(shape.clone()))?.data)?;
             }
         }
+        let scaled = self_scaled::shape(options.residual_scaling, dim);
+        if let Some(count) = scaled {
+            p.push(RESIDUAL_SCALE, &[count], take(RESIDUAL_SCALE, Some(vec![count]))?.data)?;
+        }
         if let Some(bad) = p.iter().find(|t| t.data.iter().any(|v| !v.is_finite())) {
             return Err(AdaptError::Option {
                 option: "parameter tensor",
@@ -152,6 +165,8 @@ impl Adaptation {
             ModulationType::PerPatch => Box::new(PerPatch::new(p, alpha)),
             ModulationType::LearnedTransform => Box::new(LearnedTransform::new(p, alpha)),
         };
+        let modulation =
+            if scaled.is_some() { Box::new(SelfScaled::new(modulation, dim)) } else { modulation };
         Ok(Self { options, dim, modulation })
     }
 

@@ -7,18 +7,24 @@ use std::path::{Path, PathBuf};
 use flawtune_backbone::atomic_file::AtomicFile;
 use flawtune_backbone::models;
 use flawtune_backbone::torch_file::{self, Value};
+use flawtune_backbone::vjp::Scaling;
 
 use super::adaptation::{INITIAL_PROMPT_SCALE, mlp_shapes};
 use super::inside::Inserted;
+use super::self_scaled::RESIDUAL_SCALE;
 use super::state::{history_value, int, tensor, word};
 use super::{
     AdaptError, Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, TrainState,
 };
 
 /// Highest version of what we write beyond the recipe's keys; a file with a higher one is refused. A file has version 1
-/// unless it holds tensors inside the transformer: a program that knows no such tensors must refuse it, as it would score
-/// the untouched model and call it adapted.
-pub const FORMAT_VERSION: usize = 2;
+/// unless a program that does not know what it holds would score it wrongly and must refuse it: tensors inside the
+/// transformer, a learned factor on what the modulation adds. All other keys may be left unread.
+pub const FORMAT_VERSION: usize = 3;
+/// Version of a file with tensors inside the transformer.
+const WITH_INSERTED: usize = 2;
+/// Version of a file with a learned factor on what the modulation adds.
+const WITH_RESIDUAL_SCALE: usize = 3;
 
 /// The recipe's modulation and scaling factor, for files that do not say.
 const RECIPE_MODULATION: ModulationType = ModulationType::Global;
@@ -66,12 +72,13 @@ pub struct Checkpoint {
 }
 
 /// Keys that [`Checkpoint`] has fields for.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "model_name",
     "category",
     "num_prompts",
     PROMPTS,
     PROMPT_SCALES,
+    RESIDUAL_SCALE,
     "modulation_type",
     "scaling_factor",
     "use_cls",
@@ -197,6 +204,15 @@ impl Checkpoint {
         torch_file::to_bytes(&bare.to_value()).map_err(|e| e.to_string())
     }
 
+    /// The lowest version of a program that scores as this checkpoint says.
+    fn version(&self) -> usize {
+        match (self.options.residual_scaling, &self.inserted) {
+            (Scaling::Fixed, None) => 1,
+            (Scaling::Fixed, Some(_)) => WITH_INSERTED,
+            _ => WITH_RESIDUAL_SCALE,
+        }
+    }
+
     /// As a value of a torch file.
     pub fn to_value(&self) -> Value {
         let text = |t: &Option<String>| t.clone().map_or(Value::None, Value::Str);
@@ -218,7 +234,7 @@ impl Checkpoint {
         put("use_cls", Value::Bool(self.options.use_cls));
         put("history", self.history.clone());
         put("args", self.args.clone());
-        put("format_version", int(if self.inserted.is_some() { FORMAT_VERSION } else { 1 }));
+        put("format_version", int(self.version()));
         put("seed", word(self.options.seed));
         put("best_epoch", self.best_epoch.map_or(Value::None, int));
         put("weights_hash", text(&self.weights_hash));
@@ -287,6 +303,18 @@ impl Checkpoint {
                 push(name, &t.shape, t.to_f32())?;
             }
         }
+        let mut residual_scaling = Scaling::Fixed;
+        if let Some(v) = present(RESIDUAL_SCALE) {
+            let t = v.as_tensor().ok_or_else(|| wrong(RESIDUAL_SCALE, "a tensor"))?;
+            residual_scaling = match t.shape[..] {
+                [1] => Scaling::Scalar,
+                [n] if n == dim => Scaling::Channel,
+                _ => {
+                    return Err(format!("'{RESIDUAL_SCALE}' has shape {:?}, wanted [1] or [{dim}]", t.shape));
+                }
+            };
+            push(RESIDUAL_SCALE, &t.shape, t.to_f32())?;
+        }
         let modulation = match setting("modulation_type") {
             None => RECIPE_MODULATION,
             Some(v) => v
@@ -324,7 +352,14 @@ impl Checkpoint {
         Ok(Self {
             model_name: text("model_name")?.ok_or_else(|| wrong("model_name", "text"))?,
             category: text("category")?.ok_or_else(|| wrong("category", "text"))?,
-            options: AdaptationOptions { modulation, num_prompts: k, scaling_factor, use_cls, seed },
+            options: AdaptationOptions {
+                modulation,
+                num_prompts: k,
+                scaling_factor,
+                use_cls,
+                residual_scaling,
+                seed,
+            },
             parameters,
             history: value.get("history").cloned().unwrap_or_else(|| Value::Dict(Vec::new())),
             args,

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `prompts.rs` | the softmax over prompts and its gradient |
 //! | `per_patch.rs`, `global.rs`, `learned_transform.rs` | the three formulas |
+//! | `self_scaled.rs`, `scale_penalty.rs` | a learned factor on what any of them adds; what holds scales near their start |
 //! | `similarity.rs` | matches, similarities, the sparse gradient |
 //! | `loss.rs` | what training minimises; separability, contrastive |
 //! | `score_loss.rs`, `bank_matches.rs` | ranking and logistic losses of scores as a patch bank gives them |
@@ -21,6 +22,7 @@
 //! | `learner.rs` | what the loop trains: parameters, the loss of a batch, the way back |
 //! | `inside/` | prompts, adapters and learned factors inside the transformer |
 //! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
+//! | `universal/` | one set of prompts for many categories: trained jointly, or averaged |
 //! | `guard.rs` | whether what was trained may change a score |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
 
@@ -44,12 +46,15 @@ mod per_patch;
 mod prompts;
 pub mod random;
 mod recall;
+mod scale_penalty;
 mod score_loss;
+mod self_scaled;
 mod similarity;
 mod state;
 mod step;
 mod train;
 mod unit;
+pub mod universal;
 
 pub use adaptation::{Adaptation, AdaptationOptions, INITIAL_PROMPT_SCALE, rows_of};
 pub use batches::{EpochSteps, Sampler, SamplerState};
@@ -62,7 +67,9 @@ pub use modulation::{Modulation, ModulationType, PROMPT_SCALES, PROMPTS, Tape};
 pub use optimiser::{Adam, clip_norm, cosine_rate};
 pub use parameters::{Gradients, NamedTensor, Parameters};
 pub use recall::MatchMemory;
+pub use scale_penalty::{LearnedScale, ScalePenalty};
 pub use score_loss::{DEFAULT_TEMPERATURE, DEFAULT_TOP_FRACTION, ScoreComparison, ScoreLoss};
+pub use self_scaled::{INITIAL_RESIDUAL_SCALE, RESIDUAL_SCALE};
 pub use similarity::{PairwiseMatches, Similarities};
 pub use state::{Best, Settings, TrainState};
 pub use step::{BatchLoss, BatchPass};

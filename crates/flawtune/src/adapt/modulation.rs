@@ -58,6 +58,10 @@ impl FromStr for ModulationType {
 #[derive(Debug, Default)]
 pub struct Tape {
     pub(super) buffers: [Vec<f32>; 6],
+    /// Self-scaling: what the modulation added, before the factor.
+    pub(super) change: Vec<f32>,
+    /// Self-scaling: the gradient times the factor.
+    pub(super) scaled: Vec<f32>,
 }
 
 /// Sets the length of a reused buffer without caring for its contents.

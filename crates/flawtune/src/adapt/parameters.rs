@@ -76,6 +76,16 @@ impl Parameters {
         self.tensors.iter_mut().find(|t| t.name == name)
     }
 
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
     /// Number of trainable numbers.
     pub fn count(&self) -> usize {
         self.tensors.iter().map(|t| t.data.len()).sum()

@@ -4,7 +4,7 @@ use flawtune_backbone::torch_file::{Tensor, Value};
 
 use super::batches::SamplerState;
 use super::train::{EpochRecord, TrainOptions};
-use super::{Adam, AdaptError, EpochSteps, Loss, NamedTensor, Parameters, ScoreLoss};
+use super::{Adam, AdaptError, EpochSteps, Loss, NamedTensor, Parameters, ScalePenalty, ScoreLoss};
 
 /// The epoch that did best on the hold-out; the earliest among equals.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Settings {
     pub epoch_steps: EpochSteps,
     /// Limit of the gradient's norm.
     pub clip_norm: Option<f64>,
+    /// What holds learned scales near their start.
+    pub scale_penalty: ScalePenalty,
     /// Number of normals trained on.
     pub normals: usize,
     /// Number of defects trained on.
@@ -51,6 +53,7 @@ impl Settings {
             loss: options.loss,
             epoch_steps: options.epoch_steps,
             clip_norm: options.clip_norm,
+            scale_penalty: options.scale_penalty,
             normals,
             defects,
         }
@@ -79,6 +82,10 @@ impl Settings {
         }
         if self.clip_norm != asked.clip_norm {
             return differs("the gradient clipping", clip(self.clip_norm), clip(asked.clip_norm));
+        }
+        if self.scale_penalty != asked.scale_penalty {
+            let text = |p: ScalePenalty| p.0.to_string();
+            return differs("the scale penalty", text(self.scale_penalty), text(asked.scale_penalty));
         }
         for (what, saved, asked) in [
             ("the number of epochs", self.epochs, asked.epochs),
@@ -151,6 +158,7 @@ impl TrainState {
             ("loss_temperature", of_scores(|l| l.temperature)),
             ("epoch_steps", Value::from(s.epoch_steps.name())),
             ("clip_norm", optional(s.clip_norm)),
+            ("scale_penalty", Value::Float(s.scale_penalty.0)),
             ("normals", int(s.normals)),
             ("defects", int(s.defects)),
         ]);
@@ -221,6 +229,8 @@ impl TrainState {
             loss,
             epoch_steps,
             clip_norm: optional(s, "clip_norm")?,
+            // states from before there was one
+            scale_penalty: ScalePenalty(optional(s, "scale_penalty")?.unwrap_or(0.0)),
             normals: number(s, "normals")?,
             defects: number(s, "defects")?,
         };

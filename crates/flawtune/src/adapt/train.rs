@@ -8,7 +8,8 @@ use crate::features::TokenSet;
 use super::learner::{Batch, FrozenTokens, Learner};
 use super::state::{Best, Settings, TrainState};
 use super::{
-    Adam, AdaptError, Adaptation, EpochSteps, Gradients, HoldOut, Loss, Sampler, clip_norm, cosine_rate,
+    Adam, AdaptError, Adaptation, EpochSteps, Gradients, HoldOut, Loss, Sampler, ScalePenalty, clip_norm,
+    cosine_rate,
 };
 
 /// How to train; the defaults are the original recipe's but for the length of an epoch.
@@ -27,6 +28,8 @@ pub struct TrainOptions {
     /// Gradients with a larger norm are scaled down to it. Off by default, as in the recipe: Adam divides by the
     /// gradient's size anyway.
     pub clip_norm: Option<f64>,
+    /// What holds learned scales near their start.
+    pub scale_penalty: ScalePenalty,
     /// Seed of the order of the images.
     pub seed: u64,
     /// Images that choose the epoch to keep; without, the last epoch is kept.
@@ -49,6 +52,7 @@ impl Default for TrainOptions {
             loss: Loss::Separability,
             epoch_steps: EpochSteps::FullPass,
             clip_norm: None,
+            scale_penalty: ScalePenalty::default(),
             seed: 0,
             hold_out: None,
             last_epoch: None,
@@ -132,7 +136,7 @@ fn check_indices(list: &'static str, indices: &[usize], count: usize) -> Result<
     }
 }
 
-fn check_tokens(adaptation: &Adaptation, data: &TrainData<'_>) -> Result<(), AdaptError> {
+pub(super) fn check_tokens(adaptation: &Adaptation, data: &TrainData<'_>) -> Result<(), AdaptError> {
     adaptation.check(data.normals)?;
     adaptation.check(data.defects)?;
     if data.normals.patches() == data.defects.patches() {
@@ -172,6 +176,10 @@ pub(super) fn check(data: Choice<'_>, options: &TrainOptions) -> Result<(), Adap
             options.learning_rate.to_string(),
             "it is a positive number, such as 0.001",
         );
+    }
+    let pull = options.scale_penalty.0;
+    if !(pull.is_finite() && pull >= 0.0) {
+        return option("scale penalty", pull.to_string(), "it is a number from 0, such as 1");
     }
     if let Some(limit) = options.clip_norm.filter(|l| l.is_nan() || *l <= 0.0) {
         return option("gradient clipping", limit.to_string(), "it is a positive number");
@@ -285,7 +293,7 @@ pub(super) fn run(
                 defects: sampler.defects().iter().map(|&i| defect_indices[i]).collect(),
                 step: adam.steps(),
             };
-            let found = learner.forward(&batch, options.loss)?;
+            let mut found = learner.forward(&batch, options.loss)?;
             let not_finite = |what: &str| AdaptError::NotFinite {
                 what: what.to_owned(),
                 epoch: epoch + 1,
@@ -296,6 +304,7 @@ pub(super) fn run(
             }
             gradients.clear();
             learner.backward(&mut gradients)?;
+            found.loss += options.scale_penalty.add(learner.parameters(), &mut gradients.parameters);
             let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
             if !norm.is_finite() {
                 return Err(not_finite("gradient"));

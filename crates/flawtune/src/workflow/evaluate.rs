@@ -6,6 +6,7 @@ use flawtune_backbone::torch_file::Value;
 use serde::{Deserialize, Serialize};
 
 use super::frozen::{FrozenScores, Wanted};
+use super::manifests::{manifest, manifests};
 use super::supervised::SupervisedOptions;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
@@ -114,28 +115,32 @@ pub struct Evaluated {
 pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Evaluated, WorkflowError> {
     let checkpoint = Checkpoint::read(&request.checkpoint)?;
     on_event(Event::Read(&request.checkpoint));
-    let manifest = manifest(&request.checkpoint, &checkpoint)?;
-    let protocol = protocol(request, manifest.as_ref())?;
+    let all = manifests(&request.checkpoint, &checkpoint)?;
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
-    if name != checkpoint.category {
+    let manifest = manifest(&request.checkpoint, &checkpoint, &name)?;
+    let protocol = protocol(request, manifest.as_ref())?;
+    if name != checkpoint.category && all.iter().all(|m| m.category != name) {
+        let trained: Vec<&str> = all.iter().map(|m| m.category.as_str()).collect();
         on_event(Event::Warning(format!(
             "{} was trained on {}, not on {name}",
             request.checkpoint.display(),
-            checkpoint.category
+            if trained.is_empty() { checkpoint.category.clone() } else { trained.join(", ") }
         )));
     }
     let split = category.split(&split_options(&checkpoint, manifest.as_ref(), &name, &protocol))?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
-    if let Some(manifest) = &manifest {
+    if !all.is_empty() {
         let tested: Vec<ImageRef> = split
             .test
             .iter()
             .chain(&split.seen_type_test)
             .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
             .collect();
-        check_disjoint(manifest, &name, &tested, &protocol)?;
+        for manifest in &all {
+            check_disjoint(manifest, &name, &tested, &protocol)?;
+        }
     }
     writable(&request.output_dir)?;
     let engine = open_backbone(&request.checkpoint, &request.backbone, &checkpoint, on_event)?;
@@ -198,8 +203,8 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let through = match &checkpoint.inserted {
         _ if falls_back => None,
         inserted if inserted.is_some() || by_bank => {
-            let shots: Vec<usize> =
-                if name == checkpoint.category { split.shots.clone() } else { Vec::new() };
+            let own = name == checkpoint.category || all.iter().any(|m| m.category == name);
+            let shots: Vec<usize> = if own { split.shots.clone() } else { Vec::new() };
             let job = adapted::Job {
                 category: &category,
                 engine: &engine,
@@ -343,20 +348,6 @@ pub(super) fn fallback_text(guard: &PromptGuard) -> String {
         _ => "no shot was left out of training, so nothing says that the prompts help".to_owned(),
     };
     format!("guard: {found}; their scores are the zero-shot ones; --no-guard switches this off")
-}
-
-pub(super) fn manifest(path: &Path, checkpoint: &Checkpoint) -> Result<Option<SplitManifest>, WorkflowError> {
-    let Some(text) = &checkpoint.split_manifest else { return Ok(None) };
-    let manifest: SplitManifest = serde_json::from_str(text).map_err(|e| {
-        WorkflowError::Input(format!("{}: its split manifest cannot be read ({e})", path.display()))
-    })?;
-    if manifest.hash != manifest.computed_hash() {
-        return Err(WorkflowError::Input(format!(
-            "{}: its split manifest was changed after training; what it was trained on cannot be told any more",
-            path.display()
-        )));
-    }
-    Ok(Some(manifest))
 }
 
 fn protocol(request: &EvaluateRequest, manifest: Option<&SplitManifest>) -> Result<Protocol, WorkflowError> {

@@ -21,12 +21,16 @@ mod frozen;
 mod held_out;
 mod inside;
 mod location;
+mod manifests;
+mod merge;
 mod place;
 mod predict;
+mod prepared;
 mod report;
 mod supervised;
 mod tiles;
 mod train;
+mod universal;
 
 use std::path::{Path, PathBuf};
 
@@ -48,11 +52,13 @@ pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit};
 pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
+pub use merge::{MergeRequest, MergedCheckpoint, merge};
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
+pub use universal::{UNIVERSAL, UniversalRequest, UniversalTrained, train_universal};
 
 use crate::adapt::heads::HeadError;
 use crate::adapt::{AdaptError, EpochReport};

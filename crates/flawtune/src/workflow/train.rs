@@ -9,6 +9,7 @@ use flawtune_backbone::torch_file::{self, Value};
 use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::frozen::FrozenScores;
 use super::inside::{self, Through};
+use super::prepared::Prepared;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
     part, writable,
@@ -17,19 +18,12 @@ use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::inside::InsideOptions;
 use crate::adapt::{
-    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, EpochSteps, HoldOut, HoldOutMetric, Loss,
-    Outcome, TrainData, TrainOptions, TrainState,
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, HoldOut, Outcome, TrainData, TrainOptions,
+    TrainState,
 };
 use crate::dataset::{Augmentation, View, write_views};
 use crate::evaluate::protocol::SplitOptions;
 use crate::features::Forward as _;
-
-/// Hold-out normals measured after an epoch, at most: each is compared with every support image below.
-const HOLD_OUT_NORMALS: usize = 48;
-/// Support images they are compared with, at most.
-const HOLD_OUT_SUPPORT: usize = 32;
-/// With one step an epoch the hold-out is measured this rarely, or it would cost more than the training.
-const ONE_STEP_INTERVAL: usize = 10;
 
 /// What to train, from what, and where to put it.
 #[derive(Debug, Clone)]
@@ -144,20 +138,15 @@ pub fn train(
 
     let through = request.inside.as_ref().map(|_| Through::open(&engine)).transpose()?;
 
-    let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
-    let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
-    let (shots, mut defect_tokens) = category.tokens(&engine, &split.shots, on_event)?;
-    let held: std::collections::HashSet<usize> = split.holdout_normals.iter().copied().collect();
-    let (held_normals, train_normals): (Vec<usize>, Vec<usize>) =
-        (0..normals.len()).partition(|&i| held.contains(&normals[i]));
-    let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
-    let (train_defects, held_defects): (Vec<usize>, Vec<usize>) =
-        (0..shots.len()).partition(|&i| i + choosing < shots.len());
+    let prepared = Prepared::new(&category, &engine, &split, on_event)?;
+    let Prepared { normals, normal_tokens, shots, train_normals, held_normals, train_defects, .. } =
+        &prepared;
+    let mut defect_tokens = prepared.shot_tokens.clone();
     let views = if request.augment_defects.is_empty() {
         Vec::new()
     } else {
         part("views", on_event, |on_event| {
-            views(request, &category, (&shots, &train_normals, &normals), &engine, on_event)
+            views(request, &category, (shots, train_normals, normals), &engine, on_event)
         })?
     };
     let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
@@ -172,18 +161,8 @@ pub fn train(
         given.iter().copied().chain(views.iter().enumerate().filter_map(of)).collect()
     };
     let mut options = request.training.clone();
-    let hold_out = HoldOut {
-        normals: held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
-        defects: held_defects.clone(),
-        support: spread(&train_normals, HOLD_OUT_SUPPORT),
-        // what is measured is what the loss is about
-        metric: match options.loss {
-            Loss::Scores(_) => HoldOutMetric::BankAuroc,
-            _ => HoldOutMetric::Auroc,
-        },
-        every: if options.epoch_steps == EpochSteps::One { ONE_STEP_INTERVAL } else { 1 },
-    };
-    if choosing > 0 {
+    let hold_out = prepared.hold_out(&options);
+    if !prepared.held_defects.is_empty() {
         options.hold_out = Some(hold_out.clone());
     } else {
         options.hold_out = None;
@@ -199,12 +178,12 @@ pub fn train(
         engine: &engine,
         category: &category,
         inside: request.inside.as_ref().zip(through.as_ref()),
-        lists: (&normals, &shots, &view_paths),
+        lists: (normals, shots, &view_paths),
     };
     let all_shots: Vec<usize> = (0..shots.len()).collect();
     let data = TrainData {
-        normals: &normal_tokens,
-        normal_indices: &train_normals,
+        normals: normal_tokens,
+        normal_indices: train_normals,
         defects: &defect_tokens,
         defect_indices: &all_shots,
     };
@@ -254,7 +233,7 @@ pub fn train(
             options.last_epoch = guard.and_then(|g| g.epoch);
         }
     }
-    let training = with_views(if guard.is_some() { &all_shots } else { &train_defects });
+    let training = with_views(if guard.is_some() { &all_shots } else { train_defects });
     let data = TrainData { defect_indices: &training, ..data };
     if guard.is_some() {
         (options.hold_out, options.patience) = (None, None);
@@ -376,14 +355,8 @@ fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
 
 const SPLIT_HASH: &str = "split_hash";
 
-/// At most `count` of `list`, evenly spread.
-fn spread(list: &[usize], count: usize) -> Vec<usize> {
-    let take = count.min(list.len());
-    (0..take).map(|i| list[i * list.len() / take]).collect()
-}
-
 /// JSON as a value of a torch file.
-fn value_of(json: &serde_json::Value) -> Value {
+pub(super) fn value_of(json: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {
         Json::Null => Value::None,
@@ -409,17 +382,6 @@ mod tests {
             assert!(shots < 5 || held >= 1);
         }
         assert_eq!([1, 4, 5, 10, 20].map(hold_out_shots), [0, 0, 1, 2, 4]);
-    }
-
-    #[test]
-    fn spread_takes_distinct_entries_over_the_whole_list() {
-        let list: Vec<usize> = (100..200).collect();
-        let some = spread(&list, 32);
-        assert_eq!(some.len(), 32);
-        assert!(some.windows(2).all(|w| w[0] < w[1]));
-        assert!(some[0] == 100 && some[31] >= 195);
-        assert_eq!(spread(&list[..3], 32), [100, 101, 102]);
-        assert!(spread(&[], 3).is_empty());
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl InsideOptions {
             modulation: ModulationType::PerPatch,
             num_prompts: 1,
             scaling_factor: 0.0,
+            residual_scaling: Scaling::Fixed,
             ..options.clone()
         }
     }
@@ -125,8 +126,8 @@ impl InsideOptions {
             }
             if self.adapter_dim.is_none() {
                 if self.scaling != Scaling::Fixed {
-                    let wanted = "it scales prompts or adapters inside the transformer: add --prompt-depth shallow or \
-                                  deep, or --use-adapters";
+                    let wanted = "there is nothing inside the transformer to scale: add --prompt-depth shallow or deep, \
+                                  or --use-adapters";
                     return wrong("--learn-scaling", scaling_name(self.scaling).to_owned(), wanted);
                 }
                 let wanted = "nothing is put into the transformer: add prompts or adapters";

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 pub use files::{markdown, rank, write_analyses};
 
-use super::evaluate::{manifest, open_backbone, sorted, split_options};
+use super::evaluate::{open_backbone, sorted, split_options};
+use super::manifests::manifest;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
     adapted,
@@ -103,7 +104,8 @@ impl Analysis {
 /// Fewer than two normal or one defective test image; a checkpoint of another backbone or one that has learned from
 /// these images; anything wrong with the data.
 pub fn analyze(request: &AnalyzeRequest, on_event: OnEvent<'_>) -> Result<Analysis, WorkflowError> {
-    let learned = request.checkpoint.as_deref().map(Learned::read).transpose()?;
+    let learned =
+        request.checkpoint.as_deref().map(|path| Learned::read(path, &request.data.category)).transpose()?;
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
     let split = category.split(&match &learned {
@@ -164,9 +166,9 @@ struct Learned {
 }
 
 impl Learned {
-    fn read(path: &Path) -> Result<Self, WorkflowError> {
+    fn read(path: &Path, category: &str) -> Result<Self, WorkflowError> {
         let checkpoint = Checkpoint::read(path)?;
-        let manifest = manifest(path, &checkpoint)?.ok_or_else(|| {
+        let manifest = manifest(path, &checkpoint, category)?.ok_or_else(|| {
             WorkflowError::Input(format!(
                 "{} does not say which images it was trained on, so that none can be shown to be unseen; train it \
                  again with 'flawtune train'",

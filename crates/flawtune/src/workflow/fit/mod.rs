@@ -16,7 +16,7 @@ use super::ensemble::NORMALS_NEEDED;
 use super::place::{Drawing, Seen};
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
-    ensemble, evaluate, writable_or,
+    ensemble, evaluate, manifests, writable_or,
 };
 use crate::adapt::Checkpoint;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
@@ -318,18 +318,18 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
 fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Given, WorkflowError> {
     on_event(Event::Read(path));
     let checkpoint = Checkpoint::read(path)?;
-    let manifest = evaluate::manifest(path, &checkpoint)?.ok_or_else(|| {
+    let manifest = manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
         WorkflowError::Input(format!(
             "{} does not say which images it was trained on; train it with this program",
             path.display()
         ))
     })?;
-    if checkpoint.category != request.data.category {
+    if manifest.category != request.data.category {
         return Err(WorkflowError::Input(format!(
             "{} was trained on {trained}, not on {}; fit it with --category {trained}, or leave --checkpoint away",
             path.display(),
             request.data.category,
-            trained = checkpoint.category,
+            trained = manifest.category,
         )));
     }
     let guard = evaluate::guard_of(path, &checkpoint)?;

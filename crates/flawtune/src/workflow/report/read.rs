@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::super::{Baseline, BundleEvaluation, Evaluation, WorkflowError, evaluate};
+use super::super::{Baseline, BundleEvaluation, Evaluation, WorkflowError, manifests};
 use super::files::RunFiles;
 use crate::adapt::Checkpoint;
 use crate::evaluate::protocol::SplitManifest;
@@ -37,7 +37,7 @@ pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
         "it is damaged or was made by another version: run 'flawtune evaluate' again, or remove it";
     let checkpoint = files.checkpoint.as_deref().map(Checkpoint::read).transpose()?;
     let manifest = match (&files.checkpoint, &checkpoint) {
-        (Some(path), Some(checkpoint)) => evaluate::manifest(path, checkpoint)?,
+        (Some(path), Some(checkpoint)) => manifests::manifest(path, checkpoint, &files.category)?,
         _ => None,
     };
     let of_checkpoint = checkpoint.as_ref().map(|c| crate::adapt::json(&c.history));
