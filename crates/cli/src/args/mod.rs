@@ -35,7 +35,8 @@ pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
 pub(crate) use train::{
-    DepthArg, EpochArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs, UniversalArg,
+    DepthArg, EpochArg, HierarchyArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
+    UniversalArg,
 };
 
 /// Few-shot visual flaw detection with a frozen vision transformer.

@@ -74,6 +74,13 @@ pub(crate) enum InitArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HierarchyArg {
+    None,
+    /// Prompts for each defect type among the shots, by its folder's name
+    Type,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UniversalArg {
     /// Trained together, a batch of every category in each step
     Joint,
@@ -115,6 +122,7 @@ pub(crate) struct InsideArgs {
   flawtune train --category screw --tensorboard runs
   flawtune train --category screw --num-defect-samples 1 --learn-scaling scalar
   flawtune train --categories screw,pill,cable --universal joint
+  flawtune train --category screw --num-defect-samples 20 --hierarchy type
   flawtune train --category screw --preset original     # the published recipe, for comparison
 
 Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
@@ -205,6 +213,12 @@ pub(crate) struct TrainArgs {
     /// Pull of every learned scale to where it starts, λ of λ · mean (scale / start − 1)² [default: 1]
     #[arg(long, value_name = "LAMBDA", value_parser = not_negative)]
     pub(crate) scaling_penalty: Option<f64>,
+    /// Prompts for each known defect type beside the shared ones: 'evaluate' names the type of a flaw and scores it there
+    #[arg(long, value_name = "HOW", default_value = "none", conflicts_with = "use_cls")]
+    pub(crate) hierarchy: HierarchyArg,
+    /// Prompts a type, at most, with --hierarchy type [default: 3]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) type_prompts: Option<u32>,
     /// One set of prompts for all of --categories a,b,c (without it for every category under the root), in universal_prompts.pt
     #[arg(long, value_name = "HOW", conflicts_with_all = ["good", "list"])]
     pub(crate) universal: Option<UniversalArg>,

@@ -99,6 +99,11 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
             out(head.comparison.table().trim_end());
         }
     }
+    if let Some(levels) = &evaluation.hierarchy {
+        out("\nEach image at the level of its type (patch bank, top 1 %) against the shared prompts:");
+        out(levels.against_flat.table().trim_end());
+        out(&format!("\n{}", levels.table()));
+    }
     if let Some(adapted) = &evaluation.adapted_tokens {
         out("\nPatch bank, top 1 %, on adapted tokens against frozen ones of the same block:");
         out(adapted.bank.table().trim_end());

@@ -16,7 +16,9 @@ use serde_json::json;
 use super::tensorboard::Curves;
 use super::{in_force, inside, request, universal};
 use crate::Context;
-use crate::args::{EpochArg, LossArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs};
+use crate::args::{
+    EpochArg, HierarchyArg, LossArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs,
+};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -176,6 +178,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         },
         augment_defects: augmentations(&args.augment_defects)?,
         guard_folds: args.guard_folds as usize,
+        type_prompts: type_prompts(args)?,
         guard: !args.ensemble.no_guard && preset.guard,
         ensemble: ensemble.then(|| EnsembleFit {
             layers: args.ensemble.ensemble_layers.clone(),
@@ -205,6 +208,20 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
         ],
     })
+}
+
+/// Prompts of each defect type, unless told otherwise.
+const TYPE_PROMPTS: u32 = 3;
+
+/// Prompts of each defect type, where a hierarchy is asked for.
+fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
+    match (args.hierarchy, args.type_prompts) {
+        (HierarchyArg::None, Some(_)) => {
+            Err(Failure::Input("--type-prompts belongs to --hierarchy type; add it, or leave it away".into()))
+        }
+        (HierarchyArg::None, None) => Ok(None),
+        (HierarchyArg::Type, given) => Ok(Some(given.unwrap_or(TYPE_PROMPTS) as usize)),
+    }
 }
 
 /// What holds learned scales near their start: by default only where learning them was asked for, so that trainings
@@ -293,6 +310,9 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
             "frozen": trained.frozen,
             "epochs_done": state.epochs_done,
             "kept_epoch": kept,
+            "types": trained.levels.as_ref().map(|l| {
+                l.levels.iter().map(|t| (t.name.clone(), json!(t.shots))).collect::<serde_json::Map<_, _>>()
+            }),
             "scales": LearnedScale::all(state.kept()),
             "hold_out": state.best.as_ref().map(|b| b.metric),
             "hold_out_zero_shot": state.zero_shot_hold_out,
@@ -318,6 +338,11 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
         "{} epochs in {:.1} s; kept epoch {kept}{hold_out}",
         state.epochs_done, trained.seconds
     ));
+    if let Some(levels) = &trained.levels {
+        let types: Vec<String> =
+            levels.levels.iter().map(|l| format!("{} ({} prompts)", l.name, l.count())).collect();
+        console.note(&format!("types: {}; {} numbers", types.join(", "), levels.count()));
+    }
     if args.learn_scaling != ScalingArg::None {
         let scales: Vec<String> = LearnedScale::all(state.kept()).iter().map(ToString::to_string).collect();
         console.note(&format!("scales: {}", scales.join("; ")));

@@ -57,6 +57,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
             "prompts and adapters inside the transformer",
             "--prompt-depth and --use-adapters",
         ),
+        (plain.type_prompts.is_some(), "prompts for each defect type", "--hierarchy"),
         (plain.guard_folds > 0, "a cross-validation over the shots", "--guard-folds"),
         (!plain.augment_defects.is_empty(), "augmented shots", "--augment-defects"),
         (args.ensemble.ensemble_layers.is_some(), "an ensemble", "--ensemble-layers"),

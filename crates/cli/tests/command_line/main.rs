@@ -6,6 +6,7 @@ mod augment;
 mod datasets;
 mod demo;
 mod guard;
+mod hierarchy;
 mod hostile;
 mod inside;
 mod interrupt;

@@ -22,6 +22,7 @@
 //! | `learner.rs` | what the loop trains: parameters, the loss of a batch, the way back |
 //! | `inside/` | prompts, adapters and learned factors inside the transformer |
 //! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
+//! | `hierarchy/` | prompts for each known defect type beside the shared ones |
 //! | `universal/` | one set of prompts for many categories: trained jointly, or averaged |
 //! | `guard.rs` | whether what was trained may change a score |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
@@ -34,6 +35,7 @@ mod error;
 mod global;
 pub mod guard;
 pub mod heads;
+pub mod hierarchy;
 mod hold_out;
 pub mod inside;
 mod learned_transform;

@@ -10,8 +10,8 @@ use super::manifests::{manifest, manifests};
 use super::supervised::SupervisedOptions;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
-    Event, HeldOutThresholds, OnEvent, WorkflowError, adapted, ensemble, held_out::HeldOut, writable,
-    write_json,
+    Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError, adapted, ensemble,
+    held_out::HeldOut, hierarchy, writable, write_json,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
@@ -80,6 +80,9 @@ pub struct Evaluation {
     /// Other scorers on the adapted tokens: where tensors inside the transformer or a loss of image scores made them,
     /// and the guard did not fall back.
     pub adapted_tokens: Option<AdaptedTokens>,
+    /// What the levels of known defect types made of the test set, where the checkpoint has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hierarchy: Option<HierarchyEvaluation>,
     /// Whether training images are among the tested: such numbers are no result.
     pub leaky: bool,
     /// AUROC on the learned type, under the hard protocol.
@@ -278,7 +281,27 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         ]);
         found
     });
+    let levels = match hierarchy::of(&request.checkpoint, &checkpoint)? {
+        Some(levels) => {
+            let images = main.iter().map(|&i| tokens.images[i].clone()).collect();
+            let tokens = TokenSet { images, grid: tokens.grid, dim: tokens.dim };
+            let job = hierarchy::Job {
+                category: &category,
+                engine: &engine,
+                normals: &support,
+                tested: (&main.iter().map(|&i| tested[i]).collect::<Vec<_>>(), &tokens),
+                test: &test,
+                bootstrap: request.bootstrap,
+                output_dir: &request.output_dir,
+            };
+            let (found, [flat, own]) = hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
+            columns.extend([("flat_bank", flat), ("hierarchical_bank", own)]);
+            Some(found)
+        }
+        None => None,
+    };
     let evaluation = Evaluation {
+        hierarchy: levels,
         ensemble,
         prompt_guard,
         adapted_tokens,

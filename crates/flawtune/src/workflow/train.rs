@@ -12,10 +12,11 @@ use super::inside::{self, Through};
 use super::prepared::Prepared;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
-    part, writable,
+    hierarchy, part, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
+use crate::adapt::hierarchy::Hierarchy;
 use crate::adapt::inside::InsideOptions;
 use crate::adapt::{
     self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, HoldOut, Outcome, TrainData, TrainOptions,
@@ -45,6 +46,8 @@ pub struct TrainRequest {
     /// Parts of the shots that are left out in turn to choose the epoch and to judge what was trained; 0: the hold-out
     /// of the split does both.
     pub guard_folds: usize,
+    /// Prompts for each known defect type beside the shared ones; `None`: no hierarchy.
+    pub type_prompts: Option<usize>,
     /// Record a verdict that makes scores fall back to zero-shot where training showed no gain.
     pub guard: bool,
     /// The ensemble fitted beside it; `None` fits none.
@@ -73,6 +76,8 @@ pub struct Trained {
     pub frozen: usize,
     /// The state at the end, with the history; none after an interruption of the cross-validation.
     pub state: Option<TrainState>,
+    /// The levels under the shared prompts, where they were asked for.
+    pub levels: Option<Hierarchy>,
     /// The verdict on the trained prompts.
     pub guard: Option<PromptGuard>,
     /// The ensemble; none after an interruption, or if none was asked for.
@@ -99,6 +104,11 @@ pub fn train(
 ) -> Result<Trained, WorkflowError> {
     if let Some(inside) = &request.inside {
         inside.check()?;
+        if request.type_prompts.is_some() {
+            return Err(WorkflowError::Input(
+                "--hierarchy adds prompts at the output, on frozen tokens; leave --prompt-depth and --use-adapters away".into(),
+            ));
+        }
     }
     let wanted =
         request.inside.as_ref().map_or_else(|| request.adaptation.clone(), |i| i.output(&request.adaptation));
@@ -224,6 +234,7 @@ pub fn train(
                     trainable,
                     frozen: engine.parameters(),
                     state: None,
+                    levels: None,
                     guard: None,
                     ensemble: None,
                     seconds: start.elapsed().as_secs_f64(),
@@ -254,10 +265,19 @@ pub fn train(
     })?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let (state, interrupted) = match outcome {
+    let (state, mut interrupted) = match outcome {
         Outcome::Finished(state) => (state, false),
         Outcome::Interrupted(state) => (state, true),
     };
+    let mut levels = None;
+    if let Some(prompts) = request.type_prompts.filter(|_| !interrupted) {
+        // as long as did best for the shared prompts: a type may have too few shots to choose by
+        let own = TrainOptions { last_epoch: Some(state.kept_epoch().max(1)), ..options.clone() };
+        levels = part("hierarchy", on_event, |on_event| {
+            hierarchy::train(&category, &prepared, &adaptation, prompts, &own, cancel, on_event)
+        })?;
+        interrupted = levels.is_none();
+    }
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
     checkpoint.inserted = inserted;
     checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
@@ -273,6 +293,9 @@ pub fn train(
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    if let Some(levels) = &levels {
+        checkpoint.others.push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
+    }
     let guard = request.guard.then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
     if let Some(guard) = &guard {
         checkpoint.others.push((PromptGuard::KEY.into(), guard.to_value()));
@@ -312,6 +335,7 @@ pub fn train(
         trainable,
         frozen: engine.parameters(),
         state: Some(state),
+        levels,
         guard,
         ensemble: fitted,
         seconds,
