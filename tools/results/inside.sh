@@ -30,11 +30,11 @@ once() {
 
 for ((seed = 0; seed < seeds; seed++)); do
     for category in elpv_mono elpv_poly magnetic_tile; do
-        for shots in 1 10 20; do
+        for shots in 1 5 10 20; do
             once "adapters_M$shots/${category}_$seed" "$category" "$seed" "$shots" --use-adapters --learning-rate 0.005
+            once "deep_M$shots/${category}_$seed" "$category" "$seed" "$shots" --prompt-depth deep --learning-rate 0.001
+            once "shallow_M$shots/${category}_$seed" "$category" "$seed" "$shots" --prompt-depth shallow --learning-rate 0.02
         done
-        once "deep_M10/${category}_$seed" "$category" "$seed" 10 --prompt-depth deep --learning-rate 0.001
-        once "shallow_M10/${category}_$seed" "$category" "$seed" 10 --prompt-depth shallow --learning-rate 0.02
     done
     if ((seed < 2)); then
         for type in blowhole break crack fray uneven; do
@@ -43,4 +43,4 @@ for ((seed = 0; seed < seeds; seed++)); do
         done
     fi
 done
-cargo run --quiet --release --locked -p flawtune --example inside_table -- "$out"
+cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out"

@@ -6,10 +6,13 @@ use super::adaptation::INITIAL_PROMPT_SCALE;
 use super::self_scaled::{INITIAL_RESIDUAL_SCALE, RESIDUAL_SCALE};
 use super::{NamedTensor, PROMPT_SCALES, Parameters};
 
+/// Factors of joint training, `[categories, 1]` or `[categories, D]`; each stands for [`RESIDUAL_SCALE`].
+pub(super) const CATEGORY_SCALES: &str = "category_scales";
 /// The tensors that hold scales, and what each of their values starts from.
-const SCALES: [(&str, f32); 4] = [
+const SCALES: [(&str, f32); 5] = [
     (PROMPT_SCALES, INITIAL_PROMPT_SCALE),
     (RESIDUAL_SCALE, INITIAL_RESIDUAL_SCALE),
+    (CATEGORY_SCALES, INITIAL_RESIDUAL_SCALE),
     ("vpt.scales", 1.0),
     ("adapters.scales", 1.0),
 ];

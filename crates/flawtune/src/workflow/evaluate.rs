@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::frozen::{FrozenScores, Wanted};
 use super::manifests::{manifest, manifests};
 use super::supervised::SupervisedOptions;
+use super::universal::adaptation_for;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
     Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError, adapted, ensemble,
@@ -147,7 +148,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     }
     writable(&request.output_dir)?;
     let engine = open_backbone(&request.checkpoint, &request.backbone, &checkpoint, on_event)?;
-    let adaptation = checkpoint.adaptation()?;
+    let adaptation = adaptation_for(&checkpoint, &name)?;
 
     let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
     let (supporting, support) = category.tokens(&engine, &normals, on_event)?;
@@ -294,7 +295,9 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 bootstrap: request.bootstrap,
                 output_dir: &request.output_dir,
             };
-            let (found, [flat, own]) = hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
+            let (found, [untouched, flat, own]) = hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
+            let named = columns.iter().any(|(name, _)| *name == "zero_shot_bank");
+            columns.extend((!named).then_some(("zero_shot_bank", untouched)));
             columns.extend([("flat_bank", flat), ("hierarchical_bank", own)]);
             Some(found)
         }

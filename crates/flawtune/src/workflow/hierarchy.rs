@@ -174,8 +174,8 @@ fn spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(LEAST))
 }
 
-/// Assigns and scores the test set, and writes `<category>_types.csv`. Returns also the image scores of the shared level
-/// and of the hierarchy.
+/// Assigns and scores the test set, and writes `<category>_types.csv`. Returns also the image scores of frozen tokens,
+/// of the shared level and of the hierarchy.
 ///
 /// # Errors
 /// Masks that cannot be read; a folder that cannot be written to.
@@ -184,7 +184,7 @@ pub(super) fn evaluate(
     shared: &Adaptation,
     job: &Job<'_>,
     on_event: OnEvent<'_>,
-) -> Result<(HierarchyEvaluation, [Vec<f64>; 2]), WorkflowError> {
+) -> Result<(HierarchyEvaluation, [Vec<f64>; 3]), WorkflowError> {
     on_event(Event::Scoring("levels of the hierarchy"));
     let (positions, tested) = job.tested;
     let bank = PatchBank::new(&job.normals.images, job.normals.dim);
@@ -244,7 +244,7 @@ pub(super) fn evaluate(
     let path = job.output_dir.join(format!("{}_types.csv", job.test.category));
     write_types(&path, job.test, &names, &|i| name_of(i).to_owned(), &responses)?;
     on_event(Event::Wrote(&path));
-    Ok((found, [flat.scores, scores]))
+    Ok((found, [zero_shot.scores, flat.scores, scores]))
 }
 
 /// Pixel metrics of the maps of zero-shot, shared and own level.

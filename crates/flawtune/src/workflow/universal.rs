@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use flawtune_backbone::torch_file::{self, Value};
+use flawtune_backbone::torch_file::{self, Tensor, Value};
 
 use super::prepared::Prepared;
 use super::train::value_of;
@@ -15,8 +15,8 @@ use super::{
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::universal::{JointCategory, train_joint};
 use crate::adapt::{
-    AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochReport, Outcome, TrainData, TrainOptions,
-    TrainState,
+    AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochReport, Outcome, RESIDUAL_SCALE, TrainData,
+    TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::{SplitManifest, SplitOptions};
 use crate::features::Forward as _;
@@ -129,7 +129,7 @@ pub fn train_universal(
         epochs: options.epochs,
     });
     let start = Instant::now();
-    let outcome = part("training", on_event, |on_event| {
+    let (outcome, scales) = part("training", on_event, |on_event| {
         let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
         Ok(train_joint(&mut adaptation, &joint, &options, resumed, cancel, on_epoch)?)
     })?;
@@ -149,8 +149,12 @@ pub fn train_universal(
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
     let list = names.iter().map(|n| Value::Str(n.clone())).collect();
-    let made = Value::dict([("method", Value::from("joint")), ("categories", Value::List(list))]);
-    checkpoint.others.push((UNIVERSAL.into(), made));
+    let mut made = vec![("method", Value::from("joint")), ("categories", Value::List(list))];
+    if let Some(width) = scales.first().map(Vec::len) {
+        let shape = vec![scales.len(), width];
+        made.push((CATEGORY_SCALES, Value::Tensor(Tensor::from_f32(shape, &scales.concat()))));
+    }
+    checkpoint.others.push((UNIVERSAL.into(), Value::dict(made)));
     let guard = request.guard.then(|| PromptGuard::of_training(&state));
     if let Some(guard) = &guard {
         checkpoint.others.push((PromptGuard::KEY.into(), guard.to_value()));
@@ -168,6 +172,31 @@ pub fn train_universal(
     };
     on_event(Event::Wrote(&path));
     Ok(UniversalTrained { checkpoint: path, interrupted, categories: names, state, guard, seconds })
+}
+
+/// The key of each category's factors among what is said of a universal checkpoint.
+const CATEGORY_SCALES: &str = "category_scales";
+
+/// The adaptation of a checkpoint for a category: of a universal one with the category's own factors, where it learned any;
+/// others have the mean of all.
+///
+/// # Errors
+/// As [`Checkpoint::adaptation`].
+pub(super) fn adaptation_for(checkpoint: &Checkpoint, category: &str) -> Result<Adaptation, AdaptError> {
+    let own = |checkpoint: &Checkpoint| {
+        let (_, made) = checkpoint.others.iter().find(|(key, _)| key == UNIVERSAL)?;
+        let names = made.get("categories")?.as_list()?;
+        let at = names.iter().position(|n| n.as_str() == Some(category))?;
+        let scales = made.get(CATEGORY_SCALES)?.as_tensor().filter(|t| t.shape.len() == 2)?;
+        let width = scales.shape[1];
+        scales.to_f32().chunks_exact(width.max(1)).nth(at).map(<[f32]>::to_vec)
+    };
+    let Some(scales) = own(checkpoint) else { return checkpoint.adaptation() };
+    let mut parameters = checkpoint.parameters.clone();
+    if let Some(t) = parameters.get_mut(RESIDUAL_SCALE).filter(|t| t.data.len() == scales.len()) {
+        t.data = scales;
+    }
+    Adaptation::from_parameters(checkpoint.options.clone(), &parameters)
 }
 
 /// The state of an interrupted run of the same images and options.

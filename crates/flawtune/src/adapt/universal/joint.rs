@@ -5,10 +5,11 @@ use std::sync::atomic::AtomicBool;
 use super::sampling::CategorySampler;
 use crate::adapt::hold_out::HoldOutImages;
 use crate::adapt::learner::{Batch, Learner};
+use crate::adapt::scale_penalty::CATEGORY_SCALES;
 use crate::adapt::train::{Choice, check, check_tokens, run};
 use crate::adapt::{
     AdaptError, Adaptation, BatchLoss, BatchPass, EpochReport, Gradients, HoldOut, HoldOutMetric, Loss,
-    Outcome, Parameters, SimilarityStats, Tape, TrainData, TrainOptions, TrainState, rows_of,
+    Outcome, Parameters, RESIDUAL_SCALE, SimilarityStats, Tape, TrainData, TrainOptions, TrainState, rows_of,
 };
 use crate::features::TokenSet;
 
@@ -28,6 +29,9 @@ pub struct JointCategory<'a> {
 /// steps as the smallest category has batches. The epoch kept is the one with the best mean of the categories' hold-out
 /// metrics; `options.hold_out` is filled in from them.
 ///
+/// Where the adaptation learns a factor on what it adds, every category gets its own, which are returned in their order; the
+/// adaptation is left with their mean, for categories that never trained.
+///
 /// Determinism, cancelling and resuming are as in [`train`](crate::adapt::train).
 ///
 /// # Errors
@@ -39,7 +43,7 @@ pub fn train_joint(
     resume: Option<TrainState>,
     cancel: &AtomicBool,
     on_epoch: &mut dyn FnMut(&EpochReport),
-) -> Result<Outcome, AdaptError> {
+) -> Result<(Outcome, Vec<Vec<f32>>), AdaptError> {
     let mut options = options.clone();
     options.hold_out = None;
     for category in categories {
@@ -66,8 +70,9 @@ pub fn train_joint(
     };
     let lists: (Vec<usize>, Vec<usize>) = ((0..normals).collect(), (0..defects).collect());
     let choice = Choice { normals, normal_indices: &lists.0, defects, defect_indices: &lists.1 };
-    let mut learner = Joint::new(adaptation, categories, &options);
-    run(&mut learner, choice, &options, resume, cancel, on_epoch)
+    let mut learner = Joint::new(adaptation, categories, &options)?;
+    let outcome = run(&mut learner, choice, &options, resume, cancel, on_epoch)?;
+    Ok((outcome, learner.finish()))
 }
 
 fn choice_of<'a>(data: &TrainData<'a>) -> Choice<'a> {
@@ -92,12 +97,27 @@ struct Member<'a> {
 #[derive(Debug)]
 struct Joint<'a> {
     adaptation: &'a mut Adaptation,
+    /// What is trained: the adaptation's tensors, but a factor for each category in place of the one.
+    parameters: Parameters,
     members: Vec<Member<'a>>,
     tape: Tape,
 }
 
 impl<'a> Joint<'a> {
-    fn new(adaptation: &'a mut Adaptation, categories: &[JointCategory<'a>], options: &TrainOptions) -> Self {
+    fn new(
+        adaptation: &'a mut Adaptation,
+        categories: &[JointCategory<'a>],
+        options: &TrainOptions,
+    ) -> Result<Self, AdaptError> {
+        let mut parameters = Parameters::new();
+        for t in adaptation.parameters() {
+            if t.name == RESIDUAL_SCALE {
+                let shape = [categories.len(), t.data.len()];
+                parameters.push(CATEGORY_SCALES, &shape, t.data.repeat(categories.len()))?;
+            } else {
+                parameters.push(&t.name, &t.shape, t.data.clone())?;
+            }
+        }
         let (use_cls, dim) = (adaptation.options().use_cls, adaptation.dim());
         let rows = |set: &'a TokenSet, list: &[usize]| -> Vec<&'a [f32]> {
             list.iter().map(|&i| rows_of(&set.images[i], use_cls)).collect()
@@ -117,24 +137,57 @@ impl<'a> Joint<'a> {
                 images: Vec::new(),
             }
         });
-        Self { members: members.collect(), adaptation, tape: Tape::default() }
+        Ok(Self { members: members.collect(), adaptation, parameters, tape: Tape::default() })
+    }
+
+    /// The factor of a category; none where none is learned.
+    fn scales(parameters: &Parameters, category: usize) -> Option<&[f32]> {
+        let t = parameters.get(CATEGORY_SCALES)?;
+        t.data.chunks_exact(t.shape[1]).nth(category)
+    }
+
+    /// Puts the parameters into the adaptation, with the factor of a category.
+    fn place(&mut self, category: usize) {
+        let scales = Self::scales(&self.parameters, category);
+        for to in self.adaptation.modulation_mut().parameters_mut() {
+            let own = self.parameters.get(&to.name).map(|t| &t.data[..]);
+            if let Some(from) = own.or(scales) {
+                to.data.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Leaves the adaptation with the mean factor; returns each category's.
+    fn finish(mut self) -> Vec<Vec<f32>> {
+        self.place(0);
+        let count = self.members.len();
+        let all: Vec<Vec<f32>> =
+            (0..count).filter_map(|c| Self::scales(&self.parameters, c)).map(<[f32]>::to_vec).collect();
+        if let Some(to) = self.adaptation.modulation_mut().parameters_mut().get_mut(RESIDUAL_SCALE) {
+            for (i, to) in to.data.iter_mut().enumerate() {
+                *to = (all.iter().map(|of| f64::from(of[i])).sum::<f64>() / count as f64) as f32;
+            }
+        }
+        all
     }
 }
 
 impl Learner for Joint<'_> {
     fn parameters(&self) -> &Parameters {
-        self.adaptation.parameters()
+        &self.parameters
     }
 
     fn parameters_mut(&mut self) -> &mut Parameters {
-        self.adaptation.modulation_mut().parameters_mut()
+        &mut self.parameters
     }
 
     fn forward(&mut self, batch: &Batch, loss: Loss) -> Result<BatchLoss, AdaptError> {
         let (use_cls, dim) = (self.adaptation.options().use_cls, self.adaptation.dim());
-        let modulation = self.adaptation.modulation();
         let mut found = Vec::with_capacity(self.members.len());
-        for member in &mut self.members {
+        for category in 0..self.members.len() {
+            self.place(category);
+            let modulation = self.adaptation.modulation();
+            let member = &mut self.members[category];
             let data = member.data;
             let normals = member.sampler.normals(batch.step, data.normal_indices.len());
             let defects = member.sampler.defects(batch.step, data.defect_indices.len());
@@ -148,27 +201,40 @@ impl Learner for Joint<'_> {
     }
 
     fn backward(&mut self, gradients: &mut Gradients) -> Result<(), AdaptError> {
-        let modulation = self.adaptation.modulation();
-        let mut sum = Gradients::zeros_for(modulation.parameters());
-        for member in &mut self.members {
-            member.pass.backward(modulation, &member.images, &mut sum, None);
-        }
         let share = 1.0 / self.members.len() as f32;
-        for (to, from) in gradients.parameters.iter_mut().zip(&sum.parameters) {
-            to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += share * from);
+        let mut own = Gradients::zeros_for(self.adaptation.parameters());
+        for category in 0..self.members.len() {
+            self.place(category);
+            let modulation = self.adaptation.modulation();
+            let member = &mut self.members[category];
+            own.clear();
+            member.pass.backward(modulation, &member.images, &mut own, None);
+            for (to, from) in gradients.parameters.iter_mut().zip(&own.parameters) {
+                let from = &from.data;
+                // each category moves its own factor only, and by its own gradient
+                let (to, share) = if to.name == CATEGORY_SCALES {
+                    (&mut to.data[category * from.len()..(category + 1) * from.len()], 1.0)
+                } else {
+                    (&mut to.data[..], share)
+                };
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += share * from);
+            }
+            gradients.scaling_factor += f64::from(share) * own.scaling_factor;
         }
-        gradients.scaling_factor += f64::from(share) * sum.scaling_factor;
         Ok(())
     }
 
     fn measure(&mut self, metric: HoldOutMetric, adapted: bool) -> Result<f64, AdaptError> {
-        let modulation = adapted.then(|| self.adaptation.modulation());
-        let held: Vec<&HoldOutImages<'_>> = self.members.iter().filter_map(|m| m.held_out.as_ref()).collect();
-        let mut sum = 0.0;
-        for images in &held {
-            sum += images.measure(modulation, metric, &mut self.tape)?;
+        let (mut sum, mut count) = (0.0, 0.0);
+        for category in 0..self.members.len() {
+            self.place(category);
+            let modulation = adapted.then(|| self.adaptation.modulation());
+            if let Some(images) = &self.members[category].held_out {
+                sum += images.measure(modulation, metric, &mut self.tape)?;
+                count += 1.0;
+            }
         }
-        Ok(sum / held.len() as f64)
+        Ok(sum / count)
     }
 }
 
@@ -244,7 +310,7 @@ mod tests {
 
     fn train(adaptation: &mut Adaptation, of: &[JointCategory<'_>], options: &TrainOptions) -> TrainState {
         let cancel = AtomicBool::new(false);
-        let found = train_joint(adaptation, of, options, None, &cancel, &mut |_| {}).unwrap();
+        let found = train_joint(adaptation, of, options, None, &cancel, &mut |_| {}).unwrap().0;
         found.state().clone()
     }
 
@@ -253,7 +319,7 @@ mod tests {
         let (a, b) = (Data::new(1, 8, 2), Data::new(3, 12, 3));
         let gradient = |of: &[JointCategory<'_>]| {
             let mut adaptation = fresh();
-            let mut joint = Joint::new(&mut adaptation, of, &options());
+            let mut joint = Joint::new(&mut adaptation, of, &options()).unwrap();
             let batch = Batch { normals: vec![], defects: vec![], step: 5 };
             let loss = joint.forward(&batch, Loss::Separability).unwrap().loss;
             let mut gradients = Gradients::zeros_for(joint.parameters());
@@ -297,13 +363,44 @@ mod tests {
         let (mut stopped, cancel) = (fresh(), AtomicBool::new(false));
         let mut stop =
             |r: &EpochReport| cancel.store(r.record.epoch == 2, std::sync::atomic::Ordering::Relaxed);
-        let state = train_joint(&mut stopped, &of, &options(), None, &cancel, &mut stop).unwrap();
+        let state = train_joint(&mut stopped, &of, &options(), None, &cancel, &mut stop).unwrap().0;
         assert!(matches!(state, Outcome::Interrupted(_)));
         let (mut resumed, cancel) = (fresh(), AtomicBool::new(false));
         let state = state.state().clone();
-        let end = train_joint(&mut resumed, &of, &options(), Some(state), &cancel, &mut |_| {}).unwrap();
+        let end = train_joint(&mut resumed, &of, &options(), Some(state), &cancel, &mut |_| {}).unwrap().0;
         assert_eq!(*end.state(), expected);
         assert!(expected.best.is_some() && expected.zero_shot_hold_out.is_some());
+    }
+
+    #[test]
+    fn every_category_learns_its_own_factor() {
+        let (a, b) = (Data::new(1, 8, 2), Data::new(3, 12, 3));
+        let scaled = AdaptationOptions {
+            num_prompts: 3,
+            scaling_factor: 0.5,
+            seed: 2,
+            residual_scaling: flawtune_backbone::vjp::Scaling::Scalar,
+            ..Default::default()
+        };
+        let mut adaptation = Adaptation::new(scaled, DIM).unwrap();
+        let cancel = AtomicBool::new(false);
+        let of = [a.category(None), b.category(None)];
+        let (outcome, scales) =
+            train_joint(&mut adaptation, &of, &options(), None, &cancel, &mut |_| {}).unwrap();
+        assert!(scales[0] != scales[1] && scales.iter().all(|s| s[0] != 1.0), "{scales:?}");
+        assert_eq!(outcome.state().parameters.get(CATEGORY_SCALES).unwrap().data, scales.concat());
+        let mean = 0.5 * (scales[0][0] + scales[1][0]);
+        assert!((adaptation.parameters().get(RESIDUAL_SCALE).unwrap().data[0] - mean).abs() < 1e-7);
+        // the factor of a category has the gradient that it has alone
+        let gradient = |of: &[JointCategory<'_>]| {
+            let mut adaptation = adaptation.clone();
+            let mut joint = Joint::new(&mut adaptation, of, &options()).unwrap();
+            joint.forward(&Batch { normals: vec![], defects: vec![], step: 0 }, Loss::Separability).unwrap();
+            let mut gradients = Gradients::zeros_for(joint.parameters());
+            joint.backward(&mut gradients).unwrap();
+            gradients.parameters.get(CATEGORY_SCALES).unwrap().data.clone()
+        };
+        assert_eq!(gradient(&of[..1])[0], gradient(&of)[0]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub use files::{markdown, rank, write_analyses};
 
 use super::evaluate::{open_backbone, sorted, split_options};
 use super::manifests::manifest;
+use super::universal::adaptation_for;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
     adapted,
@@ -129,7 +130,8 @@ pub fn analyze(request: &AnalyzeRequest, on_event: OnEvent<'_>) -> Result<Analys
     };
     let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
     let (defects, defect_tokens) = category.tokens(&engine, &defects, on_event)?;
-    let adaptation = learned.as_ref().map(|l| l.checkpoint.adaptation()).transpose()?;
+    let adaptation =
+        learned.as_ref().map(|l| adaptation_for(&l.checkpoint, &request.data.category)).transpose()?;
     let use_cls = adaptation.as_ref().map_or(request.use_cls, |a| a.options().use_cls);
     on_event(Event::Scoring("similarities, zero-shot"));
     let zero_shot = spread(&normal_tokens, &defect_tokens, use_cls)?;

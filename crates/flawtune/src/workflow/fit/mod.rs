@@ -14,6 +14,7 @@ pub use index::{EXACT_UP_TO, IndexChoice};
 use super::detector::Adapted;
 use super::ensemble::NORMALS_NEEDED;
 use super::place::{Drawing, Seen};
+use super::universal::adaptation_for;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
     ensemble, evaluate, manifests, writable_or,
@@ -317,7 +318,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
 /// Reads a checkpoint and what it says of itself.
 fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Given, WorkflowError> {
     on_event(Event::Read(path));
-    let checkpoint = Checkpoint::read(path)?;
+    let mut checkpoint = Checkpoint::read(path)?;
     let manifest = manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
         WorkflowError::Input(format!(
             "{} does not say which images it was trained on; train it with this program",
@@ -332,6 +333,8 @@ fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Giv
             trained = manifest.category,
         )));
     }
+    // the bundle keeps no word of other categories: what it scores by is this one's
+    checkpoint.parameters = adaptation_for(&checkpoint, &request.data.category)?.parameters().clone();
     let guard = evaluate::guard_of(path, &checkpoint)?;
     let falls_back = request.guard && guard.is_some_and(|g| g.fallback);
     if let Some(guard) = guard.filter(|_| falls_back) {

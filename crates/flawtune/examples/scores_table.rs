@@ -1,11 +1,11 @@
 //! Turns the per-image scores of many evaluations into a Markdown table with intervals.
 //!
 //! ```text
-//! inside_table RUNS
+//! scores_table RUNS
 //! ```
 //!
-//! `RUNS` holds `<method>_M<shots>/<category>_<seed>/<category>_scores.csv`, as `flawtune evaluate` writes them for
-//! checkpoints with tensors inside the transformer. Every column is compared with the stronger of the two zero-shot
+//! `RUNS` holds `<method>/<category>_<seed>/<category>_scores.csv`, as `flawtune evaluate` writes them; scorers that a method
+//! has no column of are left out. Every column is compared with the stronger of the two zero-shot
 //! scorers (by mean AUROC over the seeds, on the very images tested); paired bootstrap over the seeds together.
 #![allow(clippy::print_stdout)]
 
@@ -21,11 +21,13 @@ use flawtune::evaluate::statistics::{
 };
 
 const ZERO_SHOT: [&str; 2] = ["zero_shot", "zero_shot_bank"];
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("zero_shot", "zero-shot, image pairs"),
     ("zero_shot_bank", "zero-shot, patch bank top 1 %"),
     ("prompt_tuned", "adapted, image pairs"),
     ("adapted_bank", "adapted, patch bank"),
+    ("flat_bank", "shared prompts, patch bank"),
+    ("hierarchical_bank", "at the level of the type, patch bank"),
     ("frozen_ensemble", "ensemble on frozen tokens"),
     ("adapted_ensemble", "ensemble on adapted tokens"),
 ];
@@ -59,7 +61,7 @@ fn spread(runs: &[ScoreTable], name: &str) -> Result<Spread, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? inside_table RUNS")?);
+    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? scores_table RUNS")?);
     for method in folders(&root)? {
         let mut by_category: BTreeMap<String, Vec<ScoreTable>> = BTreeMap::new();
         for folder in folders(&method)? {
@@ -73,14 +75,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (category, runs) in by_category {
             println!("\n### {}, {category}, {} runs\n", name_of(&method), runs.len());
             let mut strongest = (ZERO_SHOT[0], f64::NEG_INFINITY);
-            for name in ZERO_SHOT {
+            let has = |name: &&str| runs.iter().all(|r| r.column(name).is_some());
+            for name in ZERO_SHOT.into_iter().filter(has) {
                 let auroc = spread(&runs, name)?;
                 if auroc.mean > strongest.1 {
                     strongest = (name, auroc.mean);
                 }
             }
             println!("| scorer | AUROC | difference to the stronger zero-shot, 95 % |\n|---|---|---|");
-            for (name, words) in COLUMNS {
+            for (name, words) in COLUMNS.into_iter().filter(|(name, _)| has(name)) {
                 let auroc = spread(&runs, name)?;
                 let tested: Vec<(Vec<&str>, Vec<bool>)> =
                     runs.iter().map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels())).collect();
