@@ -8,6 +8,7 @@ mod analyze;
 mod demo;
 mod detect;
 mod merge;
+mod meta;
 mod numbers;
 mod progress;
 mod report;
@@ -29,6 +30,7 @@ pub(crate) use detect::{
     ScorerArg, ThresholdArg,
 };
 pub(crate) use merge::{MergeArg, MergeArgs};
+pub(crate) use meta::{MetaArgs, MethodArg};
 pub(crate) use progress::ProgressArg;
 pub(crate) use report::{PlotFormatArg, ReportArgs};
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
@@ -102,6 +104,8 @@ pub(crate) enum Command {
     Analyze(Box<AnalyzeArgs>),
     /// Make one checkpoint of several: the mean of their prompts, as they are or matched to each other first
     Merge(MergeArgs),
+    /// Learn first values for prompts from several categories, for trainings on others
+    MetaTrain(Box<MetaArgs>),
     /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is

@@ -123,6 +123,7 @@ pub(crate) struct InsideArgs {
   flawtune train --category screw --num-defect-samples 1 --learn-scaling scalar
   flawtune train --categories screw,pill,cable --universal joint
   flawtune train --category screw --num-defect-samples 20 --hierarchy type
+  flawtune train --category screw --num-defect-samples 1 --init meta.pt
   flawtune train --category screw --preset original     # the published recipe, for comparison
 
 Writes <category>_prompts.pt and <category>_history.json into --output-dir. Ctrl-C keeps a resumable state: run the
@@ -227,6 +228,9 @@ pub(crate) struct TrainArgs {
     /// Seed of everything random: the split, the start, the batches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Start from the values of a checkpoint, such as one of 'flawtune meta-train', instead of random ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) init: Option<PathBuf>,
     /// Go on from the state that an interrupted run left in --output-dir
     #[arg(long)]
     pub(crate) resume: bool,

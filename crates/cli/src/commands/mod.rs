@@ -16,6 +16,7 @@ pub(crate) mod info;
 mod inside;
 pub(crate) mod man;
 pub(crate) mod merge;
+pub(crate) mod meta_train;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod report;
@@ -41,6 +42,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Baseline(args) => baseline::run(&args, context),
         Command::Ablate(args) => ablate::run(&args, context),
         Command::Analyze(args) => analyze::run(&args, context),
+        Command::MetaTrain(args) => meta_train::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),

@@ -158,6 +158,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             residual_scaling: inside::scaling(args),
             seed: args.seed,
         },
+        init: args.init.clone(),
         inside,
         training: TrainOptions {
             epochs: epochs as usize,

@@ -58,6 +58,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
             "--prompt-depth and --use-adapters",
         ),
         (plain.type_prompts.is_some(), "prompts for each defect type", "--hierarchy"),
+        (plain.init.is_some(), "from given first values", "--init"),
         (plain.guard_folds > 0, "a cross-validation over the shots", "--guard-folds"),
         (!plain.augment_defects.is_empty(), "augmented shots", "--augment-defects"),
         (args.ensemble.ensemble_layers.is_some(), "an ensemble", "--ensemble-layers"),

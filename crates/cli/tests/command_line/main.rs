@@ -11,6 +11,7 @@ mod hostile;
 mod inside;
 mod interrupt;
 mod jobs;
+mod meta;
 mod predict;
 mod progress;
 mod record;

@@ -95,17 +95,17 @@ const KNOWN: [&str; 19] = [
 ];
 
 impl Checkpoint {
-    /// Of an adaptation and the training that made it. Fill in what else is known; `resume` is left empty.
-    pub fn new(model_name: &str, category: &str, adaptation: &Adaptation, state: &TrainState) -> Self {
+    /// Of an adaptation that no training of a category made. Fill in what is known.
+    pub fn untrained(model_name: &str, category: &str, adaptation: &Adaptation) -> Self {
         Self {
             model_name: model_name.to_owned(),
             category: category.to_owned(),
             options: adaptation.options().clone(),
             parameters: adaptation.parameters().clone(),
-            history: history_value(&state.history),
+            history: Value::Dict(Vec::new()),
             args: Value::Dict(Vec::new()),
             format_version: Some(1),
-            best_epoch: Some(state.kept_epoch()),
+            best_epoch: None,
             weights_hash: None,
             preprocessing: None,
             layers: None,
@@ -113,6 +113,15 @@ impl Checkpoint {
             resume: None,
             inserted: None,
             others: Vec::new(),
+        }
+    }
+
+    /// Of an adaptation and the training that made it. Fill in what else is known; `resume` is left empty.
+    pub fn new(model_name: &str, category: &str, adaptation: &Adaptation, state: &TrainState) -> Self {
+        Self {
+            history: history_value(&state.history),
+            best_epoch: Some(state.kept_epoch()),
+            ..Self::untrained(model_name, category, adaptation)
         }
     }
 

@@ -23,6 +23,7 @@
 //! | `inside/` | prompts, adapters and learned factors inside the transformer |
 //! | `heads/` | supervised heads on tokens and their combination with zero-shot scorers |
 //! | `hierarchy/` | prompts for each known defect type beside the shared ones |
+//! | `meta/` | meta-learned first values |
 //! | `universal/` | one set of prompts for many categories: trained jointly, or averaged |
 //! | `guard.rs` | whether what was trained may change a score |
 //! | `state.rs`, `checkpoint.rs` | what is kept on disk |
@@ -41,6 +42,7 @@ pub mod inside;
 mod learned_transform;
 mod learner;
 mod loss;
+pub mod meta;
 mod modulation;
 mod optimiser;
 mod parameters;
@@ -73,6 +75,7 @@ pub use scale_penalty::{LearnedScale, ScalePenalty};
 pub use score_loss::{DEFAULT_TEMPERATURE, DEFAULT_TOP_FRACTION, ScoreComparison, ScoreLoss};
 pub use self_scaled::{INITIAL_RESIDUAL_SCALE, RESIDUAL_SCALE};
 pub use similarity::{PairwiseMatches, Similarities};
+pub(crate) use state::int as int_value;
 pub use state::{Best, Settings, TrainState};
 pub use step::{BatchLoss, BatchPass};
 pub use train::{EpochRecord, EpochReport, Outcome, TrainData, TrainOptions, train};

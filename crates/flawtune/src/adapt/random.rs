@@ -26,6 +26,8 @@ pub enum Purpose {
     PromptCentroids = 7,
     /// Light and places of augmented pictures.
     Augmentation = 8,
+    /// What is drawn from the tasks of meta-training.
+    Episodes = 9,
 }
 
 /// One stream of random numbers.

@@ -271,7 +271,7 @@ impl TrainState {
 }
 
 /// A count.
-pub(super) fn int(v: usize) -> Value {
+pub(crate) fn int(v: usize) -> Value {
     Value::Int(v as i64)
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frozen::{FrozenScores, Wanted};
 use super::manifests::{manifest, manifests};
+use super::meta::init_lists;
 use super::supervised::SupervisedOptions;
 use super::universal::adaptation_for;
 use super::{
@@ -142,7 +143,8 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
             .chain(&split.seen_type_test)
             .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
             .collect();
-        for manifest in &all {
+        let started_from = init_lists(&request.checkpoint, &checkpoint)?;
+        for manifest in all.iter().chain(&started_from) {
             check_disjoint(manifest, &name, &tested, &protocol)?;
         }
     }

@@ -9,6 +9,7 @@ use flawtune_backbone::torch_file::{self, Value};
 use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::frozen::FrozenScores;
 use super::inside::{self, Through};
+use super::meta::{INIT_MANIFESTS, Init};
 use super::prepared::Prepared;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
@@ -37,6 +38,8 @@ pub struct TrainRequest {
     pub split: SplitOptions,
     /// What is trained.
     pub adaptation: AdaptationOptions,
+    /// A checkpoint whose values training starts from, such as one of meta-training; `None`: random ones.
+    pub init: Option<PathBuf>,
     /// What is trained inside the transformer; `None`: the output only.
     pub inside: Option<InsideOptions>,
     /// How; its hold-out is filled in from the split.
@@ -104,6 +107,11 @@ pub fn train(
 ) -> Result<Trained, WorkflowError> {
     if let Some(inside) = &request.inside {
         inside.check()?;
+        if request.init.is_some() {
+            return Err(WorkflowError::Input(
+                "--init gives prompts at the output their first values; leave --prompt-depth and --use-adapters away".into(),
+            ));
+        }
         if request.type_prompts.is_some() {
             return Err(WorkflowError::Input(
                 "--hierarchy adds prompts at the output, on frozen tokens; leave --prompt-depth and --use-adapters away".into(),
@@ -180,6 +188,12 @@ pub fn train(
     }
 
     let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;
+    let init = request.init.as_deref();
+    let init =
+        init.map(|path| Init::read(path, &engine, &adaptation, (&category, &split), on_event)).transpose()?;
+    if let Some(init) = &init {
+        adaptation.modulation_mut().parameters_mut().copy_from(&init.parameters)?;
+    }
     let trainable = match &request.inside {
         Some(inside) => inside::trainable(inside, &engine, &adaptation),
         None => adaptation.trainable(),
@@ -293,6 +307,13 @@ pub fn train(
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    if let Some(init) = &init {
+        let text = serde_json::to_string(&init.lists).map_err(|e| {
+            WorkflowError::Input(format!("the split manifests cannot be written as JSON: {e}"))
+        })?;
+        checkpoint.others.push(("init".into(), Value::Str(init.hash.clone())));
+        checkpoint.others.push((INIT_MANIFESTS.into(), Value::Str(text)));
+    }
     if let Some(levels) = &levels {
         checkpoint.others.push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
     }

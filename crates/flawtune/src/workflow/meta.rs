@@ -1,0 +1,253 @@
+//! Meta-train first values on several categories, and start a training from them.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use flawtune_backbone::torch_file::{self, Value};
+
+use super::manifests::{self, manifests};
+use super::train::value_of;
+use super::{
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, part, writable,
+};
+use crate::adapt::meta::{IterationReport, MetaOptions, MetaOutcome, MetaTask, meta_train as run};
+use crate::adapt::{AdaptError, Adaptation, AdaptationOptions, Checkpoint, Parameters, int_value};
+use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use crate::features::{Forward as _, TokenSet};
+
+/// What a checkpoint of first values calls its category, and the key that says how they were made.
+pub const META: &str = "meta";
+/// The key of the lists of images that the first values of a checkpoint learned from.
+pub(super) const INIT_MANIFESTS: &str = "init_split_manifests";
+
+/// What to meta-train on, and where to put it.
+#[derive(Debug, Clone)]
+pub struct MetaRequest {
+    /// The categories.
+    pub data: Vec<CategoryOptions>,
+    /// The backbone.
+    pub backbone: BackboneOptions,
+    /// Seeds of the tasks: each draws its own pool of defects.
+    pub seeds: Vec<u64>,
+    /// Numbers of shots of the tasks; those a pool is too small for are left out.
+    pub shots: Vec<usize>,
+    /// Size of the pools; `None`: the protocol's.
+    pub pool: Option<usize>,
+    /// What gets first values.
+    pub adaptation: AdaptationOptions,
+    /// How.
+    pub options: MetaOptions,
+    /// The file to write.
+    pub output: PathBuf,
+    /// Arguments to record in the checkpoint.
+    pub args: Vec<(String, Value)>,
+}
+
+/// What meta-training left.
+#[derive(Debug, Clone)]
+pub struct MetaTrained {
+    /// The file.
+    pub path: PathBuf,
+    /// The tasks, by name.
+    pub tasks: Vec<String>,
+    /// Names and sizes of the tensors.
+    pub trainable: Vec<(String, usize)>,
+    /// The history, and whether it was interrupted.
+    pub outcome: MetaOutcome,
+}
+
+/// A category with one seed.
+struct Drawn {
+    name: String,
+    seed: u64,
+    normals: TokenSet,
+    defects: TokenSet,
+}
+
+/// Meta-trains, and writes the first values as a checkpoint. Raising `cancel` ends it before the next task; what was reached
+/// is written.
+///
+/// # Errors
+/// Anything wrong with the input, before any training.
+pub fn meta_train(
+    request: &MetaRequest,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+    on_iteration: &mut dyn FnMut(&IterationReport),
+) -> Result<MetaTrained, WorkflowError> {
+    let folder = request.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    writable(folder)?;
+    let mut splits: Vec<(Category, Vec<Split>)> = Vec::new();
+    for data in &request.data {
+        let category = Category::open(data, on_event)?;
+        let split = |&seed: &u64| {
+            category.split(&SplitOptions { pool: request.pool, ..SplitOptions::held_out(seed, 0) })
+        };
+        let of = request.seeds.iter().map(split).collect::<Result<Vec<_>, _>>()?;
+        splits.push((category, of));
+    }
+    let engine = Engine::open(request.backbone.clone(), on_event)?;
+    let mut drawn = Vec::new();
+    let mut lists: Vec<SplitManifest> = Vec::new();
+    for (category, of) in &splits {
+        let infos = category.infos();
+        for split in of {
+            let normals: Vec<usize> =
+                split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+            let in_pool = |r: &ImageRef| infos.iter().position(|i| i.id == r.id);
+            let pool: Vec<usize> = split.manifest.pool.iter().filter_map(in_pool).collect();
+            drawn.push(Drawn {
+                name: category.dataset.category.clone(),
+                seed: split.seed,
+                normals: category.tokens(&engine, &normals, on_event)?.1,
+                defects: category.tokens(&engine, &pool, on_event)?.1,
+            });
+            lists.push(split.manifest.clone());
+        }
+    }
+    let tasks: Vec<MetaTask<'_>> = drawn
+        .iter()
+        .flat_map(|d| {
+            let fit = request.shots.iter().filter(|&&shots| shots < d.defects.images.len());
+            fit.map(|&shots| MetaTask {
+                name: format!("{}, seed {}, {shots} shots", d.name, d.seed),
+                normals: &d.normals,
+                defects: &d.defects,
+                shots,
+            })
+        })
+        .collect();
+    if tasks.is_empty() {
+        return Err(WorkflowError::Input(format!(
+            "no pool holds more than {} defects, and one more is needed to look at: choose fewer --shots, or a larger --pool-size",
+            request.shots.iter().min().copied().unwrap_or(0)
+        )));
+    }
+    let mut adaptation = Adaptation::new(request.adaptation.clone(), drawn[0].normals.dim)?;
+    let outcome = part("meta-training", on_event, |_| {
+        Ok(run(&mut adaptation, &tasks, &request.options, cancel, on_iteration)?)
+    })?;
+    let names: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
+    let checkpoint = checkpoint(request, &engine, &adaptation, &names, &outcome, &lists)?;
+    torch_file::write(&request.output, &checkpoint.to_value()).map_err(AdaptError::from)?;
+    on_event(Event::Wrote(&request.output));
+    Ok(MetaTrained { path: request.output.clone(), tasks: names, trainable: adaptation.trainable(), outcome })
+}
+
+fn checkpoint(
+    request: &MetaRequest,
+    engine: &Engine,
+    adaptation: &Adaptation,
+    tasks: &[String],
+    outcome: &MetaOutcome,
+    lists: &[SplitManifest],
+) -> Result<Checkpoint, WorkflowError> {
+    let mut checkpoint = Checkpoint::untrained(&engine.config().name, META, adaptation);
+    checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
+    checkpoint.preprocessing = Some(engine.preprocess().id());
+    checkpoint.layers = Some(engine.layers_text());
+    manifests::put(&mut checkpoint, lists)?;
+    let backbone = serde_json::to_value(engine.options())
+        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
+    let mut args = request.args.clone();
+    args.push(("backbone".into(), value_of(&backbone)));
+    checkpoint.args = Value::dict(args);
+    let o = &request.options;
+    let column = |get: fn(&IterationReport) -> f64| Value::floats(outcome.history.iter().map(get));
+    let made = Value::dict([
+        ("method", Value::from(o.method.name())),
+        ("tasks", Value::List(tasks.iter().map(|t| Value::Str(t.clone())).collect())),
+        ("iterations", int_value(outcome.history.len())),
+        ("tasks_per_iteration", int_value(o.tasks_per_iteration)),
+        ("inner_steps", int_value(o.inner_steps)),
+        ("inner_rate", Value::Float(o.inner_rate)),
+        ("outer_rate", Value::Float(o.outer_rate)),
+        ("batch_size", int_value(o.batch_size)),
+        ("query_loss_before", column(|r| r.before)),
+        ("query_loss_after", column(|r| r.after)),
+    ]);
+    checkpoint.others.push((META.into(), made));
+    Ok(checkpoint)
+}
+
+/// First values read from a checkpoint, for a training.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub(super) parameters: Parameters,
+    /// Hash of the file, to record.
+    pub(super) hash: String,
+    /// The images they learned from.
+    pub(super) lists: Vec<SplitManifest>,
+}
+
+impl Init {
+    /// Reads the first values at `path` and checks that none of their images is tested by `split`.
+    ///
+    /// # Errors
+    /// A file that is no checkpoint, or was made with another backbone or for another adaptation; images of the test set
+    /// among those it learned from.
+    pub(super) fn read(
+        path: &Path,
+        engine: &Engine,
+        adaptation: &Adaptation,
+        (category, split): (&Category, &Split),
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
+        let failed = |source| WorkflowError::Io { path: path.to_owned(), source, hint: "name a checkpoint" };
+        let hash = blake3::hash(&std::fs::read(path).map_err(failed)?).to_hex().to_string();
+        let checkpoint = Checkpoint::read(path)?;
+        on_event(Event::Read(path));
+        checkpoint.check_backbone(path, &engine.config().name, adaptation.dim())?;
+        let input = |text: String| Err(WorkflowError::Input(format!("{}: {text}", path.display())));
+        for (what, then, now) in [
+            ("weights", &checkpoint.weights_hash, engine.weights_hash().to_owned()),
+            ("layers", &checkpoint.layers, engine.layers_text()),
+        ] {
+            if let Some(then) = then.as_ref().filter(|then| **then != now) {
+                return input(format!("made with the {what} {then}, but this run has {now}; use the same"));
+            }
+        }
+        let (theirs, ours) = (&checkpoint.options, adaptation.options());
+        let made = adaptation.parameters().same_layout(&checkpoint.parameters);
+        let same = theirs.use_cls == ours.use_cls
+            && theirs.modulation == ours.modulation
+            && theirs.scaling_factor == ours.scaling_factor;
+        if checkpoint.inserted.is_some() || made.is_err() || !same {
+            return input(format!(
+                "holds {} prompts for {} with α = {}, and this run trains {} for {} with α = {}; make them agree with \
+                 --num-prompts, --modulation-type and --scaling-factor",
+                theirs.num_prompts,
+                theirs.modulation,
+                theirs.scaling_factor,
+                ours.num_prompts,
+                ours.modulation,
+                ours.scaling_factor
+            ));
+        }
+        let lists = manifests(path, &checkpoint)?;
+        let infos = category.infos();
+        let tested: Vec<ImageRef> = split
+            .test
+            .iter()
+            .chain(&split.seen_type_test)
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect();
+        let leaky = split.manifest.protocol == Protocol::Leaky;
+        for list in lists.iter().filter(|_| !leaky) {
+            check_disjoint(list, &category.dataset.category, &tested, &split.manifest.protocol)?;
+        }
+        Ok(Self { parameters: checkpoint.parameters, hash, lists })
+    }
+}
+
+/// The images that the first values of a checkpoint learned from; none where it started from random ones.
+///
+/// # Errors
+/// Lists that cannot be read.
+pub(super) fn init_lists(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<SplitManifest>, WorkflowError> {
+    let value = checkpoint.others.iter().find(|(key, _)| key == INIT_MANIFESTS);
+    let Some(text) = value.and_then(|(_, v)| v.as_str()) else { return Ok(Vec::new()) };
+    serde_json::from_str(text).map_err(|e| {
+        WorkflowError::Input(format!("{}: '{INIT_MANIFESTS}' cannot be read ({e})", path.display()))
+    })
+}
