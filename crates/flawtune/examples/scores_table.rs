@@ -1,12 +1,14 @@
 //! Turns the per-image scores of many evaluations into a Markdown table with intervals.
 //!
 //! ```text
-//! scores_table RUNS
+//! scores_table RUNS [--against METHOD]
 //! ```
 //!
 //! `RUNS` holds `<method>/<category>_<seed>/<category>_scores.csv`, as `flawtune evaluate` writes them; scorers that a method
 //! has no column of are left out. Every column is compared with the stronger of the two zero-shot
 //! scorers (by mean AUROC over the seeds, on the very images tested); paired bootstrap over the seeds together.
+//!
+//! With `--against` the adapted scores of every `<method>_M<shots>` are compared with those of `METHOD_M<shots>` instead.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -60,19 +62,90 @@ fn spread(runs: &[ScoreTable], name: &str) -> Result<Spread, Box<dyn Error>> {
     Spread::of(&values).ok_or_else(|| "no runs".into())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? scores_table RUNS")?);
-    for method in folders(&root)? {
-        let mut by_category: BTreeMap<String, Vec<ScoreTable>> = BTreeMap::new();
-        for folder in folders(&method)? {
-            for entry in std::fs::read_dir(&folder)? {
-                let path = entry?.path();
-                if let Some(category) = name_of(&path).strip_suffix("_scores.csv") {
-                    by_category.entry(category.to_owned()).or_default().push(ScoreTable::read(&path, None)?);
-                }
+/// By category: folder and scores of every run.
+type Runs = BTreeMap<String, Vec<(String, ScoreTable)>>;
+
+fn runs_of(method: &Path) -> Result<Runs, Box<dyn Error>> {
+    let mut by_category = Runs::new();
+    for folder in folders(method)? {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if let Some(category) = name_of(&path).strip_suffix("_scores.csv") {
+                let table = ScoreTable::read(&path, None)?;
+                by_category.entry(category.to_owned()).or_default().push((name_of(&folder), table));
             }
         }
-        for (category, runs) in by_category {
+    }
+    Ok(by_category)
+}
+
+/// `NAME_M5` as name and the rest.
+fn parts(method: &str) -> (&str, &str) {
+    method.rfind("_M").map_or((method, ""), |at| method.split_at(at))
+}
+
+/// Every method's adapted scores against those of `other` with as many shots, on the runs that both have.
+fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
+    const ADAPTED: &str = "prompt_tuned";
+    println!("| category | method | runs | AUROC | {other} | difference, 95 % |\n|---|---|---|---|---|---|");
+    for method in folders(root)? {
+        let name = name_of(&method);
+        let (base, shots) = parts(&name);
+        if base == other {
+            continue;
+        }
+        let others = runs_of(&root.join(format!("{other}{shots}")))?;
+        for (category, runs) in runs_of(&method)? {
+            let Some(theirs) = others.get(&category) else { continue };
+            let pairs: Vec<(&ScoreTable, &ScoreTable)> = runs
+                .iter()
+                .filter_map(|(run, table)| Some((table, &theirs.iter().find(|(r, _)| r == run)?.1)))
+                .collect();
+            if pairs.iter().any(|(a, b)| a.ids != b.ids) {
+                return Err(format!("{name}, {category}: other test images than {other}").into());
+            }
+            let tested: Vec<(Vec<&str>, Vec<bool>)> =
+                pairs.iter().map(|(a, _)| (a.ids.iter().map(String::as_str).collect(), a.labels())).collect();
+            let mut seeds = Vec::new();
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            for ((a, b), (ids, labels)) in pairs.iter().zip(&tested) {
+                let (x, y) = (column(a, ADAPTED)?, column(b, ADAPTED)?);
+                first.push(auroc(labels, x)?.ok_or("one class only")?);
+                second.push(auroc(labels, y)?.ok_or("one class only")?);
+                seeds.push(SeedScores { ids, labels, first: x, second: y });
+            }
+            let found =
+                paired_bootstrap_over_seeds(&seeds, RankingMetric::Auroc, &BootstrapOptions::default())?;
+            let text = |values: &[f64]| {
+                let spread = Spread::of(values).ok_or("no runs")?;
+                Ok::<_, Box<dyn Error>>(format!(
+                    "{:.3} ± {:.3}",
+                    spread.mean,
+                    spread.deviation.unwrap_or(0.0)
+                ))
+            };
+            println!(
+                "| {category} | {name} | {} | {} | {} | {:+.3} [{:+.3}, {:+.3}] |",
+                seeds.len(),
+                text(&first)?,
+                text(&second)?,
+                found.difference,
+                found.low,
+                found.high
+            );
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? scores_table RUNS")?);
+    if std::env::args().nth(2).as_deref() == Some("--against") {
+        return against(&root, &std::env::args().nth(3).ok_or("against which method?")?);
+    }
+    for method in folders(&root)? {
+        for (category, runs) in runs_of(&method)? {
+            let runs: Vec<ScoreTable> = runs.into_iter().map(|(_, table)| table).collect();
             println!("\n### {}, {category}, {} runs\n", name_of(&method), runs.len());
             let mut strongest = (ZERO_SHOT[0], f64::NEG_INFINITY);
             let has = |name: &&str| runs.iter().all(|r| r.column(name).is_some());

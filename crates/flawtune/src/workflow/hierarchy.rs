@@ -319,40 +319,35 @@ impl HierarchyEvaluation {
         columns.push(SHARED);
         let width = columns.iter().map(|c| c.len()).max().unwrap_or(0).max(6) + 2;
         let first = self.confusion.keys().map(String::len).max().unwrap_or(0).max(10) + 2;
-        let mut text = format!("{:first$}", "assigned →");
-        columns.iter().for_each(|c| text += &format!("{c:>width$}"));
+        let mut lines = vec![format!("{:first$}", "assigned →")];
+        lines[0].extend(columns.iter().map(|c| format!("{c:>width$}")));
         for (truth, row) in &self.confusion {
-            text += &format!("\n{truth:first$}");
-            columns.iter().for_each(|c| text += &format!("{:>width$}", row.get(*c).copied().unwrap_or(0)));
+            let cells = columns.iter().map(|c| format!("{:>width$}", row.get(*c).copied().unwrap_or(0)));
+            lines.push(std::iter::once(format!("{truth:first$}")).chain(cells).collect());
         }
-        let mut say = |what: &str, rate: &Option<Rate>| {
+        for (what, rate) in [
+            ("defects of known types named right", &self.named),
+            ("of those named at all", &self.named_of_assigned),
+            ("defects of unseen types left to the shared prompts", &self.unseen_left),
+            ("good images left to the shared prompts", &self.good_left),
+        ] {
             if let Some(r) = rate {
-                text += &format!(
-                    "\n{what}: {} of {} ({:.0} %, {:.0}–{:.0})",
-                    r.count,
-                    r.of,
-                    100.0 * r.share,
-                    100.0 * r.low,
-                    100.0 * r.high
-                );
+                let (share, low, high) = (100.0 * r.share, 100.0 * r.low, 100.0 * r.high);
+                lines.push(format!("{what}: {} of {} ({share:.0} %, {low:.0}–{high:.0})", r.count, r.of));
             }
-        };
-        say("defects of known types named right", &self.named);
-        say("of those named at all", &self.named_of_assigned);
-        say("defects of unseen types left to the shared prompts", &self.unseen_left);
-        say("good images left to the shared prompts", &self.good_left);
+        }
         if let Some(p) = &self.pixels {
             for (name, of) in
                 [("zero-shot", &p.zero_shot), ("shared", &p.flat), ("hierarchical", &p.hierarchical)]
             {
                 let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
-                text += &format!(
-                    "\npixels, {name}: AUROC {}, AUPRO {}",
+                lines.push(format!(
+                    "pixels, {name}: AUROC {}, AUPRO {}",
                     number(of.metrics.auroc),
                     number(of.metrics.aupro)
-                );
+                ));
             }
         }
-        text
+        lines.join("\n")
     }
 }

@@ -180,11 +180,11 @@ pub fn train(
     };
     let mut options = request.training.clone();
     let hold_out = prepared.hold_out(&options);
-    if !prepared.held_defects.is_empty() {
-        options.hold_out = Some(hold_out.clone());
-    } else {
+    if prepared.held_defects.is_empty() {
         options.hold_out = None;
         options.patience = None;
+    } else {
+        options.hold_out = Some(hold_out.clone());
     }
 
     let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;

@@ -1,6 +1,6 @@
 //! The levels under the shared one, and how a checkpoint keeps them.
 
-use flawtune_backbone::torch_file::Value;
+use flawtune_backbone::torch_file::{Tensor, Value};
 
 use crate::adapt::state::{int, tensor};
 use crate::adapt::{AdaptError, Adaptation, NamedTensor, PROMPT_SCALES, PROMPTS, Parameters};
@@ -83,7 +83,7 @@ impl TypeLevel {
     fn from_value(name: &str, value: &Value, dim: usize) -> Result<Self, String> {
         let of = |key: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
             let found = value.get(key).and_then(Value::as_tensor).filter(|t| t.shape == shape);
-            let values = found.map(|t| t.to_f32()).ok_or_else(|| format!("types.{name}.{key}"))?;
+            let values = found.map(Tensor::to_f32).ok_or_else(|| format!("types.{name}.{key}"))?;
             if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(format!("types.{name}.{key}")) }
         };
         let number = |key: &str| {

@@ -130,7 +130,9 @@ fn first_values(residuals: &[f32], dim: usize, prompts: usize, length: f64, seed
     let count = prompts.min(residuals.len() / dim);
     let mut found = centroids(residuals, dim, count, &mut Stream::new(seed, Purpose::PromptCentroids));
     normalise_rows(&mut found, dim, &mut vec![0.0; count]);
-    found.iter_mut().for_each(|v| *v *= length as f32);
+    for v in &mut found {
+        *v *= length as f32;
+    }
     found
 }
 

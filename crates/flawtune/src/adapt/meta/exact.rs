@@ -292,7 +292,9 @@ impl<T: Real> Backward<T> {
         let dim = x.len();
         let alpha = T::from_f64(formula.alpha);
         let mut added: Vec<T> = unit_backward(&row.unit, row.norm, grad);
-        added.iter_mut().for_each(|v| *v = *v * alpha);
+        for v in &mut added {
+            *v = *v * alpha;
+        }
         let grad_mix = if formula.learned_transform {
             let (w0, w2) = (&tensors[2], &tensors[4]);
             let mut grad_hidden = vec![T::from_f64(0.0); dim];
@@ -349,50 +351,46 @@ fn of_similarities<T: Real>(loss: Loss, batch: &FixedBatch, similarities: &[T]) 
     };
     let (nn, nd) = (of(true), of(false));
     let number = |v: usize| T::from_f64(v as f64);
-    match loss {
-        Loss::Contrastive { margin } => {
-            let margin = T::from_f64(margin);
-            let near = number(nn.len() / 2);
-            let (mut sum, mut weights) = (zero, Vec::with_capacity(similarities.len()));
-            for ((&s, (i, j, _)), nn) in similarities.iter().zip(&batch.pairs).zip(&is_nn) {
-                let far = s - margin;
-                if *nn && i < j {
-                    sum += (T::from_f64(1.0) - s) / near;
-                    weights.push(T::from_f64(-1.0) / near);
-                } else if !nn && far.value() > 0.0 {
-                    sum += far / number(nd.len());
-                    weights.push(T::from_f64(1.0) / number(nd.len()));
-                } else {
-                    weights.push(zero);
-                }
+    if let Loss::Contrastive { margin } = loss {
+        let margin = T::from_f64(margin);
+        let near = number(nn.len() / 2);
+        let (mut sum, mut weights) = (zero, Vec::with_capacity(similarities.len()));
+        for ((&s, (i, j, _)), nn) in similarities.iter().zip(&batch.pairs).zip(&is_nn) {
+            let far = s - margin;
+            if *nn && i < j {
+                sum += (T::from_f64(1.0) - s) / near;
+                weights.push(T::from_f64(-1.0) / near);
+            } else if !nn && far.value() > 0.0 {
+                sum += far / number(nd.len());
+                weights.push(T::from_f64(1.0) / number(nd.len()));
+            } else {
+                weights.push(zero);
             }
-            (sum, weights)
         }
-        _ => {
-            let moments = |of: &[T]| {
-                let mean = of.iter().fold(zero, |sum, &v| sum + v) / number(of.len());
-                let squares = of.iter().fold(zero, |sum, &v| sum + (v - mean) * (v - mean));
-                let spread = if of.len() > 1 { (squares / number(of.len() - 1)).sqrt() } else { zero };
-                (mean, spread)
-            };
-            let ((mu_nn, sd_nn), (mu_nd, sd_nd)) = (moments(&nn), moments(&nd));
-            let spread = sd_nn + sd_nd + T::from_f64(SPREAD_EPSILON);
-            let separability = (mu_nn - mu_nd) / spread;
-            let slope = |v: T, mean: T, sd: T, count: usize| {
-                if sd.value() <= SPREAD_EPSILON { zero } else { (v - mean) / (number(count - 1) * sd) }
-            };
-            let weights = similarities.iter().zip(&is_nn).map(|(&s, &is)| {
-                if is {
-                    let one = T::from_f64(1.0) / number(nn.len());
-                    (separability * slope(s, mu_nn, sd_nn, nn.len()) - one) / spread
-                } else {
-                    let one = T::from_f64(1.0) / number(nd.len());
-                    (separability * slope(s, mu_nd, sd_nd, nd.len()) + one) / spread
-                }
-            });
-            (-separability, weights.collect())
-        }
+        return (sum, weights);
     }
+    let moments = |of: &[T]| {
+        let mean = of.iter().fold(zero, |sum, &v| sum + v) / number(of.len());
+        let squares = of.iter().fold(zero, |sum, &v| sum + (v - mean) * (v - mean));
+        let spread = if of.len() > 1 { (squares / number(of.len() - 1)).sqrt() } else { zero };
+        (mean, spread)
+    };
+    let ((mu_nn, sd_nn), (mu_nd, sd_nd)) = (moments(&nn), moments(&nd));
+    let spread = sd_nn + sd_nd + T::from_f64(SPREAD_EPSILON);
+    let separability = (mu_nn - mu_nd) / spread;
+    let slope = |v: T, mean: T, sd: T, count: usize| {
+        if sd.value() <= SPREAD_EPSILON { zero } else { (v - mean) / (number(count - 1) * sd) }
+    };
+    let weights = similarities.iter().zip(&is_nn).map(|(&s, &is)| {
+        if is {
+            let one = T::from_f64(1.0) / number(nn.len());
+            (separability * slope(s, mu_nn, sd_nn, nn.len()) - one) / spread
+        } else {
+            let one = T::from_f64(1.0) / number(nd.len());
+            (separability * slope(s, mu_nd, sd_nd, nd.len()) + one) / spread
+        }
+    });
+    (-separability, weights.collect())
 }
 
 #[cfg(test)]
