@@ -281,16 +281,16 @@ impl Pass<'_> {
     }
 
     /// Takes the gradient of the prompts that were written before block `i` out of `grad` `[T, D]`.
-    fn fresh_backward(
-        &self,
-        i: usize,
-        keep: Option<&[f32]>,
-        gradients: &mut Insertions,
-        grad: &mut [f32],
-    ) {
+    fn fresh_backward(&self, i: usize, keep: Option<&[f32]>, gradients: &mut Insertions, grad: &mut [f32]) {
         if let Some(prompts) = self.insertions.prompts(i) {
             let mut to = gradients.prompts_mut(i);
-            prompts_backward(prompts, self.keep(keep, i), self.config.dim, &mut grad[self.prompt_rows()], &mut to);
+            prompts_backward(
+                prompts,
+                self.keep(keep, i),
+                self.config.dim,
+                &mut grad[self.prompt_rows()],
+                &mut to,
+            );
         }
     }
 }

@@ -258,7 +258,9 @@ impl FrozenVit {
         &self,
         tape: &Tape,
         grad_features: &[&[f32]],
-        work: &(dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync),
+        work: &(
+             dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync
+         ),
     ) -> Result<Vec<T>, VjpError> {
         let spec = *tape.insertions.spec();
         let (images, dim) = (tape.images(), self.config.dim);

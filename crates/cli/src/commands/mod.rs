@@ -23,6 +23,7 @@ mod request;
 pub(crate) mod synth;
 mod tensorboard;
 pub(crate) mod train;
+pub(crate) mod visualize;
 
 use crate::Context;
 use crate::args::Command;
@@ -41,6 +42,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
+        Command::Visualize(args) => visualize::run(&args, context),
         Command::Report(args) => report::run(&args, context),
         Command::Features(args) => features::run(&args, context),
         Command::Info(args) => info::run(&args, context),

@@ -20,4 +20,5 @@ mod settings;
 mod shell;
 mod synth;
 mod tokens;
+mod visualize;
 mod world;

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn size_is_relative_and_cosine_is_of_the_token_with_itself() {
-        let found = PatchChange::new(&[3.0, 4.0, 1.0, 0.0, 0.0, 0.0], &[3.0, 9.0, 0.0, 1.0, 1.0, 0.0], 2).unwrap();
+        let found =
+            PatchChange::new(&[3.0, 4.0, 1.0, 0.0, 0.0, 0.0], &[3.0, 9.0, 0.0, 1.0, 1.0, 0.0], 2).unwrap();
         assert!((found.size[0] - 1.0).abs() < 1e-6 && (found.size[1] - 2f32.sqrt()).abs() < 1e-6);
         assert!((found.cosine[0] - 45.0 / (5.0 * 90f32.sqrt())).abs() < 1e-6);
         assert_eq!((found.cosine[1], found.size[2], found.cosine[2]), (0.0, 0.0, 0.0));

@@ -29,12 +29,7 @@ impl Projection {
     ///
     /// # Errors
     /// [`VisualizeError`] without patches, or for rows that are not of `dim` numbers.
-    pub fn new(
-        normal: &[f32],
-        odd: &[f32],
-        prompts: &[f32],
-        dim: usize,
-    ) -> Result<Self, VisualizeError> {
+    pub fn new(normal: &[f32], odd: &[f32], prompts: &[f32], dim: usize) -> Result<Self, VisualizeError> {
         let unit = |rows: &[f32]| {
             let mut rows = rows.to_vec();
             let count = rows.len() / dim.max(1);

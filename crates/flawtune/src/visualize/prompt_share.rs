@@ -62,12 +62,19 @@ pub fn prompt_shares(modulation: &dyn Modulation, image: &[f32], towards: &[f64]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapt::{Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, Tape};
+    use crate::adapt::{
+        Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, Tape,
+    };
 
     const ALL: [ModulationType; 3] = ModulationType::ALL;
 
     fn adaptation(modulation: ModulationType) -> Adaptation {
-        let options = AdaptationOptions { modulation, num_prompts: 3, scaling_factor: 0.5, ..AdaptationOptions::default() };
+        let options = AdaptationOptions {
+            modulation,
+            num_prompts: 3,
+            scaling_factor: 0.5,
+            ..AdaptationOptions::default()
+        };
         Adaptation::new(options, 5).unwrap()
     }
 
@@ -109,7 +116,11 @@ mod tests {
         let mut p = Parameters::new();
         p.push(PROMPTS, &[2, 2], vec![1.0, 0.0, 0.0, 1.0]).unwrap();
         p.push(PROMPT_SCALES, &[2], vec![1.0, 1.0]).unwrap();
-        let options = AdaptationOptions { modulation: ModulationType::PerPatch, scaling_factor: 2.0, ..AdaptationOptions::default() };
+        let options = AdaptationOptions {
+            modulation: ModulationType::PerPatch,
+            scaling_factor: 2.0,
+            ..AdaptationOptions::default()
+        };
         let a = Adaptation::from_parameters(options, &p).unwrap();
         let shares = prompt_shares(a.modulation(), &[4.0, 0.0], &[0.0, -1.0]);
         let w = 1f64.exp() / (1f64.exp() + 1.0);

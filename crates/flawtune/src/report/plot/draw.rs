@@ -233,12 +233,18 @@ fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
         frame(svg, plot, top, axis_ticks(&plot.x, along(0), 8), axis_ticks(&plot.y, along(1), 5));
     let mut drawn = 0;
     for (index, cloud) in clouds.iter().enumerate() {
-        let labelled = cloud.labels.len() == cloud.points.len();
+        let labelled = !cloud.labels.is_empty() && cloud.labels.len() == cloud.points.len();
+        // few points among many must not drown
+        let radius = match cloud.points.len() {
+            _ if labelled => 4.5,
+            0..=200 => 2.8,
+            _ => 1.6,
+        };
         for (i, point) in cloud.points.iter().enumerate().filter(|(_, p)| finite(p)) {
             let at = frame.inside(*point);
             let name = if labelled { &cloud.labels[i] } else { &cloud.name };
             let tip = format!("{name}: {}, {}", tidy(point[0]), tidy(point[1]));
-            svg.dot(at, if labelled { 4.5 } else { 1.6 }, Role::Series(index), &tip);
+            svg.dot(at, radius, Role::Series(index), &tip);
             if labelled {
                 svg.text((at.0 + 6.0, at.1 - 5.0), Anchor::Start, Role::Text, SMALL, false, name);
             }

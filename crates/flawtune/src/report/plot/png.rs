@@ -47,8 +47,7 @@ pub(in crate::report) fn rasterise(svg: &str, scale: f32) -> Result<Pixmap, Plot
     let tree = Tree::from_str(svg, &options).map_err(|e| failed(&e))?;
     let side = |s: f32| (s * scale).ceil() as u32;
     let (width, height) = (side(tree.size().width()), side(tree.size().height()));
-    let mut pixels =
-        Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
+    let mut pixels = Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     Ok(pixels)
 }
