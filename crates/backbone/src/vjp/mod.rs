@@ -107,6 +107,10 @@ pub struct Gradients {
     pub tokens_in: Option<Vec<f32>>,
 }
 
+/// Work on one image of a tape: what was kept of it, its prompt dropout, and its gradients of each layer's features.
+type OfImage<'a, T> =
+    dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync + 'a;
+
 /// What entered a block in a recorded forward pass, and how a loss depends on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activations {
@@ -258,9 +262,7 @@ impl FrozenVit {
         &self,
         tape: &Tape,
         grad_features: &[&[f32]],
-        work: &(
-             dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync
-         ),
+        work: &OfImage<'_, T>,
     ) -> Result<Vec<T>, VjpError> {
         let spec = *tape.insertions.spec();
         let (images, dim) = (tape.images(), self.config.dim);

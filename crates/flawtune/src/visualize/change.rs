@@ -46,7 +46,9 @@ pub fn mean_row<'a>(rows: impl IntoIterator<Item = &'a [f32]>, dim: usize) -> Ve
         sum.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
         count += 1;
     }
-    sum.iter_mut().for_each(|s| *s /= count.max(1) as f64);
+    for s in &mut sum {
+        *s /= count.max(1) as f64;
+    }
     sum
 }
 

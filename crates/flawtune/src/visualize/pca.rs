@@ -112,7 +112,9 @@ fn leading(matrix: &[f64], dim: usize) -> (Vec<f64>, f64) {
     }
     let largest = axis.iter().fold(0.0f64, |m, v| if v.abs() > m.abs() { *v } else { m });
     if largest < 0.0 {
-        axis.iter_mut().for_each(|v| *v = -*v);
+        for v in &mut axis {
+            *v = -*v;
+        }
     }
     let image: Vec<f64> = matrix.chunks_exact(dim).map(|line| dot(line, &axis)).collect();
     let variance = dot(&image, &axis).max(0.0);
@@ -124,7 +126,9 @@ fn scale_to_unit(v: &mut [f64]) -> bool {
     if length <= f64::MIN_POSITIVE {
         return false;
     }
-    v.iter_mut().for_each(|x| *x /= length);
+    for x in v.iter_mut() {
+        *x /= length;
+    }
     true
 }
 

@@ -77,7 +77,9 @@ impl Rollout {
             row[i] += 0.5;
             // softmax rows sum to 1 up to rounding; over forty blocks that would add up
             let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
-            row.iter_mut().for_each(|v| *v = (f64::from(*v) / sum) as f32);
+            for v in row.iter_mut() {
+                *v = (f64::from(*v) / sum) as f32;
+            }
         }
         let mut next = vec![0.0; t * s];
         matmul(t, s, t, &mixed, Op::None, &self.rows, Op::None, &mut next, false);
@@ -118,7 +120,7 @@ impl Rollout {
 
     /// What the class token has taken from each prompt, over all sets, `[K]`.
     pub fn class_from_prompts(&self) -> Vec<f32> {
-        self.from_prompts(self.row(0))
+        self.taken_from_prompts(self.row(0))
     }
 
     /// What the patches have taken from each prompt, over all sets, on average, `[K]`.
@@ -126,13 +128,13 @@ impl Rollout {
         let TokenLayout { prefix, prompts, patches, .. } = self.layout;
         let mut sums = vec![0.0f64; prompts];
         for p in 0..patches {
-            let found = self.from_prompts(self.row(prefix + prompts + p));
+            let found = self.taken_from_prompts(self.row(prefix + prompts + p));
             sums.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(v));
         }
         sums.iter().map(|s| (s / patches as f64) as f32).collect()
     }
 
-    fn from_prompts(&self, row: &[f32]) -> Vec<f32> {
+    fn taken_from_prompts(&self, row: &[f32]) -> Vec<f32> {
         let TokenLayout { prefix, prompts, patches, .. } = self.layout;
         let sets = &row[prefix + patches..];
         (0..prompts).map(|k| sets.iter().skip(k).step_by(prompts).sum()).collect()

@@ -4,6 +4,8 @@ mod tile;
 
 pub use tile::{Tile, diverging};
 
+use std::fmt::Write as _;
+
 use image::{Rgb, RgbImage};
 
 use super::plot::{PlotError, escape, rasterise};
@@ -19,7 +21,7 @@ const CAPTION: u32 = 36;
 const FOOT: u32 = 26;
 const BAR: u32 = 7;
 /// Characters of the small font that fit over a tile.
-const NOTE_CHARACTERS: usize = 38;
+const NOTE_CHARACTERS: usize = 44;
 
 /// Tiles under one title.
 #[derive(Debug, Clone)]
@@ -48,10 +50,11 @@ impl Panel {
              <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
         );
         let mut text = |x: u32, y: u32, size: u32, colour: &str, anchor: &str, words: &str| {
-            svg.push_str(&format!(
+            let _ = write!(
+                svg,
                 "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" fill=\"{colour}\" text-anchor=\"{anchor}\">{}</text>",
                 escape(words)
-            ));
+            );
         };
         text(GAP, 28, 17, "#1c2128", "start", &short(&self.title, (width / 10) as usize));
         for (i, tile) in self.tiles.iter().enumerate() {

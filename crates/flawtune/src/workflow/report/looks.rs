@@ -17,9 +17,10 @@ pub(super) fn gallery(
     for image in found.images.iter().take(most) {
         // a name from a file must not lead out of the folder
         let plain = image.panel.components().all(|c| matches!(c, Component::Normal(_)));
-        let panel = match plain {
-            true => pictures.whole("panel", &folder.join(&image.panel)),
-            false => Picture { caption: "panel".to_owned(), ..Picture::default() },
+        let panel = if plain {
+            pictures.whole("panel", &folder.join(&image.panel))
+        } else {
+            Picture { caption: "panel".to_owned(), ..Picture::default() }
         };
         let learned = if image.learned_from { "; the checkpoint learned from this picture" } else { "" };
         examples.push(Example {

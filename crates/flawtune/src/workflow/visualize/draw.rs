@@ -17,14 +17,11 @@ const COLUMNS: usize = 6;
 /// Share of a map's patches that its scale reaches: single tokens that a transformer uses as a store outshine all others.
 const SHOWN: f64 = 0.98;
 
-/// Scales and colours that all panels of a run share, so that they can be compared.
+/// What all panels of a run share.
 pub(super) struct Drawing {
     grid: (usize, usize),
     /// What is usual for normal patches, before and after: distances are shown as multiples of it.
     usual: (f32, f32),
-    distances: (f32, f32),
-    difference: f32,
-    change: f32,
     /// Colours of each picture's patches before and after.
     mosaics: Vec<[Vec<[u8; 3]>; 2]>,
 }
@@ -52,23 +49,7 @@ impl Drawing {
             .map(|_| [painted.next().unwrap_or_default(), painted.next().unwrap_or_default()])
             .collect();
         let usual = (support.usual.0 as f32, support.usual.1 as f32);
-        let maps: Vec<_> = looked.iter().map(|l| multiples(l, usual)).collect();
-        let moved = |l: &Looked<'_>| {
-            let change = crate::visualize::PatchChange::new(&l.before.patches, &l.after.patches, dim);
-            change.map(|c| c.size.iter().copied().fold(0.0, f32::max))
-        };
-        let mut change = 0.0f32;
-        for one in looked {
-            change = change.max(moved(one)?);
-        }
-        Ok(Self {
-            grid: support.before.grid,
-            distances: ends(maps.iter().flat_map(|m| m.before.iter().chain(&m.after))),
-            difference: maps.iter().flat_map(|m| &m.difference).fold(0.0, |most, d| most.max(d.abs())),
-            usual,
-            change,
-            mosaics,
-        })
+        Ok(Self { grid: support.before.grid, usual, mosaics })
     }
 
     /// The panel of picture `index`, with the `most` prompts of each kind that change it most.
@@ -79,12 +60,15 @@ impl Drawing {
         record: &ImageRecord,
         model: &Model,
         most: usize,
-    ) -> Result<Panel, WorkflowError> {
+    ) -> Panel {
         let (picture, grid) = (&looked.shown.picture, self.grid);
         let (before, after) = (&record.before, &record.after);
         let maps = multiples(looked, self.usual);
+        // one scale for before and after: they are to be compared
+        let distances = ends(maps.before.iter().chain(&maps.after));
+        let difference = maps.difference.iter().fold(0.0f32, |most, d| most.max(d.abs()));
         let distance = |name: &str, note: String, values: &[f32]| {
-            Tile::heat(name, note, picture, values, grid, self.distances, "× usual")
+            Tile::heat(name, note, picture, values, grid, distances, "× usual")
         };
         let heat = |name: String, note: String, values: &[f32], range: (f32, f32)| {
             Tile::heat(name, note, picture, values, grid, range, "")
@@ -102,7 +86,7 @@ impl Drawing {
                 picture,
                 &maps.difference,
                 grid,
-                self.difference,
+                difference,
                 "× usual",
             ),
             Tile::heat(
@@ -115,7 +99,7 @@ impl Drawing {
                 picture,
                 &record.change_size,
                 grid,
-                (0.0, self.change),
+                (0.0, ends(&record.change_size).1),
                 "of the patch's length",
             ),
         ];
@@ -170,7 +154,7 @@ impl Drawing {
             title.push_str("  ·  learned from");
         }
         let rows = tiles.len().div_ceil(COLUMNS);
-        Ok(Panel { title, columns: tiles.len().div_ceil(rows), tiles })
+        Panel { title, columns: tiles.len().div_ceil(rows), tiles }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::adapt::Checkpoint;
 use crate::adapt::inside::prompt_depth_name;
 use crate::dataset::Subset;
 use crate::evaluate::protocol::SplitManifest;
-use crate::features::{TokenSet, Turn};
+use crate::features::{ImageTokens, TokenSet, Turn};
 use crate::visualize::{PatchBank, mean_row};
 
 pub use record::{ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization};
@@ -214,7 +214,7 @@ pub fn visualize(
 
     let mut support = support(&category, &engine, &model, on_event)?;
     let rows = |set: &TokenSet| -> Result<PatchBank, WorkflowError> {
-        Ok(PatchBank::new(&set.images.iter().map(|i| i.patches()).collect::<Vec<_>>(), set.dim)?)
+        Ok(PatchBank::new(&set.images.iter().map(ImageTokens::patches).collect::<Vec<_>>(), set.dim)?)
     };
     let banks = (rows(&support.before)?, rows(&support.after)?);
     support.usual = (usual(&support.before, &banks.0)?, usual(&support.after, &banks.1)?);
@@ -285,7 +285,7 @@ fn finish(
         record.learned_from = manifest.is_some_and(|m| learned(m, &one.shown.content.to_hex()));
         record.panel = PathBuf::from(format!("{category}_{:02}_{}.png", i + 1, one.shown.name()));
         let path = request.output_dir.join(&record.panel);
-        let panel = drawing.panel(i, one, &record, model, request.prompts)?;
+        let panel = drawing.panel(i, one, &record, model, request.prompts);
         crate::report::overlay::write_png(&panel.draw()?, &path)?;
         on_event(Event::Wrote(&path));
         files.push(path);

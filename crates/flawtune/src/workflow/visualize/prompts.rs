@@ -66,13 +66,14 @@ pub(super) fn record(
     }
     let attended = after.rollout.patches_from_prompts();
     let mut inside = Vec::new();
-    for prompt in 0..model.prompts_inside() {
+    // as many as there are prompts inside; before the adaptation there were none
+    for (prompt, attended) in attended.into_iter().enumerate() {
         let without = model.without(&looked.shown.entering, prompt)?;
         let doing: Vec<f32> = after.patches.iter().zip(&without).map(|(a, w)| a - w).collect();
         let sizes = PatchChange::new(&without, &after.patches, dim)?.size;
         inside.push(PromptRecord {
             prompt,
-            attended: f64::from(attended[prompt]),
+            attended: f64::from(attended),
             change: sizes.iter().map(|&s| f64::from(s)).sum::<f64>() / sizes.len() as f64,
             direction: cosine(&mean_row(doing.chunks_exact(dim), dim), &directions.frozen),
             patches: after.rollout.prompt_from_patches(prompt).to_vec(),
@@ -127,7 +128,9 @@ pub(super) fn projections(
         let (mut prompts, scales) = (data(PROMPTS), data(PROMPT_SCALES));
         // a learned scale may be negative: then the prompt acts the other way round
         for (row, scale) in prompts.chunks_exact_mut(dim).zip(&scales) {
-            row.iter_mut().for_each(|v| *v *= scale);
+            for v in row.iter_mut() {
+                *v *= scale;
+            }
         }
         let rows = support.through.images.iter().flat_map(|i| i.patches().chunks_exact(dim));
         let normal = spread(rows, NORMAL_POINTS);
