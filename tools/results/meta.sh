@@ -35,23 +35,23 @@ study() {
 }
 
 mt=mt_blowhole,mt_break,mt_fray,mt_uneven
-declare -A within=([elpv_mono]=elpv_poly [elpv_poly]=elpv_mono [mt_crack]=$mt)
-declare -A across=([elpv_mono]=$mt,mt_crack,flange,gravel [elpv_poly]=$mt,mt_crack,flange,gravel
-    [mt_crack]=elpv_mono,elpv_poly,flange,gravel)
-for category in elpv_mono mt_crack elpv_poly; do
+declare -A within=([elpv_mono]=elpv_poly [mt_crack]=$mt)
+declare -A across=([elpv_mono]=$mt,mt_crack,flange,gravel [mt_crack]=elpv_mono,elpv_poly,flange,gravel)
+for category in elpv_mono mt_crack; do
     study xavier "$category"
-    for method in fomaml reptile maml; do
-        # a Hessian product costs as much as fifteen gradients: fewer of them
-        effort=(--iterations 30 --tasks-per-iteration 4 --inner-steps 3)
-        [ $method != maml ] || effort=(--iterations 20 --tasks-per-iteration 2 --inner-steps 1)
-        for reach in within across; do
-            list=${within[$category]}
-            [ $reach = within ] || list=${across[$category]}
-            start=$out/${category}_${method}_$reach.pt
-            [ -f "$start" ] || "$flawtune" meta-train "${backbone[@]}" --quiet --categories "$list" --method $method \
-                "${effort[@]}" --output "$start" --json >"${start%.pt}.json"
-            study "${method}_$reach" "$category" --set "init=$start"
-        done
+done
+for start in fomaml_within maml_within reptile_within fomaml_across; do
+    method=${start%_*}
+    # a Hessian product costs as much as fifteen gradients: fewer of them
+    effort=(--iterations 30 --tasks-per-iteration 4 --inner-steps 3)
+    [ "$method" != maml ] || effort=(--iterations 20 --tasks-per-iteration 2 --inner-steps 1)
+    for category in elpv_mono mt_crack; do
+        list=${within[$category]}
+        [ "${start#*_}" = within ] || list=${across[$category]}
+        file=$out/${category}_$start.pt
+        [ -f "$file" ] || "$flawtune" meta-train "${backbone[@]}" --quiet --categories "$list" --method "$method" \
+            "${effort[@]}" --output "$file" --json >"${file%.pt}.json"
+        study "$start" "$category" --set "init=$file"
     done
 done
 cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out/runs" --against xavier

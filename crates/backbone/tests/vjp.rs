@@ -266,3 +266,86 @@ fn inputs_that_do_not_fit_are_named() {
     let wrong = VitConfig { hidden: 27, ..config };
     assert!(FrozenVit::new(&wrong, &weights).unwrap_err().to_string().contains("fc1"));
 }
+
+/// What enters block 0 are the input tokens with the prompts between; the gradient there is that of the input and of the
+/// prompts, which the backward pass gives too.
+#[test]
+fn the_gradient_at_a_block_is_that_of_the_backward_pass() {
+    let (config, weights) = dinov2(FeedForward::SwiGlu, 2);
+    let frozen = FrozenVit::new(&config, &weights).unwrap();
+    let (tokens, grid) = embedded(&config, &weights);
+    let spec = InsertionSpec {
+        prompt_depth: PromptDepth::Deep,
+        prompts: 2,
+        adapter_dim: Some(5),
+        ..InsertionSpec::none(&config)
+    };
+    let inserted = random(spec, 11);
+    let layers = [config.depth - 2];
+    let (features, tape) =
+        frozen.forward_recorded(Embedded { tokens: &tokens, grid }, &inserted, None, &layers).unwrap();
+    let probe = Numbers(20).many(features[0].len(), 1.0);
+    let whole = frozen.backward(&tape, &[&probe], true).unwrap();
+    let input = whole.tokens_in.unwrap();
+    let found = frozen.at_block(&tape, &[&probe], 0).unwrap();
+    let (d, prefix) = (config.dim, config.prefix());
+    let own = prefix + grid.0 * grid.1;
+    let mut prompts = vec![0.0; 2 * d];
+    for b in 0..IMAGES {
+        let (image, gradient) = (&tokens[b * own * d..][..own * d], &input[b * own * d..][..own * d]);
+        let inside = |all: &[f32]| all[b * (own + 2) * d..][..(own + 2) * d].to_vec();
+        for (all, wanted) in [(inside(&found.tokens), image), (inside(&found.gradient), gradient)] {
+            assert_eq!(all[..prefix * d], wanted[..prefix * d]);
+            assert_eq!(all[(prefix + 2) * d..], wanted[prefix * d..]);
+        }
+        let of_prompts = &inside(&found.gradient)[prefix * d..(prefix + 2) * d];
+        prompts.iter_mut().zip(of_prompts).for_each(|(p, v)| *p += v);
+        assert_eq!(inside(&found.tokens)[prefix * d..(prefix + 2) * d], inserted.tensors()[0].data[..2 * d]);
+    }
+    // summed here in f32, there in f64
+    let wanted = &whole.insertions.tensors()[0].data[..2 * d];
+    assert!(prompts.iter().zip(wanted).all(|(p, w)| (p - w).abs() < 1e-4 * (1.0 + w.abs())));
+    let late = frozen.at_block(&tape, &[&probe], config.depth - 1);
+    assert!(matches!(late, Err(VjpError::Shape { found, .. }) if found == [config.depth - 1]));
+}
+
+#[test]
+fn attention_rows_sum_to_one_and_a_prompt_can_be_left_out() {
+    let (config, weights) = dinov2(FeedForward::Mlp, 1);
+    let frozen = FrozenVit::new(&config, &weights).unwrap();
+    let (tokens, grid) = embedded(&config, &weights);
+    let one = &tokens[..tokens.len() / IMAGES];
+    let spec = InsertionSpec {
+        prompt_depth: PromptDepth::Shallow,
+        prompts: 2,
+        scaling: Scaling::Channel,
+        ..InsertionSpec::none(&config)
+    };
+    let inserted = random(spec, 5);
+    let t = config.prefix() + 2 + grid.0 * grid.1;
+    let mut blocks = Vec::new();
+    frozen
+        .attentions(Embedded { tokens: one, grid }, &inserted, 1, &mut |i, attention| {
+            assert_eq!(attention.len(), t * t);
+            assert!(attention.chunks_exact(t).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+            blocks.push(i);
+        })
+        .unwrap();
+    assert_eq!(blocks, [0, 1]);
+    let several = frozen.attentions(Embedded { tokens: &tokens, grid }, &inserted, 1, &mut |_, _| {});
+    assert!(matches!(several, Err(VjpError::Shape { .. })));
+
+    let d = config.dim;
+    let first = inserted.without_prompt(1).unwrap();
+    assert_eq!((first.spec().prompts, &first.tensors()[0].data[..]), (1, &inserted.tensors()[0].data[..d]));
+    assert_eq!(first.tensors()[1], inserted.tensors()[1]);
+    // without the last one nothing is inside any more
+    let none = first.without_prompt(0).unwrap();
+    assert_eq!((none.spec().prompt_tokens(), none.tensors().len()), (0, 0));
+    let last = [config.depth - 1];
+    let plain = Insertions::zeros(InsertionSpec::none(&config)).unwrap();
+    let run = |i: &Insertions| frozen.forward(Embedded { tokens: one, grid }, i, &last).unwrap();
+    assert_eq!(run(&none), run(&plain));
+    assert_ne!(run(&first), run(&plain));
+    assert!(matches!(first.without_prompt(1), Err(VjpError::Size { found: 1, .. })));
+}

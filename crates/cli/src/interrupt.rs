@@ -1,4 +1,4 @@
-//! Ctrl-C: training stops after its step and keeps its state, watching ends after the pictures at hand; anything else ends at
+//! Ctrl-C: training stops after its step and keeps its state, watching and drawing end after the pictures at hand; anything else ends at
 //! once, since finished features are
 //! already in the cache and result files appear whole or not at all.
 
@@ -12,7 +12,7 @@ static TRAINING: AtomicBool = AtomicBool::new(false);
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static CANCEL: AtomicBool = AtomicBool::new(false);
 
-/// Raised by Ctrl-C while training.
+/// Raised by Ctrl-C while training, watching or drawing.
 pub(crate) fn cancel() -> &'static AtomicBool {
     &CANCEL
 }
@@ -24,6 +24,11 @@ pub(crate) fn training_starts() {
 
 /// From now on Ctrl-C ends the watching of a folder.
 pub(crate) fn watching_starts() {
+    WATCHING.store(true, Ordering::SeqCst);
+}
+
+/// From now on Ctrl-C ends the work after the picture at hand.
+pub(crate) fn pictures_start() {
     WATCHING.store(true, Ordering::SeqCst);
 }
 

@@ -16,4 +16,5 @@ pub mod record;
 pub mod report;
 pub mod score;
 pub mod synth;
+pub mod visualize;
 pub mod workflow;

@@ -93,6 +93,23 @@ pub(super) fn forward(
     }
 }
 
+/// Writes the attention weights `[T, T]`, averaged over the heads, to `mean`: row i is what token i looks at, and sums to 1.
+pub(super) fn head_mean(
+    shape: Shape,
+    qkv: &[f32],
+    rope: Option<&Rotation>,
+    mean: &mut [f32],
+    room: &mut Head,
+) {
+    room.resize(shape);
+    mean.fill(0.0);
+    let share = 1.0 / shape.heads as f32;
+    for h in 0..shape.heads {
+        room.weights(shape, qkv, h, rope);
+        mean.iter_mut().zip(&room.p).for_each(|(m, p)| *m += share * p);
+    }
+}
+
 /// Writes the gradient with respect to `qkv` to `grad_qkv` `[T, 3·dim]`, from that of the context `[T, dim]`.
 pub(super) fn backward(
     shape: Shape,

@@ -112,6 +112,21 @@ impl Block {
         self.fall.forward(&ws.active, x, true, &mut ws.scratch);
     }
 
+    /// Writes the attention weights inside of the block, averaged over its heads, to `mean` `[T, T]`.
+    pub(super) fn attention(
+        &self,
+        shape: Shape,
+        x: &[f32],
+        rope: Option<&Rotation>,
+        ws: &mut Workspace,
+        mean: &mut [f32],
+    ) {
+        self.resize(shape.tokens, ws);
+        normalise(x, self.dim, self.eps, &mut ws.normal1, &mut ws.inverse1);
+        self.qkv.forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
+        attention::head_mean(shape, &ws.qkv, rope, mean, &mut ws.head);
+    }
+
     /// Replaces `grad` `[T, dim]`, the gradient with respect to the output, by that with respect to the input `x`.
     pub(super) fn backward(
         &self,

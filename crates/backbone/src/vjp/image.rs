@@ -79,6 +79,37 @@ impl Pass<'_> {
         }
     }
 
+    /// Leaves in `x` what enters the first block: `tokens_in` with the first prompts between.
+    fn enter(&self, tokens_in: &[f32], keep: Option<&[f32]>, x: &mut Vec<f32>) {
+        let rows = self.prompt_rows();
+        x.resize(self.shape().tokens * self.config.dim, 0.0);
+        x[..rows.start].copy_from_slice(&tokens_in[..rows.start]);
+        x[rows.end..].copy_from_slice(&tokens_in[rows.start..]);
+        if let Some(prompts) = self.insertions.prompts(0) {
+            write_prompts(prompts, self.keep(keep, 0), self.config.dim, &mut x[rows]);
+        }
+    }
+
+    /// Runs the blocks up to the last layer and shows each block's attention weights `[T, T]`, averaged over its heads.
+    pub(super) fn attentions(
+        &self,
+        tokens_in: &[f32],
+        on_block: &mut dyn FnMut(usize, &[f32]),
+        room: &mut Room,
+    ) {
+        let shape = self.shape();
+        let Room { block, adapter, x, .. } = room;
+        self.enter(tokens_in, None, x);
+        let mut mean = vec![0.0; shape.tokens * shape.tokens];
+        let last = self.layers.last().copied().unwrap_or(0);
+        for (i, b) in self.blocks.iter().enumerate().take(last + 1) {
+            b.attention(shape, x, self.rope, block, &mut mean);
+            on_block(i, &mean);
+            b.forward(shape, x, self.rope, block);
+            self.between(i, x, None, adapter, |_| {});
+        }
+    }
+
     /// Features `[1 + P, D]` of each layer, and, with `record`, the tokens that enter the first block followed by
     /// each block's output before its adapter.
     pub(super) fn forward(
@@ -89,15 +120,9 @@ impl Pass<'_> {
         room: &mut Room,
     ) -> (Vec<Vec<f32>>, Vec<f32>) {
         let shape = self.shape();
-        let (dim, size) = (self.config.dim, shape.tokens * self.config.dim);
+        let size = shape.tokens * self.config.dim;
         let Room { block, adapter, x, normal, inverse, .. } = room;
-        let rows = self.prompt_rows();
-        x.resize(size, 0.0);
-        x[..rows.start].copy_from_slice(&tokens_in[..rows.start]);
-        x[rows.end..].copy_from_slice(&tokens_in[rows.start..]);
-        if let Some(prompts) = self.insertions.prompts(0) {
-            write_prompts(prompts, self.keep(keep, 0), dim, &mut x[rows]);
-        }
+        self.enter(tokens_in, keep, x);
         let mut kept = Vec::with_capacity(if record { size * (self.config.depth + 1) } else { 0 });
         if record {
             kept.extend_from_slice(x);
@@ -167,44 +192,105 @@ impl Pass<'_> {
         wants_input: bool,
         room: &mut Room,
     ) -> Result<(Insertions, Vec<f32>), VjpError> {
-        let shape = self.shape();
-        let (dim, size) = (self.config.dim, shape.tokens * self.config.dim);
         let mut gradients = Insertions::zeros(*self.insertions.spec())?;
-        let Room { block, adapter: adapter_room, x, grad, normal, grad_normal, inverse } = room;
-        x.resize(size, 0.0);
-        grad.clear();
-        grad.resize(size, 0.0);
         let rows = self.prompt_rows();
-        let last = self.layers.last().copied().unwrap_or(0);
         // without prompts nothing trainable lies below the first adapter
-        let needs_first = wants_input || !rows.is_empty();
-        for i in (0..=last).rev() {
-            let output = &kept[(i + 1) * size..(i + 2) * size];
-            let adapter = self.insertions.adapter(i);
-            if let Some(layer) = self.layers.iter().position(|&l| l == i) {
-                x.copy_from_slice(output);
-                if let Some(adapter) = adapter {
-                    adapter.forward(x, dim, adapter_room);
-                }
-                self.features_backward(shape, x, grad_features[layer], normal, grad_normal, inverse, grad);
-            }
-            if let Some(adapter) = adapter {
-                adapter.backward(i, output, grad, dim, adapter_room, &mut gradients);
-            }
-            if i == 0 && !needs_first {
-                break;
-            }
-            x.copy_from_slice(&kept[i * size..(i + 1) * size]);
-            if i > 0 {
-                self.between(i - 1, x, keep, adapter_room, |_| {});
-            }
-            self.blocks[i].backward(shape, x, self.rope, grad, block);
-            if let Some(prompts) = self.insertions.prompts(i) {
-                let mut to = gradients.prompts_mut(i);
-                prompts_backward(prompts, self.keep(keep, i), dim, &mut grad[rows.clone()], &mut to);
-            }
+        if !wants_input && rows.is_empty() {
+            self.descend(kept, keep, grad_features, 1, &mut gradients, room);
+            self.output_backward(0, kept, grad_features, &mut gradients, room);
+            return Ok((gradients, Vec::new()));
         }
+        self.descend(kept, keep, grad_features, 0, &mut gradients, room);
+        self.fresh_backward(0, keep, &mut gradients, &mut room.grad);
+        let grad = &room.grad;
         let input = if wants_input { [&grad[..rows.start], &grad[rows.end..]].concat() } else { Vec::new() };
         Ok((gradients, input))
+    }
+
+    /// What entered block `block` (its adapters applied, its prompts written), and the gradient with respect to it:
+    /// `[T, D]` each.
+    pub(super) fn at_block(
+        &self,
+        kept: &[f32],
+        keep: Option<&[f32]>,
+        grad_features: &[&[f32]],
+        block: usize,
+        room: &mut Room,
+    ) -> Result<(Vec<f32>, Vec<f32>), VjpError> {
+        let mut gradients = Insertions::zeros(*self.insertions.spec())?;
+        self.descend(kept, keep, grad_features, block, &mut gradients, room);
+        Ok((room.x.clone(), room.grad.clone()))
+    }
+
+    /// Walks back from the last layer through block `until`. Leaves in `room.x` what entered that block and in `room.grad`
+    /// the gradient with respect to it, that of its prompts included.
+    fn descend(
+        &self,
+        kept: &[f32],
+        keep: Option<&[f32]>,
+        grad_features: &[&[f32]],
+        until: usize,
+        gradients: &mut Insertions,
+        room: &mut Room,
+    ) {
+        let shape = self.shape();
+        let size = shape.tokens * self.config.dim;
+        room.x.resize(size, 0.0);
+        room.grad.clear();
+        room.grad.resize(size, 0.0);
+        let last = self.layers.last().copied().unwrap_or(0);
+        for i in (until..=last).rev() {
+            self.output_backward(i, kept, grad_features, gradients, room);
+            let Room { block, adapter, x, grad, .. } = room;
+            x.copy_from_slice(&kept[i * size..(i + 1) * size]);
+            if i > 0 {
+                self.between(i - 1, x, keep, adapter, |_| {});
+            }
+            self.blocks[i].backward(shape, x, self.rope, grad, block);
+            if i > until {
+                self.fresh_backward(i, keep, gradients, grad);
+            }
+        }
+    }
+
+    /// Turns the gradient with respect to the tokens after block `i` and its adapter into that with respect to the block's
+    /// own output, what reaches it through the features of that layer included.
+    fn output_backward(
+        &self,
+        i: usize,
+        kept: &[f32],
+        grad_features: &[&[f32]],
+        gradients: &mut Insertions,
+        room: &mut Room,
+    ) {
+        let shape = self.shape();
+        let (dim, size) = (self.config.dim, shape.tokens * self.config.dim);
+        let Room { adapter: adapter_room, x, grad, normal, grad_normal, inverse, .. } = room;
+        let output = &kept[(i + 1) * size..(i + 2) * size];
+        let adapter = self.insertions.adapter(i);
+        if let Some(layer) = self.layers.iter().position(|&l| l == i) {
+            x.copy_from_slice(output);
+            if let Some(adapter) = adapter {
+                adapter.forward(x, dim, adapter_room);
+            }
+            self.features_backward(shape, x, grad_features[layer], normal, grad_normal, inverse, grad);
+        }
+        if let Some(adapter) = adapter {
+            adapter.backward(i, output, grad, dim, adapter_room, gradients);
+        }
+    }
+
+    /// Takes the gradient of the prompts that were written before block `i` out of `grad` `[T, D]`.
+    fn fresh_backward(&self, i: usize, keep: Option<&[f32]>, gradients: &mut Insertions, grad: &mut [f32]) {
+        if let Some(prompts) = self.insertions.prompts(i) {
+            let mut to = gradients.prompts_mut(i);
+            prompts_backward(
+                prompts,
+                self.keep(keep, i),
+                self.config.dim,
+                &mut grad[self.prompt_rows()],
+                &mut to,
+            );
+        }
     }
 }

@@ -242,6 +242,33 @@ impl Insertions {
         }
     }
 
+    /// The same without prompt `prompt` of every set: what the backbone does when that prompt is not there.
+    ///
+    /// # Errors
+    /// [`VjpError::Size`] if there is no such prompt.
+    pub fn without_prompt(&self, prompt: usize) -> Result<Self, VjpError> {
+        let (k, d) = (self.spec.prompt_tokens(), self.spec.dim);
+        if prompt >= k {
+            let hint = "name a prompt that is inside the transformer, counted from 0";
+            return Err(VjpError::Size { option: "the prompt to leave out", found: prompt, hint });
+        }
+        let mut spec = InsertionSpec { prompts: k - 1, ..self.spec };
+        if spec.prompts == 0 {
+            spec.prompt_depth = PromptDepth::Output;
+        }
+        let mut out = Self::zeros(spec)?;
+        for to in &mut out.tensors {
+            let from = self.get(to.name).unwrap_or(&[]);
+            if to.name == PROMPTS {
+                let rows = from.chunks_exact(d).enumerate().filter(|(row, _)| row % k != prompt);
+                to.data = rows.flat_map(|(_, row)| row).copied().collect();
+            } else {
+                to.data.copy_from_slice(from);
+            }
+        }
+        Ok(out)
+    }
+
     /// What is inserted.
     pub fn spec(&self) -> &InsertionSpec {
         &self.spec

@@ -5,6 +5,9 @@
 //! backbone with them inside, and brings the gradient of a loss with respect to the output tokens back to them. The
 //! backbone's own weights get no gradient, so the backward pass needs only products with the transposed weights.
 //!
+//! To look inside: [`FrozenVit::attentions`] shows what the tokens of an image attend to, block by block, and
+//! [`FrozenVit::at_block`] what enters a block and how a loss depends on it.
+//!
 //! Memory. The forward pass keeps one tensor per block and image (the block's output before its adapter); the
 //! backward pass recomputes the inside of a block from it, one block of one image per thread at a time.
 //!
@@ -104,6 +107,19 @@ pub struct Gradients {
     pub tokens_in: Option<Vec<f32>>,
 }
 
+/// Work on one image of a tape: what was kept of it, its prompt dropout, and its gradients of each layer's features.
+type OfImage<'a, T> =
+    dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync + 'a;
+
+/// What entered a block in a recorded forward pass, and how a loss depends on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activations {
+    /// The tokens, `[B, T, D]` with T = class token, registers, prompts, patches; adapters of the blocks before are applied.
+    pub tokens: Vec<f32>,
+    /// The gradient of the loss with respect to them, `[B, T, D]`.
+    pub gradient: Vec<f32>,
+}
+
 impl FrozenVit {
     /// Lays out the weights of a backbone: both norms' gains and biases, `LayerScale` and the softmax scale become part
     /// of the linear layers next to them.
@@ -178,6 +194,76 @@ impl FrozenVit {
         grad_features: &[&[f32]],
         wants_input: bool,
     ) -> Result<Gradients, VjpError> {
+        let results = self.back(tape, grad_features, &|pass, kept, keep, grads, room| {
+            pass.backward(kept, keep, grads, wants_input, room)
+        })?;
+        let (parts, inputs): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+        Ok(Gradients {
+            insertions: Insertions::sum(*tape.insertions.spec(), &parts)?,
+            tokens_in: wants_input.then(|| inputs.concat()),
+        })
+    }
+
+    /// What entered block `block` of the recorded forward pass, and the gradient with respect to it of a loss whose
+    /// gradients with respect to the outputs are `grad_features`, as for [`Self::backward`].
+    ///
+    /// # Errors
+    /// [`VjpError::Shape`] if `grad_features` does not fit the tape, or if the block comes after the last layer of the
+    /// forward pass, so that nothing depends on it.
+    pub fn at_block(
+        &self,
+        tape: &Tape,
+        grad_features: &[&[f32]],
+        block: usize,
+    ) -> Result<Activations, VjpError> {
+        let last = tape.layers.last().copied().unwrap_or(0);
+        if block > last {
+            return Err(VjpError::Shape {
+                tensor: "block".to_owned(),
+                found: vec![block],
+                wanted: vec![last],
+                hint: "name a block from 0 up to the layer that the features come from",
+            });
+        }
+        let results = self.back(tape, grad_features, &|pass, kept, keep, grads, room| {
+            pass.at_block(kept, keep, grads, block, room)
+        })?;
+        let (tokens, gradient): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+        Ok(Activations { tokens: tokens.concat(), gradient: gradient.concat() })
+    }
+
+    /// Shows `on_block` the attention weights of blocks 0 to `last` for one image: the block's number and `[T, T]`, averaged
+    /// over the heads, T = class token, registers, prompts, patches. Row i is what token i looks at; it sums to 1. One
+    /// block is held at a time.
+    ///
+    /// # Errors
+    /// [`VjpError`] if shapes do not fit, there is not exactly one image, or the block does not exist.
+    pub fn attentions(
+        &self,
+        image: Embedded<'_>,
+        insertions: &Insertions,
+        last: usize,
+        on_block: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), VjpError> {
+        let layers = [last];
+        let count = self.check(image, insertions, None, &layers)?;
+        VjpError::check_len("images", count, &[1], "pass one image: attention is shown image by image")?;
+        let rope = Rotation::new(&self.config, image.grid);
+        self.pass(insertions, &layers, image.grid, rope.as_ref()).attentions(
+            image.tokens,
+            on_block,
+            &mut Room::default(),
+        );
+        Ok(())
+    }
+
+    /// Checks the gradients and does `work` for every image of the tape.
+    fn back<T: Send>(
+        &self,
+        tape: &Tape,
+        grad_features: &[&[f32]],
+        work: &OfImage<'_, T>,
+    ) -> Result<Vec<T>, VjpError> {
         let spec = *tape.insertions.spec();
         let (images, dim) = (tape.images(), self.config.dim);
         let row = (1 + tape.grid.0 * tape.grid.1) * dim;
@@ -201,19 +287,14 @@ impl FrozenVit {
         let rope = Rotation::new(&self.config, tape.grid);
         let pass = self.pass(&tape.insertions, &tape.layers, tape.grid, rope.as_ref());
         let keep_len = spec.prompt_sets() * spec.prompts;
-        let results: Vec<_> = (0..images)
+        (0..images)
             .into_par_iter()
             .map_init(Room::default, |room, b| {
                 let grads: Vec<&[f32]> = grad_features.iter().map(|g| &g[b * row..(b + 1) * row]).collect();
                 let keep = tape.keep.as_ref().map(|k| &k[b * keep_len..(b + 1) * keep_len]);
-                pass.backward(&tape.kept[b], keep, &grads, wants_input, room)
+                work(&pass, &tape.kept[b], keep, &grads, room)
             })
-            .collect::<Result<_, _>>()?;
-        let (parts, inputs): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-        Ok(Gradients {
-            insertions: Insertions::sum(spec, &parts)?,
-            tokens_in: wants_input.then(|| inputs.concat()),
-        })
+            .collect()
     }
 
     fn pass<'a>(
@@ -226,15 +307,14 @@ impl FrozenVit {
         Pass { config: &self.config, blocks: &self.blocks, norm: &self.norm, insertions, layers, grid, rope }
     }
 
-    /// Checks the inputs and runs every image; the second result holds an empty list for each image unless `record`.
-    fn run(
+    /// Checks the inputs; returns the number of images.
+    fn check(
         &self,
         images: Embedded<'_>,
         insertions: &Insertions,
         keep: Option<&[f32]>,
         layers: &[usize],
-        record: bool,
-    ) -> Result<(Features, Vec<Vec<f32>>), VjpError> {
+    ) -> Result<usize, VjpError> {
         let config = &self.config;
         let spec = insertions.spec();
         let patches = images.grid.0 * images.grid.1;
@@ -254,7 +334,6 @@ impl FrozenVit {
                 hint: "they were made for another backbone",
             });
         }
-        let keep_len = spec.prompt_sets() * spec.prompts;
         if let Some(keep) = keep {
             let wanted = [count, spec.prompt_sets(), spec.prompts];
             VjpError::check_len(
@@ -275,6 +354,22 @@ impl FrozenVit {
                 hint: "name at least one block, ascending, counted from 0 up to the last shown",
             });
         }
+        Ok(count)
+    }
+
+    /// Checks the inputs and runs every image; the second result holds an empty list for each image unless `record`.
+    fn run(
+        &self,
+        images: Embedded<'_>,
+        insertions: &Insertions,
+        keep: Option<&[f32]>,
+        layers: &[usize],
+        record: bool,
+    ) -> Result<(Features, Vec<Vec<f32>>), VjpError> {
+        self.check(images, insertions, keep, layers)?;
+        let config = &self.config;
+        let tokens = config.prefix() + images.grid.0 * images.grid.1;
+        let keep_len = insertions.spec().prompt_sets() * insertions.spec().prompts;
         let rope = Rotation::new(config, images.grid);
         let pass = self.pass(insertions, layers, images.grid, rope.as_ref());
         let results: Vec<(Vec<Vec<f32>>, Vec<f32>)> = images

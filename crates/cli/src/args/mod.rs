@@ -16,6 +16,7 @@ mod settings;
 mod shell;
 mod synth;
 mod train;
+mod visualize;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,7 @@ pub(crate) use train::{
     DepthArg, EpochArg, HierarchyArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
     UniversalArg,
 };
+pub(crate) use visualize::VisualizeArgs;
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
 ///
@@ -110,6 +112,8 @@ pub(crate) enum Command {
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
     Predict(PredictArgs),
+    /// Draw what a checkpoint's prompts look at and change on pictures: attention, maps before and after, Grad-CAM
+    Visualize(Box<VisualizeArgs>),
     /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
     Report(ReportArgs),
     /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file

@@ -20,7 +20,10 @@ pub(crate) fn run(args: &MetaArgs, context: Context) -> Result<(), Failure> {
     let console = context.console;
     let tell = &mut |report: &IterationReport| {
         // a line for every tenth keeps a log readable
-        if report.iteration == 1 || report.iteration % 10 == 0 || report.iteration == report.iterations {
+        if report.iteration == 1
+            || report.iteration.is_multiple_of(10)
+            || report.iteration == report.iterations
+        {
             console.note(&format!(
                 "iteration {:>4}/{}  query loss {:.4} before, {:.4} after the inner steps",
                 report.iteration, report.iterations, report.before, report.after

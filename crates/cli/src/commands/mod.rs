@@ -26,6 +26,7 @@ pub(crate) mod synth;
 mod tensorboard;
 pub(crate) mod train;
 mod universal;
+pub(crate) mod visualize;
 
 use crate::Context;
 use crate::args::Command;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Merge(args) => merge::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
+        Command::Visualize(args) => visualize::run(&args, context),
         Command::Report(args) => report::run(&args, context),
         Command::Features(args) => features::run(&args, context),
         Command::Info(args) => info::run(&args, context),

@@ -24,4 +24,5 @@ mod shell;
 mod synth;
 mod tokens;
 mod universal;
+mod visualize;
 mod world;

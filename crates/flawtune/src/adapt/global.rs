@@ -28,6 +28,28 @@ impl Global {
     fn prepare(&self) -> PreparedPrompts {
         PreparedPrompts::new(self.parameters.at(0), self.parameters.at(1))
     }
+
+    /// `out = image + α · e` of one image, with its attention `[K, rows]`.
+    fn add(&self, s: &PreparedPrompts, image: &[f32], attention: &[f32], out: &mut [f32]) {
+        let e = seen(&mean_over_prompts(attention, s.count), image, s.dim);
+        let e: Vec<f32> = e.iter().map(|v| (f64::from(self.scaling_factor) * v) as f32).collect();
+        for (out, row) in out.chunks_exact_mut(s.dim).zip(image.chunks_exact(s.dim)) {
+            out.iter_mut().zip(row).zip(&e).for_each(|((o, x), e)| *o = x + e);
+        }
+    }
+}
+
+/// Attention `[K, rows]` of the prompts over the rows of one image.
+fn attend(s: &PreparedPrompts, image: &[f32], attention: &mut [f32]) {
+    let rows = image.len() / s.dim;
+    matmul(s.count, rows, s.dim, &s.unit, Op::None, image, Op::Transpose, attention, false);
+    divide_by_norms(attention, image, s.dim);
+    attention.chunks_exact_mut(rows).for_each(softmax);
+}
+
+/// The transpose of a matrix with rows of `width` numbers.
+fn transposed(matrix: &[f32], width: usize) -> Vec<f32> {
+    (0..width).flat_map(|c| matrix.iter().skip(c).step_by(width).copied()).collect()
 }
 
 /// Divides column `p` of `matrix` (`[K, P]`) by `‖row_p‖ + ε`.
@@ -80,15 +102,22 @@ impl Modulation for Global {
             .zip(out.par_chunks_exact_mut(size))
             .zip(attention.par_chunks_exact_mut(rows * s.count))
             .for_each(|((image, out), attention)| {
-                matmul(s.count, rows, s.dim, &s.unit, Op::None, image, Op::Transpose, attention, false);
-                divide_by_norms(attention, image, s.dim);
-                attention.chunks_exact_mut(rows).for_each(softmax);
-                let e = seen(&mean_over_prompts(attention, s.count), image, s.dim);
-                let e: Vec<f32> = e.iter().map(|v| (f64::from(self.scaling_factor) * v) as f32).collect();
-                for (out, row) in out.chunks_exact_mut(s.dim).zip(image.chunks_exact(s.dim)) {
-                    out.iter_mut().zip(row).zip(&e).for_each(|((o, x), e)| *o = x + e);
-                }
+                attend(&s, image, attention);
+                self.add(&s, image, attention, out);
             });
+    }
+
+    fn attend(&self, image: &[f32]) -> Vec<f32> {
+        let s = self.prepare();
+        let rows = image.len() / s.dim;
+        let mut attention = vec![0.0; s.count * rows];
+        attend(&s, image, &mut attention);
+        transposed(&attention, rows)
+    }
+
+    fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]) {
+        let s = self.prepare();
+        self.add(&s, image, &transposed(attention, s.count), out);
     }
 
     fn backward(

@@ -30,6 +30,44 @@ impl LearnedTransform {
     fn prepare(&self) -> PreparedPrompts {
         PreparedPrompts::new(self.parameters.at(0), self.parameters.at(1))
     }
+
+    /// Writes the changed tokens of some images with their attention weights `[images, rows, K]`; `pre` `[images, rows, D]`
+    /// is left with what enters the GELU.
+    fn transform(
+        &self,
+        s: &PreparedPrompts,
+        images: &[&[f32]],
+        attention: &[f32],
+        [pre, joined, hidden]: [&mut Vec<f32>; 3],
+        out: &mut [f32],
+    ) {
+        let (size, rows, d) = (images[0].len(), images[0].len() / s.dim, s.dim);
+        let [w0, b0, w2, b2] = [2, 3, 4, 5].map(|i| self.parameters.at(i));
+        let at_once = (ROWS_AT_ONCE / rows).max(1);
+        for (c, images) in images.chunks(at_once).enumerate() {
+            let (n, from) = (images.len() * rows, c * at_once * rows);
+            let joined = resize(joined, n * 2 * d);
+            join(s, images, &attention[from * s.count..][..n * s.count], joined);
+            let pre = &mut pre[from * d..][..n * d];
+            matmul(n, d, 2 * d, joined, Op::None, w0, Op::Transpose, pre, false);
+            let hidden = resize(hidden, n * d);
+            hidden.par_chunks_exact_mut(d).zip(pre.par_chunks_exact_mut(d)).for_each(|(h, p)| {
+                for ((h, p), b) in h.iter_mut().zip(p).zip(b0) {
+                    *p += b;
+                    *h = gelu(*p);
+                }
+            });
+            let out = &mut out[from * d..][..n * d];
+            matmul(n, d, d, hidden, Op::None, w2, Op::Transpose, out, false);
+            out.par_chunks_exact_mut(size).zip(images).for_each(|(out, image)| {
+                for (out, row) in out.chunks_exact_mut(d).zip(image.chunks_exact(d)) {
+                    for ((o, x), b) in out.iter_mut().zip(row).zip(b2) {
+                        *o = x + self.scaling_factor * (*o + b);
+                    }
+                }
+            });
+        }
+    }
 }
 
 /// `[x, attention · s]` of some images, `[rows, 2D]`.
@@ -90,39 +128,27 @@ impl Modulation for LearnedTransform {
     fn forward(&self, images: &[&[f32]], out: &mut [f32], tape: &mut Tape) {
         let Some(first) = images.first() else { return };
         let s = self.prepare();
-        let (size, rows, d) = (first.len(), first.len() / s.dim, s.dim);
+        let (size, rows) = (first.len(), first.len() / s.dim);
         let [attention, pre, joined, hidden, ..] = &mut tape.buffers;
         let attention = resize(attention, images.len() * rows * s.count);
-        let pre = resize(pre, images.len() * size);
+        resize(pre, images.len() * size);
         images
             .par_iter()
             .zip(attention.par_chunks_exact_mut(rows * s.count))
             .for_each(|(image, attention)| s.attend(image, attention));
-        let [w0, b0, w2, b2] = [2, 3, 4, 5].map(|i| self.parameters.at(i));
-        let at_once = (ROWS_AT_ONCE / rows).max(1);
-        for (c, images) in images.chunks(at_once).enumerate() {
-            let (n, from) = (images.len() * rows, c * at_once * rows);
-            let joined = resize(joined, n * 2 * d);
-            join(&s, images, &attention[from * s.count..][..n * s.count], joined);
-            let pre = &mut pre[from * d..][..n * d];
-            matmul(n, d, 2 * d, joined, Op::None, w0, Op::Transpose, pre, false);
-            let hidden = resize(hidden, n * d);
-            hidden.par_chunks_exact_mut(d).zip(pre.par_chunks_exact_mut(d)).for_each(|(h, p)| {
-                for ((h, p), b) in h.iter_mut().zip(p).zip(b0) {
-                    *p += b;
-                    *h = gelu(*p);
-                }
-            });
-            let out = &mut out[from * d..][..n * d];
-            matmul(n, d, d, hidden, Op::None, w2, Op::Transpose, out, false);
-            out.par_chunks_exact_mut(size).zip(images).for_each(|(out, image)| {
-                for (out, row) in out.chunks_exact_mut(d).zip(image.chunks_exact(d)) {
-                    for ((o, x), b) in out.iter_mut().zip(row).zip(b2) {
-                        *o = x + self.scaling_factor * (*o + b);
-                    }
-                }
-            });
-        }
+        self.transform(&s, images, attention, [pre, joined, hidden], out);
+    }
+
+    fn attend(&self, image: &[f32]) -> Vec<f32> {
+        let s = self.prepare();
+        let mut attention = vec![0.0; image.len() / s.dim * s.count];
+        s.attend(image, &mut attention);
+        attention
+    }
+
+    fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]) {
+        let [mut pre, mut joined, mut hidden] = [vec![0.0; image.len()], Vec::new(), Vec::new()];
+        self.transform(&self.prepare(), &[image], attention, [&mut pre, &mut joined, &mut hidden], out);
     }
 
     fn backward(

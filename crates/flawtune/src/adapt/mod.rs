@@ -79,4 +79,5 @@ pub(crate) use state::int as int_value;
 pub use state::{Best, Settings, TrainState};
 pub use step::{BatchLoss, BatchPass};
 pub use train::{EpochRecord, EpochReport, Outcome, TrainData, TrainOptions, train};
+pub(crate) use unit::unit_backward;
 pub use unit::{NORM_EPSILON, norm, normalise_rows};

@@ -88,6 +88,18 @@ pub trait Modulation: fmt::Debug + Send + Sync {
     /// If the slices do not fit together; sizes are checked where tokens enter the crate.
     fn forward(&self, images: &[&[f32]], out: &mut [f32], tape: &mut Tape);
 
+    /// What the rows of one image and the prompts have to do with each other: attention weights `[rows, K]`. They sum to 1
+    /// over the prompts of a row, in `global` over the rows of a prompt.
+    fn attend(&self, image: &[f32]) -> Vec<f32>;
+
+    /// Writes the changed tokens of one image to `out`, with given attention weights `[rows, K]` in place of its own. With a
+    /// prompt's weights at 0 it is the change without that prompt; with those of [`Self::attend`] it is
+    /// [`Self::forward`], to the last bit.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]);
+
     /// Adds to `gradients` those of a loss whose gradient with respect to the output is `grad_out`. With
     /// `grad_in` the gradient with respect to the input tokens is written there.
     ///

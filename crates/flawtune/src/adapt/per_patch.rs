@@ -52,6 +52,21 @@ impl Modulation for PerPatch {
             });
     }
 
+    fn attend(&self, image: &[f32]) -> Vec<f32> {
+        let s = self.prepare();
+        let mut attention = vec![0.0; image.len() / s.dim * s.count];
+        s.attend(image, &mut attention);
+        attention
+    }
+
+    fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]) {
+        let s = self.prepare();
+        let mixture: Vec<f32> = s.scaled.iter().map(|v| v * self.scaling_factor).collect();
+        out.copy_from_slice(image);
+        let rows = image.len() / s.dim;
+        matmul(rows, s.dim, s.count, attention, Op::None, &mixture, Op::None, out, true);
+    }
+
     fn backward(
         &self,
         images: &[&[f32]],

@@ -73,6 +73,18 @@ impl Modulation for SelfScaled {
             });
     }
 
+    fn attend(&self, image: &[f32]) -> Vec<f32> {
+        self.inner.attend(image)
+    }
+
+    fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]) {
+        self.inner.mix(image, attention, out);
+        let factors = self.factors();
+        for (i, (o, x)) in out.iter_mut().zip(image).enumerate() {
+            *o = factors[i % self.dim].mul_add(*o - x, *x);
+        }
+    }
+
     fn backward(
         &self,
         images: &[&[f32]],
@@ -173,6 +185,17 @@ mod tests {
                 assert!((scalar[i] - (x[i] - 2.0 * change)).abs() < 2e-6, "{modulation} {i}");
                 assert!((channel[i] - (x[i] + channels[i % DIM] * change)).abs() < 2e-6, "{modulation} {i}");
             }
+        }
+    }
+
+    #[test]
+    fn mixing_with_its_own_attention_is_the_forward_pass() {
+        let a = values(ROWS * DIM, 1);
+        for modulation in ModulationType::ALL {
+            let made = adaptation(modulation, Scaling::Scalar, &[1.5]);
+            let mut out = vec![0.0; a.len()];
+            made.modulation().mix(&a, &made.modulation().attend(&a), &mut out);
+            assert_eq!(out, forward(&made, &[&a]).0, "{modulation}");
         }
     }
 

@@ -44,7 +44,7 @@ pub fn normalise_rows(rows: &mut [f32], dim: usize, norms: &mut [f64]) {
 /// Gradient with respect to `x` from the gradient `g` with respect to `u = unit(x)`, in place in `g`.
 ///
 /// `‖x‖` has the gradient 0 at `x = 0`, as in PyTorch.
-pub(super) fn unit_backward(u: &[f32], norm: f64, g: &mut [f32]) {
+pub(crate) fn unit_backward(u: &[f32], norm: f64, g: &mut [f32]) {
     let shifted = norm + NORM_EPSILON;
     let along = if norm > 0.0 { dot(u, g) * shifted / norm } else { 0.0 };
     for (g, &u) in g.iter_mut().zip(u) {

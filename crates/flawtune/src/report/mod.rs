@@ -4,5 +4,6 @@
 
 pub mod overlay;
 pub mod page;
+pub mod panel;
 pub mod plot;
 pub mod tensorboard;

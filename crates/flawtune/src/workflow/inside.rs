@@ -40,8 +40,9 @@ impl Embed for Pictures<'_> {
 /// A backbone laid out for training through it, for the pictures of a category.
 #[derive(Debug)]
 pub(super) struct Through {
-    frozen: FrozenVit,
-    layer: usize,
+    pub(super) frozen: FrozenVit,
+    /// The block that tokens are taken from.
+    pub(super) layer: usize,
 }
 
 impl Through {

@@ -33,6 +33,7 @@ mod supervised;
 mod tiles;
 mod train;
 mod universal;
+mod visualize;
 
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,10 @@ pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 pub use universal::{UNIVERSAL, UniversalRequest, UniversalTrained, train_universal};
+pub use visualize::{
+    ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization, VisualizeRequest, Visualized,
+    visualize,
+};
 
 use crate::adapt::heads::HeadError;
 use crate::adapt::{AdaptError, EpochReport};
@@ -75,10 +80,12 @@ use crate::evaluate::score_table::ScoreTableError;
 use crate::evaluate::statistics::StatisticsError;
 use crate::features::{FeatureError, Progress};
 use crate::report::overlay::OverlayError;
+use crate::report::plot::PlotError;
 use crate::score::ScoreError;
 use crate::score::coreset::CoresetError;
 use crate::score::map::MapError;
 use crate::score::threshold::ThresholdError;
+use crate::visualize::VisualizeError;
 use flawtune_backbone::atomic_file;
 use flawtune_backbone::hub::HubError;
 use flawtune_backbone::models::UnknownModel;
@@ -212,6 +219,12 @@ pub enum WorkflowError {
     /// The table of scores.
     #[error(transparent)]
     ScoreTable(#[from] ScoreTableError),
+    /// What is looked at inside the model.
+    #[error(transparent)]
+    Visualize(#[from] VisualizeError),
+    /// A plot or panel.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
     /// A combination of inputs that makes no sense; the text says which and what to do.
     #[error("{0}")]
     Input(String),

@@ -71,6 +71,7 @@ fn sections(report: &RunReport, level: u8) -> Vec<(&'static str, &'static str, S
         ("types", "By defect type", per_type(report, inner)),
         ("curves", "Curves", plots(&report.curves)),
         ("scores", "Image scores", plots(&report.histograms)),
+        ("looks", "What the prompts look at and change", looks(report, inner)),
         ("errors", "Most wrong images", galleries(&report.errors, mark, inner)),
         ("training", "Training", plots(&report.training)),
         ("tables", "Further tables", tables),
@@ -297,6 +298,21 @@ fn galleries(galleries: &[Gallery], mark: &str, level: u8) -> String {
         out.push_str("</div>\n");
     }
     out
+}
+
+/// Panels, one below the other, and the projections.
+fn looks(report: &RunReport, level: u8) -> String {
+    let mut out = String::new();
+    for gallery in &report.looks {
+        let _ = writeln!(out, "<h{level}>{}</h{level}>", escape(&gallery.title));
+        let _ = writeln!(out, "<p class=\"muted\">{}</p>", escape(&gallery.note));
+        out.push_str("<div class=\"examples\" style=\"--wide:100%\">\n");
+        for example in &gallery.examples {
+            out.push_str(&one_example(example, &report.mark));
+        }
+        out.push_str("</div>\n");
+    }
+    out + &plots(&report.projections)
 }
 
 fn one_example(example: &Example, mark: &str) -> String {

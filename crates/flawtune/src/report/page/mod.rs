@@ -46,6 +46,10 @@ pub struct RunReport {
     pub histograms: Vec<Plot>,
     /// Loss and other histories of the training.
     pub training: Vec<Plot>,
+    /// What prompts look at and change: one panel a picture, as wide as the page.
+    pub looks: Vec<Gallery>,
+    /// Prompts among patches.
+    pub projections: Vec<Plot>,
     /// The most wrong images, each way.
     pub errors: Vec<Gallery>,
     /// Name of the evaluation protocol and what it means.

@@ -43,6 +43,7 @@ fn full() -> RunReport {
             columns: vec!["a".to_owned(), "b".to_owned()],
             rows: vec![vec![Cell::Number(1.5)], vec![Cell::Number(-2.0), Cell::Text(nasty.clone())]],
         }],
+        looks: vec![Gallery { title: nasty.clone(), note: nasty.clone(), examples: vec![] }],
         findings: vec![Gallery {
             title: "Found".to_owned(),
             note: String::new(),

@@ -2,7 +2,7 @@
 
 use super::svg::{Anchor, Role, Svg, text_width};
 use super::ticks::{self, Ticks};
-use super::{Axis, BarSeries, Chart, Guide, Line, Plot, Population, Theme};
+use super::{Axis, BarSeries, Chart, Cloud, Guide, Line, Plot, Population, Theme};
 
 const WIDTH: f64 = 560.0;
 const SQUARE: f64 = 400.0;
@@ -56,6 +56,7 @@ pub(super) fn draw(plot: &Plot, theme: Theme) -> String {
         Chart::Histogram { populations, bins, threshold } => {
             draw_histogram(&mut svg, plot, populations, (*bins).clamp(1, 200), *threshold)
         }
+        Chart::Points { clouds } => draw_points(&mut svg, plot, clouds),
         Chart::Bars { labels, series, guide } => draw_bars(&mut svg, plot, labels, series, guide.as_ref()),
     };
     svg.finish(width(plot), height, &plot.title, &summary)
@@ -220,6 +221,40 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
         no_data(svg, &frame);
     }
     let names: Vec<_> = lines.iter().map(|line| line.name.as_str()).collect();
+    (height, format!("{} against {}: {}", plot.y.text(), plot.x.text(), names.join(", ")))
+}
+
+fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
+    let names: Vec<_> = clouds.iter().map(|cloud| (cloud.name.as_str(), Swatch::Area)).collect();
+    let top = head(svg, plot, &names);
+    let finite = |p: &&[f64; 2]| p[0].is_finite() && p[1].is_finite();
+    let along = |axis: usize| clouds.iter().flat_map(move |c| c.points.iter().map(move |p| p[axis]));
+    let (frame, height) =
+        frame(svg, plot, top, axis_ticks(&plot.x, along(0), 8), axis_ticks(&plot.y, along(1), 5));
+    let mut drawn = 0;
+    for (index, cloud) in clouds.iter().enumerate() {
+        let labelled = !cloud.labels.is_empty() && cloud.labels.len() == cloud.points.len();
+        // few points among many must not drown
+        let radius = match cloud.points.len() {
+            _ if labelled => 4.5,
+            0..=200 => 2.8,
+            _ => 1.6,
+        };
+        for (i, point) in cloud.points.iter().enumerate().filter(|(_, p)| finite(p)) {
+            let at = frame.inside(*point);
+            let name = if labelled { &cloud.labels[i] } else { &cloud.name };
+            let tip = format!("{name}: {}, {}", tidy(point[0]), tidy(point[1]));
+            svg.dot(at, radius, Role::Series(index), &tip);
+            if labelled {
+                svg.text((at.0 + 6.0, at.1 - 5.0), Anchor::Start, Role::Text, SMALL, false, name);
+            }
+            drawn += 1;
+        }
+    }
+    if drawn == 0 {
+        no_data(svg, &frame);
+    }
+    let names: Vec<_> = clouds.iter().map(|cloud| cloud.name.as_str()).collect();
     (height, format!("{} against {}: {}", plot.y.text(), plot.x.text(), names.join(", ")))
 }
 

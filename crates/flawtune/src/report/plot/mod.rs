@@ -25,6 +25,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use png::PlotError;
+pub(in crate::report) use png::rasterise;
 pub(in crate::report) use svg::escape;
 
 /// Where a drawing's colours come from.
@@ -166,6 +167,18 @@ pub struct BarSeries {
     pub bars: Vec<Option<Bar>>,
 }
 
+/// Points of one colour in a [`Chart::Points`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cloud {
+    /// Name in the legend.
+    pub name: String,
+    /// `[x, y]`; those that are not finite are left out.
+    pub points: Vec<[f64; 2]>,
+    /// Written beside each point; as many as points, or none. Labelled points are drawn larger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+}
+
 /// What a plot shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -187,6 +200,11 @@ pub enum Chart {
         /// Marked with a vertical line.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threshold: Option<f64>,
+    },
+    /// Scattered points.
+    Points {
+        /// One a colour, drawn in order.
+        clouds: Vec<Cloud>,
     },
     /// Horizontal bars from zero, one group a label; the x axis is the value.
     Bars {
@@ -317,6 +335,25 @@ mod tests {
                 },
             ),
             Plot::new(
+                "Points",
+                Axis::new("first"),
+                Axis::new("second"),
+                Chart::Points {
+                    clouds: vec![
+                        Cloud {
+                            name: "patches".to_owned(),
+                            points: vec![[0.0, 1.0], [f64::NAN, 2.0], [3.0, -1.0]],
+                            labels: vec![],
+                        },
+                        Cloud {
+                            name: "prompts".to_owned(),
+                            points: vec![[1.0, 1.0]],
+                            labels: vec!["<1>".to_owned()],
+                        },
+                    ],
+                },
+            ),
+            Plot::new(
                 "Empty",
                 Axis::default(),
                 Axis::default(),
@@ -379,7 +416,11 @@ mod tests {
         // three finite points: three dots
         assert_eq!(lines.matches("<circle").count(), 3);
         assert!(lines.contains("stroke-dasharray"));
-        assert!(plots[4].to_svg(Theme::Light).contains("no data"));
+        // two finite patches and a prompt with its label
+        let points = plots[4].to_svg(Theme::Light);
+        assert_eq!(points.matches("<circle").count(), 3);
+        assert!(points.contains("&lt;1&gt;</text>") && points.contains("prompts"));
+        assert!(plots[5].to_svg(Theme::Light).contains("no data"));
         assert!(plots[2].to_svg(Theme::Light).contains("threshold 0.15"));
     }
 

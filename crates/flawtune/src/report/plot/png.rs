@@ -37,6 +37,21 @@ fn fonts() -> Arc<fontdb::Database> {
     Arc::clone(FONTS.get_or_init(load))
 }
 
+/// An SVG drawn at `scale` pixels a unit.
+///
+/// # Errors
+/// [`PlotError::Draw`] if it is no SVG or too large.
+pub(in crate::report) fn rasterise(svg: &str, scale: f32) -> Result<Pixmap, PlotError> {
+    let failed = |what: &dyn std::fmt::Display| PlotError::Draw(what.to_string());
+    let options = Options { font_family: FONT.to_owned(), fontdb: fonts(), ..Options::default() };
+    let tree = Tree::from_str(svg, &options).map_err(|e| failed(&e))?;
+    let side = |s: f32| (s * scale).ceil() as u32;
+    let (width, height) = (side(tree.size().width()), side(tree.size().height()));
+    let mut pixels = Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    Ok(pixels)
+}
+
 impl Plot {
     /// The drawing as a PNG file of twice its size in pixels.
     ///
@@ -45,15 +60,8 @@ impl Plot {
     pub fn to_png(&self, theme: Theme) -> Result<Vec<u8>, PlotError> {
         // a file has no page to take colours from
         let theme = if theme == Theme::Page { Theme::Light } else { theme };
-        let failed = |what: &dyn std::fmt::Display| PlotError::Draw(what.to_string());
-        let options = Options { font_family: FONT.to_owned(), fontdb: fonts(), ..Options::default() };
-        let tree = Tree::from_str(&self.to_svg(theme), &options).map_err(|e| failed(&e))?;
-        let side = |s: f32| (s * SCALE).ceil() as u32;
-        let (width, height) = (side(tree.size().width()), side(tree.size().height()));
-        let mut pixels =
-            Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
-        resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-        pixels.encode_png().map_err(|e| failed(&e))
+        let pixels = rasterise(&self.to_svg(theme), SCALE)?;
+        pixels.encode_png().map_err(|e| PlotError::Draw(e.to_string()))
     }
 
     /// Writes the drawing as PNG; the file appears whole or not at all.

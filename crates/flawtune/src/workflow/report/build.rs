@@ -83,6 +83,12 @@ pub(super) fn build(
     if thumbnails > 0 {
         galleries(data, &scorers, pictures, thumbnails, &mut report);
     }
+    if let Some((folder, found)) = &data.looks {
+        report.projections = found.projections.iter().map(|p| p.plot.clone()).collect();
+        if thumbnails > 0 {
+            report.looks.push(super::looks::gallery(folder, found, pictures, thumbnails));
+        }
+    }
     if leaky {
         for plot in report.curves.iter_mut().chain(&mut report.histograms) {
             plot.title = format!("{} ({LEAKY})", plot.title);

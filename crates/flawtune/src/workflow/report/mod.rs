@@ -4,6 +4,7 @@
 
 mod build;
 mod files;
+mod looks;
 mod pictures;
 mod read;
 mod recorded;

@@ -113,6 +113,19 @@ impl<'a> Pictures<'a> {
         found
     }
 
+    /// A PNG file of the run's own as it is, if there is room.
+    pub(super) fn whole(&mut self, caption: &str, path: &Path) -> Picture {
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() <= *self.room => {
+                *self.room -= bytes.len();
+                return Picture::png(caption, &bytes);
+            }
+            Ok(_) => self.no_room += 1,
+            Err(error) => self.miss(format!("{}: {error}", path.display())),
+        }
+        Picture { caption: caption.to_owned(), ..Picture::default() }
+    }
+
     /// What the reader must be told about pictures that are not there.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

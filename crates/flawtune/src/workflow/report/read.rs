@@ -1,11 +1,13 @@
 //! Reads what the commands wrote.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::super::{Baseline, BundleEvaluation, Evaluation, WorkflowError, manifests};
+use super::super::{
+    Baseline, BundleEvaluation, Evaluation, Visualization, WorkflowError, manifests, visualize,
+};
 use super::files::RunFiles;
 use crate::adapt::Checkpoint;
 use crate::evaluate::protocol::SplitManifest;
@@ -24,6 +26,8 @@ pub(super) struct RunData {
     pub(super) history: Option<Json>,
     /// Scores of the comparison's test images.
     pub(super) scores: Option<ScoreTable>,
+    /// What `visualize` found, and the folder of its panels.
+    pub(super) looks: Option<(PathBuf, Visualization)>,
     /// Scores of the bundle's test images; the column is `score`.
     pub(super) predictions: Option<ScoreTable>,
 }
@@ -51,11 +55,26 @@ pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
         baseline: files.baseline.as_deref().map(|p| json(p, AGAIN)).transpose()?,
         scores: files.scores.as_deref().map(|p| ScoreTable::read(p, None)).transpose()?,
         predictions: files.predictions.as_deref().map(|p| ScoreTable::read(p, Some("score"))).transpose()?,
+        looks: looks(&files)?,
         checkpoint,
         manifest,
         history,
         files,
     })
+}
+
+/// The record of `visualize` for the category, in the run folder or in `visualize` below it.
+fn looks(files: &RunFiles) -> Result<Option<(PathBuf, Visualization)>, WorkflowError> {
+    const AGAIN: &str =
+        "it is damaged or was made by another version: run 'flawtune visualize' again, or remove it";
+    let name = format!("{}{}", files.category, visualize::RECORD);
+    for folder in [files.folder.clone(), files.folder.join("visualize")] {
+        let path = folder.join(&name);
+        if path.is_file() {
+            return Ok(Some((folder, json(&path, AGAIN)?)));
+        }
+    }
+    Ok(None)
 }
 
 fn json<T: DeserializeOwned>(path: &Path, todo: &str) -> Result<T, WorkflowError> {
