@@ -58,9 +58,9 @@ for ((seed = 0; seed < seeds; seed++)); do
 done
 [ "$slots" -eq 1 ] || while [ "$(ls "$out"/own/*/*_scores.csv 2>/dev/null | wc -l)" -lt $((seeds * ${#categories[@]})) ]; do sleep 5; done
 n=0
-for ((seed = 0; seed < seeds; seed++)); do
-    for category in "${categories[@]}"; do
-        for reach in within across; do
+for reach in within across; do
+    for ((seed = 0; seed < seeds; seed++)); do
+        for category in "${categories[@]}"; do
             mapfile -t of < <(others "$reach" "$category")
             [ ${#of[@]} -gt 0 ] || continue
             n=$((n + 1))
@@ -79,7 +79,8 @@ for ((seed = 0; seed < seeds; seed++)); do
                     --output-dir "$folder" >/dev/null
             fi
             evaluate "joint_$reach" "$category" "$seed" "$folder/universal_prompts.pt"
-            for how in mean aligned; do
+            # prompts of one seed start alike and stay in correspondence: matched or not is the same ('agreement' in the JSON)
+            for how in mean; do
                 merged=$out/${how}_$reach/${category}_$seed.pt
                 mkdir -p "$out/${how}_$reach"
                 "$flawtune" merge "${checkpoints[@]}" --how "$how" --output "$merged" --json --quiet >"${merged%.pt}.json"

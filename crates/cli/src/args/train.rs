@@ -208,7 +208,7 @@ pub(crate) struct TrainArgs {
     /// Clip the gradient's norm to this; 0 does not clip [default: 1; 0 with original]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     pub(crate) grad_clip: Option<f64>,
-    /// Learn how strongly: factors on what the output modulation adds or, inside the transformer, on prompts and adapters
+    /// Learn how strongly: factors on what the output modulation adds, and on prompts and adapters inside the transformer
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub(crate) learn_scaling: ScalingArg,
     /// Pull of every learned scale to where it starts, λ of λ · mean (scale / start − 1)² [default: 1]

@@ -18,8 +18,8 @@ fn every_kind_trains_evaluates_and_says_what_it_holds() {
         ),
         (
             "--prompt-depth shallow --learn-scaling channel --use-adapters --use-cls --modulation-type per_patch",
-            (3 + 1) * 64 + 3 * (2 * 64 * 6 + 6 + 64) + 3 * 64 + 3,
-            &["vpt.prompts", "vpt.scales", "adapters.scales", "prompts"],
+            (3 + 1) * 64 + 3 * (2 * 64 * 6 + 6 + 64) + 3 * 64 + 3 + 64,
+            &["vpt.prompts", "vpt.scales", "adapters.scales", "prompts", "residual_scale"],
         ),
     ] {
         let line =
