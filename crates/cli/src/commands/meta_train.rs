@@ -2,7 +2,9 @@
 
 use flawtune::adapt::meta::{IterationReport, MetaOptions, Method};
 use flawtune::adapt::{AdaptationOptions, Loss, ScoreComparison, ScoreLoss};
-use flawtune::workflow::{BackboneOptions, CategoryOptions, MetaRequest, MetaTrained, meta_train};
+use flawtune::workflow::{
+    BackboneOptions, CategoryOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train,
+};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
@@ -30,7 +32,14 @@ pub(crate) fn run(args: &MetaArgs, context: Context) -> Result<(), Failure> {
             ));
         }
     };
-    let result = meta_train(&request, interrupt::cancel(), &mut |event| display.show(event), tell);
+    let on_event = &mut |event: Event<'_>| {
+        // before, an interrupt loses nothing: features are in the cache
+        if matches!(event, Event::PartBegins(META_TRAINING)) {
+            interrupt::training_starts();
+        }
+        display.show(event);
+    };
+    let result = meta_train(&request, interrupt::cancel(), on_event, tell);
     display.finish();
     let trained = result.map_err(|e| Failure::from_error(&e))?;
     if trained.outcome.interrupted {

@@ -103,6 +103,29 @@ fn a_start_that_saw_the_test_images_is_refused() {
     w.run(&study).succeeds();
 }
 
+/// Ctrl-C while the start moves: what was reached is written.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_keeps_what_it_reached() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+
+    let w = world();
+    let line = meta("--categories flange,twill --output {}/meta.pt")
+        .replace("--iterations 3", "--iterations 100000");
+    let mut child = w.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("iteration   10/") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "ended before the tenth iteration: {text}");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.contains("is kept in") && w.path("meta.pt").exists(), "{text}");
+    assert_eq!(prompts(&w, "meta.pt").len(), 3 * 64);
+}
+
 #[test]
 fn what_cannot_be_learned_from_is_refused() {
     let w = world();

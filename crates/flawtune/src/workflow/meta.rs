@@ -17,6 +17,8 @@ use crate::features::{Forward as _, TokenSet};
 
 /// What a checkpoint of first values calls its category, and the key that says how they were made.
 pub const META: &str = "meta";
+/// The part of the job that moves the start.
+pub const META_TRAINING: &str = "meta-training";
 /// The key of the lists of images that the first values of a checkpoint learned from.
 pub(super) const INIT_MANIFESTS: &str = "init_split_manifests";
 
@@ -124,7 +126,7 @@ pub fn meta_train(
         )));
     }
     let mut adaptation = Adaptation::new(request.adaptation.clone(), drawn[0].normals.dim)?;
-    let outcome = part("meta-training", on_event, |_| {
+    let outcome = part(META_TRAINING, on_event, |_| {
         Ok(run(&mut adaptation, &tasks, &request.options, cancel, on_iteration)?)
     })?;
     let names: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();

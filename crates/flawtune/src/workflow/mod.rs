@@ -57,7 +57,7 @@ pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
 pub use hierarchy::{HierarchyEvaluation, LevelPixels};
 pub use merge::{MergeRequest, MergedCheckpoint, merge};
-pub use meta::{META, MetaRequest, MetaTrained, meta_train};
+pub use meta::{META, META_TRAINING, MetaRequest, MetaTrained, meta_train};
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
