@@ -4,21 +4,7 @@ use std::fs;
 
 use flawtune_backbone::torch_file;
 
-use crate::world::{World, golden};
-
-fn world() -> World {
-    let w = World::new();
-    w.run("synth --output-dir {}/drawn --size 64 --train-good 10 --test-good 6 --test-per-type 4 --quiet")
-        .succeeds();
-    w
-}
-
-fn backbone() -> String {
-    format!(
-        "--root-dir {{}}/drawn --weights {} --image-size 64",
-        golden("ckpt/tiny_mlp/hf.safetensors").display()
-    )
-}
+use crate::world::{World, drawn, drawn_and_backbone as backbone};
 
 fn meta(rest: &str) -> String {
     format!(
@@ -34,7 +20,7 @@ fn prompts(w: &World, name: &str) -> Vec<f32> {
 
 #[test]
 fn every_method_gives_first_values_that_a_training_starts_from() {
-    let w = world();
+    let w = drawn();
     fs::create_dir(w.out()).unwrap();
     for method in ["reptile", "fomaml", "maml"] {
         let line = meta(&format!("--method {method} --categories flange,twill --output {{}}/meta.pt --json"));
@@ -64,7 +50,7 @@ fn every_method_gives_first_values_that_a_training_starts_from() {
 
 #[test]
 fn a_start_that_saw_the_test_images_is_refused() {
-    let w = world();
+    let w = drawn();
     w.run(&meta("--categories flange,twill --output {}/meta.pt --quiet")).succeeds();
     let train = |rest: &str| {
         let line = format!("train {} --num-epochs 1 --no-ensemble --output-dir {{}}/out {rest}", backbone());
@@ -110,7 +96,7 @@ fn an_interrupted_run_keeps_what_it_reached() {
     use std::io::{BufRead as _, BufReader, Read as _};
     use std::process::{Command, Stdio};
 
-    let w = world();
+    let w = drawn();
     let line = meta("--categories flange,twill --output {}/meta.pt")
         .replace("--iterations 3", "--iterations 100000");
     let mut child = w.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -128,7 +114,7 @@ fn an_interrupted_run_keeps_what_it_reached() {
 
 #[test]
 fn what_cannot_be_learned_from_is_refused() {
-    let w = world();
+    let w = drawn();
     let refuses = |rest: &str, parts: &[&str]| {
         w.run(&meta(&format!("--output {{}}/meta.pt {rest}"))).refuses(parts);
     };

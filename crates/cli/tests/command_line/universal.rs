@@ -4,22 +4,7 @@ use std::fs;
 
 use flawtune_backbone::torch_file;
 
-use crate::world::{World, golden, read_json};
-
-/// Drawn categories: their pictures differ, so that none of one is a training image of another.
-fn world() -> World {
-    let w = World::new();
-    w.run("synth --output-dir {}/drawn --size 64 --train-good 10 --test-good 6 --test-per-type 4 --quiet")
-        .succeeds();
-    w
-}
-
-fn backbone() -> String {
-    format!(
-        "--root-dir {{}}/drawn --weights {} --image-size 64",
-        golden("ckpt/tiny_mlp/hf.safetensors").display()
-    )
-}
+use crate::world::{drawn, drawn_and_backbone as backbone, read_json};
 
 fn train(rest: &str) -> String {
     format!(
@@ -30,7 +15,7 @@ fn train(rest: &str) -> String {
 
 #[test]
 fn joint_prompts_train_and_are_tested_on_their_categories_and_on_others() {
-    let w = world();
+    let w = drawn();
     let line = train("--categories flange,twill --universal joint --output-dir {}/out --json --no-guard");
     let found = w.run(&line).succeeds().json();
     assert_eq!(found["categories"], serde_json::json!(["flange", "twill"]));
@@ -74,7 +59,7 @@ fn joint_prompts_train_and_are_tested_on_their_categories_and_on_others() {
 
 #[test]
 fn averaged_prompts_are_the_mean_of_those_trained_apart() {
-    let w = world();
+    let w = drawn();
     let line =
         train("--categories flange,twill --universal average --no-ensemble --output-dir {}/out --json");
     w.run(&line).succeeds();
@@ -108,7 +93,7 @@ fn averaged_prompts_are_the_mean_of_those_trained_apart() {
 
 #[test]
 fn what_cannot_be_trained_or_merged_together_is_refused() {
-    let w = world();
+    let w = drawn();
     let refuses = |rest: &str, parts: &[&str]| {
         w.run(&train(&format!("--output-dir {{}}/out {rest}"))).refuses(parts);
     };

@@ -157,6 +157,21 @@ pub(crate) fn data_and_backbone() -> String {
     )
 }
 
+/// A world with drawn categories: their pictures differ, so that none of one is a training image of another.
+pub(crate) fn drawn() -> World {
+    let w = World::new();
+    w.run("synth --output-dir {}/drawn --size 64 --train-good 10 --test-good 6 --test-per-type 4 --quiet")
+        .succeeds();
+    w
+}
+
+pub(crate) fn drawn_and_backbone() -> String {
+    format!(
+        "--root-dir {{}}/drawn --weights {} --image-size 64",
+        golden("ckpt/tiny_mlp/hf.safetensors").display()
+    )
+}
+
 pub(crate) fn golden(name: &str) -> PathBuf {
     std::env::var_os("FLAWTUNE_GOLDEN")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"), PathBuf::from)
