@@ -1,16 +1,14 @@
 //! `flawtune meta-train`
 
+use flawtune::adapt::AdaptationOptions;
 use flawtune::adapt::meta::{IterationReport, MetaOptions, Method};
-use flawtune::adapt::{AdaptationOptions, Loss, ScoreComparison, ScoreLoss};
-use flawtune::workflow::{
-    BackboneOptions, CategoryOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train,
-};
+use flawtune::workflow::{BackboneOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
 use super::request;
 use crate::Context;
-use crate::args::{LossArg, MetaArgs, MethodArg};
+use crate::args::{MetaArgs, MethodArg};
 use crate::console::out;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -54,17 +52,11 @@ pub(crate) fn run(args: &MetaArgs, context: Context) -> Result<(), Failure> {
 }
 
 fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure> {
-    let names = request::categories(&args.source, &args.categories)?;
-    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
-        return Err(Failure::Input(format!("--categories names {} twice; name each once", twice.1)));
-    }
-    let data: Vec<CategoryOptions> = names
-        .iter()
-        .map(|name| {
-            let cache = request::cache(&args.cache, context.console);
-            request::data_of(&args.source, Some(name), cache, args.batch_size as usize)
-        })
-        .collect::<Result<_, _>>()?;
+    let batch_size = args.batch_size as usize;
+    let data =
+        request::each_category(&args.source, &args.categories, &args.cache, context.console, batch_size)?;
+    let names: Vec<&str> = data.iter().map(|d| d.category.as_str()).collect();
+    let categories = names.join(",");
     let method = match args.method {
         MethodArg::Reptile => Method::Reptile,
         MethodArg::Fomaml => Method::Fomaml,
@@ -92,18 +84,13 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
             inner_steps: args.inner_steps as usize,
             inner_rate: args.inner_rate,
             outer_rate: args.outer_rate.unwrap_or_else(|| MetaOptions::default_outer_rate(method)),
-            batch_size: args.batch_size as usize,
-            loss: match args.loss_type {
-                LossArg::Separability => Loss::Separability,
-                LossArg::Contrastive => Loss::Contrastive { margin: args.margin },
-                LossArg::Ranking => Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking)),
-                LossArg::Logistic => Loss::Scores(ScoreLoss::new(ScoreComparison::Logistic)),
-            },
+            batch_size,
+            loss: request::loss(args.loss_type, args.margin),
             seed: args.seed,
         },
         output: args.output.clone(),
         args: vec![
-            recorded("categories", Value::Str(names.join(","))),
+            recorded("categories", Value::Str(categories)),
             recorded("method", Value::from(method.name())),
             recorded("loss_type", Value::Str(format!("{:?}", args.loss_type).to_lowercase())),
             recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-use flawtune::adapt::ModulationType;
+use flawtune::adapt::{Loss, ModulationType, ScoreComparison, ScoreLoss};
 use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
@@ -12,8 +12,8 @@ use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::{Combine, Precision};
 
 use crate::args::{
-    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, ModulationArg, PrecisionArg, ProtocolArg,
-    ResizeArg, SourceArgs,
+    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, LossArg, ModulationArg, PrecisionArg,
+    ProtocolArg, ResizeArg, SourceArgs,
 };
 use crate::console::Console;
 use crate::failure::Failure;
@@ -113,6 +113,31 @@ fn source(args: &SourceArgs, category: Option<&str>) -> Result<(Source, String),
     };
     let category = category.map_or_else(|| source.default_category(), |c| Ok(c.to_owned()))?;
     Ok((source, category))
+}
+
+/// Every category named (or else all there are) of one root, none of them twice.
+pub(super) fn each_category(
+    source: &SourceArgs,
+    named: &[String],
+    cache: &CacheOptions,
+    console: Console,
+    batch_size: usize,
+) -> Result<Vec<CategoryOptions>, Failure> {
+    let names = categories(source, named)?;
+    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+        return Err(Failure::Input(format!("--categories names {} twice; name each once", twice.1)));
+    }
+    names.iter().map(|n| data_of(source, Some(n), self::cache(cache, console), batch_size)).collect()
+}
+
+/// What is minimised, with the usual numbers of the losses of image scores.
+pub(super) fn loss(name: LossArg, margin: f64) -> Loss {
+    match name {
+        LossArg::Separability => Loss::Separability,
+        LossArg::Contrastive => Loss::Contrastive { margin },
+        LossArg::Ranking => Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking)),
+        LossArg::Logistic => Loss::Scores(ScoreLoss::new(ScoreComparison::Logistic)),
+    }
 }
 
 /// The categories named, or else all there are: every one under the root, or the root if it is a category itself.

@@ -1,29 +1,30 @@
 //! `flawtune train`
 
+use std::path::Path;
+
 use flawtune::adapt::guard::{Evidence, PromptGuard};
 use flawtune::adapt::heads::EnsembleOptions;
 use flawtune::adapt::{
-    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, ScoreComparison, ScoreLoss,
-    TrainOptions, TrainState,
+    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, TrainOptions, TrainState,
 };
 use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::record::Outcome;
-use flawtune::workflow::{BackboneOptions, EnsembleFit, Event, FrozenScores, TrainRequest, Trained, train};
+use flawtune::workflow::{
+    BackboneOptions, EnsembleFit, Event, FrozenScores, OnEvent, TrainRequest, Trained, WorkflowError, train,
+};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
 use super::tensorboard::Curves;
 use super::{in_force, inside, request, universal};
 use crate::Context;
-use crate::args::{
-    EpochArg, HierarchyArg, LossArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs,
-};
+use crate::args::{EpochArg, HierarchyArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
-use crate::recording::{Recording, outcome};
+use crate::recording::{InForce, Recording, outcome};
 
 /// Epochs unless told otherwise, where only the output is trained.
 const EPOCHS: u32 = 100;
@@ -83,38 +84,60 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     let category = &request.data.category;
     let curves = args.tensorboard.as_deref().map(|folder| Curves::new(folder, category, &request.args));
     let mut curves = curves.transpose()?;
-    let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force::train(&request));
-    let mut display = Display::of(context.console, Some(category));
-    let result = train(&request, interrupt::cancel(), &mut |event| {
-        recording.hear(&event);
-        let failed = curves.as_mut().and_then(|c| c.add(&event).err());
-        display.show(event);
-        if let Some(failed) = failed {
-            // a curve less is no reason to lose the training
-            curves = None;
-            display.show(Event::Warning(format!("{failed}; no more curves are written")));
-        }
-    });
-    display.finish();
-    recording.end(match &result {
-        Ok(trained) if trained.interrupted => Outcome::Interrupted,
-        result => outcome(result),
-    });
-    let trained = result.map_err(|e| Failure::from_error(&e))?;
-    let path = trained.checkpoint.display();
+    let job = |on_event: OnEvent<'_>| {
+        train(&request, interrupt::cancel(), &mut |event| {
+            let failed = curves.as_mut().and_then(|c| c.add(&event).err());
+            on_event(event);
+            if let Some(failed) = failed {
+                // a curve less is no reason to lose the training
+                curves = None;
+                on_event(Event::Warning(format!("{failed}; no more curves are written")));
+            }
+        })
+    };
+    let trained =
+        recorded((args, context), category, in_force::train(&request), |t: &Trained| t.interrupted, job)?;
     match &trained.state {
-        Some(state) if trained.interrupted => Err(Failure::Interrupted(format!(
-            "{} epochs are kept in {path}; repeat the command with --resume",
-            state.epochs_done
-        ))),
+        Some(state) if trained.interrupted => Err(interrupted(state.epochs_done, &trained.checkpoint)),
         Some(state) => {
             report(&trained, state, args, &request.data.category, context);
             Ok(())
         }
         None => Err(Failure::Interrupted(format!(
-            "parts of the cross-validation that are done are kept in {path}; repeat the command"
+            "parts of the cross-validation that are done are kept in {}; repeat the command",
+            trained.checkpoint.display()
         ))),
     }
+}
+
+/// Does a training: shown under `label`, and recorded however it ends.
+pub(super) fn recorded<T>(
+    (args, context): (&TrainArgs, Context),
+    label: &str,
+    in_force: InForce,
+    interrupted: fn(&T) -> bool,
+    job: impl FnOnce(OnEvent<'_>) -> Result<T, WorkflowError>,
+) -> Result<T, Failure> {
+    let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force);
+    let mut display = Display::of(context.console, Some(label));
+    let result = job(&mut |event| {
+        recording.hear(&event);
+        display.show(event);
+    });
+    display.finish();
+    recording.end(match &result {
+        Ok(trained) if interrupted(trained) => Outcome::Interrupted,
+        result => outcome(result),
+    });
+    result.map_err(|e| Failure::from_error(&e))
+}
+
+/// A training that was interrupted and left a state.
+pub(super) fn interrupted(epochs: usize, path: &Path) -> Failure {
+    Failure::Interrupted(format!(
+        "{epochs} epochs are kept in {}; repeat the command with --resume",
+        path.display()
+    ))
 }
 
 pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
@@ -270,22 +293,12 @@ pub(super) fn verdict(guard: &PromptGuard) -> String {
 }
 
 fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
-    let of_scores = |comparison| {
-        let plain = ScoreLoss::new(comparison);
-        let loss = ScoreLoss {
-            top_fraction: args.loss_top_fraction.unwrap_or(plain.top_fraction),
-            temperature: args.loss_temperature.unwrap_or(plain.temperature),
-            ..plain
-        };
-        loss.check().map_err(|e| Failure::from_error(&e))?;
-        Ok(Loss::Scores(loss))
-    };
-    let loss = match args.loss_type {
-        LossArg::Separability => Loss::Separability,
-        LossArg::Contrastive => Loss::Contrastive { margin: args.margin },
-        LossArg::Ranking => of_scores(ScoreComparison::Ranking)?,
-        LossArg::Logistic => of_scores(ScoreComparison::Logistic)?,
-    };
+    let mut loss = request::loss(args.loss_type, args.margin);
+    if let Loss::Scores(of_scores) = &mut loss {
+        of_scores.top_fraction = args.loss_top_fraction.unwrap_or(of_scores.top_fraction);
+        of_scores.temperature = args.loss_temperature.unwrap_or(of_scores.temperature);
+        of_scores.check().map_err(|e| Failure::from_error(&e))?;
+    }
     let asked = [
         ("--loss-top-fraction", args.loss_top_fraction.is_some()),
         ("--loss-temperature", args.loss_temperature.is_some()),

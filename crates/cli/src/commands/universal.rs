@@ -5,22 +5,19 @@ use std::path::PathBuf;
 use flawtune::adapt::LearnedScale;
 use flawtune::adapt::universal::Merge;
 use flawtune::evaluate::protocol::Protocol;
-use flawtune::record::Outcome;
 use flawtune::workflow::{
-    CategoryOptions, MergeRequest, TrainRequest, UNIVERSAL, UniversalRequest, UniversalTrained, merge, train,
-    train_universal,
+    CategoryOptions, MergeRequest, TrainRequest, Trained, UNIVERSAL, UniversalRequest, UniversalTrained,
+    merge, train, train_universal,
 };
 use serde_json::json;
 
-use super::train::verdict;
+use super::train::{interrupted, recorded, verdict};
 use super::{in_force, merge as merging, request};
 use crate::Context;
 use crate::args::{TrainArgs, UniversalArg};
 use crate::console::out;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::progress::Display;
-use crate::recording::{Recording, outcome};
 
 /// Trains on all categories of `args`; `plain` is the request of the same arguments for one of them.
 pub(super) fn run(
@@ -32,17 +29,8 @@ pub(super) fn run(
     refuse(args, &plain)?;
     let named: Vec<String> =
         args.data.category.iter().flat_map(|list| list.split(',')).map(|c| c.trim().to_owned()).collect();
-    let names = request::categories(&args.data.source, &named)?;
-    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
-        return Err(Failure::Input(format!("--categories names {} twice; name each once", twice.1)));
-    }
-    let data: Vec<CategoryOptions> = names
-        .iter()
-        .map(|name| {
-            let cache = request::cache(&args.cache, context.console);
-            request::data_of(&args.data.source, Some(name), cache, args.batch_size as usize)
-        })
-        .collect::<Result<_, _>>()?;
+    let (batch_size, console) = (args.batch_size as usize, context.console);
+    let data = request::each_category(&args.data.source, &named, &args.cache, console, batch_size)?;
     match how {
         UniversalArg::Joint => joint(data, plain, args, context),
         UniversalArg::Average => average(data, &plain, args, context),
@@ -79,7 +67,7 @@ fn joint(
     args: &TrainArgs,
     context: Context,
 ) -> Result<(), Failure> {
-    let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force::train(&plain));
+    let in_force = in_force::train(&plain);
     let request = UniversalRequest {
         data,
         backbone: plain.backbone,
@@ -91,29 +79,18 @@ fn joint(
         resume: plain.resume,
         args: plain.args,
     };
-    let mut display = Display::of(context.console, Some(UNIVERSAL));
-    let result = train_universal(&request, interrupt::cancel(), &mut |event| {
-        recording.hear(&event);
-        display.show(event);
-    });
-    display.finish();
-    recording.end(match &result {
-        Ok(trained) if trained.interrupted => Outcome::Interrupted,
-        result => outcome(result),
-    });
-    let trained = result.map_err(|e| Failure::from_error(&e))?;
+    let trained = recorded(
+        (args, context),
+        UNIVERSAL,
+        in_force,
+        |t: &UniversalTrained| t.interrupted,
+        |on_event| train_universal(&request, interrupt::cancel(), on_event),
+    )?;
     if trained.interrupted {
         return Err(interrupted(trained.state.epochs_done, &trained.checkpoint));
     }
     report(&trained, context);
     Ok(())
-}
-
-fn interrupted(epochs: usize, path: &std::path::Path) -> Failure {
-    Failure::Interrupted(format!(
-        "{epochs} epochs are kept in {}; repeat the command with --resume",
-        path.display()
-    ))
 }
 
 fn report(trained: &UniversalTrained, context: Context) {
@@ -178,19 +155,14 @@ fn average(
             continue;
         }
         let request = TrainRequest { data, resume: args.resume && half, ..plain.clone() };
-        let recording =
-            Recording::start(context, &args.output_dir, Some(args.seed), in_force::train(&request));
-        let mut display = Display::of(context.console, Some(&category));
-        let result = train(&request, interrupt::cancel(), &mut |event| {
-            recording.hear(&event);
-            display.show(event);
-        });
-        display.finish();
-        recording.end(match &result {
-            Ok(trained) if trained.interrupted => Outcome::Interrupted,
-            result => outcome(result),
-        });
-        let trained = result.map_err(|e| Failure::from_error(&e))?;
+        let in_force = in_force::train(&request);
+        let trained = recorded(
+            (args, context),
+            &category,
+            in_force,
+            |t: &Trained| t.interrupted,
+            |on_event| train(&request, interrupt::cancel(), on_event),
+        )?;
         if trained.interrupted {
             let epochs = trained.state.as_ref().map_or(0, |s| s.epochs_done);
             return Err(interrupted(epochs, &trained.checkpoint));

@@ -125,6 +125,11 @@ impl Checkpoint {
         }
     }
 
+    /// A key that this version has no field for.
+    pub fn other(&self, key: &str) -> Option<&Value> {
+        self.others.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
     /// Name of the checkpoint file of a category.
     pub fn file_name(category: &str) -> String {
         format!("{category}_prompts.pt")

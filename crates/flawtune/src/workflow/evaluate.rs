@@ -20,7 +20,7 @@ use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
 use crate::adapt::{self, Checkpoint, Loss};
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::auroc;
-use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use crate::evaluate::protocol::{Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
 use crate::evaluate::score_table::ScoreTable;
 use crate::evaluate::statistics::BootstrapOptions;
 use crate::features::{Forward as _, TokenSet};
@@ -137,12 +137,7 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
     if !all.is_empty() {
-        let tested: Vec<ImageRef> = split
-            .test
-            .iter()
-            .chain(&split.seen_type_test)
-            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
-            .collect();
+        let tested = split.tested(&infos);
         let started_from = init_lists(&request.checkpoint, &checkpoint)?;
         for manifest in all.iter().chain(&started_from) {
             check_disjoint(manifest, &name, &tested, &protocol)?;
@@ -341,9 +336,7 @@ pub(super) fn ensemble_of(
     path: &Path,
     checkpoint: &Checkpoint,
 ) -> Result<Option<EnsembleRecord>, WorkflowError> {
-    let Some((_, value)) = checkpoint.others.iter().find(|(key, _)| key == EnsembleRecord::KEY) else {
-        return Ok(None);
-    };
+    let Some(value) = checkpoint.other(EnsembleRecord::KEY) else { return Ok(None) };
     EnsembleRecord::from_value(value).map(Some).map_err(|key| {
         WorkflowError::Input(format!(
             "{}: '{}.{key}' is missing or wrong; train it again",
@@ -354,8 +347,7 @@ pub(super) fn ensemble_of(
 }
 
 pub(super) fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>, WorkflowError> {
-    let value = checkpoint.others.iter().find(|(key, _)| key == PromptGuard::KEY);
-    value.map(|(_, value)| PromptGuard::from_value(value)).transpose().map_err(|key| {
+    checkpoint.other(PromptGuard::KEY).map(PromptGuard::from_value).transpose().map_err(|key| {
         WorkflowError::Input(format!(
             "{}: '{}.{key}' is missing or wrong; train it again",
             path.display(),

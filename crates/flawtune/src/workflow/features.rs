@@ -8,7 +8,7 @@ use flawtune_backbone::vit::VitError;
 use flawtune_kernels::mapped::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, writable_or};
+use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, folder_of, writable_or};
 use crate::features::{Extractor, FeatureCache, Forward};
 
 /// What tokens are made from.
@@ -59,7 +59,7 @@ pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Writ
             request.output.display()
         )));
     }
-    writable_or(parent(&request.output), "choose a folder that can be written with --output")?;
+    writable_or(folder_of(&request.output), "choose a folder that can be written with --output")?;
     let (class, patches, written, names) = match &request.source {
         Source::Pictures(paths) => from_pictures(request, paths, on_event)?,
         Source::Pixels(file) => from_pixels(request, file, on_event)?,
@@ -165,8 +165,4 @@ fn from_pixels(
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -12,7 +12,7 @@ use super::adapted::modulate;
 use super::prepared::Prepared;
 use super::{Category, Engine, Event, OnEvent, PixelResult, WorkflowError};
 use crate::adapt::heads::{BANK_SHARE, PatchBank};
-use crate::adapt::hierarchy::{GoodPatches, Hierarchy, HierarchyData, Trained, train_levels};
+use crate::adapt::hierarchy::{GoodPatches, Hierarchy, HierarchyData, Trained, spread, train_levels};
 use crate::adapt::{Adaptation, Checkpoint, TrainOptions};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
@@ -74,8 +74,8 @@ pub(super) fn train(
 /// # Errors
 /// A key that is missing or wrong.
 pub(super) fn of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Hierarchy>, WorkflowError> {
-    let value = checkpoint.others.iter().find(|(key, _)| key == Hierarchy::KEY);
-    value.map(|(_, value)| Hierarchy::from_value(value, checkpoint.dim())).transpose().map_err(|key| {
+    let value = checkpoint.other(Hierarchy::KEY);
+    value.map(|value| Hierarchy::from_value(value, checkpoint.dim())).transpose().map_err(|key| {
         WorkflowError::Input(format!(
             "{}: '{}.{key}' is missing or wrong; train it again",
             path.display(),
@@ -133,6 +133,8 @@ pub(super) struct Job<'a> {
     pub(super) output_dir: &'a Path,
 }
 
+/// A spread under this counts as this.
+const LEAST_SPREAD: f64 = 1e-12;
 /// Good images whose distances to each other say what is usual at a level, at most.
 const USUAL_IMAGES: usize = 100;
 
@@ -144,34 +146,30 @@ struct Level {
 }
 
 impl Level {
-    fn new(normals: &TokenSet, tested: &TokenSet, adaptation: Option<&Adaptation>) -> Self {
+    /// With an adaptation.
+    fn adapted(normals: &TokenSet, tested: &TokenSet, adaptation: &Adaptation) -> Self {
         let (mut normals, mut tested) = (normals.clone(), tested.clone());
-        if let Some(adaptation) = adaptation {
-            modulate(&mut normals, adaptation);
-            modulate(&mut tested, adaptation);
-        }
+        modulate(&mut normals, adaptation);
+        modulate(&mut tested, adaptation);
+        Self::standardised(&normals, PatchBank::new(&normals.images, normals.dim).distances(&tested.images))
+    }
+
+    /// Of patch distances to the good images' patches.
+    fn standardised(normals: &TokenSet, mut distances: Vec<Vec<f32>>) -> Self {
         let take = normals.images.len().min(USUAL_IMAGES);
         let some: Vec<ImageTokens> =
             (0..take).map(|i| normals.images[i * normals.images.len() / take].clone()).collect();
         let good = PatchBank::new(&some, normals.dim).left_out_distances();
-        let mut distances = PatchBank::new(&normals.images, normals.dim).distances(&tested.images);
         let top = Aggregate::TopFraction(BANK_SHARE);
         let of_good: Vec<f64> = good.iter().map(|d| top.score(d)).collect();
-        let (mean, sd) = spread(of_good.iter().copied());
+        let (mean, sd) = spread(of_good.iter().copied(), LEAST_SPREAD);
         let scores = distances.iter().map(|d| (top.score(d) - mean) / sd).collect();
-        let (mean, sd) = spread(good.iter().flatten().map(|d| f64::from(*d)));
+        let (mean, sd) = spread(good.iter().flatten().map(|d| f64::from(*d)), LEAST_SPREAD);
         for d in distances.iter_mut().flatten() {
             *d = ((f64::from(*d) - mean) / sd) as f32;
         }
         Self { distances, scores }
     }
-}
-
-fn spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    const LEAST: f64 = 1e-12;
-    let n = values.clone().count().max(1) as f64;
-    let mean = values.clone().sum::<f64>() / n;
-    (mean, (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(LEAST))
 }
 
 /// Assigns and scores the test set, and writes `<category>_types.csv`. Returns also the image scores of frozen tokens,
@@ -192,8 +190,8 @@ pub(super) fn evaluate(
     let residuals = GoodPatches::new(job.normals).residuals(&tested.images, &distances, false);
     let responses: Vec<Vec<f64>> = residuals.iter().map(|of| hierarchy.responses(of, tested.dim)).collect();
     let assigned: Vec<Option<usize>> = responses.iter().map(|r| hierarchy.assign(r)).collect();
-    let zero_shot = Level::new(job.normals, tested, None);
-    let flat = Level::new(job.normals, tested, Some(shared));
+    let zero_shot = Level::standardised(job.normals, distances);
+    let flat = Level::adapted(job.normals, tested, shared);
     let mut own = flat.distances.clone();
     let mut scores = flat.scores.clone();
     for (i, level) in hierarchy.levels.iter().enumerate() {
@@ -203,7 +201,7 @@ pub(super) fn evaluate(
         if here.is_empty() {
             continue;
         }
-        let found = Level::new(job.normals, &images, Some(&level.adaptation(shared)?));
+        let found = Level::adapted(job.normals, &images, &level.adaptation(shared)?);
         for ((&image, distances), score) in here.iter().zip(found.distances).zip(found.scores) {
             own[image] = distances;
             scores[image] = score;

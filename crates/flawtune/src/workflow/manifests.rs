@@ -23,7 +23,7 @@ pub(super) fn manifests(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<Spli
     let mut found: Vec<SplitManifest> = Vec::new();
     if let Some(text) = &checkpoint.split_manifest {
         found.push(serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?);
-    } else if let Some((_, value)) = checkpoint.others.iter().find(|(key, _)| key == SPLIT_MANIFESTS) {
+    } else if let Some(value) = checkpoint.other(SPLIT_MANIFESTS) {
         let text = value.as_str().ok_or_else(|| unreadable(format!("it is {}, not text", value.kind())))?;
         found = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?;
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use flawtune_backbone::torch_file::{self, Value};
 
-use super::{Event, OnEvent, UNIVERSAL, WorkflowError, manifests, writable};
+use super::{Event, OnEvent, UNIVERSAL, WorkflowError, folder_of, manifests, writable};
 use crate::adapt::universal::{Agreement, Merge, Merged, merge as merge_parameters};
 use crate::adapt::{AdaptError, Checkpoint, Parameters};
 use crate::evaluate::protocol::SplitManifest;
@@ -40,7 +40,7 @@ pub struct MergedCheckpoint {
 /// Checkpoints of other backbones, options or shapes than the first; those with tensors inside the transformer, or that do
 /// not say which images trained them.
 pub fn merge(request: &MergeRequest, on_event: OnEvent<'_>) -> Result<MergedCheckpoint, WorkflowError> {
-    let folder = request.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&request.output);
     writable(folder)?;
     let mut read = Vec::new();
     let mut lists: Vec<SplitManifest> = Vec::new();

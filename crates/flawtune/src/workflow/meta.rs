@@ -1,14 +1,15 @@
 //! Meta-train first values on several categories, and start a training from them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use flawtune_backbone::torch_file::{self, Value};
 
 use super::manifests::{self, manifests};
-use super::train::value_of;
 use super::{
-    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, part, writable,
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, folder_of, part,
+    provenance, writable,
 };
 use crate::adapt::meta::{IterationReport, MetaOptions, MetaOutcome, MetaTask, meta_train as run};
 use crate::adapt::{AdaptError, Adaptation, AdaptationOptions, Checkpoint, Parameters, int_value};
@@ -77,7 +78,7 @@ pub fn meta_train(
     on_event: OnEvent<'_>,
     on_iteration: &mut dyn FnMut(&IterationReport),
 ) -> Result<MetaTrained, WorkflowError> {
-    let folder = request.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&request.output);
     writable(folder)?;
     let mut splits: Vec<(Category, Vec<Split>)> = Vec::new();
     for data in &request.data {
@@ -93,16 +94,32 @@ pub fn meta_train(
     let mut lists: Vec<SplitManifest> = Vec::new();
     for (category, of) in &splits {
         let infos = category.infos();
-        for split in of {
-            let normals: Vec<usize> =
-                split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+        let lists_of = |split: &Split| -> [Vec<usize>; 2] {
+            let pool = split.manifest.pool.iter();
             let in_pool = |r: &ImageRef| infos.iter().position(|i| i.id == r.id);
-            let pool: Vec<usize> = split.manifest.pool.iter().filter_map(in_pool).collect();
+            [
+                split.train_normals.iter().chain(&split.holdout_normals).copied().collect(),
+                pool.filter_map(in_pool).collect(),
+            ]
+        };
+        let wanted: Vec<[Vec<usize>; 2]> = of.iter().map(lists_of).collect();
+        // seeds share most of their images: each is read once
+        let all: BTreeSet<usize> = wanted.iter().flatten().flatten().copied().collect();
+        let (kept, tokens) = category.tokens(&engine, &all.into_iter().collect::<Vec<_>>(), on_event)?;
+        let pick = |list: &[usize]| TokenSet {
+            images: list
+                .iter()
+                .filter_map(|i| Some(tokens.images[kept.binary_search(i).ok()?].clone()))
+                .collect(),
+            grid: tokens.grid,
+            dim: tokens.dim,
+        };
+        for (split, [normals, pool]) in of.iter().zip(&wanted) {
             drawn.push(Drawn {
                 name: category.dataset.category.clone(),
                 seed: split.seed,
-                normals: category.tokens(&engine, &normals, on_event)?.1,
-                defects: category.tokens(&engine, &pool, on_event)?.1,
+                normals: pick(normals),
+                defects: pick(pool),
             });
             lists.push(split.manifest.clone());
         }
@@ -145,15 +162,8 @@ fn checkpoint(
     lists: &[SplitManifest],
 ) -> Result<Checkpoint, WorkflowError> {
     let mut checkpoint = Checkpoint::untrained(&engine.config().name, META, adaptation);
-    checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
-    checkpoint.preprocessing = Some(engine.preprocess().id());
-    checkpoint.layers = Some(engine.layers_text());
+    provenance::put(&mut checkpoint, engine, &request.args)?;
     manifests::put(&mut checkpoint, lists)?;
-    let backbone = serde_json::to_value(engine.options())
-        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
-    let mut args = request.args.clone();
-    args.push(("backbone".into(), value_of(&backbone)));
-    checkpoint.args = Value::dict(args);
     let o = &request.options;
     let column = |get: fn(&IterationReport) -> f64| Value::floats(outcome.history.iter().map(get));
     let made = Value::dict([
@@ -227,13 +237,7 @@ impl Init {
             ));
         }
         let lists = manifests(path, &checkpoint)?;
-        let infos = category.infos();
-        let tested: Vec<ImageRef> = split
-            .test
-            .iter()
-            .chain(&split.seen_type_test)
-            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
-            .collect();
+        let tested = split.tested(&category.infos());
         let leaky = split.manifest.protocol == Protocol::Leaky;
         for list in lists.iter().filter(|_| !leaky) {
             check_disjoint(list, &category.dataset.category, &tested, &split.manifest.protocol)?;
@@ -247,8 +251,7 @@ impl Init {
 /// # Errors
 /// Lists that cannot be read.
 pub(super) fn init_lists(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<SplitManifest>, WorkflowError> {
-    let value = checkpoint.others.iter().find(|(key, _)| key == INIT_MANIFESTS);
-    let Some(text) = value.and_then(|(_, v)| v.as_str()) else { return Ok(Vec::new()) };
+    let Some(text) = checkpoint.other(INIT_MANIFESTS).and_then(Value::as_str) else { return Ok(Vec::new()) };
     serde_json::from_str(text).map_err(|e| {
         WorkflowError::Input(format!("{}: '{INIT_MANIFESTS}' cannot be read ({e})", path.display()))
     })

@@ -28,7 +28,9 @@ mod meta;
 mod place;
 mod predict;
 mod prepared;
+mod provenance;
 mod report;
+mod resume;
 mod supervised;
 mod tiles;
 mod train;
@@ -250,6 +252,11 @@ fn part<T>(
     let result = work(on_event);
     on_event(Event::PartEnds(name));
     result
+}
+
+/// The folder that a file lies in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.

@@ -13,7 +13,7 @@ use super::meta::{INIT_MANIFESTS, Init};
 use super::prepared::Prepared;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
-    hierarchy, part, writable,
+    hierarchy, part, provenance, resume, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
@@ -126,31 +126,16 @@ pub fn train(
     on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
-    let resumed = if request.resume {
-        if !resume_path.exists() {
-            return Err(WorkflowError::Input(format!(
-                "{}: nothing to resume; leave --resume away to start afresh",
-                resume_path.display()
-            )));
-        }
-        let saved = Checkpoint::read(&resume_path)?;
-        on_event(Event::Read(&resume_path));
-        Some(saved)
-    } else {
-        None
-    };
+    let resumed = request.resume.then(|| resume::read(&resume_path, on_event)).transpose()?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let planned = request.ensemble.as_ref().map(|how| ensemble::plan(&engine, how, on_event)).transpose()?;
     if let Some(saved) = &resumed {
         let asked = split.manifest.hash.as_str();
-        let kept = saved.others.iter().find(|(k, _)| k == SPLIT_HASH).and_then(|(_, v)| v.as_str());
+        let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
         let inserted = saved.inserted.as_ref().map(|i| &i.options);
         if kept.is_some_and(|h| h != asked) || saved.options != wanted || inserted != request.inside.as_ref()
         {
-            return Err(WorkflowError::Input(format!(
-                "{}: made with other images or options; repeat the interrupted command exactly, or leave --resume away",
-                resume_path.display()
-            )));
+            return Err(resume::of_another_run(&resume_path));
         }
     }
 
@@ -294,18 +279,11 @@ pub fn train(
     }
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
     checkpoint.inserted = inserted;
-    checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
-    checkpoint.preprocessing = Some(engine.preprocess().id());
-    checkpoint.layers = Some(engine.layers_text());
+    provenance::put(&mut checkpoint, &engine, &request.args)?;
     checkpoint.split_manifest =
         Some(serde_json::to_string(&split.manifest).map_err(|e| {
             WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
         })?);
-    let backbone = serde_json::to_value(engine.options())
-        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
-    let mut args = request.args.clone();
-    args.push(("backbone".into(), value_of(&backbone)));
-    checkpoint.args = Value::dict(args);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
     if let Some(init) = &init {
         let text = serde_json::to_string(&init.lists).map_err(|e| {
@@ -400,21 +378,6 @@ fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
 
 const SPLIT_HASH: &str = "split_hash";
 
-/// JSON as a value of a torch file.
-pub(super) fn value_of(json: &serde_json::Value) -> Value {
-    use serde_json::Value as Json;
-    match json {
-        Json::Null => Value::None,
-        Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => {
-            n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int)
-        }
-        Json::String(s) => Value::Str(s.clone()),
-        Json::Array(list) => Value::List(list.iter().map(value_of).collect()),
-        Json::Object(map) => Value::dict(map.iter().map(|(k, v)| (k.clone(), value_of(v)))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,16 +390,5 @@ mod tests {
             assert!(shots < 5 || held >= 1);
         }
         assert_eq!([1, 4, 5, 10, 20].map(hold_out_shots), [0, 0, 1, 2, 4]);
-    }
-
-    #[test]
-    fn json_becomes_plain_python_values() {
-        let value = value_of(&serde_json::json!({"a": [1, 2.5, null, true], "b": "x"}));
-        assert_eq!(value.get("b").and_then(Value::as_str), Some("x"));
-        let list = value.get("a").and_then(Value::as_list).unwrap();
-        assert_eq!(list[0], Value::Int(1));
-        assert_eq!(list[1], Value::Float(2.5));
-        assert_eq!(list[2], Value::None);
-        assert_eq!(list[3], Value::Bool(true));
     }
 }

@@ -7,10 +7,9 @@ use std::time::Instant;
 use flawtune_backbone::torch_file::{self, Tensor, Value};
 
 use super::prepared::Prepared;
-use super::train::value_of;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, manifests, part,
-    writable,
+    provenance, resume, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::universal::{JointCategory, train_joint};
@@ -19,7 +18,6 @@ use crate::adapt::{
     TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::{SplitManifest, SplitOptions};
-use crate::features::Forward as _;
 
 /// What a checkpoint of several categories calls its category, and the key that says how it was made.
 pub const UNIVERSAL: &str = "universal";
@@ -92,7 +90,14 @@ pub fn train_universal(
     let lists: Vec<SplitManifest> = categories.iter().map(|(_, split)| split.manifest.clone()).collect();
     let names: Vec<String> = lists.iter().map(|m| m.category.clone()).collect();
     let resume_path = request.output_dir.join(format!("{UNIVERSAL}_resume.pt"));
-    let resumed = request.resume.then(|| resumed(&resume_path, request, &lists)).transpose()?;
+    let mut resumed = None;
+    if request.resume {
+        let saved = resume::read(&resume_path, on_event)?;
+        let same =
+            manifests::manifests(&resume_path, &saved)? == lists && saved.options == request.adaptation;
+        let state = saved.resume.filter(|_| same);
+        resumed = Some(state.ok_or_else(|| resume::of_another_run(&resume_path))?);
+    }
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let mut prepared = Vec::new();
     for (category, split) in &categories {
@@ -139,15 +144,8 @@ pub fn train_universal(
         Outcome::Interrupted(state) => (state, true),
     };
     let mut checkpoint = Checkpoint::new(&engine.config().name, UNIVERSAL, &adaptation, &state);
-    checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
-    checkpoint.preprocessing = Some(engine.preprocess().id());
-    checkpoint.layers = Some(engine.layers_text());
+    provenance::put(&mut checkpoint, &engine, &request.args)?;
     manifests::put(&mut checkpoint, &lists)?;
-    let backbone = serde_json::to_value(engine.options())
-        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
-    let mut args = request.args.clone();
-    args.push(("backbone".into(), value_of(&backbone)));
-    checkpoint.args = Value::dict(args);
     let list = names.iter().map(|n| Value::Str(n.clone())).collect();
     let mut made = vec![("method", Value::from("joint")), ("categories", Value::List(list))];
     if let Some(width) = scales.first().map(Vec::len) {
@@ -184,7 +182,7 @@ const CATEGORY_SCALES: &str = "category_scales";
 /// As [`Checkpoint::adaptation`].
 pub(super) fn adaptation_for(checkpoint: &Checkpoint, category: &str) -> Result<Adaptation, AdaptError> {
     let own = |checkpoint: &Checkpoint| {
-        let (_, made) = checkpoint.others.iter().find(|(key, _)| key == UNIVERSAL)?;
+        let made = checkpoint.other(UNIVERSAL)?;
         let names = made.get("categories")?.as_list()?;
         let at = names.iter().position(|n| n.as_str() == Some(category))?;
         let scales = made.get(CATEGORY_SCALES)?.as_tensor().filter(|t| t.shape.len() == 2)?;
@@ -197,26 +195,4 @@ pub(super) fn adaptation_for(checkpoint: &Checkpoint, category: &str) -> Result<
         t.data = scales;
     }
     Adaptation::from_parameters(checkpoint.options.clone(), &parameters)
-}
-
-/// The state of an interrupted run of the same images and options.
-fn resumed(
-    path: &std::path::Path,
-    request: &UniversalRequest,
-    lists: &[SplitManifest],
-) -> Result<TrainState, WorkflowError> {
-    if !path.exists() {
-        return Err(WorkflowError::Input(format!(
-            "{}: nothing to resume; leave --resume away to start afresh",
-            path.display()
-        )));
-    }
-    let saved = Checkpoint::read(path)?;
-    let same = manifests::manifests(path, &saved)? == lists && saved.options == request.adaptation;
-    saved.resume.filter(|_| same).ok_or_else(|| {
-        WorkflowError::Input(format!(
-            "{}: made with other images or options; repeat the interrupted command exactly, or leave --resume away",
-            path.display()
-        ))
-    })
 }

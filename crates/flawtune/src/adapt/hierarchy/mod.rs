@@ -21,4 +21,5 @@ mod train;
 
 pub use levels::{Hierarchy, TypeLevel};
 pub use residual::{GoodPatches, oddest};
+pub(crate) use train::spread;
 pub use train::{HierarchyData, Trained, train_levels};

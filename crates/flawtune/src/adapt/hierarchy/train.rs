@@ -211,11 +211,11 @@ impl Learner for OwnPrompts<'_> {
     }
 }
 
-/// Mean and standard deviation.
-fn spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+/// Mean, and standard deviation of at least `least`.
+pub(crate) fn spread(values: impl Iterator<Item = f64> + Clone, least: f64) -> (f64, f64) {
     let n = values.clone().count().max(1) as f64;
     let mean = values.clone().sum::<f64>() / n;
-    (mean, (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(LEAST_SPREAD))
+    (mean, (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(least))
 }
 
 /// Fills in how the levels respond to good images and to their own shots, and the bar.
@@ -233,10 +233,10 @@ fn compare_with_good(
                 cosines.iter_mut().zip(of).for_each(|(all, c)| all.push(f64::from(*c)));
             }
         }
-        let found = cosines.iter().map(|all| spread(all.iter().copied()));
+        let found = cosines.iter().map(|all| spread(all.iter().copied(), LEAST_SPREAD));
         level.cosines = found.map(|(mean, sd)| (mean as f32, sd as f32)).collect();
         let raw: Vec<f64> = residuals.normals.iter().map(|of| level.raw_response(of, dim)).collect();
-        level.response = spread(raw.iter().copied());
+        level.response = spread(raw.iter().copied(), LEAST_SPREAD);
     }
     let mut made = Hierarchy { levels, bar_share: BAR_SHARE, bar: f64::INFINITY };
     let largest = |of: &Vec<f32>| made.responses(of, dim).into_iter().fold(f64::NEG_INFINITY, f64::max);
@@ -253,7 +253,7 @@ fn compare_with_good(
             .iter()
             .map(|&s| responses[s][i])
             .reduce(f64::max)
-            .unwrap_or_else(|| LIKE_OWN * spread(own.iter().map(|&s| responses[s][i])).0);
+            .unwrap_or_else(|| LIKE_OWN * spread(own.iter().map(|&s| responses[s][i]), LEAST_SPREAD).0);
     }
     made
 }

@@ -96,6 +96,11 @@ impl FixedBatch {
     }
 }
 
+/// Every tensor's numbers, in f64.
+pub(super) fn values(of: &Parameters) -> Vec<Vec<f64>> {
+    of.iter().map(|t| t.data.iter().map(|&v| f64::from(v)).collect()).collect()
+}
+
 /// The product of the Hessian of the loss at `at` with `direction`.
 pub(super) fn hessian_product(
     formula: Formula,
@@ -429,11 +434,6 @@ mod tests {
         fn images(&self) -> Vec<&[f32]> {
             self.images.iter().map(Vec::as_slice).collect()
         }
-
-        fn values(&self) -> Vec<Vec<f64>> {
-            let of = |t: &crate::adapt::NamedTensor| t.data.iter().map(|&v| f64::from(v)).collect();
-            self.adaptation.parameters().iter().map(of).collect()
-        }
     }
 
     fn cases() -> impl Iterator<Item = (Case, Loss)> {
@@ -458,7 +458,7 @@ mod tests {
         for (case, loss) in cases() {
             let (images, a) = (case.images(), &case.adaptation);
             let batch = FixedBatch::new(a, &images, 3);
-            let (found, gradient) = slopes(Formula::of(a, loss).unwrap(), &batch, &case.values());
+            let (found, gradient) = slopes(Formula::of(a, loss).unwrap(), &batch, &values(a.parameters()));
             let mut pass = BatchPass::new();
             let expected = pass.forward(Some(a.modulation()), &images, 3, DIM, loss).unwrap().loss;
             let mut fast = Gradients::zeros_for(a.parameters());
@@ -479,7 +479,8 @@ mod tests {
     fn hessian_products_agree_with_finite_differences_and_are_symmetric() {
         const STEP: f64 = 1e-5;
         for (case, loss) in cases() {
-            let (a, at) = (&case.adaptation, case.values());
+            let a = &case.adaptation;
+            let at = values(a.parameters());
             let formula = Formula::of(a, loss).unwrap();
             let batch = FixedBatch::new(a, &case.images(), 3);
             let (u, v) = (directions(&at, 11), directions(&at, 12));

@@ -1,7 +1,7 @@
 //! Inner steps, and the outer gradient of an episode.
 
 use super::Method;
-use super::exact::{FixedBatch, Formula, hessian_product};
+use super::exact::{FixedBatch, Formula, hessian_product, values};
 use crate::adapt::{AdaptError, Adaptation, BatchPass, Gradients, Loss, Parameters};
 
 /// Rows of the images of a batch, normals first, and how many of them are normals.
@@ -71,9 +71,7 @@ impl Inner {
                     .map(|(end, start)| end.data.iter().zip(&start.data).map(way).collect())
                     .collect()
             }
-            _ => {
-                gradients.parameters.iter().map(|t| t.data.iter().map(|&v| f64::from(v)).collect()).collect()
-            }
+            _ => values(&gradients.parameters),
         };
         if let Some(formula) = formula {
             for (at, fixed) in passed.iter().rev() {
@@ -155,10 +153,8 @@ mod tests {
 
         fn run(&mut self, method: Method, steps: usize) -> Verdict {
             let inner = Inner { method, steps, rate: 0.05, loss: Loss::Separability };
-            let rows = |of: &'_ [Vec<f32>]| -> Vec<Vec<f32>> { of.to_vec() };
-            let (support, query) = (rows(&self.support), rows(&self.query));
-            let support = (support.iter().map(Vec::as_slice).collect(), 3);
-            let query = (query.iter().map(Vec::as_slice).collect(), 3);
+            let support = (self.support.iter().map(Vec::as_slice).collect(), 3);
+            let query = (self.query.iter().map(Vec::as_slice).collect(), 3);
             inner.run(&mut self.adaptation, &support, &query, &mut BatchPass::new()).unwrap()
         }
     }
@@ -172,28 +168,16 @@ mod tests {
             let (steps, rate, loss) = (3, 0.05, Loss::Separability);
             let found = w.run(Method::Maml, steps);
             let first_order = w.run(Method::Fomaml, steps);
-            let slices = |of: &'_ [Vec<f32>]| -> Vec<Vec<f32>> { of.to_vec() };
-            let (support, query) = (slices(&w.support), slices(&w.query));
-            let (support, query): (Vec<&[f32]>, Vec<&[f32]>) =
-                (support.iter().map(Vec::as_slice).collect(), query.iter().map(Vec::as_slice).collect());
+            let support: Vec<&[f32]> = w.support.iter().map(Vec::as_slice).collect();
+            let query: Vec<&[f32]> = w.query.iter().map(Vec::as_slice).collect();
             let formula = Formula::of(&w.adaptation, loss).unwrap();
-            let at: Vec<Vec<f64>> = w
-                .adaptation
-                .parameters()
-                .iter()
-                .map(|t| t.data.iter().map(|&v| f64::from(v)).collect())
-                .collect();
+            let at = values(w.adaptation.parameters());
             // matches of the unmoved trajectory
             let mut moving = w.adaptation.clone();
             let mut fixed = Vec::new();
             for _ in 0..steps {
                 let batch = FixedBatch::new(&moving, &support, 3);
-                let values: Vec<Vec<f64>> = moving
-                    .parameters()
-                    .iter()
-                    .map(|t| t.data.iter().map(|&v| f64::from(v)).collect())
-                    .collect();
-                let gradient = slopes(formula, &batch, &values).1;
+                let gradient = slopes(formula, &batch, &values(moving.parameters())).1;
                 for (t, g) in moving.modulation_mut().parameters_mut().iter_mut().zip(&gradient) {
                     t.data.iter_mut().zip(g).for_each(|(p, g)| *p = (f64::from(*p) - rate * g) as f32);
                 }

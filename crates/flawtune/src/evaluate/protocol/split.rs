@@ -236,6 +236,11 @@ impl Split {
         })
     }
 
+    /// The images that are tested, those of the learned type (hard protocol) included: none of them may have been learned from.
+    pub fn tested(&self, samples: &[SampleInfo<'_>]) -> Vec<ImageRef> {
+        [refs(samples, &self.test), refs(samples, &self.seen_type_test)].concat()
+    }
+
     /// A hash of the test set, the same exactly when the same images (by id and content) are tested.
     pub fn test_set_hash(&self, samples: &[SampleInfo<'_>]) -> String {
         ImageRef::digest(&refs(samples, &self.test))

@@ -17,7 +17,7 @@ use super::place::{Drawing, Seen};
 use super::universal::adaptation_for;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
-    ensemble, evaluate, manifests, writable_or,
+    ensemble, evaluate, folder_of, manifests, writable_or,
 };
 use crate::adapt::Checkpoint;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
@@ -143,7 +143,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
             request.output.display()
         )));
     }
-    let folder = request.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&request.output);
     writable_or(folder, "choose a folder that can be written with --output")?;
     request.aggregate.check()?;
     let given = request.checkpoint.as_deref().map(|path| given(path, request, on_event)).transpose()?;

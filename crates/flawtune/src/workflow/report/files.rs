@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::super::WorkflowError;
+use super::super::{WorkflowError, folder_of};
 use crate::adapt::Checkpoint;
 
 /// What the commands leave in a run folder, by the end of the file's name. The first four are results.
@@ -79,7 +79,7 @@ pub(super) fn find(run: &Path) -> Result<Vec<RunFiles>, WorkflowError> {
             run.display()
         )));
     }
-    let folder = run.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(run);
     let name = run.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if let Some((category, _)) = kind_of(name) {
         if let Some(files) = in_folder(folder)?.remove(category) {

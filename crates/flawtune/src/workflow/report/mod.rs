@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use self::files::RunFiles;
 use self::pictures::Pictures;
-use super::{Event, OnEvent, WorkflowError, writable_or};
+use super::{Event, OnEvent, WorkflowError, folder_of, writable_or};
 use crate::report::page::{Page, RunReport};
 use crate::report::plot::{Plot, PlotError, Theme};
 
@@ -90,7 +90,7 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
             request.output.display()
         )));
     }
-    let folder = request.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&request.output);
     writable_or(folder, "choose a place that can be written with --output")?;
     let several = found.iter().any(|f| f.category != found[0].category);
     let mut room = pictures::MOST_BYTES;
