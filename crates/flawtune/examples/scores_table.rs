@@ -1,10 +1,11 @@
-//! Turns the per-image scores of many evaluations into a Markdown table with intervals.
+//! Turns the per-image scores of many evaluations into a Markdown table with intervals: a row for each category, number of
+//! shots and method.
 //!
 //! ```text
 //! scores_table RUNS [--against METHOD]
 //! ```
 //!
-//! `RUNS` holds `<method>/<category>_<seed>/<category>_scores.csv`, as `flawtune evaluate` writes them; scorers that a method
+//! `RUNS` holds `<method>_M<shots>/<category>_<seed>/<category>_scores.csv`, as `flawtune evaluate` writes them; scorers that a method
 //! has no column of are left out. Every column is compared with the stronger of the two zero-shot
 //! scorers (by mean AUROC over the seeds, on the very images tested); paired bootstrap over the seeds together.
 //!
@@ -16,7 +17,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use flawtune::ablate::Spread;
-use flawtune::evaluate::metrics::auroc;
+use flawtune::evaluate::metrics::{auroc, average_precision};
 use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
@@ -54,10 +55,14 @@ fn column<'a>(run: &'a ScoreTable, name: &str) -> Result<&'a [f64], Box<dyn Erro
     run.column(name).ok_or_else(|| format!("no column {name}").into())
 }
 
-fn spread(runs: &[ScoreTable], name: &str) -> Result<Spread, Box<dyn Error>> {
+fn spread(runs: &[ScoreTable], name: &str, which: RankingMetric) -> Result<Spread, Box<dyn Error>> {
     let mut values = Vec::new();
     for run in runs {
-        values.push(auroc(&run.labels(), column(run, name)?)?.ok_or("one class only")?);
+        let (labels, scores) = (run.labels(), column(run, name)?);
+        values.push(match which {
+            RankingMetric::Auroc => auroc(&labels, scores)?.ok_or("one class only")?,
+            RankingMetric::AveragePrecision => average_precision(&labels, scores)?,
+        });
     }
     Spread::of(&values).ok_or_else(|| "no runs".into())
 }
@@ -143,40 +148,95 @@ fn main() -> Result<(), Box<dyn Error>> {
     if std::env::args().nth(2).as_deref() == Some("--against") {
         return against(&root, &std::env::args().nth(3).ok_or("against which method?")?);
     }
+    let mut rows = Vec::new();
     for method in folders(&root)? {
+        let name = name_of(&method);
+        let (base, shots) = parts(&name);
+        let shots: usize = shots.trim_start_matches("_M").parse().unwrap_or(0);
         for (category, runs) in runs_of(&method)? {
             let runs: Vec<ScoreTable> = runs.into_iter().map(|(_, table)| table).collect();
-            println!("\n### {}, {category}, {} runs\n", name_of(&method), runs.len());
-            let mut strongest = (ZERO_SHOT[0], f64::NEG_INFINITY);
-            let has = |name: &&str| runs.iter().all(|r| r.column(name).is_some());
-            for name in ZERO_SHOT.into_iter().filter(has) {
-                let auroc = spread(&runs, name)?;
-                if auroc.mean > strongest.1 {
-                    strongest = (name, auroc.mean);
-                }
-            }
-            println!("| scorer | AUROC | difference to the stronger zero-shot, 95 % |\n|---|---|---|");
-            for (name, words) in COLUMNS.into_iter().filter(|(name, _)| has(name)) {
-                let auroc = spread(&runs, name)?;
-                let tested: Vec<(Vec<&str>, Vec<bool>)> =
-                    runs.iter().map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels())).collect();
-                let mut pairs = Vec::new();
-                for (run, (ids, labels)) in runs.iter().zip(&tested) {
-                    let (first, second) = (column(run, name)?, column(run, strongest.0)?);
-                    pairs.push(SeedScores { ids, labels, first, second });
-                }
-                let found =
-                    paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
-                println!(
-                    "| {words} | {:.3} ± {:.3} | {:+.3} [{:+.3}, {:+.3}] |",
-                    auroc.mean,
-                    auroc.deviation.unwrap_or(0.0),
-                    found.difference,
-                    found.low,
-                    found.high
-                );
-            }
+            rows.push(Row { category, shots, method: base.to_owned(), runs });
         }
     }
+    rows.sort_by(|a, b| (&a.category, a.shots, &a.method).cmp(&(&b.category, b.shots, &b.method)));
+    let shown: Vec<(&str, &str)> = COLUMNS
+        .into_iter()
+        .filter(|(name, _)| !ZERO_SHOT.contains(name) && rows.iter().any(|row| row.has(name)))
+        .collect();
+    print!("| category | M | method | runs | strongest zero-shot: AUROC (AP) |");
+    for (_, words) in &shown {
+        print!(" {words}: AUROC (AP) | difference |");
+    }
+    println!("\n|---|---|---|---|---|{}", "---|---|".repeat(shown.len()));
+    for row in &rows {
+        let strongest = row.strongest()?;
+        let zero_shot = row.cell(strongest)?;
+        print!(
+            "| {} | {} | {} | {} | {} {zero_shot} |",
+            row.category,
+            row.shots,
+            row.method,
+            row.runs.len(),
+            if strongest == "zero_shot" { "image pairs" } else { "patch bank" }
+        );
+        for (name, _) in &shown {
+            if row.has(name) {
+                print!(" {} | {} |", row.cell(name)?, row.difference(name, strongest)?);
+            } else {
+                print!(" | |");
+            }
+        }
+        println!();
+    }
     Ok(())
+}
+
+/// The runs of one method, with so many shots.
+struct Row {
+    category: String,
+    shots: usize,
+    method: String,
+    runs: Vec<ScoreTable>,
+}
+
+impl Row {
+    fn has(&self, name: &str) -> bool {
+        self.runs.iter().all(|run| run.column(name).is_some())
+    }
+
+    /// The zero-shot scorer with the higher mean AUROC.
+    fn strongest(&self) -> Result<&'static str, Box<dyn Error>> {
+        let mut strongest = (ZERO_SHOT[0], f64::NEG_INFINITY);
+        for name in ZERO_SHOT.into_iter().filter(|name| self.has(name)) {
+            let mean = spread(&self.runs, name, RankingMetric::Auroc)?.mean;
+            if mean > strongest.1 {
+                strongest = (name, mean);
+            }
+        }
+        Ok(strongest.0)
+    }
+
+    /// AUROC and AP, mean ± standard deviation over the runs.
+    fn cell(&self, name: &str) -> Result<String, Box<dyn Error>> {
+        let text = |which| -> Result<String, Box<dyn Error>> {
+            let spread = spread(&self.runs, name, which)?;
+            Ok(format!("{:.3} ± {:.3}", spread.mean, spread.deviation.unwrap_or(0.0)))
+        };
+        Ok(format!("{} ({})", text(RankingMetric::Auroc)?, text(RankingMetric::AveragePrecision)?))
+    }
+
+    /// Difference of AUROC and its 95 % interval; bold where that leaves out 0.
+    fn difference(&self, name: &str, base: &str) -> Result<String, Box<dyn Error>> {
+        let tested: Vec<(Vec<&str>, Vec<bool>)> =
+            self.runs.iter().map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels())).collect();
+        let mut pairs = Vec::new();
+        for (run, (ids, labels)) in self.runs.iter().zip(&tested) {
+            let (first, second) = (column(run, name)?, column(run, base)?);
+            pairs.push(SeedScores { ids, labels, first, second });
+        }
+        let found = paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
+        let text = format!("{:+.3} [{:+.3}, {:+.3}]", found.difference, found.low, found.high);
+        let text = text.replace('-', "−");
+        Ok(if found.low > 0.0 || found.high < 0.0 { format!("**{text}**") } else { text })
+    }
 }

@@ -94,6 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     normal_indices: &all,
                     defects: &defects,
                     defect_indices: &shots,
+                    masks: &[],
                 };
                 let settings = TrainOptions { epochs: epochs.parse()?, ..Default::default() };
                 train(&mut adaptation, &data, &settings, None, &AtomicBool::new(false), &mut |_| {})?;

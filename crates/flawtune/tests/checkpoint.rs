@@ -89,6 +89,7 @@ fn trained(modulation: ModulationType) -> Checkpoint {
         normal_indices: &[0, 1, 2, 3, 4, 5],
         defects: &defects,
         defect_indices: &[0, 1, 2],
+        masks: &[],
     };
     let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
     let outcome =

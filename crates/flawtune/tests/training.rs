@@ -52,6 +52,7 @@ impl Setup {
             normal_indices: &self.normal_indices,
             defects: &self.defects,
             defect_indices: &self.defect_indices,
+            masks: &[],
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::numbers::{finite, not_negative, part, part_above_zero, positive};
-use super::{BackboneArgs, CacheOptions, DataArgs, ProtocolArg};
+use super::{BackboneArgs, CacheOptions, DataArgs, MasksArg, ProtocolArg};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PresetArg {
@@ -165,6 +165,9 @@ pub(crate) struct TrainArgs {
     /// Difference of patch distances that the ranking and logistic losses count as one
     #[arg(long, value_name = "DISTANCE", value_parser = positive)]
     pub(crate) loss_temperature: Option<f64>,
+    /// Whether the ranking and logistic losses look for the flaw of a shot under its ground-truth mask only, where it has one
+    #[arg(long, value_name = "WHEN", default_value = "off")]
+    pub(crate) shot_masks: MasksArg,
     /// Train on and compare class tokens instead of patch tokens
     #[arg(long)]
     pub(crate) use_cls: bool,

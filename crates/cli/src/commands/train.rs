@@ -19,7 +19,9 @@ use serde_json::json;
 use super::tensorboard::Curves;
 use super::{in_force, inside, request, universal};
 use crate::Context;
-use crate::args::{EpochArg, HierarchyArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs};
+use crate::args::{
+    EpochArg, HierarchyArg, LossArg, MasksArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs,
+};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -201,6 +203,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             patience: (patience > 0).then_some(patience as usize),
         },
         augment_defects: augmentations(&args.augment_defects)?,
+        shot_masks: shot_masks(args)?,
         guard_folds: args.guard_folds as usize,
         type_prompts: type_prompts(args)?,
         guard: !args.ensemble.no_guard && preset.guard,
@@ -223,6 +226,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             recorded("learning_rate", Value::Float(args.learning_rate)),
             recorded("loss_type", Value::Str(format!("{:?}", args.loss_type).to_lowercase())),
             recorded("margin", Value::Float(args.margin)),
+            recorded("shot_masks", Value::Bool(args.shot_masks == MasksArg::Auto)),
             recorded("use_cls", Value::Bool(args.use_cls)),
             recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
             recorded("batch_size", int(args.batch_size)),
@@ -257,6 +261,28 @@ fn penalty(args: &TrainArgs) -> Result<ScalePenalty, Failure> {
         )),
         (ScalingArg::None, None) => Ok(ScalePenalty::default()),
         (_, given) => Ok(given.map_or(ScalePenalty::DEFAULT, ScalePenalty)),
+    }
+}
+
+/// Whether masks say where the flaws are, for losses and tokens that can be told so.
+fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
+    if args.shot_masks == MasksArg::Off {
+        return Ok(false);
+    }
+    let wrong = [
+        (
+            matches!(args.loss_type, LossArg::Separability | LossArg::Contrastive),
+            "is for --loss-type ranking or logistic, which compare patches with the normal ones; add one of them",
+        ),
+        (args.use_cls, "is for patches, and --use-cls compares class tokens; leave one of them away"),
+        (
+            args.hierarchy == HierarchyArg::Type,
+            "says nothing to the prompts of --hierarchy; leave one of them away",
+        ),
+    ];
+    match wrong.into_iter().find(|w| w.0) {
+        None => Ok(true),
+        Some((_, why)) => Err(Failure::Input(format!("--shot-masks auto {why}"))),
     }
 }
 

@@ -47,6 +47,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
         ),
         (plain.type_prompts.is_some(), "prompts for each defect type", "--hierarchy"),
         (plain.init.is_some(), "from given first values", "--init"),
+        (plain.shot_masks, "by masks of the shots", "--shot-masks auto"),
         (plain.guard_folds > 0, "a cross-validation over the shots", "--guard-folds"),
         (!plain.augment_defects.is_empty(), "augmented shots", "--augment-defects"),
         (args.ensemble.ensemble_layers.is_some(), "an ensemble", "--ensemble-layers"),

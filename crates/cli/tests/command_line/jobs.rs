@@ -111,15 +111,7 @@ fn the_ensemble_is_fitted_kept_and_evaluated() {
             "ensemble_zero_shot,ensemble,bank_top,bank_mean,linear-probe,patch-head,patch-head-repicked,defect-memory"
         )
     );
-    for kind in DEFECT_TYPES {
-        let masks = w.root().join(CATEGORY).join("ground_truth").join(kind);
-        fs::create_dir_all(&masks).unwrap();
-        for picture in fs::read_dir(w.root().join(CATEGORY).join("test").join(kind)).unwrap() {
-            let stem = picture.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
-            let mask = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([u8::from(x < 9 && y < 9)]));
-            mask.save(masks.join(format!("{stem}_mask.png"))).unwrap();
-        }
-    }
+    w.add_masks();
     for (flag, wanted) in [("", 10), ("--shot-masks off", 0)] {
         let found = w.job("evaluate", &format!("{line} --scorers patch-head {flag}")).succeeds().json();
         assert_eq!(found["ensemble"]["supervised"][0]["masked_shots"], wanted, "{flag}");

@@ -21,6 +21,7 @@ mod reproduce;
 mod scaling;
 mod settings;
 mod shell;
+mod shot_masks;
 mod synth;
 mod tokens;
 mod universal;

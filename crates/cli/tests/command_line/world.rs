@@ -88,6 +88,19 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// Ground-truth masks of all defects: a corner of the picture.
+    pub(crate) fn add_masks(&self) {
+        for kind in DEFECT_TYPES {
+            let masks = self.root().join(CATEGORY).join("ground_truth").join(kind);
+            fs::create_dir_all(&masks).unwrap();
+            for picture in fs::read_dir(self.root().join(CATEGORY).join("test").join(kind)).unwrap() {
+                let stem = picture.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+                let mask = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([u8::from(x < 9 && y < 9)]));
+                mask.save(masks.join(format!("{stem}_mask.png"))).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.path("data")
     }

@@ -21,6 +21,14 @@ pub(super) struct Batch {
     pub(super) step: u64,
 }
 
+/// The masks of the defects of a batch.
+pub(super) fn flaws_of(masks: &[Option<Vec<bool>>], defects: &[usize]) -> Vec<Option<Vec<bool>>> {
+    if masks.is_empty() {
+        return Vec::new();
+    }
+    defects.iter().map(|&i| masks.get(i).cloned().flatten()).collect()
+}
+
 /// Something with parameters that a loss can be brought down by.
 ///
 /// The result of every method depends on the parameters and its arguments only, not on the number of threads.
@@ -107,6 +115,7 @@ impl Learner for FrozenTokens<'_> {
         self.images.extend(batch.normals.iter().map(|&i| rows_of(&data.normals.images[i], use_cls)));
         self.images.extend(batch.defects.iter().map(|&i| rows_of(&data.defects.images[i], use_cls)));
         self.pass.matches_mut().announce(&batch.normals, &batch.defects);
+        self.pass.set_flaws(flaws_of(data.masks, &batch.defects));
         let m = self.adaptation.modulation();
         self.pass.forward(Some(m), &self.images, batch.normals.len(), self.adaptation.dim(), loss)
     }

@@ -16,7 +16,8 @@ pub enum ScoreComparison {
     Ranking,
     /// Class-balanced logistic loss of the top patches themselves, `½ mean softplus((d_normal − c) / T) +
     /// ½ mean softplus((c − d_defect) / T)`, where `c`, taken as constant, lies midway between the classes' means.
-    /// The top patches of the normals are hard negatives, those of the defects the presumed flaws.
+    /// The top patches of the normals are hard negatives, those of the defects the presumed flaws: under the mask where
+    /// one says where the flaw is.
     Logistic,
 }
 
@@ -66,14 +67,15 @@ impl ScoreLoss {
 
     /// The loss of distances `[images, rows]`, normal images first. `gradient` gets the derivatives of the top distances:
     /// position in `distances`, and the derivative, image by image in ascending position. `scores` gets the images'
-    /// scores.
+    /// scores. `flaws` says for each defect image which of its patches may count; those of an image that it says nothing
+    /// of, or of which it marks none, all may.
     ///
     /// Among equal distances the earlier patch counts.
     pub(super) fn evaluate(
         self,
         distances: &[f64],
         rows: usize,
-        normals: usize,
+        (normals, flaws): (usize, &[Option<Vec<bool>>]),
         scores: &mut Vec<f64>,
         gradient: &mut Vec<(usize, f64)>,
     ) -> f64 {
@@ -82,11 +84,13 @@ impl ScoreLoss {
         scores.clear();
         gradient.clear();
         for (image, distances) in distances.chunks_exact(rows).enumerate() {
-            let mut order: Vec<usize> = (0..rows).collect();
+            let flaw = image.checked_sub(normals).and_then(|defect| flaws.get(defect)?.as_ref());
+            let flaw = flaw.filter(|flaw| flaw.contains(&true));
+            let mut order: Vec<usize> = (0..rows).filter(|&p| flaw.is_none_or(|flaw| flaw[p])).collect();
             order.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]));
             order.truncate(count);
             order.sort_unstable();
-            scores.push(order.iter().map(|&p| distances[p]).sum::<f64>() / count as f64);
+            scores.push(order.iter().map(|&p| distances[p]).sum::<f64>() / order.len() as f64);
             top.push(order.iter().map(|p| image * rows + p).collect());
         }
         let (of_normals, of_defects) = scores.split_at(normals);
@@ -105,7 +109,7 @@ impl ScoreLoss {
                     }
                 }
                 for (patches, slope) in top.iter().zip(slopes) {
-                    gradient.extend(patches.iter().map(|&p| (p, slope / count as f64)));
+                    gradient.extend(patches.iter().map(|&p| (p, slope / patches.len() as f64)));
                 }
             }
             ScoreComparison::Logistic => {
@@ -114,7 +118,7 @@ impl ScoreLoss {
                 for (image, patches) in top.iter().enumerate() {
                     let (sign, images) =
                         if image < normals { (1.0, of_normals.len()) } else { (-1.0, of_defects.len()) };
-                    let weight = 0.5 / (images * count) as f64;
+                    let weight = 0.5 / (images * patches.len()) as f64;
                     for &p in patches {
                         let (value, slope) = softplus(sign * (distances[p] - middle) / self.temperature);
                         loss += weight * value;
@@ -145,8 +149,16 @@ mod tests {
     }
 
     fn evaluate(loss: ScoreLoss, distances: &[f64]) -> (f64, Vec<f64>, Vec<(usize, f64)>) {
+        evaluate_masked(loss, distances, &[])
+    }
+
+    fn evaluate_masked(
+        loss: ScoreLoss,
+        distances: &[f64],
+        flaws: &[Option<Vec<bool>>],
+    ) -> (f64, Vec<f64>, Vec<(usize, f64)>) {
         let (mut scores, mut gradient) = (Vec::new(), Vec::new());
-        (loss.evaluate(distances, 4, 2, &mut scores, &mut gradient), scores, gradient)
+        (loss.evaluate(distances, 4, (2, flaws), &mut scores, &mut gradient), scores, gradient)
     }
 
     #[test]
@@ -197,6 +209,40 @@ mod tests {
         let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
         let found: f64 = gradient.iter().map(|&(p, g)| if p < 8 { g } else { -g }).sum();
         assert!((slope - found).abs() < TOLERANCE * 10.0, "{found} {slope}");
+    }
+
+    /// A mask of one patch, of the one with the smallest distance; one that marks nothing; more of them than shots.
+    #[test]
+    fn under_a_mask_only_its_patches_count() {
+        let mask = |marked: &[usize]| Some((0..4).map(|p| marked.contains(&p)).collect::<Vec<bool>>());
+        let flaws = [mask(&[2]), mask(&[])];
+        for comparison in [ScoreComparison::Ranking, ScoreComparison::Logistic] {
+            let (_, plain, _) = evaluate(loss(comparison), &DISTANCES);
+            let (value, scores, gradient) = evaluate_masked(loss(comparison), &DISTANCES, &flaws);
+            assert_eq!([scores[0], scores[1], scores[3]], [plain[0], plain[1], plain[3]]);
+            assert_eq!(scores[2], 0.12);
+            let touched: Vec<usize> = gradient.iter().map(|g| g.0).filter(|p| (8..12).contains(p)).collect();
+            assert_eq!(touched, [10]);
+            // all of the image's weight is on it
+            let of = |image: usize| gradient.iter().filter(|g| g.0 / 4 == image).map(|g| g.1).sum::<f64>();
+            assert!(of(2) < 0.0 && of(3) < 0.0);
+            let at = |delta: f64| {
+                let mut moved = DISTANCES;
+                moved[10] += delta;
+                evaluate_masked(loss(comparison), &moved, &flaws).0
+            };
+            if comparison == ScoreComparison::Ranking {
+                // softplus of (normals − 0.12) / 0.1 and (normals − 0.31) / 0.1
+                let by_hand: f64 =
+                    [1.4f64, -0.5, 2.35, 0.45].iter().map(|x| (1.0 + x.exp()).ln()).sum::<f64>() / 4.0;
+                assert!((value - by_hand).abs() < 1e-12, "{value} {by_hand}");
+                // the error of central differences with this step
+                let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
+                assert!((slope - of(2)).abs() < 1e-7, "{slope} {}", of(2));
+            }
+            // without any mask nothing changes
+            assert_eq!(evaluate_masked(loss(comparison), &DISTANCES, &[None, None]).1, plain);
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct BatchPass {
     grad_tokens: Vec<f32>,
     bank: BankMatches,
     scores: Vec<f64>,
+    /// Where the flaws of the next batch's defects are, as far as it is known.
+    flaws: Vec<Option<Vec<bool>>>,
     /// Derivatives by distances to the bank, where the last loss was one of image scores.
     derivatives: Option<Vec<(usize, f64)>>,
 }
@@ -38,11 +40,18 @@ impl BatchPass {
         &mut self.matches
     }
 
+    /// Says where the flaws of the defects of the next batches are: one mask of `rows` patches for each, `None` or no entry
+    /// where it is not known. Only losses of image scores look at it; [`ScoreLoss`](super::ScoreLoss) says how.
+    pub fn set_flaws(&mut self, flaws: Vec<Option<Vec<bool>>>) {
+        self.flaws = flaws;
+    }
+
     /// Modulates a batch, normals first (`[rows, dim]` each), and computes its loss. Without a modulation the tokens
     /// are compared as they are.
     ///
     /// # Errors
-    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect.
+    /// [`AdaptError::TooFewImages`] with fewer than two normals or no defect; [`AdaptError::Shape`] for a mask of another
+    /// number of patches.
     pub fn forward(
         &mut self,
         modulation: Option<&dyn Modulation>,
@@ -64,9 +73,18 @@ impl BatchPass {
         }
         if let Loss::Scores(loss) = loss {
             loss.check()?;
+            if let Some(other) = self.flaws.iter().flatten().find(|flaw| flaw.len() != rows) {
+                return Err(AdaptError::Shape {
+                    name: "a defect's mask".to_owned(),
+                    found: vec![other.len()],
+                    wanted: vec![rows],
+                    hint: "; a mask says something of each compared token",
+                });
+            }
             let derivatives = self.derivatives.get_or_insert_default();
             let distances = self.bank.forward();
-            let loss = loss.evaluate(distances, rows, normals, &mut self.scores, derivatives);
+            let known = (normals, self.flaws.as_slice());
+            let loss = loss.evaluate(distances, rows, known, &mut self.scores, derivatives);
             return Ok(BatchLoss { loss, stats: SimilarityStats::of_scores(&self.scores, normals)? });
         }
         self.derivatives = None;

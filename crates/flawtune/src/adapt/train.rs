@@ -73,6 +73,9 @@ pub struct TrainData<'a> {
     pub defects: &'a TokenSet,
     /// Indices of the defects to train on (the shots).
     pub defect_indices: &'a [usize],
+    /// Which patches each defect's mask covers; `None` or no entry where it is not known. Losses of image scores then take
+    /// the flaw to be there.
+    pub masks: &'a [Option<Vec<bool>>],
 }
 
 /// What one epoch showed: means over its steps.

@@ -78,6 +78,7 @@ impl Through {
             normal_indices: data.normal_indices,
             defects: shots.len() + views.len(),
             defect_indices: data.defect_indices,
+            masks: data.masks,
             memory: DEFAULT_MEMORY,
         };
         let model = InsideModel { backbone: &self.frozen, layer: self.layer };

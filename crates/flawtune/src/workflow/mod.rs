@@ -31,6 +31,7 @@ mod prepared;
 mod provenance;
 mod report;
 mod resume;
+mod shot_masks;
 mod supervised;
 mod tiles;
 mod train;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::shot_masks::shot_masks;
 use super::{Category, Engine, WorkflowError};
 use crate::adapt::heads::{
     BANK_SHARE, DefectMemory, ImageHead, LogisticOptions, PatchBank, PatchExample, PatchHead,
@@ -13,7 +14,7 @@ use crate::adapt::heads::{
 };
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::statistics::BootstrapOptions;
-use crate::features::{TokenSet, patch_mask};
+use crate::features::TokenSet;
 use crate::names::one_of;
 use crate::score::Aggregate;
 
@@ -123,7 +124,11 @@ pub(super) fn evaluate(
         ));
     }
     let dim = tokens.support.dim;
-    let masks = masks(tokens, options.masks)?;
+    let masks = if options.masks {
+        shot_masks(tokens.category, tokens.engine, tokens.support.grid, tokens.shots)?
+    } else {
+        vec![None; tokens.shots.len()]
+    };
     let normal_distances = tokens.bank.left_out_distances();
     let shot_distances = tokens.bank.distances(&tokens.shot_tokens.images);
     let example = |tokens, distances, mask| PatchExample { tokens, distances, mask };
@@ -181,19 +186,4 @@ pub(super) fn evaluate(
 
 fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
     rows.iter().map(Vec::as_slice).collect()
-}
-
-/// The patches under the masks of each shot, where wanted and there.
-fn masks(tokens: &Block<'_>, wanted: bool) -> Result<Vec<Option<Vec<bool>>>, WorkflowError> {
-    let of = |&position: &usize| {
-        let files = &tokens.category.dataset.samples[position].masks;
-        if !wanted || files.is_empty() {
-            return Ok(None);
-        }
-        let (engine, grid) = (tokens.engine, tokens.support.grid);
-        let mask = patch_mask(files, &engine.preprocess(), grid, engine.config().patch_size);
-        mask.map(Some)
-            .map_err(|e| WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off")))
-    };
-    tokens.shots.iter().map(of).collect()
 }

@@ -11,6 +11,7 @@ use super::frozen::FrozenScores;
 use super::inside::{self, Through};
 use super::meta::{INIT_MANIFESTS, Init};
 use super::prepared::Prepared;
+use super::shot_masks::shot_masks;
 use super::{
     BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
     hierarchy, part, provenance, resume, writable,
@@ -46,6 +47,8 @@ pub struct TrainRequest {
     pub training: TrainOptions,
     /// Ways to make more of the shots that train; what is held out is never augmented, and views are no shots.
     pub augment_defects: Vec<Augmentation>,
+    /// Take the shots' ground-truth masks, where there are any, for where their flaws are; under losses of image scores.
+    pub shot_masks: bool,
     /// Parts of the shots that are left out in turn to choose the epoch and to judge what was trained; 0: the hold-out
     /// of the split does both.
     pub guard_folds: usize,
@@ -133,7 +136,11 @@ pub fn train(
         let asked = split.manifest.hash.as_str();
         let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
         let inserted = saved.inserted.as_ref().map(|i| &i.options);
-        if kept.is_some_and(|h| h != asked) || saved.options != wanted || inserted != request.inside.as_ref()
+        let masks = saved.other(SHOT_MASKS).is_some();
+        if kept.is_some_and(|h| h != asked)
+            || saved.options != wanted
+            || inserted != request.inside.as_ref()
+            || masks != request.shot_masks
         {
             return Err(resume::of_another_run(&resume_path));
         }
@@ -157,6 +164,15 @@ pub fn train(
         let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
         defect_tokens.images.extend(tokens.images);
     }
+    let masks = if request.shot_masks {
+        let masks = shot_masks(&category, &engine, normal_tokens.grid, shots)?;
+        if masks.iter().all(Option::is_none) {
+            on_event(Event::Warning("no shot has a ground-truth mask: --shot-masks changes nothing".into()));
+        }
+        masks
+    } else {
+        Vec::new()
+    };
     let with_views = |given: &[usize]| -> Vec<usize> {
         let of = |(i, view): (usize, &View)| {
             view.shot.is_none_or(|s| given.contains(&s)).then_some(shots.len() + i)
@@ -195,6 +211,7 @@ pub fn train(
         normal_indices: train_normals,
         defects: &defect_tokens,
         defect_indices: &all_shots,
+        masks: &masks,
     };
     let start = Instant::now();
     let folds_path = request.output_dir.join(format!("{name}_folds.json"));
@@ -285,6 +302,10 @@ pub fn train(
             WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
         })?);
     checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    if request.shot_masks {
+        let used = masks.iter().flatten().filter(|mask| mask.contains(&true)).count();
+        checkpoint.others.push((SHOT_MASKS.into(), Value::Int(used as i64)));
+    }
     if let Some(init) = &init {
         let text = serde_json::to_string(&init.lists).map_err(|e| {
             WorkflowError::Input(format!("the split manifests cannot be written as JSON: {e}"))
@@ -363,7 +384,7 @@ fn views(
 /// Hash of everything the folds of a cross-validation depend on.
 fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
     let text = format!(
-        "{split} {} {} {} {:?} {:?} {:?} {} {:?}",
+        "{split} {} {} {} {:?} {:?} {:?} {} {:?} {}",
         engine.weights_hash(),
         engine.preprocess().id(),
         engine.layers_text(),
@@ -371,12 +392,15 @@ fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
         request.inside,
         request.training,
         request.guard_folds,
-        request.augment_defects
+        request.augment_defects,
+        request.shot_masks
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
 const SPLIT_HASH: &str = "split_hash";
+/// Of how many shots a mask said where the flaw is, where masks were asked for.
+const SHOT_MASKS: &str = "shot_masks";
 
 #[cfg(test)]
 mod tests {

@@ -111,6 +111,7 @@ pub fn train_universal(
                 normal_indices: &p.train_normals,
                 defects: &p.shot_tokens,
                 defect_indices: &p.train_defects,
+                masks: &[],
             },
             hold_out: (!p.held_defects.is_empty()).then(|| p.hold_out(&request.training)),
         })

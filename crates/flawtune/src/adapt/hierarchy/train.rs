@@ -152,6 +152,7 @@ fn train_level(
         normal_indices: data.normal_indices,
         defects: data.shots,
         defect_indices: shots,
+        masks: &[],
     };
     let options = TrainOptions { hold_out: None, patience: None, ..options.clone() };
     let choice = Choice {
@@ -392,8 +393,13 @@ mod tests {
         let found = w.trained();
         let mut own = found.levels[0].adaptation(&w.shared).unwrap();
         let all: Vec<usize> = (0..8).collect();
-        let data =
-            TrainData { normals: &w.normals, normal_indices: &all, defects: &w.shots, defect_indices: &[0] };
+        let data = TrainData {
+            normals: &w.normals,
+            normal_indices: &all,
+            defects: &w.shots,
+            defect_indices: &[0],
+            masks: &[],
+        };
         let mut learner = OwnPrompts { inner: FrozenTokens::new(&mut own, data, None, false), kept: 2 };
         let batch = Batch { normals: all.clone(), defects: vec![0], step: 0 };
         learner.forward(&batch, Loss::Separability).unwrap();

@@ -3,7 +3,7 @@
 use flawtune_backbone::vjp::{Embedded, FrozenVit, InsertionSpec, Insertions, Tape};
 
 use crate::adapt::hold_out::HoldOutImages;
-use crate::adapt::learner::{Batch, Learner};
+use crate::adapt::learner::{Batch, Learner, flaws_of};
 use crate::adapt::random::{Purpose, Stream};
 use crate::adapt::{
     AdaptError, Adaptation, BatchLoss, BatchPass, Gradients, HoldOut, HoldOutMetric, Loss, Parameters,
@@ -26,6 +26,8 @@ pub(super) struct Inside<'a> {
     pub(super) images: EmbeddedImages<'a>,
     /// Normals come first among the images: the number of them.
     pub(super) normals: usize,
+    /// Which patches each defect's mask covers, as far as it is known.
+    pub(super) masks: &'a [Option<Vec<bool>>],
     pub(super) hold_out: Option<&'a HoldOut>,
     pub(super) seed: u64,
     /// Everything trained: the inserted tensors, then those of the modulation.
@@ -43,7 +45,7 @@ impl<'a> Inside<'a> {
     pub(super) fn new(
         (backbone, layer): (&'a FrozenVit, usize),
         options: &'a InsideOptions,
-        (images, normals): (EmbeddedImages<'a>, usize),
+        (images, normals, masks): (EmbeddedImages<'a>, usize, &'a [Option<Vec<bool>>]),
         hold_out: Option<&'a HoldOut>,
         seed: u64,
         start: Insertions,
@@ -64,6 +66,7 @@ impl<'a> Inside<'a> {
             options,
             images,
             normals,
+            masks,
             hold_out,
             seed,
             parameters,
@@ -163,6 +166,7 @@ impl Learner for Inside<'_> {
         let (range, size, dim) = (self.range(), self.size(), self.backbone.config().dim);
         let rows: Vec<&[f32]> = self.features.chunks_exact(size).map(|f| &f[range.clone()]).collect();
         let modulation = self.options.modulate_output.then(|| self.output.modulation());
+        self.pass.set_flaws(flaws_of(self.masks, &batch.defects));
         self.pass.forward(modulation, &rows, batch.normals.len(), dim, loss)
     }
 

@@ -32,6 +32,8 @@ pub struct InsideData<'a> {
     pub defects: usize,
     /// Indices of the defects to train on (the shots), from 0.
     pub defect_indices: &'a [usize],
+    /// As [`TrainData::masks`](crate::adapt::TrainData::masks).
+    pub masks: &'a [Option<Vec<bool>>],
     /// Bytes of embedded images that may be kept.
     pub memory: usize,
 }
@@ -85,7 +87,7 @@ pub fn train_inside(
     let mut learner = Inside::new(
         (model.backbone, model.layer),
         inside,
-        (images, data.normals),
+        (images, data.normals, data.masks),
         options.hold_out.as_ref(),
         seed,
         start,

@@ -302,8 +302,13 @@ mod tests {
 
         fn category(&self, hold_out: Option<HoldOut>) -> JointCategory<'_> {
             let (normal_indices, defect_indices) = (&self.lists.0[..], &self.lists.1[..]);
-            let data =
-                TrainData { normals: &self.normals, normal_indices, defects: &self.defects, defect_indices };
+            let data = TrainData {
+                normals: &self.normals,
+                normal_indices,
+                defects: &self.defects,
+                defect_indices,
+                masks: &[],
+            };
             JointCategory { data, hold_out }
         }
     }
