@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/results.md.
 #
-#   tools/results/inside.sh ROOT WEIGHTS OUT [SEEDS]
+#   tools/results/inside.sh ROOT WEIGHTS OUT [SEEDS] [SIZE]
 #
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Runs that are done are
-# not repeated, so it may be interrupted; about 45 s a run on two cores.
+# not repeated, so it may be interrupted; about a minute a run on one thread at 112 pixels, where all of the table is made, five at 224,
+# where only adapters with ten shots are.
 set -euo pipefail
 root=$(realpath "${1:?which data sets?}")
 weights=$(realpath "${2:?which weights?}")
 out=${3:?which folder for the runs?}
 seeds=${4:-5}
+size=${5:-112}
 cd "$(dirname "$0")/../.."
 cargo build --release --locked -p flawtune-cli
 flawtune=${CARGO_TARGET_DIR:-target}/release/flawtune
-common=(--model-name dinov2_vits14 --weights "$weights" --image-size 112 --layers 8 --num-epochs 30
+common=(--model-name dinov2_vits14 --weights "$weights" --image-size "$size" --layers 8 --num-epochs 30
     --loss-type ranking --no-ensemble --holdout-fraction 0 --no-guard)
 
 # once FOLDER CATEGORY SEED SHOTS OPTIONS…
@@ -28,19 +30,24 @@ once() {
         --checkpoint "$folder/${category}_prompts.pt" --output-dir "$folder" >/dev/null
 }
 
+adapters=(--use-adapters --learning-rate 0.005)
 for ((seed = 0; seed < seeds; seed++)); do
     for category in elpv_mono elpv_poly magnetic_tile; do
+        once "adapters_M10/${category}_$seed" "$category" "$seed" 10 "${adapters[@]}"
+        if ((size > 112)); then continue; fi
+        for shots in 1 5 20; do
+            once "adapters_M$shots/${category}_$seed" "$category" "$seed" "$shots" "${adapters[@]}"
+        done
         for shots in 1 5 10 20; do
-            once "adapters_M$shots/${category}_$seed" "$category" "$seed" "$shots" --use-adapters --learning-rate 0.005
             once "deep_M$shots/${category}_$seed" "$category" "$seed" "$shots" --prompt-depth deep --learning-rate 0.001
             once "shallow_M$shots/${category}_$seed" "$category" "$seed" "$shots" --prompt-depth shallow --learning-rate 0.02
         done
     done
-    if ((seed < 2)); then
-        for type in blowhole break crack fray uneven; do
-            once "adapters_unseen_M10/magnetic_tile_${type}_$seed" magnetic_tile "$seed" 10 \
-                --use-adapters --learning-rate 0.005 --protocol hard --defect-type "$type" --pool-size 20
-        done
-    fi
+    if ((size > 112)); then continue; fi
+    once "adapters_masked_M10/magnetic_tile_$seed" magnetic_tile "$seed" 10 "${adapters[@]}" --shot-masks auto
+    for type in blowhole break crack fray uneven; do
+        once "adapters_unseen_M10/magnetic_tile_${type}_$seed" magnetic_tile "$seed" 10 "${adapters[@]}" \
+            --protocol hard --defect-type "$type" --pool-size 20
+    done
 done
 cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out"

@@ -167,16 +167,18 @@ impl Study {
                 .map(|(guarded, base)| guarded.scores != base.scores);
             Ok(kept.zip(adapted.iter().zip(&base)).map(|(kept, (a, b))| (kept, a - b)).collect())
         };
+        // a draw is no loss to who kept it, and none to who fell back
+        let gains = |kept: bool, gain: f64| gain > 0.0 || (kept && gain == 0.0);
         for (name, kept, gained) in [
-            ("kept a gain", true, true),
-            ("kept a loss or a draw", true, false),
+            ("kept a gain or a draw", true, true),
+            ("kept a loss", true, false),
             ("fell back from a loss or a draw", false, false),
             ("fell back from a gain", false, true),
         ] {
             let cell = |shots| {
                 let found: Vec<f64> = runs(shots)?
                     .into_iter()
-                    .filter(|&(keeps, gain)| keeps == kept && (gain > 0.0) == gained)
+                    .filter(|&(keeps, gain)| keeps == kept && gains(kept, gain) == gained)
                     .map(|(_, gain)| gain)
                     .collect();
                 let mean = found.iter().sum::<f64>() / found.len().max(1) as f64;
