@@ -6,13 +6,7 @@
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Runs that are done are
 # not repeated, so it may be interrupted; minutes a run on two cores.
 set -euo pipefail
-root=$(realpath "${1:?which data sets?}")
-weights=$(realpath "${2:?which weights?}")
-out=${3:?which folder for the runs?}
-seeds=${4:-5}
-cd "$(dirname "$0")/../.."
-cargo build --release --locked -p flawtune-cli
-flawtune=${CARGO_TARGET_DIR:-target}/release/flawtune
+. "$(dirname "$0")/start.sh"
 
 for ((seed = 0; seed < seeds; seed++)); do
     for category in elpv_mono elpv_poly magnetic_tile; do

@@ -6,15 +6,8 @@
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Tokens and tables that
 # are there already are not made again.
 set -euo pipefail
-root=$(realpath "${1:?which data sets?}")
-weights=$(realpath "${2:?which weights?}")
-mkdir -p "${3:?which folder for tokens and tables?}"
-out=$(realpath "$3")
-seeds=${4:-5}
-cd "$(dirname "$0")/../.."
-cargo build --release --locked -p flawtune-cli
+. "$(dirname "$0")/start.sh"
 cargo build --release --locked -p flawtune --example heads_study
-bin=$(realpath "${CARGO_TARGET_DIR:-target}/release")
 
 # study TABLE CATEGORY OPTIONS…
 study() {
@@ -32,7 +25,7 @@ for category in elpv_poly elpv_mono magnetic_tile; do
     cd "$root/$category"
     find train test -type f | LC_ALL=C sort >"$out/$category.txt"
     [ -f "$out/$category.safetensors" ] ||
-        xargs -a "$out/$category.txt" -d '\n' "$bin/flawtune" features --quiet --model-name dinov2_vits14 --weights "$weights" \
+        xargs -a "$out/$category.txt" -d '\n' "$flawtune" features --quiet --model-name dinov2_vits14 --weights "$weights" \
             --layers 8 -o "$out/$category.safetensors" >/dev/null
     masks=()
     [ ! -d ground_truth ] || masks=(--masks ground_truth)

@@ -7,14 +7,8 @@
 # not repeated, so it may be interrupted; about a minute a run on one thread at 112 pixels, where all of the table is made, five at 224,
 # where only adapters with ten shots are.
 set -euo pipefail
-root=$(realpath "${1:?which data sets?}")
-weights=$(realpath "${2:?which weights?}")
-out=${3:?which folder for the runs?}
-seeds=${4:-5}
+. "$(dirname "$0")/start.sh"
 size=${5:-112}
-cd "$(dirname "$0")/../.."
-cargo build --release --locked -p flawtune-cli
-flawtune=${CARGO_TARGET_DIR:-target}/release/flawtune
 common=(--model-name dinov2_vits14 --weights "$weights" --image-size "$size" --layers 8 --num-epochs 30
     --loss-type ranking --no-ensemble --holdout-fraction 0 --no-guard)
 

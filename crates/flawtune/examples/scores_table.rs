@@ -12,16 +12,19 @@
 //! With `--against` the adapted scores of every `<method>_M<shots>` are compared with those of `METHOD_M<shots>` instead.
 #![allow(clippy::print_stdout)]
 
+mod markdown;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use flawtune::ablate::Spread;
-use flawtune::evaluate::metrics::{auroc, average_precision};
 use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
 };
+
+use self::markdown::{difference, mean_and_deviation, metric};
 
 const ZERO_SHOT: [&str; 2] = ["zero_shot", "zero_shot_bank"];
 const COLUMNS: [(&str, &str); 8] = [
@@ -58,11 +61,7 @@ fn column<'a>(run: &'a ScoreTable, name: &str) -> Result<&'a [f64], Box<dyn Erro
 fn spread(runs: &[ScoreTable], name: &str, which: RankingMetric) -> Result<Spread, Box<dyn Error>> {
     let mut values = Vec::new();
     for run in runs {
-        let (labels, scores) = (run.labels(), column(run, name)?);
-        values.push(match which {
-            RankingMetric::Auroc => auroc(&labels, scores)?.ok_or("one class only")?,
-            RankingMetric::AveragePrecision => average_precision(&labels, scores)?,
-        });
+        values.push(metric(&run.labels(), column(run, name)?, which)?);
     }
     Spread::of(&values).ok_or_else(|| "no runs".into())
 }
@@ -115,20 +114,13 @@ fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
             let (mut first, mut second) = (Vec::new(), Vec::new());
             for ((a, b), (ids, labels)) in pairs.iter().zip(&tested) {
                 let (x, y) = (column(a, ADAPTED)?, column(b, ADAPTED)?);
-                first.push(auroc(labels, x)?.ok_or("one class only")?);
-                second.push(auroc(labels, y)?.ok_or("one class only")?);
+                first.push(metric(labels, x, RankingMetric::Auroc)?);
+                second.push(metric(labels, y, RankingMetric::Auroc)?);
                 seeds.push(SeedScores { ids, labels, first: x, second: y });
             }
             let found =
                 paired_bootstrap_over_seeds(&seeds, RankingMetric::Auroc, &BootstrapOptions::default())?;
-            let text = |values: &[f64]| {
-                let spread = Spread::of(values).ok_or("no runs")?;
-                Ok::<_, Box<dyn Error>>(format!(
-                    "{:.3} ± {:.3}",
-                    spread.mean,
-                    spread.deviation.unwrap_or(0.0)
-                ))
-            };
+            let text = |values: &[f64]| Spread::of(values).as_ref().map(mean_and_deviation).ok_or("no runs");
             println!(
                 "| {category} | {name} | {} | {} | {} | {:+.3} [{:+.3}, {:+.3}] |",
                 seeds.len(),
@@ -219,8 +211,7 @@ impl Row {
     /// AUROC and AP, mean ± standard deviation over the runs.
     fn cell(&self, name: &str) -> Result<String, Box<dyn Error>> {
         let text = |which| -> Result<String, Box<dyn Error>> {
-            let spread = spread(&self.runs, name, which)?;
-            Ok(format!("{:.3} ± {:.3}", spread.mean, spread.deviation.unwrap_or(0.0)))
+            Ok(mean_and_deviation(&spread(&self.runs, name, which)?))
         };
         Ok(format!("{} ({})", text(RankingMetric::Auroc)?, text(RankingMetric::AveragePrecision)?))
     }
@@ -234,9 +225,6 @@ impl Row {
             let (first, second) = (column(run, name)?, column(run, base)?);
             pairs.push(SeedScores { ids, labels, first, second });
         }
-        let found = paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
-        let text = format!("{:+.3} [{:+.3}, {:+.3}]", found.difference, found.low, found.high);
-        let text = text.replace('-', "−");
-        Ok(if found.low > 0.0 || found.high < 0.0 { format!("**{text}**") } else { text })
+        difference(&pairs)
     }
 }

@@ -17,6 +17,8 @@
 //! are to all other images of train/good, as those of the normals that are learned from.)
 #![allow(clippy::print_stdout)]
 
+#[path = "../markdown/mod.rs"]
+mod markdown;
 mod methods;
 mod table;
 

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use flawtune::ablate::Spread;
-use flawtune::evaluate::metrics::{auroc, average_precision};
-use flawtune::evaluate::statistics::{
-    BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
-};
+use flawtune::evaluate::statistics::{RankingMetric, SeedScores};
 
+use crate::markdown::{difference, mean_and_deviation, metric};
 use crate::methods::{DEFAULT, Named, OWN_BASE, UNGUARDED};
 
 /// One method's scores on the test set of one run (a seed, or a type and a seed).
@@ -48,10 +46,7 @@ impl Study {
         shots: usize,
         which: RankingMetric,
     ) -> Result<Vec<f64>, Box<dyn Error>> {
-        let of = |run: &Run| match which {
-            RankingMetric::Auroc => auroc(&run.labels, &run.scores)?.ok_or("one class only".into()),
-            RankingMetric::AveragePrecision => Ok(average_precision(&run.labels, &run.scores)?),
-        };
+        let of = |run: &Run| metric(&run.labels, &run.scores, which);
         self.runs[&(name, shots)].iter().map(of).collect()
     }
 
@@ -90,10 +85,7 @@ impl Study {
             .zip(&ids)
             .map(|((a, b), ids)| SeedScores { ids, labels: &a.labels, first: &a.scores, second: &b.scores })
             .collect();
-        let found = paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
-        let text = format!("{:+.3} [{:+.3}, {:+.3}]", found.difference, found.low, found.high);
-        let text = text.replace('-', "−");
-        Ok(if found.low > 0.0 || found.high < 0.0 { format!("**{text}**") } else { text })
+        difference(&pairs)
     }
 
     fn heading(&self, first: &str) -> String {
@@ -118,10 +110,7 @@ impl Study {
         for (which, name) in [(RankingMetric::Auroc, "AUROC"), (RankingMetric::AveragePrecision, "AP")] {
             println!("{}", self.heading(name));
             for &name in &self.order {
-                let cell = |shots| {
-                    let spread = self.spread(name, shots, which)?;
-                    Ok(format!("{:.3} ± {:.3}", spread.mean, spread.deviation.unwrap_or(0.0)))
-                };
+                let cell = |shots| Ok(mean_and_deviation(&self.spread(name, shots, which)?));
                 println!("{}", self.row(name, cell)?);
             }
             println!();
@@ -142,10 +131,9 @@ impl Study {
         println!(
             "{}",
             self.heading(&format!(
-                "{name}: {} {:.3} ± {:.3}",
+                "{name}: {} {}",
                 strongest.trim_start_matches("zero-shot: "),
-                spread.mean,
-                spread.deviation.unwrap_or(0.0)
+                mean_and_deviation(&spread)
             ))
         );
         for &name in self.order.iter().filter(|n| !n.starts_with("zero-shot")) {
