@@ -11,7 +11,12 @@ use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision};
 use flawtune_backbone::weights;
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum::<f64>()
+    };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
@@ -23,7 +28,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (side, block): (usize, usize) = (side.parse()?, block.parse()?);
     let loaded = weights::load(Path::new(weights), None)?;
     let preprocess = Preprocess::squash(side, side, loaded.config.normalization);
-    let layers = LayerSelection { layers: vec![block], combine: Combine::Mean };
+    let layers = LayerSelection {
+        layers: vec![block],
+        combine: Combine::Mean,
+    };
     let mut features: Vec<Vec<f32>> = vec![];
     for precision in Precision::ALL {
         let backbone = Backbone::with_precision(&loaded.config, &loaded.weights, precision)?;
@@ -36,10 +44,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let dim = loaded.config.dim;
         let (rows, columns) = loaded.config.grid(side, side);
         let (mut patches, mut classes) = (vec![], vec![]);
-        for (i, (a, b)) in
-            features[0].chunks_exact(dim).zip(features[features.len() - 1].chunks_exact(dim)).enumerate()
+        for (i, (a, b)) in features[0]
+            .chunks_exact(dim)
+            .zip(features[features.len() - 1].chunks_exact(dim))
+            .enumerate()
         {
-            let of = if i % (1 + rows * columns) == 0 { &mut classes } else { &mut patches };
+            let of = if i % (1 + rows * columns) == 0 {
+                &mut classes
+            } else {
+                &mut patches
+            };
             of.push(cosine(a, b));
         }
         patches.sort_by(f64::total_cmp);
@@ -50,7 +64,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             backbone.kernels(),
             backbone.weight_bytes() as f64 / f64::from(1 << 20),
             mean(&patches),
-            patches.get(patches.len() / 100).copied().unwrap_or(f64::NAN),
+            patches
+                .get(patches.len() / 100)
+                .copied()
+                .unwrap_or(f64::NAN),
             patches.first().copied().unwrap_or(f64::NAN),
             mean(&classes),
         );

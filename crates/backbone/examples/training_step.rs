@@ -17,7 +17,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / 8_388_608.0 - 1.0
     }
 
@@ -33,15 +36,26 @@ fn median(mut times: Vec<Duration>) -> f64 {
 
 fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|v| v.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|v| v.parse::<f64>().ok())
+        .map_or(f64::NAN, |kib| kib / 1024.0)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<usize> = std::env::args().skip(1).map(|a| a.parse()).collect::<Result<_, _>>()?;
+    let arguments: Vec<usize> = std::env::args()
+        .skip(1)
+        .map(|a| a.parse())
+        .collect::<Result<_, _>>()?;
     let at = |i: usize, default: usize| arguments.get(i).copied().unwrap_or(default);
     let (images, rounds, threads) = (at(0, 32), at(1, 3), at(2, 2));
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
     let config = VitConfig {
         name: "random vits16".to_owned(),
         family: Family::DinoV3,
@@ -53,7 +67,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         feed_forward: FeedForward::Mlp,
         hidden: 1536,
         norm_eps: 1e-5,
-        position: Position::Rope { base: 100.0, round_periods: false },
+        position: Position::Rope {
+            base: 100.0,
+            round_periods: false,
+        },
         normalization: Normalization::IMAGENET,
     };
     let weights = weights::random(&config, 1);
@@ -63,15 +80,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (height, width) = (224, 224);
     let pixels = numbers.many(images * 3 * height * width, 1.7);
     let (tokens, grid) = plain.embed_tokens(&pixels, images, height, width)?;
-    let embedded = Embedded { tokens: &tokens, grid };
+    let embedded = Embedded {
+        tokens: &tokens,
+        grid,
+    };
     let last = [config.depth - 1];
     let none = InsertionSpec::none(&config);
-    let adapters = InsertionSpec { adapter_dim: Some(DEFAULT_ADAPTER_DIM), ..none };
-    let shallow = InsertionSpec { prompt_depth: PromptDepth::Shallow, prompts: 10, ..none };
-    let deep = InsertionSpec { prompt_depth: PromptDepth::Deep, prompts: 10, ..none };
+    let adapters = InsertionSpec {
+        adapter_dim: Some(DEFAULT_ADAPTER_DIM),
+        ..none
+    };
+    let shallow = InsertionSpec {
+        prompt_depth: PromptDepth::Shallow,
+        prompts: 10,
+        ..none
+    };
+    let deep = InsertionSpec {
+        prompt_depth: PromptDepth::Deep,
+        prompts: 10,
+        ..none
+    };
     let all = InsertionSpec {
         scaling: Scaling::Channel,
-        ..InsertionSpec { adapter_dim: Some(DEFAULT_ADAPTER_DIM), ..deep }
+        ..InsertionSpec {
+            adapter_dim: Some(DEFAULT_ADAPTER_DIM),
+            ..deep
+        }
     };
     println!("{images} images, {threads} threads, medians of {rounds} interleaved rounds");
     let specs = [
@@ -88,7 +122,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..rounds {
         for (i, (_, spec)) in specs.iter().enumerate() {
             let start = Instant::now();
-            plain.forward(&pixels, images, height, width, &LayerSelection::last(config.depth))?;
+            plain.forward(
+                &pixels,
+                images,
+                height,
+                width,
+                &LayerSelection::last(config.depth),
+            )?;
             plain_times.push(start.elapsed());
             let inserted = Insertions::initial(*spec, || numbers.next())?;
             let start = Instant::now();
@@ -103,7 +143,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let base = median(plain_times);
-    println!("plain forward: {base:.3} s, {:.2} images/s", images as f64 / base);
+    println!(
+        "plain forward: {base:.3} s, {:.2} images/s",
+        images as f64 / base
+    );
     for (((name, spec), (forward, recorded, step)), tape) in specs.iter().zip(times).zip(tape_mib) {
         let (forward, recorded, step) = (median(forward), median(recorded), median(step));
         println!(
@@ -113,6 +156,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             step / base
         );
     }
-    println!("peak memory {:.0} MiB, both copies of the weights and the pixels included", peak_rss_mib());
+    println!(
+        "peak memory {:.0} MiB, both copies of the weights and the pixels included",
+        peak_rss_mib()
+    );
     Ok(())
 }

@@ -28,9 +28,15 @@ impl AtomicFile {
     /// The folder of `path` does not exist or cannot be written, or `path` is a folder.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder, not a file"));
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a folder, not a file",
+            ));
         }
-        Ok(Self { file: BufWriter::new(temporary(folder_of(path))?), path: path.to_owned() })
+        Ok(Self {
+            file: BufWriter::new(temporary(folder_of(path))?),
+            path: path.to_owned(),
+        })
     }
 
     /// Brings the file to disk and renames it to its path.
@@ -39,7 +45,10 @@ impl AtomicFile {
     /// What writing, syncing or renaming returns; the temporary file is then removed and the target is as it was.
     pub fn commit(self) -> io::Result<()> {
         let folder = folder_of(&self.path).to_owned();
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = self
+            .file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|e| e.error)?;
         // the rename itself survives a power cut only once the folder is on disk; where folders cannot be opened it
@@ -56,7 +65,10 @@ impl AtomicFile {
     /// # Errors
     /// What writing or renaming returns.
     pub fn commit_unsynced(self) -> io::Result<()> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = self
+            .file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.persist(&self.path).map(drop).map_err(|e| e.error)
     }
 }
@@ -104,11 +116,15 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     // not the builder's own error: it names the temporary file, which says nothing to a user
-    builder.tempfile_in(folder).map_err(|e| e.raw_os_error().map_or(e, io::Error::from_raw_os_error))
+    builder
+        .tempfile_in(folder)
+        .map_err(|e| e.raw_os_error().map_or(e, io::Error::from_raw_os_error))
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -135,7 +151,11 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()).len(), 2);
         drop(file);
-        assert_eq!(names(folder.path()), ["a"], "nothing stays of a file that was given up");
+        assert_eq!(
+            names(folder.path()),
+            ["a"],
+            "nothing stays of a file that was given up"
+        );
         let mut file = AtomicFile::create(&path).unwrap();
         file.write_all(b"xew").unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();
@@ -154,10 +174,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sub = folder.path().join("sub");
         std::fs::create_dir(&sub).unwrap();
-        assert_eq!(write(&sub, b"x").unwrap_err().kind(), io::ErrorKind::IsADirectory);
-        assert_eq!(write(&folder.path().join("none/x"), b"x").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            write(&sub, b"x").unwrap_err().kind(),
+            io::ErrorKind::IsADirectory
+        );
+        assert_eq!(
+            write(&folder.path().join("none/x"), b"x")
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
         write(&folder.path().join("file"), b"x").unwrap();
-        assert_eq!(probe(&folder.path().join("file")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(
+            probe(&folder.path().join("file")).unwrap_err().kind(),
+            io::ErrorKind::NotADirectory
+        );
         probe(folder.path()).unwrap();
         assert_eq!(names(folder.path()), ["file", "sub"]);
     }
@@ -167,7 +198,12 @@ mod tests {
     fn permissions_are_those_of_any_new_file() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        let mode = |name: &str| {
+            std::fs::metadata(folder.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
         std::fs::write(folder.path().join("plain"), b"x").unwrap();
         write(&folder.path().join("atomic"), b"x").unwrap();
         assert_eq!(mode("atomic"), mode("plain"));

@@ -48,7 +48,10 @@ pub struct Normalization {
 
 impl Normalization {
     /// ImageNet statistics: every model but the satellite ones.
-    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
     /// `(value / 255 − mean) / std` of every byte of a channel (0 red, 1 green, 2 blue).
     ///
     /// # Panics
@@ -58,7 +61,10 @@ impl Normalization {
     }
 
     /// Statistics of the SAT-493M models.
-    pub const SAT493M: Self = Self { mean: [0.430, 0.411, 0.296], std: [0.213, 0.156, 0.143] };
+    pub const SAT493M: Self = Self {
+        mean: [0.430, 0.411, 0.296],
+        std: [0.213, 0.156, 0.143],
+    };
 }
 
 /// Floating-point operations of one image by operator.

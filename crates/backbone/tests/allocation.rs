@@ -29,15 +29,24 @@ fn config(feed_forward: FeedForward, position: Position) -> VitConfig {
 }
 
 /// Allocations of the second and the third of three equal passes.
-fn allocations(pool: &rayon::ThreadPool, config: &VitConfig, batch: usize, layers: &LayerSelection) -> usize {
+fn allocations(
+    pool: &rayon::ThreadPool,
+    config: &VitConfig,
+    batch: usize,
+    layers: &LayerSelection,
+) -> usize {
     pool.install(|| {
         let backbone = Backbone::new(config, &random(config, 1)).unwrap();
         let (height, width) = (56, 40);
-        let pixels: Vec<f32> =
-            (0..batch * 3 * height * width).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+        let pixels: Vec<f32> = (0..batch * 3 * height * width)
+            .map(|i| (i % 251) as f32 / 125.0 - 1.0)
+            .collect();
         let mut tokens = Tokens::default();
-        let mut forward =
-            || backbone.forward_into(&pixels, batch, height, width, layers, &mut tokens).unwrap();
+        let mut forward = || {
+            backbone
+                .forward_into(&pixels, batch, height, width, layers, &mut tokens)
+                .unwrap()
+        };
         forward();
         let region = Region::new(ALLOCATOR);
         forward();
@@ -54,12 +63,19 @@ fn a_warm_forward_pass_allocates_nothing() {
     let cold = std::hint::black_box(vec![0u8; 100]);
     assert_eq!((region.change().allocations, cold.len()), (1, 100));
     // threads that start or end allocate, so all pools are made before anything is counted and live to the end
-    let pools =
-        [1, 2, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    let pools = [1, 2, 3].map(|threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    });
     for pool in &pools {
         pool.broadcast(|_| ());
     }
-    let rope = Position::Rope { base: 100.0, round_periods: false };
+    let rope = Position::Rope {
+        base: 100.0,
+        round_periods: false,
+    };
     for (feed_forward, position) in [
         (FeedForward::Mlp, rope),
         (FeedForward::SwiGlu, rope),
@@ -67,14 +83,19 @@ fn a_warm_forward_pass_allocates_nothing() {
     ] {
         let config = config(feed_forward, position);
         for batch in [1, 5] {
-            for (layers, combine) in
-                [(vec![2], Combine::Mean), (vec![2, 0], Combine::Mean), (vec![1, 2], Combine::Concat)]
-            {
+            for (layers, combine) in [
+                (vec![2], Combine::Mean),
+                (vec![2, 0], Combine::Mean),
+                (vec![1, 2], Combine::Concat),
+            ] {
                 let selection = LayerSelection { layers, combine };
                 for pool in &pools {
                     let count = allocations(pool, &config, batch, &selection);
                     let threads = pool.current_num_threads();
-                    assert_eq!(count, 0, "{config:?}, batch {batch}, {selection:?}, {threads} threads");
+                    assert_eq!(
+                        count, 0,
+                        "{config:?}, batch {batch}, {selection:?}, {threads} threads"
+                    );
                 }
             }
         }

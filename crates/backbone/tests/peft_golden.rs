@@ -3,7 +3,9 @@
 
 mod peft;
 
-use flawtune_backbone::vjp::{Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth, Scaling};
+use flawtune_backbone::vjp::{
+    Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth, Scaling,
+};
 
 use peft::golden::{Golden, embed, golden_dir, load_backbone};
 use peft::loss::separability;
@@ -49,30 +51,55 @@ fn insertions(
             ("adapters.up.bias", "up.bias"),
         ],
     };
-    let tensors: Vec<_> =
-        names.iter().map(|(ours, theirs)| (*ours, golden.read(&format!("{name}.in.{theirs}")))).collect();
+    let tensors: Vec<_> = names
+        .iter()
+        .map(|(ours, theirs)| (*ours, golden.read(&format!("{name}.in.{theirs}"))))
+        .collect();
     let inner = |i: usize, at: usize| tensors[i].1.shape[at];
     let spec = match kind {
         Kind::None => none,
-        Kind::Shallow => InsertionSpec { prompt_depth: PromptDepth::Shallow, prompts: inner(0, 0), ..none },
-        Kind::Deep => InsertionSpec { prompt_depth: PromptDepth::Deep, prompts: inner(0, 1), ..none },
-        Kind::Adapter => InsertionSpec { adapter_dim: Some(inner(0, 1)), adapter_up_bias: true, ..none },
+        Kind::Shallow => InsertionSpec {
+            prompt_depth: PromptDepth::Shallow,
+            prompts: inner(0, 0),
+            ..none
+        },
+        Kind::Deep => InsertionSpec {
+            prompt_depth: PromptDepth::Deep,
+            prompts: inner(0, 1),
+            ..none
+        },
+        Kind::Adapter => InsertionSpec {
+            adapter_dim: Some(inner(0, 1)),
+            adapter_up_bias: true,
+            ..none
+        },
     };
     assert_eq!(spec.scaling, Scaling::Fixed);
-    let values: Vec<_> = tensors.iter().map(|(n, t)| (*n, &t.shape[..], t.f32())).collect();
-    let loaded = Insertions::from_named(spec, values.iter().map(|(n, s, v)| (*n, *s, &v[..]))).unwrap();
+    let values: Vec<_> = tensors
+        .iter()
+        .map(|(n, t)| (*n, &t.shape[..], t.f32()))
+        .collect();
+    let loaded =
+        Insertions::from_named(spec, values.iter().map(|(n, s, v)| (*n, *s, &v[..]))).unwrap();
     (loaded, names)
 }
 
 fn worst(found: &[f32], wanted: &[f64]) -> f64 {
     assert_eq!(found.len(), wanted.len());
-    found.iter().zip(wanted).map(|(&f, w)| (f64::from(f) - w).abs()).fold(0.0, f64::max)
+    found
+        .iter()
+        .zip(wanted)
+        .map(|(&f, w)| (f64::from(f) - w).abs())
+        .fold(0.0, f64::max)
 }
 
 fn relative(what: &str, found: &[f32], wanted: &[f64]) {
     let scale = wanted.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let error = worst(found, wanted) / scale;
-    assert!(error < GRADIENT, "{what}: {error:e} of the largest magnitude {scale}");
+    assert!(
+        error < GRADIENT,
+        "{what}: {error:e} of the largest magnitude {scale}"
+    );
 }
 
 /// `[B, 1 + P, D]` out of `[B, 1 + R + P, D]`.
@@ -96,35 +123,66 @@ fn check(model: &str) {
     let golden = Golden::open(&golden_dir().join(format!("peft/{model}.safetensors")));
     let pixels = inputs.read("pixels");
     let (tokens_in, grid) = embed(&config, &weights, &pixels);
-    let images = Embedded { tokens: &tokens_in, grid };
+    let images = Embedded {
+        tokens: &tokens_in,
+        grid,
+    };
     let (count, patches, dim) = (pixels.shape[0], grid.0 * grid.1, config.dim);
-    let normals: Vec<usize> = inputs.read("normals").f64().iter().map(|&i| i as usize).collect();
-    let defects: Vec<usize> = inputs.read("defects").f64().iter().map(|&i| i as usize).collect();
+    let normals: Vec<usize> = inputs
+        .read("normals")
+        .f64()
+        .iter()
+        .map(|&i| i as usize)
+        .collect();
+    let defects: Vec<usize> = inputs
+        .read("defects")
+        .f64()
+        .iter()
+        .map(|&i| i as usize)
+        .collect();
     let last = [config.depth - 1];
 
     for (name, kind) in Kind::ALL {
         let (inserted, names) = insertions(&golden, name, kind, InsertionSpec::none(&config));
-        let (features, tape) = backbone.forward_recorded(images, &inserted, None, &last).unwrap();
+        let (features, tape) = backbone
+            .forward_recorded(images, &inserted, None, &last)
+            .unwrap();
         let wanted = golden.read(&format!("{name}.f64.tokens"));
-        let wanted = without_registers(&wanted.f64(), config.prefix() + patches, config.registers, dim);
+        let wanted = without_registers(
+            &wanted.f64(),
+            config.prefix() + patches,
+            config.registers,
+            dim,
+        );
         let error = worst(&features[0], &wanted);
         assert!(error < TOKENS, "{model} {name} tokens: {error:e}");
-        assert_eq!(features, backbone.forward(images, &inserted, &last).unwrap());
+        assert_eq!(
+            features,
+            backbone.forward(images, &inserted, &last).unwrap()
+        );
 
-        let of = |i: usize| &features[0][(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim];
+        let of =
+            |i: usize| &features[0][(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim];
         let sep = separability(
             &normals.iter().map(|&i| of(i)).collect::<Vec<_>>(),
             &defects.iter().map(|&i| of(i)).collect::<Vec<_>>(),
             dim,
         );
         let wanted = golden.read(&format!("{name}.f64.sep")).f64()[0];
-        assert!((sep.loss - wanted).abs() < LOSS, "{model} {name} sep: {} {wanted}", sep.loss);
+        assert!(
+            (sep.loss - wanted).abs() < LOSS,
+            "{model} {name} sep: {} {wanted}",
+            sep.loss
+        );
         let mut sep_grad = vec![0.0f32; features[0].len()];
         for (g, &i) in sep.gradients.iter().zip(normals.iter().chain(&defects)) {
-            sep_grad[(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim].copy_from_slice(g);
+            sep_grad[(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim]
+                .copy_from_slice(g);
         }
         let on_patches: Vec<f32> = (0..count)
-            .flat_map(|i| sep_grad[(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim].to_vec())
+            .flat_map(|i| {
+                sep_grad[(i * (1 + patches) + 1) * dim..(i + 1) * (1 + patches) * dim].to_vec()
+            })
             .collect();
         relative(
             &format!("{model} {name} sep features"),
@@ -133,21 +191,38 @@ fn check(model: &str) {
         );
 
         let probe = golden.read("linear_probe").f32();
-        let lin_grad: Vec<f32> =
-            probe.chunks_exact(patches * dim).flat_map(|p| [&vec![0.0; dim][..], p].concat()).collect();
-        let lin: f64 = lin_grad.iter().zip(&features[0]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let lin_grad: Vec<f32> = probe
+            .chunks_exact(patches * dim)
+            .flat_map(|p| [&vec![0.0; dim][..], p].concat())
+            .collect();
+        let lin: f64 = lin_grad
+            .iter()
+            .zip(&features[0])
+            .map(|(&a, &b)| f64::from(a) * f64::from(b))
+            .sum();
         let wanted = golden.read(&format!("{name}.f64.lin")).f64()[0];
-        assert!((lin - wanted).abs() < LOSS, "{model} {name} lin: {lin} {wanted}");
+        assert!(
+            (lin - wanted).abs() < LOSS,
+            "{model} {name} lin: {lin} {wanted}"
+        );
 
         for (loss, grad) in [("sep", &sep_grad), ("lin", &lin_grad)] {
             let found = backbone.backward(&tape, &[grad], true).unwrap();
             let at = format!("{name}.f64.{loss}.grad");
             for (ours, theirs) in &names {
                 let wanted = golden.read(&format!("{at}.{theirs}")).f64();
-                relative(&format!("{model} {at}.{theirs}"), found.insertions.get(ours).unwrap(), &wanted);
+                relative(
+                    &format!("{model} {at}.{theirs}"),
+                    found.insertions.get(ours).unwrap(),
+                    &wanted,
+                );
             }
             let wanted = golden.read(&format!("{at}.tokens_in")).f64();
-            relative(&format!("{model} {at}.tokens_in"), &found.tokens_in.unwrap(), &wanted);
+            relative(
+                &format!("{model} {at}.tokens_in"),
+                &found.tokens_in.unwrap(),
+                &wanted,
+            );
             // leaving the input's gradient out changes nothing else
             let without = backbone.backward(&tape, &[grad], false).unwrap();
             assert_eq!(without.insertions, found.insertions);

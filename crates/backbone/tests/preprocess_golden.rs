@@ -28,8 +28,10 @@ const NORMALIZED: f32 = 1e-6;
 const FLOAT_RESIZE: f32 = 5e-5;
 
 fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"), PathBuf::from)
+    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"),
+        PathBuf::from,
+    )
 }
 
 struct Golden {
@@ -38,7 +40,9 @@ struct Golden {
 
 impl Golden {
     fn open() -> Self {
-        Self { bytes: std::fs::read(golden().join("preprocess/preprocess.safetensors")).unwrap() }
+        Self {
+            bytes: std::fs::read(golden().join("preprocess/preprocess.safetensors")).unwrap(),
+        }
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
@@ -52,7 +56,8 @@ impl Golden {
             .names()
             .iter()
             .filter_map(|n| {
-                n.strip_prefix(&format!("{group}/")).map(|rest| (n.to_string(), rest.to_string()))
+                n.strip_prefix(&format!("{group}/"))
+                    .map(|rest| (n.to_string(), rest.to_string()))
             })
             .map(|(n, rest)| (n, rest.split('/').next().unwrap().to_string()))
             .collect();
@@ -80,12 +85,16 @@ impl Golden {
         let tensors = self.tensors();
         let t = tensors.tensor(name).unwrap();
         let values = match t.dtype() {
-            Dtype::F32 => {
-                t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            Dtype::F64 => {
-                t.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
+            Dtype::F32 => t
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                .collect(),
+            Dtype::F64 => t
+                .data()
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32)
+                .collect(),
             other => panic!("{name} is {other:?}"),
         };
         (t.shape().to_vec(), values)
@@ -99,20 +108,33 @@ fn picture(name: &str) -> RgbImage8 {
 }
 
 fn is_jpeg(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("jpg"))
+    Path::new(name)
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("jpg"))
 }
 
 /// Largest difference and the share of bytes that differ.
 fn difference(a: &RgbImage8, b: &RgbImage8) -> (u8, f64) {
     assert_eq!((a.height(), a.width()), (b.height(), b.width()));
-    let levels: Vec<u8> = a.pixels().iter().zip(b.pixels()).map(|(x, y)| x.abs_diff(*y)).collect();
+    let levels: Vec<u8> = a
+        .pixels()
+        .iter()
+        .zip(b.pixels())
+        .map(|(x, y)| x.abs_diff(*y))
+        .collect();
     let differing = levels.iter().filter(|l| **l > 0).count();
-    (levels.iter().copied().max().unwrap(), differing as f64 / levels.len() as f64)
+    (
+        levels.iter().copied().max().unwrap(),
+        differing as f64 / levels.len() as f64,
+    )
 }
 
 fn largest(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (x - y).abs())
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -124,7 +146,11 @@ fn decoded_pictures_match() {
             continue;
         }
         let (levels, share) = difference(&picture(&name), &golden.picture(&tensor));
-        let (allowed, allowed_share) = if is_jpeg(&name) { (JPEG_LEVELS, JPEG_SHARE) } else { (EXACT, 0.0) };
+        let (allowed, allowed_share) = if is_jpeg(&name) {
+            (JPEG_LEVELS, JPEG_SHARE)
+        } else {
+            (EXACT, 0.0)
+        };
         assert!(
             levels <= allowed && share <= allowed_share,
             "{tensor}: {levels} levels in {share} of the bytes"
@@ -135,16 +161,25 @@ fn decoded_pictures_match() {
 #[test]
 fn resized_pictures_match_pillow_to_the_bit() {
     let golden = Golden::open();
-    for (group, filter) in [("resized_bicubic", Filter::Bicubic), ("resized_bilinear", Filter::Bilinear)] {
+    for (group, filter) in [
+        ("resized_bicubic", Filter::Bicubic),
+        ("resized_bilinear", Filter::Bilinear),
+    ] {
         for (tensor, name) in golden.group(group) {
             let expected = golden.picture(&tensor);
             // for JPEG start from the reference's own pixels: this test is about resizing alone
-            let source =
-                if is_jpeg(&name) { golden.picture(&format!("decoded/{name}")) } else { picture(&name) };
+            let source = if is_jpeg(&name) {
+                golden.picture(&format!("decoded/{name}"))
+            } else {
+                picture(&name)
+            };
             let (height, width) = (expected.height(), expected.width());
             let ours = resize_u8(&source, height, width, filter, Arithmetic::Pillow);
             let (levels, share) = difference(&ours, &expected);
-            assert!(levels == EXACT, "{tensor}: {levels} levels in {share} of the bytes");
+            assert!(
+                levels == EXACT,
+                "{tensor}: {levels} levels in {share} of the bytes"
+            );
             if is_jpeg(&name) {
                 let ours = resize_u8(&picture(&name), height, width, filter, Arithmetic::Pillow);
                 let (levels, share) = difference(&ours, &expected);
@@ -178,15 +213,23 @@ fn the_other_published_recipes_match() {
     let golden = Golden::open();
     for (tensor, name) in golden.group("official_v2_u8") {
         let expected = golden.picture(&tensor);
-        let recipe = Preprocess::tensor_u8(expected.height(), expected.width(), Normalization::IMAGENET);
+        let recipe =
+            Preprocess::tensor_u8(expected.height(), expected.width(), Normalization::IMAGENET);
         let (levels, share) = difference(&recipe.resized(&picture(&name)), &expected);
-        assert!(levels == EXACT, "{tensor}: {levels} levels in {share} of the bytes");
+        assert!(
+            levels == EXACT,
+            "{tensor}: {levels} levels in {share} of the bytes"
+        );
     }
     for (tensor, name) in golden.group("timm_eval_112_u8") {
         let expected = golden.picture(&tensor);
-        let recipe = Preprocess::centre_crop(expected.height(), expected.width(), Normalization::IMAGENET);
+        let recipe =
+            Preprocess::centre_crop(expected.height(), expected.width(), Normalization::IMAGENET);
         let (levels, share) = difference(&recipe.resized(&picture(&name)), &expected);
-        assert!(levels == EXACT, "{tensor}: {levels} levels in {share} of the bytes");
+        assert!(
+            levels == EXACT,
+            "{tensor}: {levels} levels in {share} of the bytes"
+        );
     }
     for (tensor, name) in golden.group("hf_processor_112") {
         let (shape, expected) = golden.floats(&tensor);
@@ -199,8 +242,14 @@ fn the_other_published_recipes_match() {
 #[test]
 fn normalization_constants_match() {
     let golden = Golden::open();
-    for (suffix, normalization) in [("lvd", Normalization::IMAGENET), ("sat", Normalization::SAT493M)] {
-        assert_eq!(golden.floats(&format!("mean_{suffix}")).1, normalization.mean);
+    for (suffix, normalization) in [
+        ("lvd", Normalization::IMAGENET),
+        ("sat", Normalization::SAT493M),
+    ] {
+        assert_eq!(
+            golden.floats(&format!("mean_{suffix}")).1,
+            normalization.mean
+        );
         assert_eq!(golden.floats(&format!("std_{suffix}")).1, normalization.std);
     }
 }

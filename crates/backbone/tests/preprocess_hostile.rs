@@ -15,12 +15,18 @@ fn gradient(width: u32, height: u32) -> DynamicImage {
 
 fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
-    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    image
+        .write_to(&mut Cursor::new(&mut bytes), format)
+        .unwrap();
     bytes
 }
 
 fn read(bytes: &[u8]) -> Result<RgbImage8, ImageError> {
-    decode(bytes, Path::new("some/picture.png"), &DecodeOptions::default())
+    decode(
+        bytes,
+        Path::new("some/picture.png"),
+        &DecodeOptions::default(),
+    )
 }
 
 fn message(bytes: &[u8]) -> String {
@@ -31,7 +37,12 @@ fn message(bytes: &[u8]) -> String {
     text
 }
 
-const LOSSLESS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP];
+const LOSSLESS: [ImageFormat; 4] = [
+    ImageFormat::Png,
+    ImageFormat::Bmp,
+    ImageFormat::Tiff,
+    ImageFormat::WebP,
+];
 
 #[test]
 fn every_format_decodes_whatever_the_name_says() {
@@ -65,7 +76,10 @@ fn sixteen_bits_and_alpha_are_reduced_as_documented() {
 #[test]
 fn float_pictures_are_refused() {
     let float = image::Rgb32FImage::from_raw(1, 1, vec![0.5; 3]).unwrap();
-    let text = message(&encoded(&DynamicImage::ImageRgb32F(float), ImageFormat::Tiff));
+    let text = message(&encoded(
+        &DynamicImage::ImageRgb32F(float),
+        ImageFormat::Tiff,
+    ));
     assert!(text.contains("not supported"), "{text}");
 }
 
@@ -84,7 +98,11 @@ fn truncated_files_are_refused_at_any_length() {
         let bytes = encoded(&image, format);
         for keep in [9, 20, bytes.len() / 4, bytes.len() / 2, bytes.len() * 3 / 4] {
             let result = read(&bytes[..keep]);
-            assert!(result.is_err(), "{format:?} cut to {keep} of {} bytes was accepted", bytes.len());
+            assert!(
+                result.is_err(),
+                "{format:?} cut to {keep} of {} bytes was accepted",
+                bytes.len()
+            );
         }
     }
 }
@@ -98,7 +116,11 @@ fn announced(width: u32, height: u32) -> Vec<u8> {
     for byte in &bytes[12..29] {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            };
         }
     }
     bytes[29..33].copy_from_slice(&(!crc).to_be_bytes());
@@ -108,13 +130,27 @@ fn announced(width: u32, height: u32) -> Vec<u8> {
 #[test]
 fn a_huge_header_is_refused_before_anything_is_allocated() {
     let text = message(&announced(50_000, 50_000));
-    assert!(text.contains("50000x50000") && text.contains("268435456"), "{text}");
+    assert!(
+        text.contains("50000x50000") && text.contains("268435456"),
+        "{text}"
+    );
     message(&announced(u32::MAX >> 1, u32::MAX >> 1));
     assert!(message(&announced(0, 5)).contains("damaged"));
-    let small = DecodeOptions { max_pixels: 99, ..DecodeOptions::default() };
+    let small = DecodeOptions {
+        max_pixels: 99,
+        ..DecodeOptions::default()
+    };
     let bytes = encoded(&gradient(10, 10), ImageFormat::Png);
     let error = decode(&bytes, Path::new("a"), &small).unwrap_err();
-    assert!(matches!(error, ImageError::TooManyPixels { width: 10, height: 10, limit: 99, .. }));
+    assert!(matches!(
+        error,
+        ImageError::TooManyPixels {
+            width: 10,
+            height: 10,
+            limit: 99,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -123,11 +159,20 @@ fn missing_files_and_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no such.png");
     let error = recipe.load(&missing).unwrap_err();
-    assert!(matches!(&error, ImageError::Read { path, .. } if *path == missing), "{error}");
-    assert!(matches!(recipe.load(folder.path()).unwrap_err(), ImageError::Read { .. }));
+    assert!(
+        matches!(&error, ImageError::Read { path, .. } if *path == missing),
+        "{error}"
+    );
+    assert!(matches!(
+        recipe.load(folder.path()).unwrap_err(),
+        ImageError::Read { .. }
+    ));
     let empty = folder.path().join("empty.png");
     std::fs::write(&empty, b"").unwrap();
-    assert!(matches!(recipe.load(&empty).unwrap_err(), ImageError::Empty { .. }));
+    assert!(matches!(
+        recipe.load(&empty).unwrap_err(),
+        ImageError::Empty { .. }
+    ));
 }
 
 #[test]
@@ -143,12 +188,20 @@ fn exif_orientation_is_ignored_unless_asked_for() {
     bytes.extend(&jpeg[2..]);
     let plain = read(&bytes).unwrap();
     assert_eq!((plain.height(), plain.width()), (16, 32));
-    let options = DecodeOptions { apply_exif_orientation: true, ..DecodeOptions::default() };
+    let options = DecodeOptions {
+        apply_exif_orientation: true,
+        ..DecodeOptions::default()
+    };
     let turned = decode(&bytes, Path::new("a"), &options).unwrap();
     assert_eq!((turned.height(), turned.width()), (32, 16));
     // clockwise: the first row of the result is the first column, read upwards
     let first: Vec<&[u8]> = turned.pixels()[..16 * 3].chunks(3).collect();
-    let column: Vec<&[u8]> = plain.pixels().chunks(32 * 3).rev().map(|row| &row[..3]).collect();
+    let column: Vec<&[u8]> = plain
+        .pixels()
+        .chunks(32 * 3)
+        .rev()
+        .map(|row| &row[..3])
+        .collect();
     assert_eq!(first, column);
 }
 
@@ -158,17 +211,26 @@ fn damaged_bytes_never_panic() {
     let image = gradient(40, 30);
     let mut state = 1u64;
     let mut next = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % n
     };
-    let options = DecodeOptions { max_pixels: 1 << 20, ..DecodeOptions::default() };
+    let options = DecodeOptions {
+        max_pixels: 1 << 20,
+        ..DecodeOptions::default()
+    };
     for format in LOSSLESS.into_iter().chain([ImageFormat::Jpeg]) {
         let good = encoded(&image, format);
         for round in 0..300 {
             let mut bytes = good.clone();
             for _ in 0..=next(4) {
                 // headers are where decoders trust most
-                let range = if round % 2 == 0 { bytes.len().min(64) } else { bytes.len() };
+                let range = if round % 2 == 0 {
+                    bytes.len().min(64)
+                } else {
+                    bytes.len()
+                };
                 let at = next(range);
                 bytes[at] = next(256) as u8;
             }

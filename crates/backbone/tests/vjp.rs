@@ -23,9 +23,15 @@ const GRADIENT: f64 = 2e-5;
 
 /// Embedded images, and the grid of their patches.
 fn embedded(config: &VitConfig, weights: &VitWeights) -> (Vec<f32>, (usize, usize)) {
-    let (height, width) = (SIZE.0 / 4 * config.patch_size, SIZE.1 / 4 * config.patch_size);
+    let (height, width) = (
+        SIZE.0 / 4 * config.patch_size,
+        SIZE.1 / 4 * config.patch_size,
+    );
     let pixels = Numbers(3).many(IMAGES * 3 * height * width, 1.5);
-    Backbone::new(config, weights).unwrap().embed_tokens(&pixels, IMAGES, height, width).unwrap()
+    Backbone::new(config, weights)
+        .unwrap()
+        .embed_tokens(&pixels, IMAGES, height, width)
+        .unwrap()
 }
 
 /// Every prompt depth, with and without adapters, every scaling, where anything is inserted.
@@ -64,7 +70,11 @@ fn random(spec: InsertionSpec, seed: u64) -> Insertions {
     out
 }
 
-fn check(feed_forward: FeedForward, registers: usize, spec: impl Fn(InsertionSpec) -> InsertionSpec) {
+fn check(
+    feed_forward: FeedForward,
+    registers: usize,
+    spec: impl Fn(InsertionSpec) -> InsertionSpec,
+) {
     let (config, weights) = dinov2(feed_forward, registers);
     let spec = spec(InsertionSpec::none(&config));
     let frozen = FrozenVit::new(&config, &weights).unwrap();
@@ -73,10 +83,20 @@ fn check(feed_forward: FeedForward, registers: usize, spec: impl Fn(InsertionSpe
     let layers = [0, config.depth - 1];
     let sets = spec.prompt_sets();
     // dropout: some prompts away, the others larger
-    let keep: Vec<f32> =
-        (0..IMAGES * sets * spec.prompts).map(|i| if i % 3 == 1 { 0.0 } else { 1.5 }).collect();
-    let (features, tape) =
-        frozen.forward_recorded(Embedded { tokens: &tokens, grid }, &inserted, Some(&keep), &layers).unwrap();
+    let keep: Vec<f32> = (0..IMAGES * sets * spec.prompts)
+        .map(|i| if i % 3 == 1 { 0.0 } else { 1.5 })
+        .collect();
+    let (features, tape) = frozen
+        .forward_recorded(
+            Embedded {
+                tokens: &tokens,
+                grid,
+            },
+            &inserted,
+            Some(&keep),
+            &layers,
+        )
+        .unwrap();
     let reference = Reference {
         config: &config,
         weights: &weights,
@@ -93,17 +113,24 @@ fn check(feed_forward: FeedForward, registers: usize, spec: impl Fn(InsertionSpe
             .enumerate()
             .map(|(b, t)| reference.forward(b, t, inserted))
             .collect();
-        (0..layers.len()).map(|l| images.iter().flat_map(|f| f[l].clone()).collect()).collect()
+        (0..layers.len())
+            .map(|l| images.iter().flat_map(|f| f[l].clone()).collect())
+            .collect()
     };
     let plain = values(&inserted);
     for (found, wanted) in features.iter().zip(run(&wide, &plain)) {
-        let error = found.iter().zip(&wanted).map(|(&f, w)| (f64::from(f) - w).abs()).fold(0.0, f64::max);
+        let error = found
+            .iter()
+            .zip(&wanted)
+            .map(|(&f, w)| (f64::from(f) - w).abs())
+            .fold(0.0, f64::max);
         assert!(error < TOKENS, "tokens differ by {error:e}");
     }
 
     // a loss linear in the features, so that its gradient is what we choose
-    let probes: Vec<Vec<f32>> =
-        (0..layers.len()).map(|l| Numbers(20 + l as u64).many(features[0].len(), 1.0)).collect();
+    let probes: Vec<Vec<f32>> = (0..layers.len())
+        .map(|l| Numbers(20 + l as u64).many(features[0].len(), 1.0))
+        .collect();
     let loss = |tokens: &[f64], inserted: &Values| -> f64 {
         let features = run(tokens, inserted);
         features
@@ -123,7 +150,11 @@ fn check(feed_forward: FeedForward, registers: usize, spec: impl Fn(InsertionSpe
         for i in (0..gradient.len()).step_by(gradient.len().div_ceil(30)) {
             let wanted = difference(at(i, step), at(i, -step));
             let error = (f64::from(gradient[i]) - wanted).abs() / f64::from(scale);
-            assert!(error < GRADIENT, "{name}[{i}]: {} {wanted} off by {error:e}", gradient[i]);
+            assert!(
+                error < GRADIENT,
+                "{name}[{i}]: {} {wanted} off by {error:e}",
+                gradient[i]
+            );
         }
     };
     for (t, tensor) in found.insertions.tensors().iter().enumerate() {
@@ -174,17 +205,37 @@ fn every_trainable_tensor_gets_a_gradient_from_the_first_step() {
         let mut numbers = Numbers(5);
         let inserted = Insertions::initial(spec, || numbers.next()).unwrap();
         let (features, tape) = frozen
-            .forward_recorded(Embedded { tokens: &tokens, grid }, &inserted, None, &[config.depth - 1])
+            .forward_recorded(
+                Embedded {
+                    tokens: &tokens,
+                    grid,
+                },
+                &inserted,
+                None,
+                &[config.depth - 1],
+            )
             .unwrap();
         let probe = Numbers(6).many(features[0].len(), 1.0);
         let found = frozen.backward(&tape, &[&probe], false).unwrap().insertions;
         assert_eq!(found.spec(), &spec);
         for t in found.tensors() {
             // every block's own part of the tensor, not only some of them
-            let parts = if t.name.starts_with("vpt") { spec.prompt_sets() } else { spec.depth };
+            let parts = if t.name.starts_with("vpt") {
+                spec.prompt_sets()
+            } else {
+                spec.depth
+            };
             for (i, part) in t.data.chunks_exact(t.data.len() / parts).enumerate() {
-                assert!(part.iter().any(|v| *v != 0.0), "{spec:?}: {} of block {i} gets no gradient", t.name);
-                assert!(part.iter().all(|v| v.is_finite()), "{spec:?}: {} of block {i}", t.name);
+                assert!(
+                    part.iter().any(|v| *v != 0.0),
+                    "{spec:?}: {} of block {i} gets no gradient",
+                    t.name
+                );
+                assert!(
+                    part.iter().all(|v| v.is_finite()),
+                    "{spec:?}: {} of block {i}",
+                    t.name
+                );
             }
         }
     }
@@ -206,10 +257,18 @@ fn neither_threads_nor_the_other_images_change_a_bit() {
     let layers = [config.depth - 1];
     let probe = Numbers(6).many(IMAGES * (1 + grid.0 * grid.1) * config.dim, 1.0);
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
-            let images = Embedded { tokens: &tokens, grid };
-            let (features, tape) = frozen.forward_recorded(images, &inserted, None, &layers).unwrap();
+            let images = Embedded {
+                tokens: &tokens,
+                grid,
+            };
+            let (features, tape) = frozen
+                .forward_recorded(images, &inserted, None, &layers)
+                .unwrap();
             let gradients = frozen.backward(&tape, &[&probe], true).unwrap();
             (features, gradients.insertions, gradients.tokens_in)
         })
@@ -218,7 +277,10 @@ fn neither_threads_nor_the_other_images_change_a_bit() {
     assert_eq!(one, run(2));
     assert_eq!(one, run(5));
     let per_image = tokens.len() / IMAGES;
-    let alone = Embedded { tokens: &tokens[per_image..2 * per_image], grid };
+    let alone = Embedded {
+        tokens: &tokens[per_image..2 * per_image],
+        grid,
+    };
     let alone = frozen.forward(alone, &inserted, &layers).unwrap();
     let rows = alone[0].len();
     assert_eq!(alone[0], one.0[0][rows..2 * rows]);
@@ -226,19 +288,38 @@ fn neither_threads_nor_the_other_images_change_a_bit() {
 
 #[test]
 fn with_nothing_inserted_it_is_the_plain_forward_pass() {
-    let models = [dinov2(FeedForward::Mlp, 0), dinov2(FeedForward::SwiGlu, 2), load_backbone("tiny_mlp")];
+    let models = [
+        dinov2(FeedForward::Mlp, 0),
+        dinov2(FeedForward::SwiGlu, 2),
+        load_backbone("tiny_mlp"),
+    ];
     for (config, weights) in models {
         let (height, width) = (3 * config.patch_size, 2 * config.patch_size);
         let pixels = Numbers(3).many(IMAGES * 3 * height * width, 1.5);
         let plain = Backbone::new(&config, &weights).unwrap();
         let selection = LayerSelection::last(config.depth);
-        let wanted = plain.forward(&pixels, IMAGES, height, width, &selection).unwrap();
+        let wanted = plain
+            .forward(&pixels, IMAGES, height, width, &selection)
+            .unwrap();
         let (tokens, grid) = plain.embed_tokens(&pixels, IMAGES, height, width).unwrap();
         assert_eq!(grid, wanted.grid);
         let none = Insertions::zeros(InsertionSpec::none(&config)).unwrap();
         let frozen = FrozenVit::new(&config, &weights).unwrap();
-        let found = frozen.forward(Embedded { tokens: &tokens, grid }, &none, &[config.depth - 1]).unwrap();
-        let error = found[0].iter().zip(&wanted.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let found = frozen
+            .forward(
+                Embedded {
+                    tokens: &tokens,
+                    grid,
+                },
+                &none,
+                &[config.depth - 1],
+            )
+            .unwrap();
+        let error = found[0]
+            .iter()
+            .zip(&wanted.data)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(f64::from(error) < TOKENS, "{}: {error:e}", config.name);
     }
 }
@@ -249,22 +330,51 @@ fn inputs_that_do_not_fit_are_named() {
     let frozen = FrozenVit::new(&config, &weights).unwrap();
     let (tokens, grid) = embedded(&config, &weights);
     let none = Insertions::zeros(InsertionSpec::none(&config)).unwrap();
-    let images = Embedded { tokens: &tokens, grid };
+    let images = Embedded {
+        tokens: &tokens,
+        grid,
+    };
     let message = |r: Result<_, VjpError>| r.map(|_: Vec<Vec<f32>>| ()).unwrap_err().to_string();
-    assert!(message(frozen.forward(images, &none, &[3])).starts_with("layers: found shape [3], wanted [2]"));
-    let short = Embedded { tokens: &tokens[1..], grid };
+    assert!(
+        message(frozen.forward(images, &none, &[3]))
+            .starts_with("layers: found shape [3], wanted [2]")
+    );
+    let short = Embedded {
+        tokens: &tokens[1..],
+        grid,
+    };
     assert!(
         message(frozen.forward(short, &none, &[2]))
             .starts_with("embedded images: found shape [377], wanted [2, 7, 18]")
     );
-    let other = InsertionSpec { depth: 2, ..InsertionSpec::none(&config) };
+    let other = InsertionSpec {
+        depth: 2,
+        ..InsertionSpec::none(&config)
+    };
     let other = Insertions::zeros(other).unwrap();
-    assert!(message(frozen.forward(images, &other, &[2])).contains("they were made for another backbone"));
+    assert!(
+        message(frozen.forward(images, &other, &[2]))
+            .contains("they were made for another backbone")
+    );
     let (_, tape) = frozen.forward_recorded(images, &none, None, &[2]).unwrap();
-    let error = frozen.backward(&tape, &[&[0.0; 4]], true).unwrap_err().to_string();
-    assert!(error.starts_with("gradient of the features: found shape [4], wanted [3, 7, 18]"), "{error}");
-    let wrong = VitConfig { hidden: 27, ..config };
-    assert!(FrozenVit::new(&wrong, &weights).unwrap_err().to_string().contains("fc1"));
+    let error = frozen
+        .backward(&tape, &[&[0.0; 4]], true)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("gradient of the features: found shape [4], wanted [3, 7, 18]"),
+        "{error}"
+    );
+    let wrong = VitConfig {
+        hidden: 27,
+        ..config
+    };
+    assert!(
+        FrozenVit::new(&wrong, &weights)
+            .unwrap_err()
+            .to_string()
+            .contains("fc1")
+    );
 }
 
 /// What enters block 0 are the input tokens with the prompts between; the gradient there is that of the input and of the
@@ -282,8 +392,17 @@ fn the_gradient_at_a_block_is_that_of_the_backward_pass() {
     };
     let inserted = random(spec, 11);
     let layers = [config.depth - 2];
-    let (features, tape) =
-        frozen.forward_recorded(Embedded { tokens: &tokens, grid }, &inserted, None, &layers).unwrap();
+    let (features, tape) = frozen
+        .forward_recorded(
+            Embedded {
+                tokens: &tokens,
+                grid,
+            },
+            &inserted,
+            None,
+            &layers,
+        )
+        .unwrap();
     let probe = Numbers(20).many(features[0].len(), 1.0);
     let whole = frozen.backward(&tape, &[&probe], true).unwrap();
     let input = whole.tokens_in.unwrap();
@@ -292,19 +411,36 @@ fn the_gradient_at_a_block_is_that_of_the_backward_pass() {
     let own = prefix + grid.0 * grid.1;
     let mut prompts = vec![0.0; 2 * d];
     for b in 0..IMAGES {
-        let (image, gradient) = (&tokens[b * own * d..][..own * d], &input[b * own * d..][..own * d]);
+        let (image, gradient) = (
+            &tokens[b * own * d..][..own * d],
+            &input[b * own * d..][..own * d],
+        );
         let inside = |all: &[f32]| all[b * (own + 2) * d..][..(own + 2) * d].to_vec();
-        for (all, wanted) in [(inside(&found.tokens), image), (inside(&found.gradient), gradient)] {
+        for (all, wanted) in [
+            (inside(&found.tokens), image),
+            (inside(&found.gradient), gradient),
+        ] {
             assert_eq!(all[..prefix * d], wanted[..prefix * d]);
             assert_eq!(all[(prefix + 2) * d..], wanted[prefix * d..]);
         }
         let of_prompts = &inside(&found.gradient)[prefix * d..(prefix + 2) * d];
-        prompts.iter_mut().zip(of_prompts).for_each(|(p, v)| *p += v);
-        assert_eq!(inside(&found.tokens)[prefix * d..(prefix + 2) * d], inserted.tensors()[0].data[..2 * d]);
+        prompts
+            .iter_mut()
+            .zip(of_prompts)
+            .for_each(|(p, v)| *p += v);
+        assert_eq!(
+            inside(&found.tokens)[prefix * d..(prefix + 2) * d],
+            inserted.tensors()[0].data[..2 * d]
+        );
     }
     // summed here in f32, there in f64
     let wanted = &whole.insertions.tensors()[0].data[..2 * d];
-    assert!(prompts.iter().zip(wanted).all(|(p, w)| (p - w).abs() < 1e-4 * (1.0 + w.abs())));
+    assert!(
+        prompts
+            .iter()
+            .zip(wanted)
+            .all(|(p, w)| (p - w).abs() < 1e-4 * (1.0 + w.abs()))
+    );
     let late = frozen.at_block(&tape, &[&probe], config.depth - 1);
     assert!(matches!(late, Err(VjpError::Shape { found, .. }) if found == [config.depth - 1]));
 }
@@ -325,27 +461,54 @@ fn attention_rows_sum_to_one_and_a_prompt_can_be_left_out() {
     let t = config.prefix() + 2 + grid.0 * grid.1;
     let mut blocks = Vec::new();
     frozen
-        .attentions(Embedded { tokens: one, grid }, &inserted, 1, &mut |i, attention| {
-            assert_eq!(attention.len(), t * t);
-            assert!(attention.chunks_exact(t).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
-            blocks.push(i);
-        })
+        .attentions(
+            Embedded { tokens: one, grid },
+            &inserted,
+            1,
+            &mut |i, attention| {
+                assert_eq!(attention.len(), t * t);
+                assert!(
+                    attention
+                        .chunks_exact(t)
+                        .all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5)
+                );
+                blocks.push(i);
+            },
+        )
         .unwrap();
     assert_eq!(blocks, [0, 1]);
-    let several = frozen.attentions(Embedded { tokens: &tokens, grid }, &inserted, 1, &mut |_, _| {});
+    let several = frozen.attentions(
+        Embedded {
+            tokens: &tokens,
+            grid,
+        },
+        &inserted,
+        1,
+        &mut |_, _| {},
+    );
     assert!(matches!(several, Err(VjpError::Shape { .. })));
 
     let d = config.dim;
     let first = inserted.without_prompt(1).unwrap();
-    assert_eq!((first.spec().prompts, &first.tensors()[0].data[..]), (1, &inserted.tensors()[0].data[..d]));
+    assert_eq!(
+        (first.spec().prompts, &first.tensors()[0].data[..]),
+        (1, &inserted.tensors()[0].data[..d])
+    );
     assert_eq!(first.tensors()[1], inserted.tensors()[1]);
     // without the last one nothing is inside any more
     let none = first.without_prompt(0).unwrap();
     assert_eq!((none.spec().prompt_tokens(), none.tensors().len()), (0, 0));
     let last = [config.depth - 1];
     let plain = Insertions::zeros(InsertionSpec::none(&config)).unwrap();
-    let run = |i: &Insertions| frozen.forward(Embedded { tokens: one, grid }, i, &last).unwrap();
+    let run = |i: &Insertions| {
+        frozen
+            .forward(Embedded { tokens: one, grid }, i, &last)
+            .unwrap()
+    };
     assert_eq!(run(&none), run(&plain));
     assert_ne!(run(&first), run(&plain));
-    assert!(matches!(first.without_prompt(1), Err(VjpError::Size { found: 1, .. })));
+    assert!(matches!(
+        first.without_prompt(1),
+        Err(VjpError::Size { found: 1, .. })
+    ));
 }

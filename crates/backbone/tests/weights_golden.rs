@@ -24,8 +24,10 @@ fn golden() -> PathBuf {
 
 /// The folders with a model each.
 fn configs() -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(golden().join("ckpt")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut all: Vec<PathBuf> = fs::read_dir(golden().join("ckpt"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     all.sort();
     assert!(!all.is_empty());
     all
@@ -43,10 +45,17 @@ fn arch(folder: &Path) -> VitConfig {
         depth: n("depth"),
         heads: n("heads"),
         registers: n("registers"),
-        feed_forward: if json["ffn"] == "swiglu" { FeedForward::SwiGlu } else { FeedForward::Mlp },
+        feed_forward: if json["ffn"] == "swiglu" {
+            FeedForward::SwiGlu
+        } else {
+            FeedForward::Mlp
+        },
         hidden: n("hidden"),
         norm_eps: json["norm_eps"].as_f64().unwrap() as f32,
-        position: Position::Rope { base: json["rope_base"].as_f64().unwrap() as f32, round_periods: false },
+        position: Position::Rope {
+            base: json["rope_base"].as_f64().unwrap() as f32,
+            round_periods: false,
+        },
         normalization: Normalization::IMAGENET,
     }
 }
@@ -56,7 +65,11 @@ fn tensors(w: &VitWeights) -> Vec<(String, Vec<f32>)> {
     let mut out = Vec::new();
     let mut put = |name: String, v: Vec<f32>| out.push((name, v));
     let linear = |name: &str, l: &Linear, put: &mut dyn FnMut(String, Vec<f32>)| {
-        assert_eq!(l.weight.iter().map(|t| t.shape[0]).sum::<usize>(), l.outputs, "{name}");
+        assert_eq!(
+            l.weight.iter().map(|t| t.shape[0]).sum::<usize>(),
+            l.outputs,
+            "{name}"
+        );
         assert!(l.weight.iter().all(|t| t.shape[1] == l.inputs), "{name}");
         assert_eq!(l.bias.len(), l.outputs, "{name}");
         put(format!("{name}.weight"), l.weight_f32());
@@ -100,7 +113,10 @@ fn assert_same(found: &Loaded, wanted: &Loaded, tolerance: f32, at: &str) {
         assert_eq!(name, wanted_name, "{at}");
         assert_eq!(f.len(), w.len(), "{at}: {name}");
         for (i, (x, y)) in f.iter().zip(w).enumerate() {
-            assert!((x - y).abs() <= tolerance * y.abs(), "{at}: {name}[{i}] is {x}, not {y}");
+            assert!(
+                (x - y).abs() <= tolerance * y.abs(),
+                "{at}: {name}[{i}] is {x}, not {y}"
+            );
         }
     }
 }
@@ -123,14 +139,21 @@ fn all_schemes_and_containers_agree() {
             ("hf_bf16.safetensors", Scheme::HuggingFace, BF16_ROUNDING),
             ("hf_model_prefix.safetensors", Scheme::HuggingFace, 0.0),
             ("hf_sharded", Scheme::HuggingFace, 0.0),
-            ("hf_sharded/model.safetensors.index.json", Scheme::HuggingFace, 0.0),
+            (
+                "hf_sharded/model.safetensors.index.json",
+                Scheme::HuggingFace,
+                0.0,
+            ),
         ] {
             let path = folder.join(name);
             if path.exists() {
                 let other = load(&path, Some(&config));
                 assert_eq!(other.scheme, scheme, "{}", path.display());
                 assert_same(&other, &hf, tolerance, &path.display().to_string());
-                assert_ne!(other.weights.content_hash, hf.weights.content_hash, "other bytes, other hash");
+                assert_ne!(
+                    other.weights.content_hash, hf.weights.content_hash,
+                    "other bytes, other hash"
+                );
             }
         }
     }
@@ -152,11 +175,21 @@ fn the_configuration_is_found_without_being_told() {
             fs::copy(folder.join(name), alone.path().join(name)).unwrap();
         }
         let official = load(&alone.path().join("official.pth"), None);
-        assert_eq!(official.config.heads, wanted.heads, "from the rotary periods");
-        assert!(official.notes.iter().any(|n| n.contains("rounded")), "{:?}", official.notes);
+        assert_eq!(
+            official.config.heads, wanted.heads,
+            "from the rotary periods"
+        );
+        assert!(
+            official.notes.iter().any(|n| n.contains("rounded")),
+            "{:?}",
+            official.notes
+        );
         let e = weights::load(&alone.path().join("timm.safetensors"), None).unwrap_err();
         assert!(matches!(e, WeightsError::UnknownHeads { .. }), "{e}");
-        assert!(e.to_string().contains("config.json") && e.to_string().contains("--model-name"), "{e}");
+        assert!(
+            e.to_string().contains("config.json") && e.to_string().contains("--model-name"),
+            "{e}"
+        );
     }
 }
 
@@ -178,19 +211,28 @@ fn the_hash_depends_on_bytes_alone() {
 
 #[test]
 fn every_published_key_is_understood() {
-    let json: Json = serde_json::from_slice(&fs::read(golden().join("KEYS.json")).unwrap()).unwrap();
+    let json: Json =
+        serde_json::from_slice(&fs::read(golden().join("KEYS.json")).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut seen = 0;
     for (variant, schemes) in json.as_object().unwrap() {
-        let Ok(v) = models::find(variant) else { continue }; // ConvNeXt is listed there too
+        let Ok(v) = models::find(variant) else {
+            continue;
+        }; // ConvNeXt is listed there too
         for (name, keys) in schemes.as_object().unwrap() {
-            let Some(keys) = keys.as_object() else { continue };
+            let Some(keys) = keys.as_object() else {
+                continue;
+            };
             // tensors of no bytes would not do: a sparse file has the sizes and none of the disk space
             let path = dir.path().join(format!("{variant}.safetensors"));
             sparse(&path, keys);
             let d = weights::describe(&path).unwrap();
             assert_eq!(d.notes, Vec::<String>::new(), "{variant} {name}");
-            assert_eq!(d.config.as_ref().map(|c| c.name.as_str()), Some(v.name), "{variant} {name}");
+            assert_eq!(
+                d.config.as_ref().map(|c| c.name.as_str()),
+                Some(v.name),
+                "{variant} {name}"
+            );
             let wanted = match name.split('_').next().unwrap() {
                 "hf" => Scheme::HuggingFace,
                 "timm" => Scheme::Timm,
@@ -200,7 +242,11 @@ fn every_published_key_is_understood() {
             assert_eq!(d.tensors, keys.len());
             if v.sizes.dim == 384 {
                 let loaded = load(&path, Some(&v.config()));
-                assert_eq!(loaded.weights.blocks.len(), v.sizes.depth, "{variant} {name}");
+                assert_eq!(
+                    loaded.weights.blocks.len(),
+                    v.sizes.depth,
+                    "{variant} {name}"
+                );
             }
             seen += 1;
             fs::remove_file(path).unwrap();
@@ -213,7 +259,12 @@ fn every_published_key_is_understood() {
 fn sparse(path: &Path, keys: &serde_json::Map<String, Json>) {
     let (mut header, mut at) = (serde_json::Map::new(), 0u64);
     for (key, shape) in keys {
-        let n: u64 = shape.as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product();
+        let n: u64 = shape
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| d.as_u64().unwrap())
+            .product();
         header.insert(
             key.clone(),
             serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, at + 2 * n]}),
@@ -231,12 +282,16 @@ fn sparse(path: &Path, keys: &serde_json::Map<String, Json>) {
         use std::io::{Seek, SeekFrom, Write};
         let n = entry[0].as_u64().unwrap();
         let header: Json = serde_json::from_slice(&header).unwrap();
-        let offset = header["rope_embed.periods"]["data_offsets"][0].as_u64().unwrap();
+        let offset = header["rope_embed.periods"]["data_offsets"][0]
+            .as_u64()
+            .unwrap();
         let mut file = file;
-        file.seek(SeekFrom::Start(bytes.len() as u64 + offset)).unwrap();
+        file.seek(SeekFrom::Start(bytes.len() as u64 + offset))
+            .unwrap();
         for j in 0..n {
             let period = 100f32.powf(j as f32 / n as f32);
-            file.write_all(&half::bf16::from_f32(period).to_le_bytes()).unwrap();
+            file.write_all(&half::bf16::from_f32(period).to_le_bytes())
+                .unwrap();
         }
     }
 }
@@ -300,16 +355,26 @@ fn dinov2_giant_layouts_agree() {
     };
     let official = noise(common("w12", "w3"));
     let a = save("official.pth", &official);
-    assert_eq!((a.scheme, &a.config.position), (Scheme::Official, &Position::Learned { grid }));
+    assert_eq!(
+        (a.scheme, &a.config.position),
+        (Scheme::Official, &Position::Learned { grid })
+    );
     let FeedForwardWeights::SwiGlu { gate, up, .. } = &a.weights.blocks[0].feed_forward else {
         panic!("gated")
     };
-    let stacked = official.get("blocks.0.mlp.w12.weight").unwrap().as_tensor().unwrap().to_f32();
+    let stacked = official
+        .get("blocks.0.mlp.w12.weight")
+        .unwrap()
+        .as_tensor()
+        .unwrap()
+        .to_f32();
     assert_eq!(gate.weight_f32(), stacked[..h * d]);
     assert_eq!(up.weight_f32(), stacked[h * d..]);
 
     // timm: class row of the table added to the class token, other names
-    let Value::Dict(entries) = &official else { unreachable!() };
+    let Value::Dict(entries) = &official else {
+        unreachable!()
+    };
     let number = |key: &str| official.get(key).unwrap().as_tensor().unwrap().to_f32();
     let timm = Value::dict(entries.iter().map(|(k, v)| {
         let key = k.as_str().unwrap();
@@ -318,10 +383,18 @@ fn dinov2_giant_layouts_agree() {
             "register_tokens" => ("reg_token".to_owned(), v.clone()),
             "pos_embed" => {
                 let rest = &t.to_f32()[d..];
-                (key.to_owned(), Tensor::from_f32([1, grid * grid, d], rest).into())
+                (
+                    key.to_owned(),
+                    Tensor::from_f32([1, grid * grid, d], rest).into(),
+                )
             }
             "cls_token" => {
-                let sum: Vec<f32> = t.to_f32().iter().zip(number("pos_embed")).map(|(c, p)| c + p).collect();
+                let sum: Vec<f32> = t
+                    .to_f32()
+                    .iter()
+                    .zip(number("pos_embed"))
+                    .map(|(c, p)| c + p)
+                    .collect();
                 (key.to_owned(), Tensor::from_f32([1, 1, d], &sum).into())
             }
             _ => (key.replace("w12", "fc1").replace("w3", "fc2"), v.clone()),
@@ -331,13 +404,27 @@ fn dinov2_giant_layouts_agree() {
     assert_eq!(b.scheme, Scheme::Timm);
     let sums = |l: &Loaded| -> Vec<f32> {
         let p = l.weights.positions.as_ref().unwrap();
-        l.weights.cls.iter().zip(&p[..d]).map(|(c, p)| c + p).chain(p[d..].iter().copied()).collect()
+        l.weights
+            .cls
+            .iter()
+            .zip(&p[..d])
+            .map(|(c, p)| c + p)
+            .chain(p[d..].iter().copied())
+            .collect()
     };
-    assert_eq!(sums(&b), sums(&a), "class token with its position, and the other positions");
-    let FeedForwardWeights::SwiGlu { gate: g, up: u, .. } = &b.weights.blocks[0].feed_forward else {
+    assert_eq!(
+        sums(&b),
+        sums(&a),
+        "class token with its position, and the other positions"
+    );
+    let FeedForwardWeights::SwiGlu { gate: g, up: u, .. } = &b.weights.blocks[0].feed_forward
+    else {
         panic!("gated")
     };
-    assert_eq!((g.weight_f32(), u.weight_f32()), (gate.weight_f32(), up.weight_f32()));
+    assert_eq!(
+        (g.weight_f32(), u.weight_f32()),
+        (gate.weight_f32(), up.weight_f32())
+    );
     assert_eq!((&g.bias, &u.bias), (&gate.bias, &up.bias));
 
     // Hugging Face, q, k, v apart, gate and up stacked or apart, wrapped in a task model
@@ -349,13 +436,17 @@ fn dinov2_giant_layouts_agree() {
                 let row: usize = t.shape[1..].iter().product();
                 let mut shape = t.shape.clone();
                 shape[0] = n;
-                Value::from(Tensor::from_f32(shape, &t.to_f32()[from * row..][..n * row]))
+                Value::from(Tensor::from_f32(
+                    shape,
+                    &t.to_f32()[from * row..][..n * row],
+                ))
             };
             let leaf = key.rsplit('.').next().unwrap();
             if key.contains("attn.qkv") {
                 for (i, q) in ["query", "key", "value"].into_iter().enumerate() {
-                    let name =
-                        format!("dinov2_with_registers.encoder.layer.0.attention.attention.{q}.{leaf}");
+                    let name = format!(
+                        "dinov2_with_registers.encoder.layer.0.attention.attention.{q}.{leaf}"
+                    );
                     entries_hf.push((name, rows(i * d, d)));
                 }
             } else if key.contains("w12") && apart {
@@ -372,7 +463,14 @@ fn dinov2_giant_layouts_agree() {
                     .replace("ls1.gamma", "layer_scale1.lambda1")
                     .replace("ls2.gamma", "layer_scale2.lambda1")
                     .replace("mlp.w12", "mlp.weights_in")
-                    .replace("mlp.w3", if apart { "mlp.down_proj" } else { "mlp.weights_out" })
+                    .replace(
+                        "mlp.w3",
+                        if apart {
+                            "mlp.down_proj"
+                        } else {
+                            "mlp.weights_out"
+                        },
+                    )
                     .replace("patch_embed.proj", "embeddings.patch_embeddings.projection")
                     .replace("pos_embed", "embeddings.position_embeddings");
                 let name = match name.as_str() {
@@ -383,7 +481,10 @@ fn dinov2_giant_layouts_agree() {
                 entries_hf.push((format!("dinov2_with_registers.{name}"), v.clone()));
             }
         }
-        entries_hf.push(("classifier.weight".into(), Tensor::from_f32([1], &[1.0]).into()));
+        entries_hf.push((
+            "classifier.weight".into(),
+            Tensor::from_f32([1], &[1.0]).into(),
+        ));
         let c = save("hf.pth", &Value::dict(entries_hf));
         assert_eq!(c.scheme, Scheme::HuggingFace);
         assert_same(&c, &a, 0.0, "Hugging Face");
@@ -402,19 +503,43 @@ fn differences_are_named() {
     let folder = &configs()[0];
     let config = arch(folder);
     let file = folder.join("hf.safetensors");
-    let deeper = VitConfig { depth: config.depth + 1, ..config.clone() };
+    let deeper = VitConfig {
+        depth: config.depth + 1,
+        ..config.clone()
+    };
     let m = mismatch(weights::load(&file, Some(&deeper)).unwrap_err());
-    assert!(m.missing.contains(&format!("layer.{}.norm1.weight", config.depth)), "{m}");
+    assert!(
+        m.missing
+            .contains(&format!("layer.{}.norm1.weight", config.depth)),
+        "{m}"
+    );
     assert!(m.unexpected.is_empty() && m.different.is_empty(), "{m}");
-    assert!(m.to_string().contains(&format!("missing {}: ", m.missing.len())), "{m}");
-    assert!(m.to_string().contains(&format!("and {} more", m.missing.len() - 4)), "{m}");
+    assert!(
+        m.to_string()
+            .contains(&format!("missing {}: ", m.missing.len())),
+        "{m}"
+    );
+    assert!(
+        m.to_string()
+            .contains(&format!("and {} more", m.missing.len() - 4)),
+        "{m}"
+    );
 
-    let shallower = VitConfig { depth: config.depth - 1, ..config.clone() };
+    let shallower = VitConfig {
+        depth: config.depth - 1,
+        ..config.clone()
+    };
     let m = mismatch(weights::load(&file, Some(&shallower)).unwrap_err());
     assert!(m.missing.is_empty() && !m.unexpected.is_empty(), "{m}");
-    assert!(m.unexpected[0].starts_with(&format!("layer.{}.", config.depth - 1)), "{m}");
+    assert!(
+        m.unexpected[0].starts_with(&format!("layer.{}.", config.depth - 1)),
+        "{m}"
+    );
 
-    let wider = VitConfig { hidden: config.hidden + 8, ..config.clone() };
+    let wider = VitConfig {
+        hidden: config.hidden + 8,
+        ..config.clone()
+    };
     let m = mismatch(weights::load(&file, Some(&wider)).unwrap_err());
     let d = &m.different[0];
     assert!(m.missing.is_empty() && m.unexpected.is_empty());
@@ -422,17 +547,31 @@ fn differences_are_named() {
     assert_ne!(d.found, d.wanted);
 
     // without the heads of its periods an official file is refused
-    let heads = VitConfig { heads: config.heads * 2, ..config.clone() };
+    let heads = VitConfig {
+        heads: config.heads * 2,
+        ..config.clone()
+    };
     let m = mismatch(weights::load(&folder.join("official.pth"), Some(&heads)).unwrap_err());
     assert_eq!(m.different[0].key, "rope_embed.periods");
-    let m =
-        mismatch(weights::load(&file, Some(&models::find("dinov2_vits14").unwrap().config())).unwrap_err());
-    assert!(!m.missing.is_empty() && !m.unexpected.is_empty() && !m.different.is_empty(), "{m}");
+    let m = mismatch(
+        weights::load(
+            &file,
+            Some(&models::find("dinov2_vits14").unwrap().config()),
+        )
+        .unwrap_err(),
+    );
+    assert!(
+        !m.missing.is_empty() && !m.unexpected.is_empty() && !m.different.is_empty(),
+        "{m}"
+    );
 }
 
 #[test]
 fn a_masked_bias_may_hold_anything() {
-    let folder = configs().into_iter().find(|f| f.join("official.pth").exists()).unwrap();
+    let folder = configs()
+        .into_iter()
+        .find(|f| f.join("official.pth").exists())
+        .unwrap();
     let config = arch(&folder);
     let Value::Dict(mut entries) = torch_file::read(&folder.join("official.pth")).unwrap() else {
         panic!("a dict")
@@ -440,7 +579,9 @@ fn a_masked_bias_may_hold_anything() {
     let mut masked = 0;
     for (key, value) in &mut entries {
         if key.as_str().unwrap().ends_with("attn.qkv.bias") {
-            let Value::Tensor(t) = value else { panic!("a tensor") };
+            let Value::Tensor(t) = value else {
+                panic!("a tensor")
+            };
             let mut b = t.to_f32();
             b[config.dim..2 * config.dim].fill(f32::NAN);
             *value = Tensor::from_f32([3 * config.dim], &b).into();
@@ -451,8 +592,16 @@ fn a_masked_bias_may_hold_anything() {
     let path = dir.path().join("nan.pth");
     torch_file::write(&path, &Value::Dict(entries)).unwrap();
     let loaded = load(&path, Some(&config));
-    assert_same(&loaded, &load(&folder.join("hf.safetensors"), Some(&config)), 0.0, "masked by zero");
-    assert!(masked > 0 || config.depth == 0, "the golden has no masked bias");
+    assert_same(
+        &loaded,
+        &load(&folder.join("hf.safetensors"), Some(&config)),
+        0.0,
+        "masked by zero",
+    );
+    assert!(
+        masked > 0 || config.depth == 0,
+        "the golden has no masked bias"
+    );
 }
 
 #[test]
@@ -471,28 +620,55 @@ fn wrong_files_say_what_to_do() {
         (at("cut2.safetensors", &good[..100]), "truncated"),
         (at("broken.safetensors", &broken), "damaged"),
         (at("empty.safetensors", b""), "empty"),
-        (at("text.safetensors", b"these are no weights, alas"), "text file"),
-        (at("page.safetensors", b"<!doctype html><html>log in</html>"), "HTML page"),
-        (at("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
-        (at("huge.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"), "damaged"),
         (
-            at("a.index.json", b"{\"weight_map\": {\"a\": \"../../etc/passwd\"}}"),
+            at("text.safetensors", b"these are no weights, alas"),
+            "text file",
+        ),
+        (
+            at("page.safetensors", b"<!doctype html><html>log in</html>"),
+            "HTML page",
+        ),
+        (
+            at(
+                "lfs.safetensors",
+                b"version https://git-lfs.github.com/spec/v1\n",
+            ),
+            "git lfs pull",
+        ),
+        (
+            at("huge.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"),
+            "damaged",
+        ),
+        (
+            at(
+                "a.index.json",
+                b"{\"weight_map\": {\"a\": \"../../etc/passwd\"}}",
+            ),
             "not a file beside the index",
         ),
         (
-            at("b.index.json", b"{\"weight_map\": {\"a\": \"absent.safetensors\"}}"),
+            at(
+                "b.index.json",
+                b"{\"weight_map\": {\"a\": \"absent.safetensors\"}}",
+            ),
             "1 of 1 shards are missing",
         ),
         (at("c.index.json", b"{\"hidden_size\": 3}"), "weight_map"),
         (golden().join("pt/ckpt_main.pt"), "--checkpoint"),
         (golden().join("pt"), "name one of them"),
         (golden().join("images"), "holds no weights"),
-        (golden().join("metrics/aupro.safetensors"), "not the weights of a DINOv2 or DINOv3"),
+        (
+            golden().join("metrics/aupro.safetensors"),
+            "not the weights of a DINOv2 or DINOv3",
+        ),
         (dir.path().join("absent.safetensors"), "absent.safetensors"),
     ] {
         let e = weights::load(&path, None).unwrap_err().to_string();
         assert!(e.contains(wanted), "{}: {e}", path.display());
-        assert!(e.contains(path.file_name().unwrap().to_str().unwrap()), "the path is named: {e}");
+        assert!(
+            e.contains(path.file_name().unwrap().to_str().unwrap()),
+            "the path is named: {e}"
+        );
     }
 }
 
@@ -507,7 +683,10 @@ fn two_models_in_a_file_are_refused() {
     let path = dir.path().join("training.pth");
     torch_file::write(&path, &both).unwrap();
     let e = weights::load(&path, None).unwrap_err().to_string();
-    assert!(e.contains("two models") && e.contains("teacher.backbone.cls_token"), "{e}");
+    assert!(
+        e.contains("two models") && e.contains("teacher.backbone.cls_token"),
+        "{e}"
+    );
 }
 
 #[test]
@@ -536,17 +715,26 @@ fn files_are_described() {
     for folder in configs() {
         let config = arch(&folder);
         let d = weights::describe(&folder.join("hf.safetensors")).unwrap();
-        assert_eq!((d.kind, d.scheme), (Kind::Safetensors, Some(Scheme::HuggingFace)));
+        assert_eq!(
+            (d.kind, d.scheme),
+            (Kind::Safetensors, Some(Scheme::HuggingFace))
+        );
         assert_eq!(d.config.unwrap().heads, config.heads);
         assert_eq!(d.dtypes.keys().collect::<Vec<_>>(), ["float32"]);
         assert_eq!(d.dtypes["float32"], (d.tensors, d.parameters));
         assert!(d.notes.is_empty(), "{:?}", d.notes);
         let d = weights::describe(&folder.join("official.pth")).unwrap();
-        assert_eq!((d.kind, d.scheme), (Kind::TorchStateDict, Some(Scheme::Official)));
+        assert_eq!(
+            (d.kind, d.scheme),
+            (Kind::TorchStateDict, Some(Scheme::Official))
+        );
         assert!(d.entries.iter().any(|(k, _)| k == "cls_token"));
         if folder.join("hf_sharded").exists() {
             let d = weights::describe(&folder.join("hf_sharded")).unwrap();
-            assert_eq!((d.kind, d.scheme), (Kind::ShardedSafetensors, Some(Scheme::HuggingFace)));
+            assert_eq!(
+                (d.kind, d.scheme),
+                (Kind::ShardedSafetensors, Some(Scheme::HuggingFace))
+            );
             // its configuration lies one folder up
             assert_eq!(d.config.unwrap().heads, config.heads);
         }
@@ -556,29 +744,53 @@ fn files_are_described() {
     let of = |key: &str| d.entries.iter().find(|(k, _)| k == key).unwrap().1.clone();
     assert!(of("prompts").starts_with("float32 ["), "{}", of("prompts"));
     assert!(of("category").starts_with('"'), "{}", of("category"));
-    assert!(of("history").starts_with("dictionary of "), "{}", of("history"));
+    assert!(
+        of("history").starts_with("dictionary of "),
+        "{}",
+        of("history")
+    );
 }
 
 #[test]
 fn the_real_dinov2_loads() {
     let assets = std::env::var_os("FLAWTUNE_ASSETS").map_or_else(
-        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/assets")).to_owned(),
+        || {
+            Path::new(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../../shared/assets"
+            ))
+            .to_owned()
+        },
         PathBuf::from,
     );
     let path = assets.join("dinov2_vits14.safetensors");
     if !path.exists() {
         // past the harness, which keeps what a passing test prints
-        drop(writeln!(std::io::stderr(), "skipped: the_real_dinov2_loads (assets absent)"));
+        drop(writeln!(
+            std::io::stderr(),
+            "skipped: the_real_dinov2_loads (assets absent)"
+        ));
         return;
     }
     let config = models::find("dinov2_vits14").unwrap().config();
     let loaded = load(&path, None);
     assert_eq!(loaded.config, config);
     assert_eq!(loaded.scheme, Scheme::HuggingFace);
-    assert_eq!(loaded.weights.positions.as_ref().unwrap().len(), (1 + 37 * 37) * 384);
+    assert_eq!(
+        loaded.weights.positions.as_ref().unwrap().len(),
+        (1 + 37 * 37) * 384
+    );
     assert_eq!(loaded.weights.blocks[11].qkv.weight[0].dtype, DType::F16);
-    assert_eq!(tensors(&load(&path, Some(&config)).weights), tensors(&loaded.weights));
-    let m =
-        mismatch(weights::load(&path, Some(&models::find("dinov3_vits16").unwrap().config())).unwrap_err());
+    assert_eq!(
+        tensors(&load(&path, Some(&config)).weights),
+        tensors(&loaded.weights)
+    );
+    let m = mismatch(
+        weights::load(
+            &path,
+            Some(&models::find("dinov3_vits16").unwrap().config()),
+        )
+        .unwrap_err(),
+    );
     assert!(m.hint.contains("--model-name dinov2_vits14"), "{m}");
 }

@@ -38,12 +38,18 @@ impl Failure {
     /// input otherwise. Its sources are appended where their text adds something.
     pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
         let text = chain(error);
-        if is_machine(error) { Self::Machine(text) } else { Self::Input(text) }
+        if is_machine(error) {
+            Self::Machine(text)
+        } else {
+            Self::Input(text)
+        }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Machine(_) | Self::Incomplete(_) | Self::Flawed { .. } | Self::Differs { .. } => 1,
+            Self::Machine(_) | Self::Incomplete(_) | Self::Flawed { .. } | Self::Differs { .. } => {
+                1
+            }
             Self::Input(_) => 2,
             Self::Interrupted(_) => 130,
         }
@@ -64,9 +70,13 @@ impl Failure {
     /// What happened, without its kind.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) | Self::Interrupted(m) => m.clone(),
+            Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) | Self::Interrupted(m) => {
+                m.clone()
+            }
             Self::Differs { files, compared } => format!("{files} of {compared} files"),
-            Self::Flawed { flaws, scored } => format!("{flaws} of {scored} pictures (--fail-on-flaw)"),
+            Self::Flawed { flaws, scored } => {
+                format!("{flaws} of {scored} pictures (--fail-on-flaw)")
+            }
         }
     }
 }
@@ -88,8 +98,10 @@ fn is_machine(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |e| e.source()).any(|e| {
         e.downcast_ref::<io::Error>().is_some_and(|e| {
             use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WriteZero};
-            matches!(e.kind(), StorageFull | QuotaExceeded | WriteZero | OutOfMemory)
-                || (cfg!(unix) && e.raw_os_error() == Some(EIO))
+            matches!(
+                e.kind(),
+                StorageFull | QuotaExceeded | WriteZero | OutOfMemory
+            ) || (cfg!(unix) && e.raw_os_error() == Some(EIO))
         })
     })
 }
@@ -116,9 +128,19 @@ mod tests {
     #[test]
     fn a_full_disk_is_the_machines_failure() {
         let failure = |kind: io::ErrorKind| {
-            Failure::from_error(&WorkflowError::Io { path: "f".into(), source: kind.into(), hint: "h" })
+            Failure::from_error(&WorkflowError::Io {
+                path: "f".into(),
+                source: kind.into(),
+                hint: "h",
+            })
         };
-        assert!(matches!(failure(io::ErrorKind::StorageFull), Failure::Machine(_)));
-        assert!(matches!(failure(io::ErrorKind::NotADirectory), Failure::Input(_)));
+        assert!(matches!(
+            failure(io::ErrorKind::StorageFull),
+            Failure::Machine(_)
+        ));
+        assert!(matches!(
+            failure(io::ErrorKind::NotADirectory),
+            Failure::Input(_)
+        ));
     }
 }

@@ -23,5 +23,6 @@ pub(crate) fn parse() -> Result<(Cli, Settings), Failure> {
 pub(crate) fn wants_json() -> bool {
     let arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     let given: Vec<String> = arguments.take_while(|a| a != "--").collect();
-    given.iter().any(|a| a == "--progress=json") || given.windows(2).any(|w| w == ["--progress", "json"])
+    given.iter().any(|a| a == "--progress=json")
+        || given.windows(2).any(|w| w == ["--progress", "json"])
 }

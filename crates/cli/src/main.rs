@@ -57,7 +57,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Failure> {
-    let context = Context { console, json: cli.global.json, settings };
+    let context = Context {
+        console,
+        json: cli.global.json,
+        settings,
+    };
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
@@ -67,7 +71,10 @@ fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Fa
 
 /// One pool for everything; hyper-threads do not help dense arithmetic.
 fn start_threads(global: &Global) -> Result<(), Failure> {
-    let threads = global.threads.map_or_else(num_cpus::get_physical, usize::from).max(1);
+    let threads = global
+        .threads
+        .map_or_else(num_cpus::get_physical, usize::from)
+        .max(1);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("flawtune-{i}"))

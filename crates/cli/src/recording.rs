@@ -22,12 +22,22 @@ pub(crate) struct Recording(());
 
 impl Recording {
     /// Starts to record what writes into `folder`.
-    pub(crate) fn start(context: Context, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
+    pub(crate) fn start(
+        context: Context,
+        folder: &Path,
+        seed: Option<u64>,
+        in_force: InForce,
+    ) -> Self {
         Self::of(context.settings, folder, seed, in_force)
     }
 
     /// The same of a run inside of another command, with settings of its own.
-    pub(crate) fn of(settings: &Settings, folder: &Path, seed: Option<u64>, in_force: InForce) -> Self {
+    pub(crate) fn of(
+        settings: &Settings,
+        folder: &Path,
+        seed: Option<u64>,
+        in_force: InForce,
+    ) -> Self {
         let mut recorder = Recorder::new(&settings.command, folder)
             .asked(settings.arguments.clone(), settings.options.clone());
         if let Some(seed) = seed {
@@ -68,7 +78,11 @@ pub(crate) fn interrupted() {
 
 /// How a job ended.
 pub(crate) fn outcome<T, E>(result: &Result<T, E>) -> Outcome {
-    if result.is_ok() { Outcome::Finished } else { Outcome::Failed }
+    if result.is_ok() {
+        Outcome::Finished
+    } else {
+        Outcome::Failed
+    }
 }
 
 fn end(outcome: Outcome) {
@@ -93,5 +107,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Recorder>> {
 
 /// By the options' long names.
 pub(crate) fn named(in_force: InForce) -> impl Iterator<Item = (String, OptionRecord)> {
-    in_force.into_iter().map(|(name, source, value)| (name.to_owned(), OptionRecord::new(value, source)))
+    in_force
+        .into_iter()
+        .map(|(name, source, value)| (name.to_owned(), OptionRecord::new(value, source)))
 }

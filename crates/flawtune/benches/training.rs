@@ -21,20 +21,33 @@ const BATCH: usize = 16;
 fn tokens(count: usize, seed: u64) -> TokenSet {
     let patches = GRID.0 * GRID.1;
     let mut stream = Stream::new(seed, Purpose::Init);
-    let mut image = || (0..(1 + patches) * DIM).map(|_| (2.0 * stream.uniform() - 1.0) as f32).collect();
+    let mut image = || {
+        (0..(1 + patches) * DIM)
+            .map(|_| (2.0 * stream.uniform() - 1.0) as f32)
+            .collect()
+    };
     TokenSet {
         grid: GRID,
         dim: DIM,
-        images: (0..count).map(|_| ImageTokens::owned(image(), patches, DIM)).collect(),
+        images: (0..count)
+            .map(|_| ImageTokens::owned(image(), patches, DIM))
+            .collect(),
     }
 }
 
 fn benchmark(c: &mut Criterion) {
     let batch = tokens(2 * BATCH, 1);
     let mut group = c.benchmark_group("training");
-    group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4));
     for modulation in ModulationType::ALL {
-        let options = AdaptationOptions { modulation, num_prompts: 20, ..Default::default() };
+        let options = AdaptationOptions {
+            modulation,
+            num_prompts: 20,
+            ..Default::default()
+        };
         let mut adaptation = Adaptation::new(options, DIM).expect("valid options");
         let mut adam = Adam::new(adaptation.parameters());
         let mut gradients = Gradients::zeros_for(adaptation.parameters());
@@ -43,18 +56,22 @@ fn benchmark(c: &mut Criterion) {
             b.iter(|| {
                 let images: Vec<&[f32]> = batch.images.iter().map(|i| rows_of(i, false)).collect();
                 let m = adaptation.modulation();
-                let loss =
-                    pass.forward(Some(m), &images, BATCH, DIM, Loss::Separability).expect("enough images");
+                let loss = pass
+                    .forward(Some(m), &images, BATCH, DIM, Loss::Separability)
+                    .expect("enough images");
                 gradients.clear();
                 pass.backward(m, &images, &mut gradients, None);
                 let parameters = adaptation.modulation_mut().parameters_mut();
-                adam.step(parameters, &gradients.parameters, 1e-3).expect("same layout");
+                adam.step(parameters, &gradients.parameters, 1e-3)
+                    .expect("same layout");
                 black_box(loss)
             });
         });
     }
     let (support, test) = (tokens(64, 2), tokens(16, 3));
-    group.bench_function("score/image_pair 16x64", |b| b.iter(|| image_pair(&support, &test, None, 1)));
+    group.bench_function("score/image_pair 16x64", |b| {
+        b.iter(|| image_pair(&support, &test, None, 1))
+    });
     group.bench_function("score/patch_bank 16x64", |b| {
         b.iter(|| patch_bank(&support, &test, None, Aggregate::default()));
     });

@@ -52,13 +52,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(other) => return Err(format!("{other:?}: name f16 or f32").into()),
     };
     let (threads, rounds) = (number(3, 2)?, number(4, 5)?);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
 
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut rows = Vec::new();
     patches(&mut random, side * side, &mut rows);
     let image = ImageTokens::owned([&[0.0; DIM], &rows[..]].concat(), side * side, DIM);
-    let test = TokenSet { grid: (side, side), dim: DIM, images: vec![image] };
+    let test = TokenSet {
+        grid: (side, side),
+        dim: DIM,
+        images: vec![image],
+    };
     // what the yardsticks themselves need is no part of the bank
     peak::attainable(YARDSTICK);
     let resident = || Memory::here().peak_resident_mib.unwrap_or(f64::NAN);
@@ -72,7 +78,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         builder.push(&rows);
     }
     let bank = builder.finish();
-    let scorer = Scorer::PatchBank { aggregate: Aggregate::Max };
+    let scorer = Scorer::PatchBank {
+        aggregate: Aggregate::Max,
+    };
     let start = Instant::now();
     let scorer = TokenScorer::new(
         Path::new("generated"),
@@ -100,15 +108,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let bytes = (count * DIM * precision.bytes()) as f64 / f64::from(1 << 20);
     let peak = resident() - before;
-    let (seconds, fma, attainable) = (median(&mut seconds), median(&mut fma), median(&mut attainable));
+    let (seconds, fma, attainable) = (
+        median(&mut seconds),
+        median(&mut fma),
+        median(&mut attainable),
+    );
     let gflops = 2.0 * (count * side * side * DIM) as f64 / seconds / 1e9;
-    println!("{count} x {DIM} {precision:?}, {} patches, {threads} threads, median of {rounds}", side * side);
+    println!(
+        "{count} x {DIM} {precision:?}, {} patches, {threads} threads, median of {rounds}",
+        side * side
+    );
     println!("opened in {opened:.3} s, answered in {seconds:.4} s, score {score:?}");
     println!(
         "{gflops:.1} GFLOP/s: {:.3} of FMA {fma:.1}, {:.3} of attainable {attainable:.1}",
         gflops / fma,
         gflops / attainable
     );
-    println!("peak {peak:.1} MiB above {before:.1}, bank {bytes:.1} MiB: {:.3}", peak / bytes);
+    println!(
+        "peak {peak:.1} MiB above {before:.1}, bank {bytes:.1} MiB: {:.3}",
+        peak / bytes
+    );
     Ok(())
 }

@@ -25,15 +25,24 @@ struct Verdict {
 
 impl Verdict {
     fn read(run: &Path) -> Result<Self, Box<dyn Error>> {
-        let said: serde_json::Value = serde_json::from_slice(&std::fs::read(run.join("train.json"))?)?;
-        let category = said["category"].as_str().ok_or("train.json names no category")?;
+        let said: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(run.join("train.json"))?)?;
+        let category = said["category"]
+            .as_str()
+            .ok_or("train.json names no category")?;
         let scores = ScoreTable::read(&run.join(format!("{category}_scores.csv")), None)?;
         let of = |name: &str| -> Result<f64, Box<dyn Error>> {
-            let column = scores.column(name).ok_or_else(|| format!("no column {name}"))?;
+            let column = scores
+                .column(name)
+                .ok_or_else(|| format!("no column {name}"))?;
             auroc(&scores.labels(), column)?.ok_or_else(|| "one class only".into())
         };
         let guard = serde_json::from_value(said["guard"].clone())?;
-        Ok(Self { guard, zero_shot: of("zero_shot_bank")?, adapted: of("adapted_bank")? })
+        Ok(Self {
+            guard,
+            zero_shot: of("zero_shot_bank")?,
+            adapted: of("adapted_bank")?,
+        })
     }
 
     fn says(&self) -> &'static str {
@@ -48,7 +57,11 @@ impl Verdict {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? guard_table RUNS")?);
+    let root = PathBuf::from(
+        std::env::args_os()
+            .nth(1)
+            .ok_or("which runs? guard_table RUNS")?,
+    );
     let mut runs = Vec::new();
     for entry in std::fs::read_dir(&root)? {
         let path = entry?.path();
@@ -76,12 +89,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             verdict.zero_shot,
             verdict.adapted,
         );
-        count.entry(says).or_default().push(verdict.adapted - verdict.zero_shot);
+        count
+            .entry(says)
+            .or_default()
+            .push(verdict.adapted - verdict.zero_shot);
     }
     println!();
     for (says, differences) in count {
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-        println!("- {says}: {} of {} (mean {mean:+.3})", differences.len(), runs.len());
+        println!(
+            "- {says}: {} of {} (mean {mean:+.3})",
+            differences.len(),
+            runs.len()
+        );
     }
     Ok(())
 }

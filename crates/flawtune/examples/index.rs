@@ -15,7 +15,9 @@ use std::time::Instant;
 
 use flawtune::adapt::normalise_rows;
 use flawtune::bench::Memory;
-use flawtune::bundle::{Bank, BankBuilder, Bundle, Cells, PatchOptions, Precision, Scorer, TokenScorer};
+use flawtune::bundle::{
+    Bank, BankBuilder, Bundle, Cells, PatchOptions, Precision, Scorer, TokenScorer,
+};
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune::score::Aggregate;
 use rand::{RngExt as _, SeedableRng as _};
@@ -32,15 +34,28 @@ const ASKING: usize = 4;
 const ROUNDS: usize = 3;
 
 enum Source {
-    Drawn { kinds: Vec<f32>, ways: Vec<f32> },
-    Bundle { bank: Bank, of_image: usize, images: usize },
+    Drawn {
+        kinds: Vec<f32>,
+        ways: Vec<f32>,
+    },
+    Bundle {
+        bank: Bank,
+        of_image: usize,
+        images: usize,
+    },
 }
 
 impl Source {
     fn drawn(random: &mut ChaCha8Rng) -> Self {
-        let mut numbers =
-            |count: usize| (0..count).map(|_| 2.0 * random.random::<f32>() - 1.0).collect::<Vec<f32>>();
-        Self::Drawn { kinds: numbers(KINDS * DIM), ways: numbers(WAYS * DIM) }
+        let mut numbers = |count: usize| {
+            (0..count)
+                .map(|_| 2.0 * random.random::<f32>() - 1.0)
+                .collect::<Vec<f32>>()
+        };
+        Self::Drawn {
+            kinds: numbers(KINDS * DIM),
+            ways: numbers(WAYS * DIM),
+        }
     }
 
     fn dim(&self) -> usize {
@@ -56,17 +71,32 @@ impl Source {
             Self::Drawn { kinds, ways } => {
                 let kind = random.random_range(0..KINDS) * DIM;
                 let first = rows.len();
-                rows.extend(kinds[kind..kind + DIM].iter().map(|v| v + 0.2 * (random.random::<f32>() - 0.5)));
+                rows.extend(
+                    kinds[kind..kind + DIM]
+                        .iter()
+                        .map(|v| v + 0.2 * (random.random::<f32>() - 0.5)),
+                );
                 for way in ways.chunks_exact(DIM) {
                     let weight = 0.3 * (2.0 * random.random::<f32>() - 1.0);
-                    rows[first..].iter_mut().zip(way).for_each(|(r, w)| *r += weight * w);
+                    rows[first..]
+                        .iter_mut()
+                        .zip(way)
+                        .for_each(|(r, w)| *r += weight * w);
                 }
             }
-            Self::Bundle { bank, of_image, images } => {
+            Self::Bundle {
+                bank,
+                of_image,
+                images,
+            } => {
                 let image = random.random_range(0..*images) * of_image;
                 let mut any = || bank.decode(image + random.random_range(0..*of_image), 1);
                 let (row, from, to) = (any(), any(), any());
-                rows.extend(row.iter().zip(from.iter().zip(&to)).map(|(v, (f, t))| v + (t - f) / 3.0));
+                rows.extend(
+                    row.iter()
+                        .zip(from.iter().zip(&to))
+                        .map(|(v, (f, t))| v + (t - f) / 3.0),
+                );
             }
         }
     }
@@ -81,9 +111,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default: usize| args.get(i).map_or(Ok(default), |a| a.parse());
     let (count, side, threads) = (number(0, 1_000_000)?, number(1, 28)?, number(2, 2)?);
-    let probes = args.get(3).map_or("4,8,16,32", String::as_str).split(',').map(str::parse);
+    let probes = args
+        .get(3)
+        .map_or("4,8,16,32", String::as_str)
+        .split(',')
+        .map(str::parse);
     let probes: Vec<usize> = probes.collect::<Result<_, _>>()?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
 
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let (source, side) = match args.get(4) {
@@ -97,23 +133,43 @@ fn main() -> Result<(), Box<dyn Error>> {
                     "name a bundle of square pictures, fitted without mask, coreset, rotations, index".into(),
                 );
             }
-            (Source::Bundle { bank: bundle.bank, of_image, images: images - ASKING }, grid.0)
+            (
+                Source::Bundle {
+                    bank: bundle.bank,
+                    of_image,
+                    images: images - ASKING,
+                },
+                grid.0,
+            )
         }
     };
     let dim = source.dim();
     let image = |i: usize, random: &mut ChaCha8Rng| {
         let mut tokens = vec![0.0; dim];
         match &source {
-            Source::Bundle { bank, of_image, images } => {
+            Source::Bundle {
+                bank,
+                of_image,
+                images,
+            } => {
                 tokens.extend(bank.decode((images + i) * of_image, *of_image));
             }
-            Source::Drawn { .. } => (0..side * side).for_each(|_| source.patch(random, &mut tokens)),
+            Source::Drawn { .. } => {
+                (0..side * side).for_each(|_| source.patch(random, &mut tokens))
+            }
         }
         ImageTokens::owned(tokens, side * side, dim)
     };
     let images = (0..ASKING).map(|i| image(i, &mut random)).collect();
-    let tests = TokenSet { grid: (side, side), dim, images };
-    let one = TokenSet { images: tests.images[..1].to_vec(), ..tests.clone() };
+    let tests = TokenSet {
+        grid: (side, side),
+        dim,
+        images,
+    };
+    let one = TokenSet {
+        images: tests.images[..1].to_vec(),
+        ..tests.clone()
+    };
 
     let mut builder = BankBuilder::new(count, dim, Precision::F16);
     let mut rows = Vec::new();
@@ -131,20 +187,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (bank, cells, _) = Cells::sort(bank, 0);
     let built = start.elapsed().as_secs_f64();
     let largest = cells.largest();
-    println!("{count} x {dim} f16 in {} cells of up to {largest}, {threads} threads", cells.len());
-    println!("made in {built:.2} s, peak {:.1} MiB above {before:.1}", resident() - before);
+    println!(
+        "{count} x {dim} f16 in {} cells of up to {largest}, {threads} threads",
+        cells.len()
+    );
+    println!(
+        "made in {built:.2} s, peak {:.1} MiB above {before:.1}",
+        resident() - before
+    );
 
     let open = |probes: Option<usize>| {
         let aggregate = Aggregate::TopFraction(0.01);
         let (scorer, options) = (Scorer::PatchBank { aggregate }, PatchOptions::default());
-        let scorer =
-            TokenScorer::new(Path::new("generated"), scorer, options, (side, side), &bank, &[], None);
+        let scorer = TokenScorer::new(
+            Path::new("generated"),
+            scorer,
+            options,
+            (side, side),
+            &bank,
+            &[],
+            None,
+        );
         scorer.map(|s| match probes {
             Some(probes) => s.with_cells(cells.clone(), probes.min(cells.len()), Vec::new()),
             None => s,
         })
     };
-    let kinds: Vec<Option<usize>> = [None].into_iter().chain(probes.into_iter().map(Some)).collect();
+    let kinds: Vec<Option<usize>> = [None]
+        .into_iter()
+        .chain(probes.into_iter().map(Some))
+        .collect();
     let scorers: Vec<TokenScorer> = kinds.iter().map(|p| open(*p)).collect::<Result<_, _>>()?;
     let mut seconds = vec![(Vec::new(), Vec::new()); scorers.len()];
     for _ in 0..ROUNDS {

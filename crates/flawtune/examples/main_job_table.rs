@@ -31,23 +31,35 @@ struct Cell {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
-    let runs = args.next().ok_or("usage: main_job_table RUNS [PICTURE.svg]")?;
+    let runs = args
+        .next()
+        .ok_or("usage: main_job_table RUNS [PICTURE.svg]")?;
     let mut cells: BTreeMap<(String, &str), Cell> = BTreeMap::new();
     for (setting, _) in SETTINGS {
         for category in folders(&runs.join(setting)) {
-            let name = category.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = category
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             for seed in folders(&category) {
                 let path = seed.join(format!("{name}_comparison.json"));
-                let Ok(text) = fs::read_to_string(&path) else { continue };
+                let Ok(text) = fs::read_to_string(&path) else {
+                    continue;
+                };
                 let json: Value = serde_json::from_str(&text)?;
                 let number = |part: &str, key: &str| {
-                    json[part][key].as_f64().ok_or_else(|| format!("{}: no {part}.{key}", path.display()))
+                    json[part][key]
+                        .as_f64()
+                        .ok_or_else(|| format!("{}: no {part}.{key}", path.display()))
                 };
                 let cell = cells.entry((name.clone(), setting)).or_default();
                 cell.zero_shot.push(number("zero_shot", "auroc")?);
                 cell.adapted.push(number("prompt_tuned", "auroc")?);
-                cell.zero_shot_ap.push(number("zero_shot", "average_precision")?);
-                cell.adapted_ap.push(number("prompt_tuned", "average_precision")?);
+                cell.zero_shot_ap
+                    .push(number("zero_shot", "average_precision")?);
+                cell.adapted_ap
+                    .push(number("prompt_tuned", "average_precision")?);
             }
         }
     }
@@ -61,8 +73,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     categories.dedup();
     for category in &categories {
         for (setting, words) in SETTINGS {
-            let Some(cell) = cells.get(&((*category).clone(), setting)) else { continue };
-            let difference: Vec<f64> = cell.adapted.iter().zip(&cell.zero_shot).map(|(a, z)| a - z).collect();
+            let Some(cell) = cells.get(&((*category).clone(), setting)) else {
+                continue;
+            };
+            let difference: Vec<f64> = cell
+                .adapted
+                .iter()
+                .zip(&cell.zero_shot)
+                .map(|(a, z)| a - z)
+                .collect();
             let (mean, std) = spread(&difference);
             writeln!(
                 out,
@@ -81,10 +100,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             bars: categories
                 .iter()
                 .map(|c| {
-                    cells.get(&((*c).clone(), setting_key(setting))).map(|cell| {
-                        let (mean, std) = spread(&pick(cell));
-                        Bar { value: mean, interval: Some([mean - std, mean + std]) }
-                    })
+                    cells
+                        .get(&((*c).clone(), setting_key(setting)))
+                        .map(|cell| {
+                            let (mean, std) = spread(&pick(cell));
+                            Bar {
+                                value: mean,
+                                interval: Some([mean - std, mean + std]),
+                            }
+                        })
                 })
                 .collect(),
         };
@@ -96,7 +120,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 labels: categories.iter().map(|c| (*c).clone()).collect(),
                 series: vec![
                     bars("zero-shot", "default", &|c| c.zero_shot.clone()),
-                    bars("original recipe", "original_heldout", &|c| c.adapted.clone()),
+                    bars("original recipe", "original_heldout", &|c| {
+                        c.adapted.clone()
+                    }),
                     bars("flawtune default", "default", &|c| c.adapted.clone()),
                 ],
                 guide: None,
@@ -108,12 +134,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn setting_key(name: &str) -> &'static str {
-    SETTINGS.iter().find(|(key, _)| *key == name).map_or("", |(key, _)| key)
+    SETTINGS
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map_or("", |(key, _)| key)
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
     let mut list: Vec<PathBuf> = fs::read_dir(path)
-        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect())
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.is_dir())
+                .collect()
+        })
         .unwrap_or_default();
     list.sort();
     list
@@ -124,7 +159,14 @@ fn spread(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
+    (
+        mean,
+        if n > 1.0 {
+            (squares / (n - 1.0)).sqrt()
+        } else {
+            0.0
+        },
+    )
 }
 
 fn show(values: &[f64]) -> String {

@@ -35,7 +35,12 @@ fn load(path: &str) -> Result<Images, Box<dyn Error>> {
     let rows = tokens
         .data()
         .chunks_exact(patches * dim * 4)
-        .map(|image| image.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        .map(|image| {
+            image
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect()
+        })
         .collect();
     Ok(Images { rows, dim })
 }
@@ -54,9 +59,17 @@ impl Images {
     fn tokens(&self) -> TokenSet {
         let patches = self.rows[0].len() / self.dim;
         let image = |rows: &Vec<f32>| {
-            ImageTokens::owned([&vec![0.0; self.dim], &rows[..]].concat(), patches, self.dim)
+            ImageTokens::owned(
+                [&vec![0.0; self.dim], &rows[..]].concat(),
+                patches,
+                self.dim,
+            )
         };
-        TokenSet { grid: (1, patches), dim: self.dim, images: self.rows.iter().map(image).collect() }
+        TokenSet {
+            grid: (1, patches),
+            dim: self.dim,
+            images: self.rows.iter().map(image).collect(),
+        }
     }
 }
 
@@ -79,18 +92,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("matching SUPPORT.safetensors TEST.safetensors [--k K] [--threads N]".into());
     };
     let option = |name: &str, default: usize| -> Result<usize, Box<dyn Error>> {
-        match args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)) {
+        match args
+            .iter()
+            .position(|a| a == name)
+            .and_then(|i| args.get(i + 1))
+        {
             Some(value) => Ok(value.parse()?),
             None => Ok(default),
         }
     };
     let k = option("--k", 1)?;
-    rayon::ThreadPoolBuilder::new().num_threads(option("--threads", 2)?).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(option("--threads", 2)?)
+        .build_global()?;
     let (support, test) = (load(support)?, load(test)?);
     let (supports, tests) = (support.pack(), test.pack());
     let bank = SupportSet::new(&support.tokens(), TokenKind::Patches, None)?;
     let test_tokens = test.tokens();
-    println!("ready {} {} {}", supports.len(), tests.len(), supports[0].patches());
+    println!(
+        "ready {} {} {}",
+        supports.len(),
+        tests.len(),
+        supports[0].patches()
+    );
     for line in io::stdin().lock().lines() {
         let start = Instant::now();
         match line?.as_str() {

@@ -51,11 +51,15 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn column<'a>(run: &'a ScoreTable, name: &str) -> Result<&'a [f64], Box<dyn Error>> {
-    run.column(name).ok_or_else(|| format!("no column {name}").into())
+    run.column(name)
+        .ok_or_else(|| format!("no column {name}").into())
 }
 
 fn spread(runs: &[ScoreTable], name: &str, which: RankingMetric) -> Result<Spread, Box<dyn Error>> {
@@ -76,7 +80,10 @@ fn runs_of(method: &Path) -> Result<Runs, Box<dyn Error>> {
             let path = entry?.path();
             if let Some(category) = name_of(&path).strip_suffix("_scores.csv") {
                 let table = ScoreTable::read(&path, None)?;
-                by_category.entry(category.to_owned()).or_default().push((name_of(&folder), table));
+                by_category
+                    .entry(category.to_owned())
+                    .or_default()
+                    .push((name_of(&folder), table));
             }
         }
     }
@@ -85,13 +92,17 @@ fn runs_of(method: &Path) -> Result<Runs, Box<dyn Error>> {
 
 /// `NAME_M5` as name and the rest.
 fn parts(method: &str) -> (&str, &str) {
-    method.rfind("_M").map_or((method, ""), |at| method.split_at(at))
+    method
+        .rfind("_M")
+        .map_or((method, ""), |at| method.split_at(at))
 }
 
 /// Every method's adapted scores against those of `other` with as many shots, on the runs that both have.
 fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
     const ADAPTED: &str = "prompt_tuned";
-    println!("| category | method | runs | AUROC | {other} | difference, 95 % |\n|---|---|---|---|---|---|");
+    println!(
+        "| category | method | runs | AUROC | {other} | difference, 95 % |\n|---|---|---|---|---|---|"
+    );
     for method in folders(root)? {
         let name = name_of(&method);
         let (base, shots) = parts(&name);
@@ -100,7 +111,9 @@ fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
         }
         let others = runs_of(&root.join(format!("{other}{shots}")))?;
         for (category, runs) in runs_of(&method)? {
-            let Some(theirs) = others.get(&category) else { continue };
+            let Some(theirs) = others.get(&category) else {
+                continue;
+            };
             let pairs: Vec<(&ScoreTable, &ScoreTable)> = runs
                 .iter()
                 .filter_map(|(run, table)| Some((table, &theirs.iter().find(|(r, _)| r == run)?.1)))
@@ -108,19 +121,34 @@ fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
             if pairs.iter().any(|(a, b)| a.ids != b.ids) {
                 return Err(format!("{name}, {category}: other test images than {other}").into());
             }
-            let tested: Vec<(Vec<&str>, Vec<bool>)> =
-                pairs.iter().map(|(a, _)| (a.ids.iter().map(String::as_str).collect(), a.labels())).collect();
+            let tested: Vec<(Vec<&str>, Vec<bool>)> = pairs
+                .iter()
+                .map(|(a, _)| (a.ids.iter().map(String::as_str).collect(), a.labels()))
+                .collect();
             let mut seeds = Vec::new();
             let (mut first, mut second) = (Vec::new(), Vec::new());
             for ((a, b), (ids, labels)) in pairs.iter().zip(&tested) {
                 let (x, y) = (column(a, ADAPTED)?, column(b, ADAPTED)?);
                 first.push(metric(labels, x, RankingMetric::Auroc)?);
                 second.push(metric(labels, y, RankingMetric::Auroc)?);
-                seeds.push(SeedScores { ids, labels, first: x, second: y });
+                seeds.push(SeedScores {
+                    ids,
+                    labels,
+                    first: x,
+                    second: y,
+                });
             }
-            let found =
-                paired_bootstrap_over_seeds(&seeds, RankingMetric::Auroc, &BootstrapOptions::default())?;
-            let text = |values: &[f64]| Spread::of(values).as_ref().map(mean_and_deviation).ok_or("no runs");
+            let found = paired_bootstrap_over_seeds(
+                &seeds,
+                RankingMetric::Auroc,
+                &BootstrapOptions::default(),
+            )?;
+            let text = |values: &[f64]| {
+                Spread::of(values)
+                    .as_ref()
+                    .map(mean_and_deviation)
+                    .ok_or("no runs")
+            };
             println!(
                 "| {category} | {name} | {} | {} | {} | {:+.3} [{:+.3}, {:+.3}] |",
                 seeds.len(),
@@ -136,9 +164,16 @@ fn against(root: &Path, other: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::args_os().nth(1).ok_or("which runs? scores_table RUNS")?);
+    let root = PathBuf::from(
+        std::env::args_os()
+            .nth(1)
+            .ok_or("which runs? scores_table RUNS")?,
+    );
     if std::env::args().nth(2).as_deref() == Some("--against") {
-        return against(&root, &std::env::args().nth(3).ok_or("against which method?")?);
+        return against(
+            &root,
+            &std::env::args().nth(3).ok_or("against which method?")?,
+        );
     }
     let mut rows = Vec::new();
     for method in folders(&root)? {
@@ -147,7 +182,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let shots: usize = shots.trim_start_matches("_M").parse().unwrap_or(0);
         for (category, runs) in runs_of(&method)? {
             let runs: Vec<ScoreTable> = runs.into_iter().map(|(_, table)| table).collect();
-            rows.push(Row { category, shots, method: base.to_owned(), runs });
+            rows.push(Row {
+                category,
+                shots,
+                method: base.to_owned(),
+                runs,
+            });
         }
     }
     rows.sort_by(|a, b| (&a.category, a.shots, &a.method).cmp(&(&b.category, b.shots, &b.method)));
@@ -169,11 +209,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             row.shots,
             row.method,
             row.runs.len(),
-            if strongest == "zero_shot" { "image pairs" } else { "patch bank" }
+            if strongest == "zero_shot" {
+                "image pairs"
+            } else {
+                "patch bank"
+            }
         );
         for (name, _) in &shown {
             if row.has(name) {
-                print!(" {} | {} |", row.cell(name)?, row.difference(name, strongest)?);
+                print!(
+                    " {} | {} |",
+                    row.cell(name)?,
+                    row.difference(name, strongest)?
+                );
             } else {
                 print!(" | |");
             }
@@ -213,17 +261,29 @@ impl Row {
         let text = |which| -> Result<String, Box<dyn Error>> {
             Ok(mean_and_deviation(&spread(&self.runs, name, which)?))
         };
-        Ok(format!("{} ({})", text(RankingMetric::Auroc)?, text(RankingMetric::AveragePrecision)?))
+        Ok(format!(
+            "{} ({})",
+            text(RankingMetric::Auroc)?,
+            text(RankingMetric::AveragePrecision)?
+        ))
     }
 
     /// Difference of AUROC and its 95 % interval; bold where that leaves out 0.
     fn difference(&self, name: &str, base: &str) -> Result<String, Box<dyn Error>> {
-        let tested: Vec<(Vec<&str>, Vec<bool>)> =
-            self.runs.iter().map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels())).collect();
+        let tested: Vec<(Vec<&str>, Vec<bool>)> = self
+            .runs
+            .iter()
+            .map(|r| (r.ids.iter().map(String::as_str).collect(), r.labels()))
+            .collect();
         let mut pairs = Vec::new();
         for (run, (ids, labels)) in self.runs.iter().zip(&tested) {
             let (first, second) = (column(run, name)?, column(run, base)?);
-            pairs.push(SeedScores { ids, labels, first, second });
+            pairs.push(SeedScores {
+                ids,
+                labels,
+                first,
+                second,
+            });
         }
         difference(&pairs)
     }

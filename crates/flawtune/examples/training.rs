@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use flawtune::adapt::{
-    Adam, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, TrainData, TrainOptions,
-    rows_of, train,
+    Adam, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, TrainData,
+    TrainOptions, rows_of, train,
 };
 use flawtune::features::{ImageTokens, TokenSet};
 use safetensors::SafeTensors;
@@ -36,11 +36,23 @@ fn load(path: &str) -> Result<TokenSet, Box<dyn Error>> {
     };
     let image = |image: &[u8]| {
         let mut values = vec![0.0; dim];
-        values.extend(image.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        values.extend(
+            image
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        );
         ImageTokens::owned(values, patches, dim)
     };
-    let images = tokens.data().chunks_exact(patches * dim * 4).map(image).collect();
-    Ok(TokenSet { grid: (1, patches), dim, images })
+    let images = tokens
+        .data()
+        .chunks_exact(patches * dim * 4)
+        .map(image)
+        .collect();
+    Ok(TokenSet {
+        grid: (1, patches),
+        dim,
+        images,
+    })
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,14 +60,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [normals, defects, ..] = &args[..] else {
         return Err("training NORMALS.safetensors DEFECTS.safetensors".into());
     };
-    let option = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
+    let option = |name: &str| {
+        args.iter()
+            .position(|a| a == name)
+            .and_then(|i| args.get(i + 1))
+    };
     let threads = option("--threads").map_or(Ok(2), |v| v.parse())?;
     let num_prompts = option("--prompts").map_or(Ok(20), |v| v.parse())?;
     let modulation = option("--modulation").map_or(Ok(ModulationType::PerPatch), |v| v.parse())?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
     let (normals, defects) = (load(normals)?, load(defects)?);
     let dim = normals.dim;
-    let options = AdaptationOptions { modulation, num_prompts, ..Default::default() };
+    let options = AdaptationOptions {
+        modulation,
+        num_prompts,
+        ..Default::default()
+    };
     let mut adaptation = Adaptation::new(options.clone(), dim)?;
     let mut adam = Adam::new(adaptation.parameters());
     let mut gradients = Gradients::zeros_for(adaptation.parameters());
@@ -79,7 +101,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                     if line == "step" {
                         gradients.clear();
                         pass.backward(m, &batch, &mut gradients, None);
-                        adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, 1e-3)?;
+                        adam.step(
+                            adaptation.modulation_mut().parameters_mut(),
+                            &gradients.parameters,
+                            1e-3,
+                        )?;
                     }
                 }
                 println!("{}", start.elapsed().as_secs_f64() / STEPS as f64);
@@ -96,8 +122,18 @@ fn main() -> Result<(), Box<dyn Error>> {
                     defect_indices: &shots,
                     masks: &[],
                 };
-                let settings = TrainOptions { epochs: epochs.parse()?, ..Default::default() };
-                train(&mut adaptation, &data, &settings, None, &AtomicBool::new(false), &mut |_| {})?;
+                let settings = TrainOptions {
+                    epochs: epochs.parse()?,
+                    ..Default::default()
+                };
+                train(
+                    &mut adaptation,
+                    &data,
+                    &settings,
+                    None,
+                    &AtomicBool::new(false),
+                    &mut |_| {},
+                )?;
                 println!("{}", start.elapsed().as_secs_f64());
             }
             _ => return Err(format!("no such work: {line:?}").into()),

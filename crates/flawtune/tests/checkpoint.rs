@@ -4,20 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use flawtune::adapt::{
-    AdaptError, Adaptation, AdaptationOptions, Checkpoint, INITIAL_PROMPT_SCALE, ModulationType, TrainData,
-    TrainOptions, json, train,
+    AdaptError, Adaptation, AdaptationOptions, Checkpoint, INITIAL_PROMPT_SCALE, ModulationType,
+    TrainData, TrainOptions, json, train,
 };
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune_backbone::torch_file::{self, Tensor, Value};
 
 fn golden() -> PathBuf {
     std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")), PathBuf::from)
+        .map_or_else(
+            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
+            PathBuf::from,
+        )
         .join("pt")
 }
 
 fn floats(tensor: &serde_json::Value) -> Vec<f32> {
-    tensor["data"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+    tensor["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect()
 }
 
 #[test]
@@ -28,17 +36,36 @@ fn every_golden_checkpoint_is_read() {
         let found = Checkpoint::read(&golden().join(file)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(found.model_name, wanted["model_name"].as_str().unwrap());
         assert_eq!(found.category, wanted["category"].as_str().unwrap());
-        assert_eq!(found.options.num_prompts, wanted["num_prompts"].as_u64().unwrap() as usize);
-        assert_eq!(found.options.modulation.name(), wanted["modulation_type"].as_str().unwrap());
-        assert_eq!(found.options.scaling_factor, wanted["scaling_factor"].as_f64().unwrap() as f32);
+        assert_eq!(
+            found.options.num_prompts,
+            wanted["num_prompts"].as_u64().unwrap() as usize
+        );
+        assert_eq!(
+            found.options.modulation.name(),
+            wanted["modulation_type"].as_str().unwrap()
+        );
+        assert_eq!(
+            found.options.scaling_factor,
+            wanted["scaling_factor"].as_f64().unwrap() as f32
+        );
         for (ours, theirs) in [("prompts", "prompts"), ("prompt_scales", "prompt_scales")] {
-            assert_eq!(found.parameters.get(ours).unwrap().data, floats(&wanted[theirs]), "{file} {ours}");
+            assert_eq!(
+                found.parameters.get(ours).unwrap().data,
+                floats(&wanted[theirs]),
+                "{file} {ours}"
+            );
         }
         assert_eq!(json(&found.args), wanted["args"], "{file}");
         assert_eq!(json(&found.history), wanted["history"], "{file}");
-        assert_eq!((found.format_version, found.resume.is_some()), (None, false));
+        assert_eq!(
+            (found.format_version, found.resume.is_some()),
+            (None, false)
+        );
         // the recipe's files hold no MLP: such a modulation cannot be built, the others can
-        assert_eq!(found.adaptation().is_ok(), found.options.modulation != ModulationType::LearnedTransform);
+        assert_eq!(
+            found.adaptation().is_ok(),
+            found.options.modulation != ModulationType::LearnedTransform
+        );
     }
 }
 
@@ -49,7 +76,10 @@ fn a_file_with_the_recipes_keys_alone_gets_the_recipes_defaults() {
     let prompts: Vec<f32> = (0..8).map(|i| i as f32 - 3.5).collect();
     let write = |args: Value| {
         let entries = [
-            ("model_name", Value::from("facebook/dinov3-vits16-pretrain-lvd1689m")),
+            (
+                "model_name",
+                Value::from("facebook/dinov3-vits16-pretrain-lvd1689m"),
+            ),
             ("category", Value::from("bottle")),
             ("num_prompts", Value::Int(2)),
             ("prompts", Value::Tensor(Tensor::from_f32([2, 4], &prompts))),
@@ -61,28 +91,55 @@ fn a_file_with_the_recipes_keys_alone_gets_the_recipes_defaults() {
     };
     let found = write(Value::dict([("lr", Value::Float(1e-3))]));
     let o = &found.options;
-    assert_eq!((o.modulation, o.scaling_factor, o.use_cls), (ModulationType::Global, 0.01, false));
+    assert_eq!(
+        (o.modulation, o.scaling_factor, o.use_cls),
+        (ModulationType::Global, 0.01, false)
+    );
     let adaptation = found.adaptation().unwrap();
-    assert_eq!(adaptation.parameters().get("prompt_scales").unwrap().data, [INITIAL_PROMPT_SCALE; 2]);
-    assert_eq!(adaptation.parameters().get("prompts").unwrap().data, prompts);
+    assert_eq!(
+        adaptation.parameters().get("prompt_scales").unwrap().data,
+        [INITIAL_PROMPT_SCALE; 2]
+    );
+    assert_eq!(
+        adaptation.parameters().get("prompts").unwrap().data,
+        prompts
+    );
     let found = write(Value::dict([
         ("modulation_type", Value::from("per_patch")),
         ("scaling_factor", Value::Float(0.5)),
         ("use_cls", Value::Bool(true)),
     ]));
     let o = &found.options;
-    assert_eq!((o.modulation, o.scaling_factor, o.use_cls), (ModulationType::PerPatch, 0.5, true));
+    assert_eq!(
+        (o.modulation, o.scaling_factor, o.use_cls),
+        (ModulationType::PerPatch, 0.5, true)
+    );
 }
 
 fn trained(modulation: ModulationType) -> Checkpoint {
     let tokens = |count: usize, step: f32| {
         let image = |i| {
-            ImageTokens::owned((0..5 * 8).map(|j| ((i * 31 + j * 7) as f32 * step).sin()).collect(), 4, 8)
+            ImageTokens::owned(
+                (0..5 * 8)
+                    .map(|j| ((i * 31 + j * 7) as f32 * step).sin())
+                    .collect(),
+                4,
+                8,
+            )
         };
-        TokenSet { grid: (2, 2), dim: 8, images: (0..count).map(image).collect() }
+        TokenSet {
+            grid: (2, 2),
+            dim: 8,
+            images: (0..count).map(image).collect(),
+        }
     };
     let (normals, defects) = (tokens(6, 0.11), tokens(3, 0.37));
-    let options = AdaptationOptions { modulation, num_prompts: 3, scaling_factor: 0.1, ..Default::default() };
+    let options = AdaptationOptions {
+        modulation,
+        num_prompts: 3,
+        scaling_factor: 0.1,
+        ..Default::default()
+    };
     let mut adaptation = Adaptation::new(options, 8).unwrap();
     let data = TrainData {
         normals: &normals,
@@ -91,12 +148,25 @@ fn trained(modulation: ModulationType) -> Checkpoint {
         defect_indices: &[0, 1, 2],
         masks: &[],
     };
-    let options = TrainOptions { epochs: 3, ..TrainOptions::default() };
-    let outcome =
-        train(&mut adaptation, &data, &options, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let options = TrainOptions {
+        epochs: 3,
+        ..TrainOptions::default()
+    };
+    let outcome = train(
+        &mut adaptation,
+        &data,
+        &options,
+        None,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    )
+    .unwrap();
     let mut c = Checkpoint::new("dinov3_vits16", "tile", &adaptation, outcome.state());
     c.weights_hash = Some("abc".to_owned());
-    c.others.push(("head.weight".to_owned(), Value::Tensor(Tensor::from_f32([2], &[1.0, 2.0]))));
+    c.others.push((
+        "head.weight".to_owned(),
+        Value::Tensor(Tensor::from_f32([2], &[1.0, 2.0])),
+    ));
     c.args = Value::dict([("num_epochs", Value::Int(3))]);
     c
 }
@@ -122,7 +192,9 @@ fn what_is_written_is_read_again() {
         let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(files, 2, "no temporary file is left");
         // the same run gives the same bytes
-        let again = trained(modulation).save(&folder.path().join("again")).unwrap();
+        let again = trained(modulation)
+            .save(&folder.path().join("again"))
+            .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(again).unwrap());
     }
 }
@@ -131,13 +203,17 @@ fn what_is_written_is_read_again() {
 fn another_backbone_is_refused() {
     let c = trained(ModulationType::PerPatch);
     let path = Path::new("tile_prompts.pt");
-    c.check_backbone(path, "facebook/dinov3-vits16-pretrain-lvd1689m", 8).unwrap();
+    c.check_backbone(path, "facebook/dinov3-vits16-pretrain-lvd1689m", 8)
+        .unwrap();
     c.check_backbone(path, "my own", 8).unwrap();
     for (name, dim) in [("dinov3_vitb16", 8), ("dinov3_vits16", 384)] {
         let found = c.check_backbone(path, name, dim).unwrap_err();
         assert!(matches!(found, AdaptError::OtherBackbone { .. }));
         let text = found.to_string();
-        assert!(text.contains("tile_prompts.pt") && text.contains("--model-name dinov3_vits16"), "{text}");
+        assert!(
+            text.contains("tile_prompts.pt") && text.contains("--model-name dinov3_vits16"),
+            "{text}"
+        );
     }
 }
 
@@ -159,22 +235,71 @@ fn broken_checkpoints_name_the_key() {
         assert!(text.contains(wanted), "{key}: {text}");
     };
     refuse("prompts", None, "'prompts' is missing");
-    refuse("prompts", Some(Value::Int(3)), "'prompts' has the type integer, wanted a tensor");
-    refuse("prompts", Some(Tensor::from_f32([6], &[0.0; 6]).into()), "[6]");
-    refuse("prompts", Some(Tensor::from_f32([0, 8], &[]).into()), "[0, 8]");
-    refuse("prompts", Some(Tensor::from_f32([2, 8], &[0.0; 16]).into()), "num_prompts");
-    refuse("prompts", Some(Tensor::from_f32([3, 8], &[f32::NAN; 24]).into()), "prompts");
-    refuse("prompt_scales", Some(Tensor::from_f32([2], &[0.1; 2]).into()), "prompt_scales");
+    refuse(
+        "prompts",
+        Some(Value::Int(3)),
+        "'prompts' has the type integer, wanted a tensor",
+    );
+    refuse(
+        "prompts",
+        Some(Tensor::from_f32([6], &[0.0; 6]).into()),
+        "[6]",
+    );
+    refuse(
+        "prompts",
+        Some(Tensor::from_f32([0, 8], &[]).into()),
+        "[0, 8]",
+    );
+    refuse(
+        "prompts",
+        Some(Tensor::from_f32([2, 8], &[0.0; 16]).into()),
+        "num_prompts",
+    );
+    refuse(
+        "prompts",
+        Some(Tensor::from_f32([3, 8], &[f32::NAN; 24]).into()),
+        "prompts",
+    );
+    refuse(
+        "prompt_scales",
+        Some(Tensor::from_f32([2], &[0.1; 2]).into()),
+        "prompt_scales",
+    );
     refuse("mlp.0.weight", None, "mlp.0.weight");
-    refuse("mlp.0.weight", Some(Tensor::from_f32([8, 8], &[0.1; 64]).into()), "[8, 16]");
-    refuse("modulation_type", Some(Value::from("magic")), "global, per_patch, learned_transform");
-    refuse("scaling_factor", Some(Value::Float(f64::INFINITY)), "scaling factor");
+    refuse(
+        "mlp.0.weight",
+        Some(Tensor::from_f32([8, 8], &[0.1; 64]).into()),
+        "[8, 16]",
+    );
+    refuse(
+        "modulation_type",
+        Some(Value::from("magic")),
+        "global, per_patch, learned_transform",
+    );
+    refuse(
+        "scaling_factor",
+        Some(Value::Float(f64::INFINITY)),
+        "scaling factor",
+    );
     refuse("model_name", None, "'model_name' is missing");
     refuse("format_version", Some(Value::Int(9)), "newer");
-    refuse("resume", Some(Value::dict([("epochs_done", Value::Int(1))])), "resume.settings");
+    refuse(
+        "resume",
+        Some(Value::dict([("epochs_done", Value::Int(1))])),
+        "resume.settings",
+    );
     torch_file::write(&path, &Value::Int(3)).unwrap();
-    assert!(matches!(Checkpoint::read(&path), Err(AdaptError::Checkpoint { .. })));
+    assert!(matches!(
+        Checkpoint::read(&path),
+        Err(AdaptError::Checkpoint { .. })
+    ));
     std::fs::write(&path, b"not a checkpoint").unwrap();
-    assert!(matches!(Checkpoint::read(&path), Err(AdaptError::TorchFile(_))));
-    assert!(matches!(Checkpoint::read(&folder.path().join("none.pt")), Err(AdaptError::TorchFile(_))));
+    assert!(matches!(
+        Checkpoint::read(&path),
+        Err(AdaptError::TorchFile(_))
+    ));
+    assert!(matches!(
+        Checkpoint::read(&folder.path().join("none.pt")),
+        Err(AdaptError::TorchFile(_))
+    ));
 }

@@ -69,20 +69,40 @@ fn a_category_is_read_in_one_order_with_its_masks() {
     );
     let of = |id: &str| dataset.samples.iter().find(|s| s.id == id).unwrap();
     let truth = root.path().join("bolt/ground_truth");
-    assert_eq!(of("test/crack/003.png").masks, [truth.join("crack/003_mask.png")]);
-    let both: [PathBuf; 2] = ["crack/004_mask_0.png", "crack/004_mask_1.png"].map(|m| truth.join(m));
-    assert_eq!(of("test/crack/004.tif").masks, both);
-    assert_eq!(of("test/bent/003.WebP").masks, [truth.join("bent/003/000.png")]);
-    assert_eq!(of("test/crack/003.png").defect_type.as_deref(), Some("crack"));
     assert_eq!(
-        (of("test/good/000.png").defect_type.as_deref(), of("test/good/000.png").subset),
+        of("test/crack/003.png").masks,
+        [truth.join("crack/003_mask.png")]
+    );
+    let both: [PathBuf; 2] =
+        ["crack/004_mask_0.png", "crack/004_mask_1.png"].map(|m| truth.join(m));
+    assert_eq!(of("test/crack/004.tif").masks, both);
+    assert_eq!(
+        of("test/bent/003.WebP").masks,
+        [truth.join("bent/003/000.png")]
+    );
+    assert_eq!(
+        of("test/crack/003.png").defect_type.as_deref(),
+        Some("crack")
+    );
+    assert_eq!(
+        (
+            of("test/good/000.png").defect_type.as_deref(),
+            of("test/good/000.png").subset
+        ),
         (None, Subset::Test)
     );
     assert_eq!(
-        (dataset.train_good().count(), dataset.test_good().count(), dataset.test_defects().count()),
+        (
+            dataset.train_good().count(),
+            dataset.test_good().count(),
+            dataset.test_defects().count()
+        ),
         (3, 1, 3)
     );
-    assert_eq!(dataset.defect_types().into_iter().collect::<Vec<_>>(), ["bent", "crack"]);
+    assert_eq!(
+        dataset.defect_types().into_iter().collect::<Vec<_>>(),
+        ["bent", "crack"]
+    );
     assert!(dataset.samples.iter().all(|s| s.path.is_file()));
 }
 
@@ -102,11 +122,17 @@ fn links_are_followed_and_broken_ones_stay_in_the_list() {
 #[test]
 fn a_missing_root_says_where_to_get_the_data() {
     let root = tree();
-    for root in [root.path().join("mvtec_ad"), root.path().join("bolt/test/crack/003.png")] {
+    for root in [
+        root.path().join("mvtec_ad"),
+        root.path().join("bolt/test/crack/003.png"),
+    ] {
         let error = Dataset::mvtec(&root, "bolt").unwrap_err();
         assert!(matches!(error, DatasetError::RootMissing { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("--root-dir") && text.contains("mvtec.com"), "{text}");
+        assert!(
+            text.contains("--root-dir") && text.contains("mvtec.com"),
+            "{text}"
+        );
         assert!(text.starts_with(&root.display().to_string()), "{text}");
     }
 }
@@ -114,17 +140,30 @@ fn a_missing_root_says_where_to_get_the_data() {
 #[test]
 fn a_missing_category_lists_the_others_and_guesses() {
     let root = tree();
-    touch(root.path(), &["screw/train/good/0.png", "not_a_category/0.png"]);
+    touch(
+        root.path(),
+        &["screw/train/good/0.png", "not_a_category/0.png"],
+    );
     let text = Dataset::mvtec(root.path(), "Blot").unwrap_err().to_string();
-    assert!(text.contains("no category 'Blot'") && text.contains("bolt, screw"), "{text}");
+    assert!(
+        text.contains("no category 'Blot'") && text.contains("bolt, screw"),
+        "{text}"
+    );
     assert!(!text.contains("not_a_category"), "{text}");
-    let text = Dataset::mvtec(root.path(), "screws").unwrap_err().to_string();
+    let text = Dataset::mvtec(root.path(), "screws")
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("Did you mean 'screw'?"), "{text}");
     for escape in ["..", ".", "", "bolt/..", "bolt/", "/etc", "bolt/train"] {
         let error = Dataset::mvtec(root.path(), escape).unwrap_err();
-        assert!(matches!(error, DatasetError::CategoryMissing { .. }), "{escape}: {error}");
+        assert!(
+            matches!(error, DatasetError::CategoryMissing { .. }),
+            "{escape}: {error}"
+        );
     }
-    let text = Dataset::mvtec(&root.path().join("bolt"), "bolt").unwrap_err().to_string();
+    let text = Dataset::mvtec(&root.path().join("bolt"), "bolt")
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("category itself"), "{text}");
 }
 
@@ -140,7 +179,10 @@ fn empty_parts_are_named() {
     );
     fs::remove_dir_all(bolt.join("test")).unwrap();
     let error = Dataset::mvtec(root.path(), "bolt").unwrap_err();
-    assert!(matches!(&error, DatasetError::NoTestImages { .. }), "{error}");
+    assert!(
+        matches!(&error, DatasetError::NoTestImages { .. }),
+        "{error}"
+    );
     fs::remove_dir_all(bolt.join("train/good")).unwrap();
     let error = Dataset::mvtec(root.path(), "bolt").unwrap_err();
     assert!(
@@ -154,14 +196,22 @@ fn two_pictures_of_one_name_are_refused() {
     let root = tree();
     touch(root.path(), &["bolt/test/crack/003.jpg"]);
     let error = Dataset::mvtec(root.path(), "bolt").unwrap_err();
-    assert!(matches!(&error, DatasetError::DuplicateStem { .. }), "{error}");
+    assert!(
+        matches!(&error, DatasetError::DuplicateStem { .. }),
+        "{error}"
+    );
     let text = error.to_string();
-    assert!(text.contains("003.jpg") && text.contains("003.png"), "{text}");
+    assert!(
+        text.contains("003.jpg") && text.contains("003.png"),
+        "{text}"
+    );
 }
 
 fn assets() -> PathBuf {
-    std::env::var_os("FLAWTUNE_ASSETS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets"), PathBuf::from)
+    std::env::var_os("FLAWTUNE_ASSETS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets"),
+        PathBuf::from,
+    )
 }
 
 #[test]
@@ -174,15 +224,24 @@ fn real_categories_have_their_known_counts() {
         );
         return;
     }
-    assert_eq!(categories(&root).unwrap(), ["elpv_mono", "elpv_poly", "magnetic_tile"]);
+    assert_eq!(
+        categories(&root).unwrap(),
+        ["elpv_mono", "elpv_poly", "magnetic_tile"]
+    );
     for category in ["elpv_mono", "elpv_poly"] {
         let dataset = Dataset::mvtec(&root, category).unwrap();
         assert_eq!(dataset.train_good().count(), 200);
-        assert_eq!((dataset.test_good().count(), dataset.test_defects().count()), (100, 100));
+        assert_eq!(
+            (dataset.test_good().count(), dataset.test_defects().count()),
+            (100, 100)
+        );
         assert!(dataset.samples.iter().all(|s| s.masks.is_empty()));
     }
     let tile = Dataset::mvtec(&root, "magnetic_tile").unwrap();
-    assert_eq!((tile.train_good().count(), tile.test_good().count()), (300, 150));
+    assert_eq!(
+        (tile.train_good().count(), tile.test_good().count()),
+        (300, 150)
+    );
     assert!(tile.test_defects().all(|s| s.masks.len() == 1));
     assert_eq!(
         tile.defect_types().into_iter().collect::<Vec<_>>(),

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flawtune::dataset::{
-    Dataset, DatasetError, Folders, Layout, Source, Subset, VisaSplit, categories, parse_list, read_mask,
+    Dataset, DatasetError, Folders, Layout, Source, Subset, VisaSplit, categories, parse_list,
+    read_mask,
 };
 use flawtune_backbone::preprocess::DecodeOptions;
 use image::{GrayImage, Luma};
@@ -15,7 +16,11 @@ fn draw(root: &Path, names: &[&str], value: u8) {
     for name in names {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        GrayImage::from_fn(4, 4, |x, y| Luma([if x == 1 && y == 2 { value } else { 0 }])).save(path).unwrap();
+        GrayImage::from_fn(4, 4, |x, y| {
+            Luma([if x == 1 && y == 2 { value } else { 0 }])
+        })
+        .save(path)
+        .unwrap();
     }
 }
 
@@ -33,12 +38,27 @@ fn lines(dataset: &Dataset, root: &Path) -> Vec<String> {
         let masks: Vec<String> = s
             .masks
             .iter()
-            .map(|m| m.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/"))
+            .map(|m| {
+                m.strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .replace('\\', "/")
+            })
             .collect();
-        let subset = if s.subset == Subset::Train { "train" } else { "test" };
-        format!("{} {subset} {} {}", s.id, s.defect_type.as_deref().unwrap_or("good"), masks.join(","))
-            .trim_end()
-            .to_owned()
+        let subset = if s.subset == Subset::Train {
+            "train"
+        } else {
+            "test"
+        };
+        format!(
+            "{} {subset} {} {}",
+            s.id,
+            s.defect_type.as_deref().unwrap_or("good"),
+            masks.join(",")
+        )
+        .trim_end()
+        .to_owned()
     };
     dataset.samples.iter().map(line).collect()
 }
@@ -48,7 +68,11 @@ fn open(root: &Path, category: &str) -> Result<Dataset, DatasetError> {
 }
 
 fn with_layout(root: &Path, category: &str, layout: Layout) -> Result<Dataset, DatasetError> {
-    let source = Source::Root { root: root.into(), layout, visa_split: VisaSplit::default() };
+    let source = Source::Root {
+        root: root.into(),
+        layout,
+        visa_split: VisaSplit::default(),
+    };
     Dataset::open(&source, category, true)
 }
 
@@ -110,7 +134,9 @@ fn mvtec_loco_joins_the_masks_of_a_picture() {
     GrayImage::from_fn(4, 1, |x, _| Luma([if x == 0 { 241 } else { 0 }]))
         .save(truth.join("000.png"))
         .unwrap();
-    GrayImage::from_fn(4, 1, |x, _| Luma([u8::from(x == 3)])).save(truth.join("001.png")).unwrap();
+    GrayImage::from_fn(4, 1, |x, _| Luma([u8::from(x == 3)]))
+        .save(truth.join("001.png"))
+        .unwrap();
     let dataset = open(root.path(), "box").unwrap();
     assert_eq!(
         lines(&dataset, &root.path().join("box/ground_truth")),
@@ -157,8 +183,15 @@ fn btad_calls_good_ok() {
 fn visa() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for object in ["candle", "pcb1"] {
-        let names = ["Images/Normal/0000.JPG", "Images/Normal/0001.JPG", "Images/Anomaly/000.JPG"];
-        for name in names.iter().chain(&["Images/Anomaly/001.JPG", "Masks/Anomaly/000.png"]) {
+        let names = [
+            "Images/Normal/0000.JPG",
+            "Images/Normal/0001.JPG",
+            "Images/Anomaly/000.JPG",
+        ];
+        for name in names
+            .iter()
+            .chain(&["Images/Anomaly/001.JPG", "Masks/Anomaly/000.png"])
+        {
             draw(root.path(), &[&format!("{object}/Data/{name}")], 9);
         }
     }
@@ -178,7 +211,11 @@ fn visa() -> tempfile::TempDir {
 }
 
 fn visa_source(root: &Path, visa_split: VisaSplit) -> Source {
-    Source::Root { root: root.into(), layout: Layout::Auto, visa_split }
+    Source::Root {
+        root: root.into(),
+        layout: Layout::Auto,
+        visa_split,
+    }
 }
 
 #[test]
@@ -193,10 +230,22 @@ fn visa_follows_its_split_files() {
             "Data/Images/Normal/0001.JPG test good",
         ]
     );
-    let few = Dataset::open(&visa_source(root.path(), VisaSplit::FewShot), "candle", true).unwrap();
+    let few = Dataset::open(
+        &visa_source(root.path(), VisaSplit::FewShot),
+        "candle",
+        true,
+    )
+    .unwrap();
     assert!(lines(&few, root.path())[0].starts_with("Data/Images/Anomaly/000.JPG train anomaly "));
-    assert_eq!((few.train_good().count(), few.test_defects().count()), (1, 1));
-    let high = Dataset::open(&visa_source(root.path(), VisaSplit::HighShot), "candle", true);
+    assert_eq!(
+        (few.train_good().count(), few.test_defects().count()),
+        (1, 1)
+    );
+    let high = Dataset::open(
+        &visa_source(root.path(), VisaSplit::HighShot),
+        "candle",
+        true,
+    );
     says(high, &["2cls_highshot.csv", "cannot read"]);
     assert_eq!(categories(root.path()).unwrap(), ["candle", "pcb1"]);
 }
@@ -211,13 +260,35 @@ fn wrong_rows_of_visa_are_named() {
         open(root.path(), "candle")
     };
     let split = |rest: &str| try_with(format!("{header}candle,{rest}\n"));
-    says(split(&format!("val,normal,{image},")), &["1cls.csv, line 2", "'val'", "train or test"]);
+    says(
+        split(&format!("val,normal,{image},")),
+        &["1cls.csv, line 2", "'val'", "train or test"],
+    );
     says(split(&format!("test,bad,{image},")), &["line 2", "'bad'"]);
-    says(split(&format!("test,anomaly,{image},candle/none.png")), &["line 2", "none.png", "no such file"]);
-    says(split("test,normal,candle/none.JPG,"), &["line 2", "none.JPG"]);
-    says(split(&format!("test,normal,{image},\ncandle,test,normal,{image},")), &["listed twice", "000.JPG"]);
-    says(try_with(format!("object,split,label,image\ncandle,test,normal,{image}\n")), &["line 1", "'mask'"]);
-    says(try_with(format!("{header}pcb1,test,normal,{image},\n")), &["'candle'"]);
+    says(
+        split(&format!("test,anomaly,{image},candle/none.png")),
+        &["line 2", "none.png", "no such file"],
+    );
+    says(
+        split("test,normal,candle/none.JPG,"),
+        &["line 2", "none.JPG"],
+    );
+    says(
+        split(&format!(
+            "test,normal,{image},\ncandle,test,normal,{image},"
+        )),
+        &["listed twice", "000.JPG"],
+    );
+    says(
+        try_with(format!(
+            "object,split,label,image\ncandle,test,normal,{image}\n"
+        )),
+        &["line 1", "'mask'"],
+    );
+    says(
+        try_with(format!("{header}pcb1,test,normal,{image},\n")),
+        &["'candle'"],
+    );
 }
 
 #[test]
@@ -225,14 +296,29 @@ fn kolektor_sdd_divides_items_and_looks_into_labels() {
     let root = tempfile::tempdir().unwrap();
     for item in 1..=3 {
         for part in 0..2 {
-            draw(root.path(), &[&format!("ksdd/kos0{item}/Part{part}.jpg")], 9);
+            draw(
+                root.path(),
+                &[&format!("ksdd/kos0{item}/Part{part}.jpg")],
+                9,
+            );
             // a defect in an item of each half
-            let label = if (item, part) == (1, 1) || (item, part) == (3, 0) { 255 } else { 0 };
-            draw(root.path(), &[&format!("ksdd/kos0{item}/Part{part}_label.bmp")], label);
+            let label = if (item, part) == (1, 1) || (item, part) == (3, 0) {
+                255
+            } else {
+                0
+            };
+            draw(
+                root.path(),
+                &[&format!("ksdd/kos0{item}/Part{part}_label.bmp")],
+                label,
+            );
         }
     }
     assert_eq!(
-        lines(&open(root.path(), "ksdd").unwrap(), &root.path().join("ksdd")),
+        lines(
+            &open(root.path(), "ksdd").unwrap(),
+            &root.path().join("ksdd")
+        ),
         [
             "kos01/Part0.jpg train good",
             "kos01/Part1.jpg test defect kos01/Part1_label.bmp",
@@ -245,18 +331,29 @@ fn kolektor_sdd_divides_items_and_looks_into_labels() {
     fs::write(root.path().join("ksdd/kos02/Part0_label.bmp"), "no picture").unwrap();
     says(open(root.path(), "ksdd"), &["Part0_label.bmp"]);
     fs::remove_file(root.path().join("ksdd/kos02/Part0_label.bmp")).unwrap();
-    says(with_layout(root.path(), "ksdd", Layout::KolektorSdd), &["kos02", "Part0.jpg", "Part0_label"]);
+    says(
+        with_layout(root.path(), "ksdd", Layout::KolektorSdd),
+        &["kos02", "Part0.jpg", "Part0_label"],
+    );
 }
 
 #[test]
 fn kolektor_sdd2_has_defects_to_learn_from() {
     let root = tempfile::tempdir().unwrap();
-    for (name, label) in [("train/10301", 0), ("train/10302", 255), ("test/20000", 0), ("test/20001", 1)] {
+    for (name, label) in [
+        ("train/10301", 0),
+        ("train/10302", 255),
+        ("test/20000", 0),
+        ("test/20001", 1),
+    ] {
         draw(root.path(), &[&format!("ksdd2/{name}.png")], 9);
         draw(root.path(), &[&format!("ksdd2/{name}_GT.png")], label);
     }
     assert_eq!(
-        lines(&open(root.path(), "ksdd2").unwrap(), &root.path().join("ksdd2")),
+        lines(
+            &open(root.path(), "ksdd2").unwrap(),
+            &root.path().join("ksdd2")
+        ),
         [
             "test/20000.png test good",
             "test/20001.png test defect test/20001_GT.png",
@@ -265,10 +362,17 @@ fn kolektor_sdd2_has_defects_to_learn_from() {
         ]
     );
     // the root as the category itself
-    let (source, name) =
-        Source::root_as_category(&root.path().join("ksdd2"), Layout::Auto, VisaSplit::default()).unwrap();
+    let (source, name) = Source::root_as_category(
+        &root.path().join("ksdd2"),
+        Layout::Auto,
+        VisaSplit::default(),
+    )
+    .unwrap();
     assert_eq!(name, "ksdd2");
-    assert_eq!(Dataset::open(&source, &name, true).unwrap().samples.len(), 4);
+    assert_eq!(
+        Dataset::open(&source, &name, true).unwrap().samples.len(),
+        4
+    );
     fs::remove_dir_all(root.path().join("ksdd2/test")).unwrap();
     says(open(root.path(), "ksdd2"), &["test", "no pictures"]);
 }
@@ -276,21 +380,58 @@ fn kolektor_sdd2_has_defects_to_learn_from() {
 #[test]
 fn a_layout_is_recognised_or_the_doubt_is_named() {
     let root = tempfile::tempdir().unwrap();
-    draw(root.path(), &["bolt/train/good/0.png", "bolt/test/good/0.png", "bolt/test/crack/0.png"], 9);
-    assert_eq!(open(root.path(), "bolt").unwrap(), Dataset::mvtec(root.path(), "bolt").unwrap());
+    draw(
+        root.path(),
+        &[
+            "bolt/train/good/0.png",
+            "bolt/test/good/0.png",
+            "bolt/test/crack/0.png",
+        ],
+        9,
+    );
+    assert_eq!(
+        open(root.path(), "bolt").unwrap(),
+        Dataset::mvtec(root.path(), "bolt").unwrap()
+    );
     draw(root.path(), &["heap/0.png"], 9);
-    says(open(root.path(), "heap"), &["heap", "train/good", "train/ok", "Data/Images", "--layout", "--good"]);
+    says(
+        open(root.path(), "heap"),
+        &[
+            "heap",
+            "train/good",
+            "train/ok",
+            "Data/Images",
+            "--layout",
+            "--good",
+        ],
+    );
     // the folder of the categories in place of one
-    let (source, name) = Source::root_as_category(root.path(), Layout::Auto, VisaSplit::default()).unwrap();
-    says(Dataset::open(&source, &name, false), &["categories: bolt;", "--category"]);
-    draw(root.path(), &["bolt/train/ok/0.png", "bolt/test/ok/1.png"], 9);
-    says(open(root.path(), "bolt"), &["train/good (mvtec-ad) and train/ok (btad)", "--layout"]);
+    let (source, name) =
+        Source::root_as_category(root.path(), Layout::Auto, VisaSplit::default()).unwrap();
+    says(
+        Dataset::open(&source, &name, false),
+        &["categories: bolt;", "--category"],
+    );
+    draw(
+        root.path(),
+        &["bolt/train/ok/0.png", "bolt/test/ok/1.png"],
+        9,
+    );
+    says(
+        open(root.path(), "bolt"),
+        &["train/good (mvtec-ad) and train/ok (btad)", "--layout"],
+    );
     let as_btad = with_layout(root.path(), "bolt", Layout::Btad).unwrap();
     assert_eq!(as_btad.test_defects().count(), 2);
     for layout in Layout::ALL {
         assert_eq!(layout.name().parse::<Layout>(), Ok(layout));
     }
-    assert!("mvtec".parse::<Layout>().unwrap_err().contains("mvtec-ad, mvtec-ad-2"));
+    assert!(
+        "mvtec"
+            .parse::<Layout>()
+            .unwrap_err()
+            .contains("mvtec-ad, mvtec-ad-2")
+    );
     for split in VisaSplit::ALL {
         assert_eq!(split.name().parse::<VisaSplit>(), Ok(split));
     }
@@ -299,12 +440,25 @@ fn a_layout_is_recognised_or_the_doubt_is_named() {
 #[test]
 fn without_need_of_a_test_good_pictures_are_enough() {
     let root = tempfile::tempdir().unwrap();
-    draw(root.path(), &["bolt/train/good/0.png", "nut/train/ok/0.png"], 9);
+    draw(
+        root.path(),
+        &["bolt/train/good/0.png", "nut/train/ok/0.png"],
+        9,
+    );
     for category in ["bolt", "nut"] {
-        assert_eq!(Dataset::open(&Source::root(root.path()), category, false).unwrap().samples.len(), 1);
+        assert_eq!(
+            Dataset::open(&Source::root(root.path()), category, false)
+                .unwrap()
+                .samples
+                .len(),
+            1
+        );
         says(
             open(root.path(), category),
-            &["no test pictures", if category == "nut" { "ok" } else { "good" }],
+            &[
+                "no test pictures",
+                if category == "nut" { "ok" } else { "good" },
+            ],
         );
     }
 }
@@ -315,7 +469,11 @@ fn folders() -> (tempfile::TempDir, Folders) {
     for i in 0..10 {
         draw(root.path(), &[&format!("good/day{}/{i}.png", i % 2)], 9);
     }
-    draw(root.path(), &["bad/crack/a.png", "bad/crack/b.png", "bad/c.png"], 9);
+    draw(
+        root.path(),
+        &["bad/crack/a.png", "bad/crack/b.png", "bad/c.png"],
+        9,
+    );
     draw(root.path(), &["truth/crack/a_mask.png", "truth/c/0.png"], 9);
     let given = Folders {
         good: root.path().join("good"),
@@ -342,25 +500,47 @@ fn folders_give_types_masks_and_a_fifth_of_the_good_to_the_test() {
             "defect/crack/b.png test crack",
         ]
     );
-    assert_eq!((dataset.train_good().count(), dataset.test_good().count()), (8, 2));
+    assert_eq!(
+        (dataset.train_good().count(), dataset.test_good().count()),
+        (8, 2)
+    );
     assert!(dataset.train_good().all(|s| s.id.starts_with("good/day")));
     assert_eq!(dataset, read_folders(&given).unwrap());
-    assert_eq!(Source::Folders(given.clone()).default_category().unwrap(), "good");
+    assert_eq!(
+        Source::Folders(given.clone()).default_category().unwrap(),
+        "good"
+    );
 
     draw(root.path(), &["fine/0.png"], 9);
     given.test_good = Some(root.path().join("fine"));
     let dataset = read_folders(&given).unwrap();
     assert_eq!(dataset.train_good().count(), 10);
-    assert_eq!(dataset.test_good().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["test_good/0.png"]);
+    assert_eq!(
+        dataset
+            .test_good()
+            .map(|s| s.id.as_str())
+            .collect::<Vec<_>>(),
+        ["test_good/0.png"]
+    );
 }
 
 #[test]
 fn good_pictures_alone_are_all_learned_from() {
     let (_root, given) = folders();
-    let alone = Source::Folders(Folders { defect: None, masks: None, ..given });
+    let alone = Source::Folders(Folders {
+        defect: None,
+        masks: None,
+        ..given
+    });
     let dataset = Dataset::open(&alone, "part", false).unwrap();
-    assert_eq!((dataset.train_good().count(), dataset.test().count()), (10, 0));
-    says(Dataset::open(&alone, "part", true), &["no defect pictures", "--defect", "fit"]);
+    assert_eq!(
+        (dataset.train_good().count(), dataset.test().count()),
+        (10, 0)
+    );
+    says(
+        Dataset::open(&alone, "part", true),
+        &["no defect pictures", "--defect", "fit"],
+    );
     says(Dataset::open(&alone, "a/b", false), &["'a/b'"]);
 }
 
@@ -368,13 +548,49 @@ fn good_pictures_alone_are_all_learned_from() {
 fn folders_that_cannot_be_meant_are_refused() {
     let (root, given) = folders();
     let at = |name: &str| root.path().join(name);
-    says(read_folders(&Folders { good: at("none"), ..given.clone() }), &["none", "no such folder"]);
-    says(read_folders(&Folders { good: at("bad/c.png"), ..given.clone() }), &["c.png", "no such folder"]);
-    says(read_folders(&Folders { good: root.path().into(), ..given.clone() }), &["one lies in the other"]);
-    says(read_folders(&Folders { masks: Some(at("bad")), ..given.clone() }), &["one lies in the other"]);
+    says(
+        read_folders(&Folders {
+            good: at("none"),
+            ..given.clone()
+        }),
+        &["none", "no such folder"],
+    );
+    says(
+        read_folders(&Folders {
+            good: at("bad/c.png"),
+            ..given.clone()
+        }),
+        &["c.png", "no such folder"],
+    );
+    says(
+        read_folders(&Folders {
+            good: root.path().into(),
+            ..given.clone()
+        }),
+        &["one lies in the other"],
+    );
+    says(
+        read_folders(&Folders {
+            masks: Some(at("bad")),
+            ..given.clone()
+        }),
+        &["one lies in the other"],
+    );
     fs::create_dir(at("empty")).unwrap();
-    says(read_folders(&Folders { defect: Some(at("empty")), ..given.clone() }), &["empty", "no pictures"]);
-    says(read_folders(&Folders { masks: Some(at("empty")), ..given.clone() }), &["no mask", "c.png"]);
+    says(
+        read_folders(&Folders {
+            defect: Some(at("empty")),
+            ..given.clone()
+        }),
+        &["empty", "no pictures"],
+    );
+    says(
+        read_folders(&Folders {
+            masks: Some(at("empty")),
+            ..given.clone()
+        }),
+        &["no mask", "c.png"],
+    );
     draw(root.path(), &["bad/crack/a.bmp"], 9);
     says(read_folders(&given), &["a.bmp", "a.png"]);
 }
@@ -388,7 +604,15 @@ fn a_list_says_everything() {
     let root = tempfile::tempdir().unwrap();
     draw(
         root.path(),
-        &["a/0.png", "a/1.png", "a/2.png", "a/3, old.png", "a/4.png", "m/3.png", "m/3b.png"],
+        &[
+            "a/0.png",
+            "a/1.png",
+            "a/2.png",
+            "a/3, old.png",
+            "a/4.png",
+            "m/3.png",
+            "m/3b.png",
+        ],
         9,
     );
     // with the mark that spreadsheets put in front
@@ -422,15 +646,31 @@ fn a_list_without_splits_is_split() {
     }
     let file = write(root.path(), "list.csv", &text);
     let dataset = read_list(&file).unwrap();
-    assert_eq!((dataset.train_good().count(), dataset.test_good().count()), (4, 1));
+    assert_eq!(
+        (dataset.train_good().count(), dataset.test_good().count()),
+        (4, 1)
+    );
     assert_eq!(dataset.test_defects().count(), 1);
-    let good_only = write(root.path(), "good.csv", "path,label\n0.png,good\n1.png,good\n");
+    let good_only = write(
+        root.path(),
+        "good.csv",
+        "path,label\n0.png,good\n1.png,good\n",
+    );
     let source = Source::List(good_only.clone());
-    assert_eq!(Dataset::open(&source, "part", false).unwrap().train_good().count(), 2);
+    assert_eq!(
+        Dataset::open(&source, "part", false)
+            .unwrap()
+            .train_good()
+            .count(),
+        2
+    );
     says(read_list(&good_only), &["good.csv", "no defect pictures"]);
     let no_good = write(root.path(), "bad.csv", "path,label\n0.png,defect\n");
     says(read_list(&no_good), &["bad.csv", "no good picture"]);
-    says(read_list(&root.path().join("none.csv")), &["none.csv", "cannot read"]);
+    says(
+        read_list(&root.path().join("none.csv")),
+        &["none.csv", "cannot read"],
+    );
 }
 
 #[test]
@@ -439,20 +679,57 @@ fn wrong_lists_name_the_line() {
     draw(root.path(), &["0.png", "1.png"], 9);
     let cases: [(&str, &[&str]); 16] = [
         ("", &["line 1", "'path' is missing"]),
-        ("path,split\n0.png,train\n", &["line 1", "'label' is missing", "path, label, split, type, masks"]),
-        ("path;label\n0.png;good\n", &["line 1", "'path;label'", "commas"]),
+        (
+            "path,split\n0.png,train\n",
+            &[
+                "line 1",
+                "'label' is missing",
+                "path, label, split, type, masks",
+            ],
+        ),
+        (
+            "path;label\n0.png;good\n",
+            &["line 1", "'path;label'", "commas"],
+        ),
         ("path,label,mask\n0.png,good,\n", &["line 1", "'mask'"]),
         ("path,label,label\n0.png,good,good\n", &["line 1", "twice"]),
-        ("path,label\n0.png,good\n1.png\n", &["line 3", "1 cells", "2"]),
-        ("path,label\n0.png,fine\n", &["line 2", "'fine'", "good or defect"]),
-        ("path,label,split\n0.png,good,val\n", &["line 2", "'val'", "train or test"]),
+        (
+            "path,label\n0.png,good\n1.png\n",
+            &["line 3", "1 cells", "2"],
+        ),
+        (
+            "path,label\n0.png,fine\n",
+            &["line 2", "'fine'", "good or defect"],
+        ),
+        (
+            "path,label,split\n0.png,good,val\n",
+            &["line 2", "'val'", "train or test"],
+        ),
         ("path,label,split\n0.png,good,\n", &["line 2", "''"]),
-        ("path,label,type\n0.png,good,crack\n", &["line 2", "neither type nor masks"]),
-        ("path,label,type\n0.png,defect,good\n", &["line 2", "'good'"]),
-        ("path,label\n\n0.png,good\n\r\n\nnone.png,good\n", &["line 6", "none.png", "no such file"]),
-        ("path,label\nlist.txt,good\n", &["line 2", "'list.txt' is no picture"]),
-        ("path,label,masks\n0.png,good,\n1.png,defect,0.png;none.png\n", &["line 3", "none.png"]),
-        ("path,label\n0.png,good\n./0.png,good\n", &["line 3", "on line 2 already"]),
+        (
+            "path,label,type\n0.png,good,crack\n",
+            &["line 2", "neither type nor masks"],
+        ),
+        (
+            "path,label,type\n0.png,defect,good\n",
+            &["line 2", "'good'"],
+        ),
+        (
+            "path,label\n\n0.png,good\n\r\n\nnone.png,good\n",
+            &["line 6", "none.png", "no such file"],
+        ),
+        (
+            "path,label\nlist.txt,good\n",
+            &["line 2", "'list.txt' is no picture"],
+        ),
+        (
+            "path,label,masks\n0.png,good,\n1.png,defect,0.png;none.png\n",
+            &["line 3", "none.png"],
+        ),
+        (
+            "path,label\n0.png,good\n./0.png,good\n",
+            &["line 3", "on line 2 already"],
+        ),
         ("path,label\n,good\n", &["line 2", "no picture"]),
     ];
     for (text, parts) in cases {

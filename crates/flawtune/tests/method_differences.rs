@@ -3,8 +3,8 @@
 
 use flawtune::adapt::random::{Purpose, Stream};
 use flawtune::adapt::{
-    Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, Parameters, ScoreComparison,
-    ScoreLoss, Similarities, SimilarityStats,
+    Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, Parameters,
+    ScoreComparison, ScoreLoss, Similarities, SimilarityStats,
 };
 
 /// Step of the differences; their error is about its square.
@@ -42,12 +42,17 @@ fn softmax(logits: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 fn weighted(weights: &[f64], rows: &[Vec<f64>]) -> Vec<f64> {
-    (0..rows[0].len()).map(|i| weights.iter().zip(rows).map(|(w, r)| w * r[i]).sum()).collect()
+    (0..rows[0].len())
+        .map(|i| weights.iter().zip(rows).map(|(w, r)| w * r[i]).sum())
+        .collect()
 }
 
 /// `x · Wᵀ + b`, W `[out, in]`.
 fn linear(x: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
-    w.chunks(x.len()).zip(b).map(|(w, b)| dot(w, x) + b).collect()
+    w.chunks(x.len())
+        .zip(b)
+        .map(|(w, b)| dot(w, x) + b)
+        .collect()
 }
 
 impl Case {
@@ -59,14 +64,17 @@ impl Case {
         let cos = |a: &[f64], b: &[f64]| dot(&unit(a), &unit(b));
         let added: Vec<Vec<f64>> = match self.modulation {
             ModulationType::Global => {
-                let seen: Vec<Vec<f64>> =
-                    s.iter().map(|s| weighted(&softmax(x.iter().map(|x| cos(s, x))), &x)).collect();
+                let seen: Vec<Vec<f64>> = s
+                    .iter()
+                    .map(|s| weighted(&softmax(x.iter().map(|x| cos(s, x))), &x))
+                    .collect();
                 let e = weighted(&vec![1.0 / s.len() as f64; s.len()], &seen);
                 vec![e; x.len()]
             }
-            ModulationType::PerPatch => {
-                x.iter().map(|x| weighted(&softmax(s.iter().map(|s| cos(x, s))), &s)).collect()
-            }
+            ModulationType::PerPatch => x
+                .iter()
+                .map(|x| weighted(&softmax(s.iter().map(|s| cos(x, s))), &s))
+                .collect(),
             ModulationType::LearnedTransform => x
                 .iter()
                 .map(|x| {
@@ -77,15 +85,24 @@ impl Case {
                 })
                 .collect(),
         };
-        let add = |(x, e): (&Vec<f64>, &Vec<f64>)| x.iter().zip(e).map(|(x, e)| x + self.alpha * e).collect();
+        let add = |(x, e): (&Vec<f64>, &Vec<f64>)| {
+            x.iter().zip(e).map(|(x, e)| x + self.alpha * e).collect()
+        };
         x.iter().zip(&added).map(add).collect()
     }
 
     fn loss(&self, loss: Loss) -> f64 {
-        let tokens: Vec<Vec<Vec<f64>>> =
-            self.images.iter().map(|i| self.modulate(i).iter().map(|x| unit(x)).collect()).collect();
+        let tokens: Vec<Vec<Vec<f64>>> = self
+            .images
+            .iter()
+            .map(|i| self.modulate(i).iter().map(|x| unit(x)).collect())
+            .collect();
         let sim = |a: &[Vec<f64>], b: &[Vec<f64>]| {
-            let best = |p: &Vec<f64>| b.iter().map(|q| dot(p, q)).fold(f64::NEG_INFINITY, f64::max);
+            let best = |p: &Vec<f64>| {
+                b.iter()
+                    .map(|q| dot(p, q))
+                    .fold(f64::NEG_INFINITY, f64::max)
+            };
             a.iter().map(best).sum::<f64>() / a.len() as f64
         };
         let (n, m) = (self.normals, self.images.len() - self.normals);
@@ -102,14 +119,22 @@ impl Case {
             }
         }
         let stats = SimilarityStats::of(&s).unwrap();
-        loss.evaluate(&s, &stats, &mut Similarities::default()).unwrap()
+        loss.evaluate(&s, &stats, &mut Similarities::default())
+            .unwrap()
     }
 
     /// The ranking loss as its documentation reads.
     fn ranking(&self, loss: ScoreLoss, tokens: &[Vec<Vec<f64>>]) -> f64 {
         let score = |image: usize| {
-            let bank = (0..self.normals).filter(|&b| b != image).flat_map(|b| &tokens[b]);
-            let distance = |p| 1.0 - bank.clone().map(|q| dot(p, q)).fold(f64::NEG_INFINITY, f64::max);
+            let bank = (0..self.normals)
+                .filter(|&b| b != image)
+                .flat_map(|b| &tokens[b]);
+            let distance = |p| {
+                1.0 - bank
+                    .clone()
+                    .map(|q| dot(p, q))
+                    .fold(f64::NEG_INFINITY, f64::max)
+            };
             let mut distances: Vec<f64> = tokens[image].iter().map(|p| distance(p)).collect();
             distances.sort_by(|a, b| b.total_cmp(a));
             let count = ((loss.top_fraction * distances.len() as f64).round() as usize).max(1);
@@ -118,7 +143,10 @@ impl Case {
         let (normals, defects) = (0..self.normals, self.normals..self.images.len());
         let pairs = (normals.len() * defects.len()) as f64;
         let cost = |i, j| ((score(i) - score(j)) / loss.temperature).exp().ln_1p();
-        normals.flat_map(|i| defects.clone().map(move |j| (i, j))).map(|(i, j)| cost(i, j)).sum::<f64>()
+        normals
+            .flat_map(|i| defects.clone().map(move |j| (i, j)))
+            .map(|(i, j)| cost(i, j))
+            .sum::<f64>()
             / pairs
     }
 }
@@ -128,33 +156,74 @@ fn case(modulation: ModulationType, alpha: f64, sizes: [usize; 5], seed: u64) ->
     let mut stream = Stream::new(seed, Purpose::Init);
     // values that f32 holds exactly, so that both start from the same numbers
     let mut draw = |count: usize, size: f64| -> Vec<f64> {
-        (0..count).map(|_| f64::from((size * (2.0 * stream.uniform() - 1.0)) as f32)).collect()
+        (0..count)
+            .map(|_| f64::from((size * (2.0 * stream.uniform() - 1.0)) as f32))
+            .collect()
     };
-    let mut parameters = vec![draw(prompts * dim, 1.0), draw(prompts, 1.0).iter().map(|v| v + 1.5).collect()];
+    let mut parameters = vec![
+        draw(prompts * dim, 1.0),
+        draw(prompts, 1.0).iter().map(|v| v + 1.5).collect(),
+    ];
     if modulation == ModulationType::LearnedTransform {
-        parameters.extend([draw(2 * dim * dim, 0.4), draw(dim, 0.2), draw(dim * dim, 0.4), draw(dim, 0.2)]);
+        parameters.extend([
+            draw(2 * dim * dim, 0.4),
+            draw(dim, 0.2),
+            draw(dim * dim, 0.4),
+            draw(dim, 0.2),
+        ]);
     }
-    parameters[1].iter_mut().for_each(|v| *v = f64::from(*v as f32));
+    parameters[1]
+        .iter_mut()
+        .for_each(|v| *v = f64::from(*v as f32));
     let base = draw(rows * dim, 1.0);
     let mut image = |size: f64| -> Vec<f64> {
-        base.iter().zip(draw(rows * dim, size)).map(|(b, v)| f64::from((b + v) as f32)).collect()
+        base.iter()
+            .zip(draw(rows * dim, size))
+            .map(|(b, v)| f64::from((b + v) as f32))
+            .collect()
     };
-    let images = (0..normals + defects).map(|i| image(if i < normals { 0.7 } else { 1.1 })).collect();
-    Case { modulation, alpha, rows, dim, normals, parameters, images }
+    let images = (0..normals + defects)
+        .map(|i| image(if i < normals { 0.7 } else { 1.1 }))
+        .collect();
+    Case {
+        modulation,
+        alpha,
+        rows,
+        dim,
+        normals,
+        parameters,
+        images,
+    }
 }
 
 fn compare(what: &str, found: &[f32], wanted: &[f64]) {
     let max = wanted.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (&f, w)) in found.iter().zip(wanted).enumerate() {
-        assert!((f64::from(f) - w).abs() <= TOLERANCE * max, "{what} [{i}]: {f} against {w}, largest {max}");
+        assert!(
+            (f64::from(f) - w).abs() <= TOLERANCE * max,
+            "{what} [{i}]: {f} against {w}, largest {max}"
+        );
     }
 }
 
 fn check(case: &Case, use_cls: bool, loss: Loss) {
-    const NAMES: [&str; 6] =
-        ["prompts", "prompt_scales", "mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias"];
+    const NAMES: [&str; 6] = [
+        "prompts",
+        "prompt_scales",
+        "mlp.0.weight",
+        "mlp.0.bias",
+        "mlp.2.weight",
+        "mlp.2.bias",
+    ];
     let (k, d) = (case.parameters[1].len(), case.dim);
-    let shapes = [vec![k, d], vec![k], vec![d, 2 * d], vec![d], vec![d, d], vec![d]];
+    let shapes = [
+        vec![k, d],
+        vec![k],
+        vec![d, 2 * d],
+        vec![d],
+        vec![d, d],
+        vec![d],
+    ];
     let single = |v: &[f64]| -> Vec<f32> { v.iter().map(|&v| v as f32).collect() };
     let mut parameters = Parameters::new();
     for ((name, shape), values) in NAMES.iter().zip(&shapes).zip(&case.parameters) {
@@ -172,9 +241,17 @@ fn check(case: &Case, use_cls: bool, loss: Loss) {
     let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
     let m = adaptation.modulation();
     let mut pass = BatchPass::new();
-    let found = pass.forward(Some(m), &images, case.normals, d, loss).unwrap();
-    let what = format!("{} α {} {loss} {k} prompts {} rows", case.modulation, case.alpha, case.rows);
-    assert!((found.loss - case.loss(loss)).abs() < 1e-5 * found.loss.abs().max(1.0), "{what}");
+    let found = pass
+        .forward(Some(m), &images, case.normals, d, loss)
+        .unwrap();
+    let what = format!(
+        "{} α {} {loss} {k} prompts {} rows",
+        case.modulation, case.alpha, case.rows
+    );
+    assert!(
+        (found.loss - case.loss(loss)).abs() < 1e-5 * found.loss.abs().max(1.0),
+        "{what}"
+    );
     let mut gradients = Gradients::zeros_for(m.parameters());
     let mut grad_in = vec![0.0; images.len() * case.rows * d];
     pass.backward(m, &images, &mut gradients, Some(&mut grad_in));
@@ -187,14 +264,19 @@ fn check(case: &Case, use_cls: bool, loss: Loss) {
         };
         (at(STEP) - at(-STEP)) / (2.0 * STEP)
     };
-    compare(&format!("{what} α"), &[gradients.scaling_factor as f32], &[difference(&|c, h| c.alpha += h)]);
+    compare(
+        &format!("{what} α"),
+        &[gradients.scaling_factor as f32],
+        &[difference(&|c, h| c.alpha += h)],
+    );
     for (t, tensor) in gradients.parameters.iter().enumerate() {
         // the scales of `global` act through an epsilon only: nothing to see at this precision
         if case.modulation == ModulationType::Global && tensor.name == "prompt_scales" {
             continue;
         }
-        let wanted: Vec<f64> =
-            (0..tensor.data.len()).map(|i| difference(&|c: &mut Case, h| c.parameters[t][i] += h)).collect();
+        let wanted: Vec<f64> = (0..tensor.data.len())
+            .map(|i| difference(&|c: &mut Case, h| c.parameters[t][i] += h))
+            .collect();
         compare(&format!("{what} {}", tensor.name), &tensor.data, &wanted);
     }
     let size = case.rows * d;
@@ -206,14 +288,26 @@ fn check(case: &Case, use_cls: bool, loss: Loss) {
 
 #[test]
 fn gradients_are_those_of_the_formulas() {
-    let half = ScoreLoss { top_fraction: 0.5, temperature: 0.2, comparison: ScoreComparison::Ranking };
-    let losses = [Loss::Separability, Loss::Contrastive { margin: MARGIN }, Loss::Scores(half)];
+    let half = ScoreLoss {
+        top_fraction: 0.5,
+        temperature: 0.2,
+        comparison: ScoreComparison::Ranking,
+    };
+    let losses = [
+        Loss::Separability,
+        Loss::Contrastive { margin: MARGIN },
+        Loss::Scores(half),
+    ];
     for loss in losses {
         for modulation in ModulationType::ALL {
             check(&case(modulation, 0.4, [3, 5, 9, 4, 3], 1), false, loss);
             check(&case(modulation, -0.7, [1, 4, 6, 3, 5], 2), false, loss);
         }
         // the class token: one row an image
-        check(&case(ModulationType::PerPatch, 0.5, [4, 1, 11, 4, 3], 3), true, loss);
+        check(
+            &case(ModulationType::PerPatch, 0.5, [4, 1, 11, 4, 3], 3),
+            true,
+            loss,
+        );
     }
 }

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use flawtune::adapt::{
-    Adam, AdaptError, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, Modulation, ModulationType,
-    Parameters, Tape, cosine_rate,
+    Adam, AdaptError, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, Modulation,
+    ModulationType, Parameters, Tape, cosine_rate,
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -35,15 +35,21 @@ impl Golden {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let t = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let values = match t.dtype() {
-            Dtype::F64 => {
-                t.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            Dtype::F32 => {
-                t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
-            }
-            Dtype::I64 => {
-                t.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
-            }
+            Dtype::F64 => t
+                .data()
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+                .collect(),
+            Dtype::F32 => t
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
+                .collect(),
+            Dtype::I64 => t
+                .data()
+                .chunks_exact(8)
+                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+                .collect(),
             other => panic!("{name}: {other:?}"),
         };
         (t.shape().to_vec(), values)
@@ -59,7 +65,10 @@ impl Golden {
     }
 
     fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
+        SafeTensors::deserialize(&self.0)
+            .unwrap()
+            .tensor(name)
+            .is_ok()
     }
 }
 
@@ -75,34 +84,68 @@ impl Inputs {
     fn read(file: &Golden, normals: &str, defects: &str) -> Self {
         let (shape, normals) = file.f32s(normals);
         let (_, defects) = file.f32s(defects);
-        Self { normals, defects, n: shape[0], size: shape[1] * shape[2], dim: shape[2] }
+        Self {
+            normals,
+            defects,
+            n: shape[0],
+            size: shape[1] * shape[2],
+            dim: shape[2],
+        }
     }
 
     fn all(&self) -> Vec<&[f32]> {
-        self.normals.chunks(self.size).chain(self.defects.chunks(self.size)).collect()
+        self.normals
+            .chunks(self.size)
+            .chain(self.defects.chunks(self.size))
+            .collect()
     }
 }
 
 /// Their name of one of our tensors.
 fn golden_name(ours: &str) -> &str {
-    if ours == "prompt_scales" { "scales" } else { ours }
+    if ours == "prompt_scales" {
+        "scales"
+    } else {
+        ours
+    }
 }
 
 fn build(file: &Golden, modulation: ModulationType) -> Adaptation {
     let mut p = Parameters::new();
-    for name in ["prompts", "prompt_scales", "mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias"] {
+    for name in [
+        "prompts",
+        "prompt_scales",
+        "mlp.0.weight",
+        "mlp.0.bias",
+        "mlp.2.weight",
+        "mlp.2.bias",
+    ] {
         let (shape, data) = file.f32s(&format!("in.{}", golden_name(name)));
         p.push(name, &shape, data).unwrap();
     }
     let scaling_factor = file.number("in.alpha") as f32;
-    Adaptation::from_parameters(AdaptationOptions { modulation, scaling_factor, ..Default::default() }, &p)
-        .unwrap()
+    Adaptation::from_parameters(
+        AdaptationOptions {
+            modulation,
+            scaling_factor,
+            ..Default::default()
+        },
+        &p,
+    )
+    .unwrap()
 }
 
 fn close(what: &str, found: &[f32], wanted: &[f64], tolerance: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let worst = found.iter().zip(wanted).map(|(&f, w)| (f64::from(f) - w).abs()).fold(0.0, f64::max);
-    assert!(worst <= tolerance, "{what}: differs by {worst:.3e}, tolerance {tolerance:.1e}");
+    let worst = found
+        .iter()
+        .zip(wanted)
+        .map(|(&f, w)| (f64::from(f) - w).abs())
+        .fold(0.0, f64::max);
+    assert!(
+        worst <= tolerance,
+        "{what}: differs by {worst:.3e}, tolerance {tolerance:.1e}"
+    );
 }
 
 fn close_to_max(what: &str, found: &[f32], wanted: &[f64]) {
@@ -111,11 +154,22 @@ fn close_to_max(what: &str, found: &[f32], wanted: &[f64]) {
 }
 
 fn number(what: &str, found: f64, wanted: f64, tolerance: f64) {
-    assert!((found - wanted).abs() <= tolerance, "{what}: {found} against {wanted}");
+    assert!(
+        (found - wanted).abs() <= tolerance,
+        "{what}: {found} against {wanted}"
+    );
 }
 
 fn losses(file: &Golden) -> [(&'static str, Loss); 2] {
-    [("sep", Loss::Separability), ("con", Loss::Contrastive { margin: file.number("in.margin") })]
+    [
+        ("sep", Loss::Separability),
+        (
+            "con",
+            Loss::Contrastive {
+                margin: file.number("in.margin"),
+            },
+        ),
+    ]
 }
 
 #[test]
@@ -137,8 +191,15 @@ fn values_and_gradients_of_every_mode_and_loss() {
         }
         for (short, loss) in losses(&file) {
             let mut pass = BatchPass::new();
-            let found = pass.forward(modulation, &images, input.n, input.dim, loss).unwrap();
-            number(&format!("{name} {short}"), found.loss, golden(short)[0], LOSS);
+            let found = pass
+                .forward(modulation, &images, input.n, input.dim, loss)
+                .unwrap();
+            number(
+                &format!("{name} {short}"),
+                found.loss,
+                golden(short)[0],
+                LOSS,
+            );
             let stats = found.stats;
             for (key, value) in [
                 ("mu_nn", stats.mu_nn),
@@ -149,18 +210,37 @@ fn values_and_gradients_of_every_mode_and_loss() {
                 number(&format!("{name} {key}"), value, golden(key)[0], TOKEN);
             }
             let (nn, nd) = (golden("nn"), golden("nd"));
-            for (i, &wanted) in nn.iter().enumerate().filter(|(i, _)| i / input.n != i % input.n) {
-                number(&format!("{name} nn {i}"), pass.similarities().nn[i], wanted, TOKEN);
+            for (i, &wanted) in nn
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| i / input.n != i % input.n)
+            {
+                number(
+                    &format!("{name} nn {i}"),
+                    pass.similarities().nn[i],
+                    wanted,
+                    TOKEN,
+                );
             }
             for (i, &wanted) in nd.iter().enumerate() {
-                number(&format!("{name} nd {i}"), pass.similarities().nd[i], wanted, TOKEN);
+                number(
+                    &format!("{name} nd {i}"),
+                    pass.similarities().nd[i],
+                    wanted,
+                    TOKEN,
+                );
             }
             let mut grad_in = vec![0.0; images.len() * input.size];
             if let Some(m) = modulation {
                 let mut g = Gradients::zeros_for(m.parameters());
                 pass.backward(m, &images, &mut g, Some(&mut grad_in));
                 let alpha = golden(&format!("{short}.grad.alpha"))[0];
-                number(&format!("{name} {short} alpha"), g.scaling_factor, alpha, GRADIENT * alpha.abs());
+                number(
+                    &format!("{name} {short} alpha"),
+                    g.scaling_factor,
+                    alpha,
+                    GRADIENT * alpha.abs(),
+                );
                 for t in &g.parameters {
                     let what = format!("{name} {short} {}", t.name);
                     assert!(t.data.iter().any(|&v| v != 0.0), "{what} is all zero");
@@ -179,8 +259,16 @@ fn values_and_gradients_of_every_mode_and_loss() {
                 pass.token_gradient(&mut grad_in);
             }
             let (a, b) = grad_in.split_at(input.normals.len());
-            close_to_max(&format!("{name} {short} normals"), a, &golden(&format!("{short}.grad.normals")));
-            close_to_max(&format!("{name} {short} defects"), b, &golden(&format!("{short}.grad.defects")));
+            close_to_max(
+                &format!("{name} {short} normals"),
+                a,
+                &golden(&format!("{short}.grad.normals")),
+            );
+            close_to_max(
+                &format!("{name} {short} defects"),
+                b,
+                &golden(&format!("{short}.grad.defects")),
+            );
         }
     }
 }
@@ -213,7 +301,9 @@ fn twenty_five_steps_of_training() {
                 let epoch = step / (steps / EPOCHS);
                 if step % (steps / EPOCHS) == 0 {
                     let m = adaptation.modulation();
-                    let all = BatchPass::new().forward(Some(m), &all, input.n, input.dim, loss).unwrap();
+                    let all = BatchPass::new()
+                        .forward(Some(m), &all, input.n, input.dim, loss)
+                        .unwrap();
                     number(
                         &format!("{prefix} epoch {epoch}"),
                         all.stats.separability(),
@@ -229,14 +319,25 @@ fn twenty_five_steps_of_training() {
                 };
                 let mut images = pick(&batch_normals, bn, 0);
                 images.extend(pick(&batch_defects, bm, input.n));
-                let found =
-                    pass.forward(Some(adaptation.modulation()), &images, bn, input.dim, loss).unwrap();
-                number(&format!("{prefix} step {step}"), found.loss, wanted[step], LOSS);
+                let found = pass
+                    .forward(Some(adaptation.modulation()), &images, bn, input.dim, loss)
+                    .unwrap();
+                number(
+                    &format!("{prefix} step {step}"),
+                    found.loss,
+                    wanted[step],
+                    LOSS,
+                );
                 gradients.clear();
                 pass.backward(adaptation.modulation(), &images, &mut gradients, None);
                 let rate = cosine_rate(RATE, epoch, EPOCHS);
                 number(&format!("{prefix} rate {step}"), rate, rates[step], 1e-15);
-                adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, rate).unwrap();
+                adam.step(
+                    adaptation.modulation_mut().parameters_mut(),
+                    &gradients.parameters,
+                    rate,
+                )
+                .unwrap();
                 if step == 0 || step == steps - 1 {
                     let when = if step == 0 { "after_step1" } else { "final" };
                     for t in adaptation.parameters() {
@@ -258,33 +359,74 @@ fn degenerate_batches() {
     // two normals of one patch: σ_NN is exactly 0 and its gradient taken as 0
     let input = Inputs::read(&odd, "sd0.normals", "sd0.defects");
     let mut pass = BatchPass::new();
-    let found = pass.forward(None, &input.all(), input.n, input.dim, Loss::Separability).unwrap();
+    let found = pass
+        .forward(None, &input.all(), input.n, input.dim, Loss::Separability)
+        .unwrap();
     assert_eq!(found.stats.sd_nn, 0.0);
-    number("sd0 sd_nd", found.stats.sd_nd, odd.number("sd0.sd_nd"), TOKEN);
+    number(
+        "sd0 sd_nd",
+        found.stats.sd_nd,
+        odd.number("sd0.sd_nd"),
+        TOKEN,
+    );
     number("sd0 sep", found.loss, odd.number("sd0.sep"), LOSS);
     let mut grad = vec![0.0; input.normals.len() + input.defects.len()];
     pass.token_gradient(&mut grad);
-    close_to_max("sd0 normals", &grad[..input.normals.len()], &odd.f64s("sd0.sep.grad.normals").1);
-    close_to_max("sd0 defects", &grad[input.normals.len()..], &odd.f64s("sd0.sep.grad.defects").1);
+    close_to_max(
+        "sd0 normals",
+        &grad[..input.normals.len()],
+        &odd.f64s("sd0.sep.grad.normals").1,
+    );
+    close_to_max(
+        "sd0 defects",
+        &grad[input.normals.len()..],
+        &odd.f64s("sd0.sep.grad.defects").1,
+    );
 
     // a prompt of zeros: unit() has the slope 1e8 there
     let input = Inputs::read(&file, "in.normals", "in.defects");
     let mut adaptation = build(&file, ModulationType::PerPatch);
     let (shape, prompts) = odd.f32s("zero_prompt.prompts");
-    adaptation.modulation_mut().parameters_mut().get_mut("prompts").unwrap().data = prompts;
+    adaptation
+        .modulation_mut()
+        .parameters_mut()
+        .get_mut("prompts")
+        .unwrap()
+        .data = prompts;
     let mut gradients = Gradients::zeros_for(adaptation.parameters());
     let m = adaptation.modulation();
-    let found = pass.forward(Some(m), &input.all(), input.n, input.dim, Loss::Separability).unwrap();
-    number("zero prompt sep", found.loss, odd.number("zero_prompt.sep"), LOSS);
+    let found = pass
+        .forward(
+            Some(m),
+            &input.all(),
+            input.n,
+            input.dim,
+            Loss::Separability,
+        )
+        .unwrap();
+    number(
+        "zero prompt sep",
+        found.loss,
+        odd.number("zero_prompt.sep"),
+        LOSS,
+    );
     pass.backward(adaptation.modulation(), &input.all(), &mut gradients, None);
     let found = &gradients.parameters.get("prompts").unwrap().data;
     let wanted = odd.f64s("zero_prompt.sep.grad.prompts").1;
     // rows apart: the first is eight orders of magnitude larger
-    for (row, (f, w)) in found.chunks(shape[1]).zip(wanted.chunks(shape[1])).enumerate() {
+    for (row, (f, w)) in found
+        .chunks(shape[1])
+        .zip(wanted.chunks(shape[1]))
+        .enumerate()
+    {
         close_to_max(&format!("zero prompt row {row}"), f, w);
     }
     let wanted = odd.f64s("zero_prompt.sep.grad.scales").1;
-    close_to_max("zero prompt scales", &gradients.parameters.get("prompt_scales").unwrap().data, &wanted);
+    close_to_max(
+        "zero prompt scales",
+        &gradients.parameters.get("prompt_scales").unwrap().data,
+        &wanted,
+    );
 }
 
 #[test]
@@ -292,8 +434,21 @@ fn one_normal_is_a_typed_error() {
     let file = Golden::open("method.safetensors");
     let input = Inputs::read(&file, "in.normals", "in.defects");
     let images = input.all();
-    let found = BatchPass::new().forward(None, &images[input.n - 1..], 1, input.dim, Loss::Separability);
-    assert!(matches!(found, Err(AdaptError::TooFewImages { found: 1, wanted: 2, .. })));
+    let found = BatchPass::new().forward(
+        None,
+        &images[input.n - 1..],
+        1,
+        input.dim,
+        Loss::Separability,
+    );
+    assert!(matches!(
+        found,
+        Err(AdaptError::TooFewImages {
+            found: 1,
+            wanted: 2,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -302,7 +457,10 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let input = Inputs::read(&file, "in.normals", "in.defects");
     for mode in ModulationType::ALL {
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let a = build(&file, mode);
                 let mut gradients = Gradients::zeros_for(a.parameters());
@@ -310,7 +468,9 @@ fn any_number_of_threads_gives_the_same_bytes() {
                 let mut pass = BatchPass::new();
                 let images = input.all();
                 let m = a.modulation();
-                let found = pass.forward(Some(m), &images, input.n, input.dim, Loss::Separability).unwrap();
+                let found = pass
+                    .forward(Some(m), &images, input.n, input.dim, Loss::Separability)
+                    .unwrap();
                 pass.backward(a.modulation(), &images, &mut gradients, Some(&mut grad_in));
                 (found, gradients, grad_in)
             })

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use flawtune::evaluate::metrics::{
-    PixelImage, aupro, auroc, average_precision, f1_max, pixel_metrics, pr_curve, pro_curve, roc_curve,
-    roc_curve_corners,
+    PixelImage, aupro, auroc, average_precision, f1_max, pixel_metrics, pr_curve, pro_curve,
+    roc_curve, roc_curve_corners,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -15,8 +15,10 @@ const ROUNDING: f64 = 1e-12;
 const AUPRO_ROUNDING: f64 = 1e-10;
 
 fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")), PathBuf::from)
+    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
+        PathBuf::from,
+    )
 }
 
 fn json(name: &str) -> Value {
@@ -25,7 +27,9 @@ fn json(name: &str) -> Value {
 
 /// A number, or "nan" / "inf" spelled out.
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+    value
+        .as_f64()
+        .unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -52,32 +56,84 @@ fn image_metrics_equal_scikit_learn() {
     assert!(!cases.is_empty());
     for case in cases {
         let name = case["name"].as_str().unwrap();
-        let labels: Vec<bool> = numbers(&case["labels"]).into_iter().map(|l| l == 1.0).collect();
+        let labels: Vec<bool> = numbers(&case["labels"])
+            .into_iter()
+            .map(|l| l == 1.0)
+            .collect();
         let scores = numbers(&case["scores"]);
 
         let got = auroc(&labels, &scores).unwrap();
-        close(&format!("{name} AUROC"), got.unwrap_or(f64::NAN), number(&case["auroc"]), ROUNDING);
+        close(
+            &format!("{name} AUROC"),
+            got.unwrap_or(f64::NAN),
+            number(&case["auroc"]),
+            ROUNDING,
+        );
         let got = average_precision(&labels, &scores).unwrap();
-        close(&format!("{name} AP"), got, number(&case["average_precision"]), ROUNDING);
+        close(
+            &format!("{name} AP"),
+            got,
+            number(&case["average_precision"]),
+            ROUNDING,
+        );
 
         let point = f1_max(&labels, &scores).unwrap();
-        close(&format!("{name} F1"), point.f1, number(&case["f1_max"]), ROUNDING);
-        close(&format!("{name} threshold"), point.threshold, number(&case["f1_max_threshold"]), 0.0);
-        close(&format!("{name} precision"), point.precision, number(&case["f1_max_precision"]), ROUNDING);
-        close(&format!("{name} recall"), point.recall, number(&case["f1_max_recall"]), ROUNDING);
+        close(
+            &format!("{name} F1"),
+            point.f1,
+            number(&case["f1_max"]),
+            ROUNDING,
+        );
+        close(
+            &format!("{name} threshold"),
+            point.threshold,
+            number(&case["f1_max_threshold"]),
+            0.0,
+        );
+        close(
+            &format!("{name} precision"),
+            point.precision,
+            number(&case["f1_max_precision"]),
+            ROUNDING,
+        );
+        close(
+            &format!("{name} recall"),
+            point.recall,
+            number(&case["f1_max_recall"]),
+            ROUNDING,
+        );
 
         for (key, curve) in [
             ("roc", roc_curve(&labels, &scores).unwrap()),
-            ("roc_drop_intermediate", roc_curve_corners(&labels, &scores).unwrap()),
+            (
+                "roc_drop_intermediate",
+                roc_curve_corners(&labels, &scores).unwrap(),
+            ),
         ] {
             all_close(&format!("{name} {key} fpr"), &curve.fpr, &case[key]["fpr"]);
             all_close(&format!("{name} {key} tpr"), &curve.tpr, &case[key]["tpr"]);
-            all_close(&format!("{name} {key} thresholds"), &curve.thresholds, &case[key]["thresholds"]);
+            all_close(
+                &format!("{name} {key} thresholds"),
+                &curve.thresholds,
+                &case[key]["thresholds"],
+            );
         }
         let curve = pr_curve(&labels, &scores).unwrap();
-        all_close(&format!("{name} precision"), &curve.precision, &case["pr_curve"]["precision"]);
-        all_close(&format!("{name} recall"), &curve.recall, &case["pr_curve"]["recall"]);
-        all_close(&format!("{name} thresholds"), &curve.thresholds, &case["pr_curve"]["thresholds"]);
+        all_close(
+            &format!("{name} precision"),
+            &curve.precision,
+            &case["pr_curve"]["precision"],
+        );
+        all_close(
+            &format!("{name} recall"),
+            &curve.recall,
+            &case["pr_curve"]["recall"],
+        );
+        all_close(
+            &format!("{name} thresholds"),
+            &curve.thresholds,
+            &case["pr_curve"]["thresholds"],
+        );
     }
 }
 
@@ -91,10 +147,15 @@ fn pixel_metrics_and_aupro_equal_the_exact_reference() {
     for (name, case) in cases {
         let mask = tensors.tensor(&format!("{name}.mask")).unwrap();
         let map = tensors.tensor(&format!("{name}.score")).unwrap();
-        let &[count, height, width] = map.shape() else { panic!("{name}: maps are [images, height, width]") };
+        let &[count, height, width] = map.shape() else {
+            panic!("{name}: maps are [images, height, width]")
+        };
         assert_eq!(mask.shape(), map.shape());
-        let scores: Vec<f32> =
-            map.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let scores: Vec<f32> = map
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
         let pixels = height * width;
         let images: Vec<PixelImage<'_>> = (0..count)
             .map(|i| {
@@ -121,10 +182,20 @@ fn pixel_metrics_and_aupro_equal_the_exact_reference() {
         }
         let pixel = pixel_metrics(&images).unwrap();
         if let Some(want) = case.get("pixel_auroc").filter(|v| !v.is_null()) {
-            close(&format!("{name} pixel AUROC"), pixel.auroc.unwrap(), number(want), ROUNDING);
+            close(
+                &format!("{name} pixel AUROC"),
+                pixel.auroc.unwrap(),
+                number(want),
+                ROUNDING,
+            );
         }
         if let Some(want) = case.get("pixel_ap").filter(|v| !v.is_null()) {
-            close(&format!("{name} pixel AP"), pixel.average_precision, number(want), ROUNDING);
+            close(
+                &format!("{name} pixel AP"),
+                pixel.average_precision,
+                number(want),
+                ROUNDING,
+            );
         }
         if let Ok(want) = tensors.tensor(&format!("{name}.curve_fpr")) {
             let curve = pro_curve(&images).unwrap().unwrap();
@@ -132,7 +203,11 @@ fn pixel_metrics_and_aupro_equal_the_exact_reference() {
             for (what, got, want) in [("fpr", &curve.fpr, want), ("pro", &curve.pro, pro)] {
                 let want = floats(want.dtype(), want.data());
                 assert_eq!(got.len(), want.len(), "{name} {what}: points");
-                let widest = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+                let widest = got
+                    .iter()
+                    .zip(&want)
+                    .map(|(g, w)| (g - w).abs())
+                    .fold(0.0, f64::max);
                 // the curve may be stored in f32
                 assert!(widest < 1e-7, "{name} {what}: differs by {widest}");
             }
@@ -142,12 +217,14 @@ fn pixel_metrics_and_aupro_equal_the_exact_reference() {
 
 fn floats(dtype: safetensors::Dtype, data: &[u8]) -> Vec<f64> {
     match dtype {
-        safetensors::Dtype::F64 => {
-            data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-        }
-        safetensors::Dtype::F32 => {
-            data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
-        }
+        safetensors::Dtype::F64 => data
+            .chunks_exact(8)
+            .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+            .collect(),
+        safetensors::Dtype::F32 => data
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
         other => panic!("curves are floats, not {other:?}"),
     }
 }

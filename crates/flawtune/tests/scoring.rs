@@ -14,11 +14,17 @@ const TOLERANCE: f64 = 1e-6;
 fn tokens(count: usize, grid: (usize, usize), seed: u64) -> TokenSet {
     let patches = grid.0 * grid.1;
     let mut stream = Stream::new(seed, Purpose::Init);
-    let mut image = || (0..(1 + patches) * DIM).map(|_| (2.0 * stream.uniform() - 0.7) as f32).collect();
+    let mut image = || {
+        (0..(1 + patches) * DIM)
+            .map(|_| (2.0 * stream.uniform() - 0.7) as f32)
+            .collect()
+    };
     TokenSet {
         grid,
         dim: DIM,
-        images: (0..count).map(|_| ImageTokens::owned(image(), patches, DIM)).collect(),
+        images: (0..count)
+            .map(|_| ImageTokens::owned(image(), patches, DIM))
+            .collect(),
     }
 }
 
@@ -30,7 +36,14 @@ fn best(a: &[f32], b: &[f32]) -> Vec<f64> {
     };
     let others: Vec<Vec<f64>> = b.chunks(DIM).map(unit).collect();
     let cos = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-    a.chunks(DIM).map(|x| others.iter().map(|y| cos(&unit(x), y)).fold(f64::NEG_INFINITY, f64::max)).collect()
+    a.chunks(DIM)
+        .map(|x| {
+            others
+                .iter()
+                .map(|y| cos(&unit(x), y))
+                .fold(f64::NEG_INFINITY, f64::max)
+        })
+        .collect()
 }
 
 fn rows(set: &TokenSet, adaptation: Option<&Adaptation>, use_cls: bool) -> Vec<Vec<f32>> {
@@ -46,7 +59,10 @@ fn rows(set: &TokenSet, adaptation: Option<&Adaptation>, use_cls: bool) -> Vec<V
 }
 
 fn close(what: &str, found: f64, wanted: f64) {
-    assert!((found - wanted).abs() < TOLERANCE, "{what}: {found} against {wanted}");
+    assert!(
+        (found - wanted).abs() < TOLERANCE,
+        "{what}: {found} against {wanted}"
+    );
 }
 
 fn adaptations(use_cls: bool) -> Vec<Option<Adaptation>> {
@@ -61,7 +77,10 @@ fn adaptations(use_cls: bool) -> Vec<Option<Adaptation>> {
         };
         Some(Adaptation::new(o, DIM).unwrap())
     };
-    [None].into_iter().chain(ModulationType::ALL.map(build)).collect()
+    [None]
+        .into_iter()
+        .chain(ModulationType::ALL.map(build))
+        .collect()
 }
 
 #[test]
@@ -86,10 +105,12 @@ fn image_pairs_follow_the_formula() {
                     close("score", found.scores[i], wanted);
                     let Some(maps) = &found.maps else { continue };
                     for (p, &value) in maps[i].iter().enumerate() {
-                        let wanted = 1.0 - pairs[..k].iter().map(|x| x.1[p]).sum::<f64>() / k as f64;
+                        let wanted =
+                            1.0 - pairs[..k].iter().map(|x| x.1[p]).sum::<f64>() / k as f64;
                         close("map", f64::from(value), wanted);
                     }
-                    let mean = maps[i].iter().map(|&v| f64::from(v)).sum::<f64>() / maps[i].len() as f64;
+                    let mean =
+                        maps[i].iter().map(|&v| f64::from(v)).sum::<f64>() / maps[i].len() as f64;
                     close("mean of the map", mean, found.scores[i]);
                 }
             }
@@ -103,8 +124,10 @@ fn the_patch_bank_follows_the_formula() {
     for adaptation in adaptations(false) {
         let a = adaptation.as_ref();
         let bank = rows(&support, a, false).concat();
-        let wanted: Vec<Vec<f64>> =
-            rows(&test, a, false).iter().map(|i| best(i, &bank).iter().map(|b| 1.0 - b).collect()).collect();
+        let wanted: Vec<Vec<f64>> = rows(&test, a, false)
+            .iter()
+            .map(|i| best(i, &bank).iter().map(|b| 1.0 - b).collect())
+            .collect();
         for (aggregate, count) in [
             (Aggregate::TopFraction(0.01), 1),
             (Aggregate::TopFraction(0.2), 4),
@@ -115,10 +138,17 @@ fn the_patch_bank_follows_the_formula() {
             let found = patch_bank(&support, &test, a, aggregate).unwrap();
             let maps = found.maps.unwrap();
             for (i, distances) in wanted.iter().enumerate() {
-                distances.iter().zip(&maps[i]).for_each(|(&w, &f)| close("distance", f64::from(f), w));
+                distances
+                    .iter()
+                    .zip(&maps[i])
+                    .for_each(|(&w, &f)| close("distance", f64::from(f), w));
                 let mut sorted = distances.clone();
                 sorted.sort_by(|a, b| b.total_cmp(a));
-                close("score", found.scores[i], sorted[..count].iter().sum::<f64>() / count as f64);
+                close(
+                    "score",
+                    found.scores[i],
+                    sorted[..count].iter().sum::<f64>() / count as f64,
+                );
             }
         }
     }
@@ -127,10 +157,15 @@ fn the_patch_bank_follows_the_formula() {
 #[test]
 fn a_support_image_scores_zero() {
     let support = tokens(4, (3, 3), 1);
-    for scores in
-        [image_pair(&support, &support, None, 1), patch_bank(&support, &support, None, Aggregate::Max)]
-    {
-        scores.unwrap().scores.iter().for_each(|&s| close("own score", s, 0.0));
+    for scores in [
+        image_pair(&support, &support, None, 1),
+        patch_bank(&support, &support, None, Aggregate::Max),
+    ] {
+        scores
+            .unwrap()
+            .scores
+            .iter()
+            .for_each(|&s| close("own score", s, 0.0));
     }
 }
 
@@ -139,7 +174,10 @@ fn scores_depend_on_neither_threads_nor_company() {
     let (support, test) = (tokens(40, (3, 3), 1), tokens(40, (3, 3), 2));
     let adaptation = adaptations(false).pop().unwrap();
     let run = |threads: usize, test: &TokenSet| -> Vec<ImageScores> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             vec![
                 image_pair(&support, test, adaptation.as_ref(), 2).unwrap(),
@@ -152,10 +190,16 @@ fn scores_depend_on_neither_threads_nor_company() {
         assert_eq!(one, run(threads, &test), "{threads} threads");
     }
     for i in [0, 17, 39] {
-        let alone = TokenSet { images: vec![test.images[i].clone()], ..test.clone() };
+        let alone = TokenSet {
+            images: vec![test.images[i].clone()],
+            ..test.clone()
+        };
         for (alone, all) in run(2, &alone).iter().zip(&one) {
             assert_eq!(alone.scores[0], all.scores[i]);
-            assert_eq!(alone.maps.as_ref().unwrap()[0], all.maps.as_ref().unwrap()[i]);
+            assert_eq!(
+                alone.maps.as_ref().unwrap()[0],
+                all.maps.as_ref().unwrap()[i]
+            );
         }
     }
 }
@@ -163,32 +207,63 @@ fn scores_depend_on_neither_threads_nor_company() {
 #[test]
 fn wrong_requests_are_typed_errors() {
     let support = tokens(3, (3, 3), 1);
-    let none = TokenSet { images: vec![], ..support.clone() };
-    assert!(matches!(image_pair(&none, &support, None, 1), Err(ScoreError::NoSupport)));
+    let none = TokenSet {
+        images: vec![],
+        ..support.clone()
+    };
+    assert!(matches!(
+        image_pair(&none, &support, None, 1),
+        Err(ScoreError::NoSupport)
+    ));
     assert!(matches!(
         image_pair(&support, &support, None, 4),
         Err(ScoreError::Neighbours { k: 4, support: 3 })
     ));
-    assert!(matches!(image_pair(&support, &support, None, 0), Err(ScoreError::Neighbours { .. })));
-    let wide = TokenSet { dim: 24, ..none.clone() };
-    assert!(matches!(image_pair(&support, &wide, None, 1), Err(ScoreError::Width { test: 24, support: 12 })));
+    assert!(matches!(
+        image_pair(&support, &support, None, 0),
+        Err(ScoreError::Neighbours { .. })
+    ));
+    let wide = TokenSet {
+        dim: 24,
+        ..none.clone()
+    };
+    assert!(matches!(
+        image_pair(&support, &wide, None, 1),
+        Err(ScoreError::Width {
+            test: 24,
+            support: 12
+        })
+    ));
     for fraction in [0.0, 1.5, f64::NAN] {
         let found = patch_bank(&support, &support, None, Aggregate::TopFraction(fraction));
         assert!(matches!(found, Err(ScoreError::Fraction(_))));
     }
     let cls = adaptations(true).pop().unwrap();
-    assert!(matches!(image_pair(&support, &support, cls.as_ref(), 1), Err(ScoreError::Kind { .. })));
+    assert!(matches!(
+        image_pair(&support, &support, cls.as_ref(), 1),
+        Err(ScoreError::Kind { .. })
+    ));
     let other = Adaptation::new(AdaptationOptions::default(), 384).unwrap();
-    assert!(matches!(image_pair(&support, &support, Some(&other), 1), Err(ScoreError::Adapt(_))));
-    assert!(image_pair(&support, &none, None, 1).unwrap().scores.is_empty());
+    assert!(matches!(
+        image_pair(&support, &support, Some(&other), 1),
+        Err(ScoreError::Adapt(_))
+    ));
+    assert!(
+        image_pair(&support, &none, None, 1)
+            .unwrap()
+            .scores
+            .is_empty()
+    );
 }
 
 #[test]
 fn left_out_scores_are_those_of_a_support_without_the_image() {
     let normals = tokens(6, (3, 3), 11);
     let own = [4, 0, 5];
-    let held =
-        TokenSet { images: own.iter().map(|&i| normals.images[i].clone()).collect(), ..normals.clone() };
+    let held = TokenSet {
+        images: own.iter().map(|&i| normals.images[i].clone()).collect(),
+        ..normals.clone()
+    };
     for adaptation in adaptations(false) {
         let all = SupportSet::new(&normals, TokenKind::Patches, adaptation.as_ref()).unwrap();
         for k in [1, 3, 5] {
@@ -196,8 +271,13 @@ fn left_out_scores_are_those_of_a_support_without_the_image() {
             for (position, &i) in own.iter().enumerate() {
                 let mut others = normals.clone();
                 others.images.remove(i);
-                let one = TokenSet { images: vec![normals.images[i].clone()], ..normals.clone() };
-                let wanted = image_pair(&others, &one, adaptation.as_ref(), k).unwrap().scores[0];
+                let one = TokenSet {
+                    images: vec![normals.images[i].clone()],
+                    ..normals.clone()
+                };
+                let wanted = image_pair(&others, &one, adaptation.as_ref(), k)
+                    .unwrap()
+                    .scores[0];
                 close(&format!("image {i}, k = {k}"), found[position], wanted);
             }
         }

@@ -6,7 +6,8 @@
 //! `scipy.stats.norm.sf`; bootstrap quantiles from 20,000 stratified resamples drawn by numpy's PCG64.
 
 use flawtune::evaluate::statistics::{
-    BootstrapOptions, RankingMetric, bootstrap_interval, delong_test, delong_variance, paired_bootstrap,
+    BootstrapOptions, RankingMetric, bootstrap_interval, delong_test, delong_variance,
+    paired_bootstrap,
 };
 
 const DELONG_TOLERANCE: f64 = 1e-6;
@@ -14,7 +15,9 @@ const DELONG_TOLERANCE: f64 = 1e-6;
 /// A 64-bit congruential generator, simple enough to be the same in both languages.
 fn uniform(count: usize, mut state: u64) -> Vec<f64> {
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f64 / 2f64.powi(31)
     };
     (0..count).map(|_| next()).collect()
@@ -28,8 +31,12 @@ fn data(images: usize, seed: u64, ties: bool) -> (Vec<bool>, Vec<f64>, Vec<f64>)
     let labels: Vec<bool> = x.iter().map(|v| *v < 0.4).collect();
     let step = |v: f64| if ties { (v * 8.0).floor() / 8.0 } else { v };
     let label = |i: usize| f64::from(u8::from(labels[i]));
-    let first = (0..images).map(|i| step(0.6 * y[i] + 0.4 * label(i) * x[i] * 2.0)).collect();
-    let second = (0..images).map(|i| step(0.7 * z[i] + 0.3 * y[i] + 0.1 * label(i))).collect();
+    let first = (0..images)
+        .map(|i| step(0.6 * y[i] + 0.4 * label(i) * x[i] * 2.0))
+        .collect();
+    let second = (0..images)
+        .map(|i| step(0.7 * z[i] + 0.3 * y[i] + 0.1 * label(i)))
+        .collect();
     (labels, first, second)
 }
 
@@ -95,7 +102,11 @@ fn delong_equals_the_pairwise_definition() {
             ("z", got.z.unwrap(), case.z),
             ("p", got.p_value.unwrap(), case.p),
         ] {
-            assert!((got - want).abs() < DELONG_TOLERANCE, "seed {}: {name} {got} for {want}", case.seed);
+            assert!(
+                (got - want).abs() < DELONG_TOLERANCE,
+                "seed {}: {name} {got} for {want}",
+                case.seed
+            );
         }
         let (auroc, variance) = delong_variance(&labels, &a).unwrap();
         assert!((auroc - case.first).abs() < DELONG_TOLERANCE);
@@ -110,7 +121,10 @@ fn delong_says_when_it_cannot_tell() {
     let same = delong_test(&labels, &right, &right).unwrap();
     assert_eq!((same.z, same.p_value), (None, Some(1.0)));
     let opposite = delong_test(&labels, &right, &wrong).unwrap();
-    assert_eq!((opposite.first, opposite.second, opposite.p_value), (1.0, 0.0, None));
+    assert_eq!(
+        (opposite.first, opposite.second, opposite.p_value),
+        (1.0, 0.0, None)
+    );
     assert!(
         delong_test(&labels[1..], &right[1..], &wrong[1..]).is_err(),
         "one defective image has no variance"
@@ -120,32 +134,62 @@ fn delong_says_when_it_cannot_tell() {
 #[test]
 fn bootstrap_quantiles_agree_within_monte_carlo_error() {
     let (labels, a, b) = data(400, 3, true);
-    let options = BootstrapOptions { replicates: 20_000, level: 0.95, seed: 7 };
+    let options = BootstrapOptions {
+        replicates: 20_000,
+        level: 0.95,
+        seed: 7,
+    };
     // a 2.5 % quantile of 20,000 draws of standard deviation s scatters by about 2.6 s / sqrt(20,000) = 0.02 s in
     // either run; four of these for the two runs together: 0.1 s
     let auroc = bootstrap_interval(&labels, &a, RankingMetric::Auroc, &options).unwrap();
-    near("AUROC", [auroc.low, auroc.high], [0.666_483_07, 0.767_175_46], 0.0026);
+    near(
+        "AUROC",
+        [auroc.low, auroc.high],
+        [0.666_483_07, 0.767_175_46],
+        0.0026,
+    );
     assert!((auroc.estimate - 0.717_343_75).abs() < 1e-12);
     let ap = bootstrap_interval(&labels, &a, RankingMetric::AveragePrecision, &options).unwrap();
-    near("AP", [ap.low, ap.high], [0.593_489_22, 0.695_214_94], 0.0026);
+    near(
+        "AP",
+        [ap.low, ap.high],
+        [0.593_489_22, 0.695_214_94],
+        0.0026,
+    );
     assert!((ap.estimate - 0.643_311_360_866_723_8).abs() < 1e-12);
     let difference = paired_bootstrap(&labels, &a, &b, RankingMetric::Auroc, &options).unwrap();
-    near("difference", [difference.low, difference.high], [0.050_442_06, 0.181_866_21], 0.0034);
+    near(
+        "difference",
+        [difference.low, difference.high],
+        [0.050_442_06, 0.181_866_21],
+        0.0034,
+    );
     assert!((difference.difference - (0.717_343_75 - 0.601_171_875)).abs() < 1e-12);
     assert!(difference.p_value < 0.005);
 }
 
 fn near(name: &str, got: [f64; 2], want: [f64; 2], tolerance: f64) {
-    assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < tolerance), "{name}: {got:?} for {want:?}");
+    assert!(
+        got.iter().zip(want).all(|(g, w)| (g - w).abs() < tolerance),
+        "{name}: {got:?} for {want:?}"
+    );
 }
 
 #[test]
 fn bootstrap_does_not_depend_on_the_number_of_threads() {
     let (labels, a, b) = data(100, 5, false);
-    let options = BootstrapOptions { replicates: 300, ..Default::default() };
+    let options = BootstrapOptions {
+        replicates: 300,
+        ..Default::default()
+    };
     let with = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| paired_bootstrap(&labels, &a, &b, RankingMetric::AveragePrecision, &options).unwrap())
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            paired_bootstrap(&labels, &a, &b, RankingMetric::AveragePrecision, &options).unwrap()
+        })
     };
     assert_eq!(with(1), with(4));
 }

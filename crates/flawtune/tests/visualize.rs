@@ -4,12 +4,15 @@
 use std::path::PathBuf;
 
 use flawtune::adapt::{
-    Adaptation, AdaptationOptions, Gradients, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, Tape,
+    Adaptation, AdaptationOptions, Gradients, ModulationType, PROMPT_SCALES, PROMPTS, Parameters,
+    Tape,
 };
 use flawtune::visualize::{PatchBank, PatchScore, Rollout, TokenLayout, grad_cam, mean_row};
 use flawtune_backbone::config::VitConfig;
 use flawtune_backbone::vit::Backbone;
-use flawtune_backbone::vjp::{Activations, Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth};
+use flawtune_backbone::vjp::{
+    Activations, Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth,
+};
 use flawtune_backbone::weights::{VitWeights, load};
 use safetensors::{Dtype, SafeTensors};
 
@@ -33,15 +36,21 @@ impl Golden {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let t = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let values = match t.dtype() {
-            Dtype::F64 => {
-                t.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            Dtype::F32 => {
-                t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
-            }
-            Dtype::I64 => {
-                t.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
-            }
+            Dtype::F64 => t
+                .data()
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+                .collect(),
+            Dtype::F32 => t
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
+                .collect(),
+            Dtype::I64 => t
+                .data()
+                .chunks_exact(8)
+                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+                .collect(),
             other => panic!("{name}: {other:?}"),
         };
         (t.shape().to_vec(), values)
@@ -54,14 +63,20 @@ impl Golden {
 }
 
 fn root() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")), PathBuf::from)
+    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
+        PathBuf::from,
+    )
 }
 
 #[track_caller]
 fn close(what: &str, found: &[f32], wanted: &[f64], tolerance: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let error = found.iter().zip(wanted).map(|(&f, w)| (f64::from(f) - w).abs()).fold(0.0, f64::max);
+    let error = found
+        .iter()
+        .zip(wanted)
+        .map(|(&f, w)| (f64::from(f) - w).abs())
+        .fold(0.0, f64::max);
     assert!(error < tolerance, "{what}: differs by {error:e}");
 }
 
@@ -83,14 +98,24 @@ impl Vit {
     fn open() -> Self {
         let loaded = load(&root().join("ckpt/tiny_mlp/hf.safetensors"), None).unwrap();
         let frozen = FrozenVit::new(&loaded.config, &loaded.weights).unwrap();
-        Self { config: loaded.config, weights: loaded.weights, frozen }
+        Self {
+            config: loaded.config,
+            weights: loaded.weights,
+            frozen,
+        }
     }
 
     /// Images as they enter the first block, one tensor each, and their grid.
     fn embed(&self, pixels: &[f32], count: usize, side: usize) -> (Vec<Vec<f32>>, (usize, usize)) {
         let backbone = Backbone::new(&self.config, &self.weights).unwrap();
         let (tokens, grid) = backbone.embed_tokens(pixels, count, side, side).unwrap();
-        (tokens.chunks_exact(tokens.len() / count).map(<[f32]>::to_vec).collect(), grid)
+        (
+            tokens
+                .chunks_exact(tokens.len() / count)
+                .map(<[f32]>::to_vec)
+                .collect(),
+            grid,
+        )
     }
 
     fn last(&self) -> usize {
@@ -99,7 +124,10 @@ impl Vit {
 
     /// Normed patch tokens of an image.
     fn patches(&self, tokens: &[f32], grid: (usize, usize), insertions: &Insertions) -> Vec<f32> {
-        let found = self.frozen.forward(Embedded { tokens, grid }, insertions, &[self.last()]).unwrap();
+        let found = self
+            .frozen
+            .forward(Embedded { tokens, grid }, insertions, &[self.last()])
+            .unwrap();
         found[0][self.config.dim..].to_vec()
     }
 
@@ -129,15 +157,28 @@ impl Vit {
                 score
             }
             Some(adaptation) => {
-                let (m, mut kept, mut out) = (adaptation.modulation(), Tape::default(), vec![0.0; raw.len()]);
+                let (m, mut kept, mut out) = (
+                    adaptation.modulation(),
+                    Tape::default(),
+                    vec![0.0; raw.len()],
+                );
                 m.forward(&[raw], &mut out, &mut kept);
                 let score = bank.score(&out, None, fraction).unwrap();
                 let mut unused = Gradients::zeros_for(m.parameters());
-                m.backward(&[raw], &mut kept, &score.gradient, &mut unused, Some(&mut gradient[dim..]));
+                m.backward(
+                    &[raw],
+                    &mut kept,
+                    &score.gradient,
+                    &mut unused,
+                    Some(&mut gradient[dim..]),
+                );
                 score
             }
         };
-        (score, self.frozen.at_block(&tape, &[&gradient], block).unwrap())
+        (
+            score,
+            self.frozen.at_block(&tape, &[&gradient], block).unwrap(),
+        )
     }
 }
 
@@ -147,7 +188,11 @@ fn insertions(vit: &Vit) -> Vec<(&'static str, Insertions)> {
     let peft = Golden::open("peft/tiny_mlp.safetensors");
     let with = |kind: &str, prompt_depth| {
         let (shape, values) = peft.f32s(&format!("{kind}.in.prompts"));
-        let spec = InsertionSpec { prompt_depth, prompts: shape[shape.len() - 2], ..none };
+        let spec = InsertionSpec {
+            prompt_depth,
+            prompts: shape[shape.len() - 2],
+            ..none
+        };
         Insertions::from_named(spec, [("vpt.prompts", &shape[..], &values[..])]).unwrap()
     };
     vec![
@@ -175,18 +220,30 @@ fn attention_and_rollout_are_those_of_pytorch() {
         let mut rollout = Rollout::new(layout, vit.config.depth);
         let mut blocks = 0;
         vit.frozen
-            .attentions(Embedded { tokens: image, grid }, &insertions, vit.last(), &mut |i, attention| {
-                let name = format!("{kind}.attention{i}");
-                close(&name, attention, &golden.f64s(&name).1, ATTENTION);
-                rollout.push(attention).unwrap();
-                blocks += 1;
-            })
+            .attentions(
+                Embedded {
+                    tokens: image,
+                    grid,
+                },
+                &insertions,
+                vit.last(),
+                &mut |i, attention| {
+                    let name = format!("{kind}.attention{i}");
+                    close(&name, attention, &golden.f64s(&name).1, ATTENTION);
+                    rollout.push(attention).unwrap();
+                    blocks += 1;
+                },
+            )
             .unwrap();
         assert_eq!(blocks, vit.config.depth);
         let name = format!("{kind}.rollout");
         close(&name, rollout.rows(), &golden.f64s(&name).1, ATTENTION);
         let from_prompts: f32 = rollout.class_from_prompts().iter().sum();
-        assert_eq!(from_prompts > 0.01, kind != "none", "{kind}: {from_prompts}");
+        assert_eq!(
+            from_prompts > 0.01,
+            kind != "none",
+            "{kind}: {from_prompts}"
+        );
     }
 }
 
@@ -194,7 +251,8 @@ fn attention_and_rollout_are_those_of_pytorch() {
 fn grad_cam_is_that_of_autograd() {
     let (vit, golden) = (Vit::open(), Golden::open("visualize/tiny_mlp.safetensors"));
     let manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(root().join("visualize/manifest.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(root().join("visualize/manifest.json")).unwrap())
+            .unwrap();
     let fraction = manifest["top_fraction"].as_f64().unwrap();
     let inputs = Golden::open("peft/inputs.safetensors");
     let (shape, pixels) = inputs.f32s("pixels");
@@ -202,8 +260,10 @@ fn grad_cam_is_that_of_autograd() {
     let defect = &images[inputs.f64s("defects").1[0] as usize];
     let modulation = per_patch(&manifest["per_patch"]);
     let dim = vit.config.dim;
-    let mut cases: Vec<_> =
-        insertions(&vit).into_iter().map(|(kind, i)| (kind.to_owned(), i, None)).collect();
+    let mut cases: Vec<_> = insertions(&vit)
+        .into_iter()
+        .map(|(kind, i)| (kind.to_owned(), i, None))
+        .collect();
     let nothing = cases[0].1.clone();
     cases.push(("none.per_patch".to_owned(), nothing, Some(&modulation)));
     for (kind, insertions, adaptation) in cases {
@@ -220,19 +280,42 @@ fn grad_cam_is_that_of_autograd() {
                 out
             })
             .collect();
-        let bank = PatchBank::new(&normals.iter().map(Vec::as_slice).collect::<Vec<_>>(), dim).unwrap();
+        let bank =
+            PatchBank::new(&normals.iter().map(Vec::as_slice).collect::<Vec<_>>(), dim).unwrap();
         for block in 0..vit.config.depth {
-            let (score, found) = vit.score(defect, grid, &insertions, adaptation, &bank, fraction, block);
+            let (score, found) = vit.score(
+                defect,
+                grid,
+                &insertions,
+                adaptation,
+                &bank,
+                fraction,
+                block,
+            );
             let read = |name: &str| golden.f64s(&format!("{kind}.{name}")).1;
             close(&kind, &score.distances, &read("distances"), DISTANCE);
-            assert!((score.score - read("score")[0]).abs() < DISTANCE, "{kind}: {}", score.score);
+            assert!(
+                (score.score - read("score")[0]).abs() < DISTANCE,
+                "{kind}: {}",
+                score.score
+            );
             assert_eq!(score.top.len(), 4);
             let at = |what: &str| read(&format!("block{block}.{what}"));
             close(&kind, &found.tokens, &at("tokens"), TOKENS);
-            close_relative(&format!("{kind}, block {block}"), &found.gradient, &at("gradient"));
+            close_relative(
+                &format!("{kind}, block {block}"),
+                &found.gradient,
+                &at("gradient"),
+            );
             let from = (vit.config.prefix() + insertions.spec().prompt_tokens()) * dim;
             let patches = &found.tokens[from..];
-            let cam = grad_cam(patches, &found.gradient[from..], &vec![0.0; patches.len()], dim).unwrap();
+            let cam = grad_cam(
+                patches,
+                &found.gradient[from..],
+                &vec![0.0; patches.len()],
+                dim,
+            )
+            .unwrap();
             close_relative(&format!("{kind}, block {block}: CAM"), &cam, &at("cam"));
         }
     }
@@ -241,7 +324,12 @@ fn grad_cam_is_that_of_autograd() {
 /// The output modulation of the golden.
 fn per_patch(said: &serde_json::Value) -> Adaptation {
     let (shape, prompts) = Golden::open("peft/tiny_mlp.safetensors").f32s("vpt_shallow.in.prompts");
-    let scales = said["scales"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+    let scales = said["scales"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect();
     let mut p = Parameters::new();
     p.push(PROMPTS, &shape, prompts).unwrap();
     p.push(PROMPT_SCALES, &shape[..1], scales).unwrap();
@@ -257,7 +345,9 @@ fn per_patch(said: &serde_json::Value) -> Adaptation {
 fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / 8_388_608.0 - 1.0
     };
     (0..count).map(|_| next()).collect()
@@ -271,12 +361,19 @@ fn a_planted_patch_lights_up() {
     let vit = Vit::open();
     let (dim, patch) = (vit.config.dim, vit.config.patch_size);
     let columns = SIDE / patch;
-    let picture =
-        |seed: u64| -> Vec<f32> { noise(seed, 3 * SIDE * SIDE).iter().map(|v| 0.3 + 0.02 * v).collect() };
+    let picture = |seed: u64| -> Vec<f32> {
+        noise(seed, 3 * SIDE * SIDE)
+            .iter()
+            .map(|v| 0.3 + 0.02 * v)
+            .collect()
+    };
     let nothing = Insertions::zeros(InsertionSpec::none(&vit.config)).unwrap();
     let normals: Vec<f32> = (0..4).flat_map(picture).collect();
     let (normals, grid) = vit.embed(&normals, 4, SIDE);
-    let patches: Vec<Vec<f32>> = normals.iter().map(|n| vit.patches(n, grid, &nothing)).collect();
+    let patches: Vec<Vec<f32>> = normals
+        .iter()
+        .map(|n| vit.patches(n, grid, &nothing))
+        .collect();
     let bank = PatchBank::new(&patches.iter().map(Vec::as_slice).collect::<Vec<_>>(), dim).unwrap();
     let pattern = noise(99, 3 * patch * patch);
     for planted in [0, 7, 14, 22, 35] {
@@ -289,12 +386,18 @@ fn a_planted_patch_lights_up() {
         let (odd, _) = vit.embed(&odd, 1, SIDE);
         let run = |image: &[f32]| vit.score(image, grid, &nothing, None, &bank, 0.01, vit.last());
         let (score, found) = run(&odd[0]);
-        let largest =
-            |values: &[f32]| (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap();
+        let largest = |values: &[f32]| {
+            (0..values.len())
+                .max_by(|&a, &b| values[a].total_cmp(&values[b]))
+                .unwrap()
+        };
         assert_eq!(largest(&score.distances), planted, "map");
         assert_eq!(score.top[..], [planted]);
         let from = vit.config.prefix() * dim;
-        let rows: Vec<Vec<f32>> = normals.iter().map(|n| run(n).1.tokens[from..].to_vec()).collect();
+        let rows: Vec<Vec<f32>> = normals
+            .iter()
+            .map(|n| run(n).1.tokens[from..].to_vec())
+            .collect();
         let normal = mean_row(rows.iter().map(Vec::as_slice), rows[0].len());
         let cam = grad_cam(&found.tokens[from..], &found.gradient[from..], &normal, dim).unwrap();
         assert_eq!(largest(&cam), planted, "Grad-CAM: {cam:?}");

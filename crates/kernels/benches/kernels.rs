@@ -9,7 +9,8 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use flawtune_kernels::encoder::{
-    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values, Workspace,
+    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values,
+    Workspace,
 };
 use flawtune_kernels::matching::{
     Matches, PackedPatches, match_both, match_patches, max_similarity, mean_max_all_pairs,
@@ -34,7 +35,9 @@ const TILE_WORK: usize = 1 << 30;
 fn numbers(n: usize, bound: f32) -> Vec<f32> {
     let mut state = 1u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         bound * ((state >> 40) as f32 / 8_388_608.0 - 1.0)
     };
     (0..n).map(|_| next()).collect()
@@ -46,32 +49,63 @@ fn throughput(group: &mut BenchmarkGroup<'_, WallTime>, multiply_adds: usize) {
 }
 
 fn settings(group: &mut BenchmarkGroup<'_, WallTime>) {
-    group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
 }
 
 /// One block with a patch embedding of one pixel, and a workspace that holds `images` images.
 fn encoder(images: usize, precision: Precision) -> (Encoder, Workspace) {
-    let shape = Shape { dim: DIM, heads: HEADS, hidden: HIDDEN, gated: false, rotary: true, eps: 1e-5 };
-    let weight = |outputs: usize, inputs: usize| numbers(outputs * inputs, (3.0 / inputs as f32).sqrt());
+    let shape = Shape {
+        dim: DIM,
+        heads: HEADS,
+        hidden: HIDDEN,
+        gated: false,
+        rotary: true,
+        eps: 1e-5,
+    };
+    let weight =
+        |outputs: usize, inputs: usize| numbers(outputs * inputs, (3.0 / inputs as f32).sqrt());
     let (qkv, proj) = (weight(3 * DIM, DIM), weight(DIM, DIM));
     let (fc1, fc2) = (weight(HIDDEN, DIM), weight(DIM, HIDDEN));
     let (ones, zeros, small) = (vec![1.0; DIM], vec![0.0; 3 * HIDDEN], vec![1e-3; DIM]);
-    let affine = Affine { weight: &ones, bias: &zeros[..DIM] };
+    let affine = Affine {
+        weight: &ones,
+        bias: &zeros[..DIM],
+    };
     let block = Block {
         norm1: affine,
-        qkv: Dense { weight: &qkv, bias: &zeros[..3 * DIM] },
-        proj: Dense { weight: &proj, bias: &zeros[..DIM] },
+        qkv: Dense {
+            weight: &qkv,
+            bias: &zeros[..3 * DIM],
+        },
+        proj: Dense {
+            weight: &proj,
+            bias: &zeros[..DIM],
+        },
         // small: the block runs on its own output again and again
         scale1: &small,
         norm2: affine,
         feed_forward: FeedForward::Mlp {
-            fc1: Dense { weight: &fc1, bias: &zeros[..HIDDEN] },
-            fc2: Dense { weight: &fc2, bias: &zeros[..DIM] },
+            fc1: Dense {
+                weight: &fc1,
+                bias: &zeros[..HIDDEN],
+            },
+            fc2: Dense {
+                weight: &fc2,
+                bias: &zeros[..DIM],
+            },
         },
         scale2: &small,
     };
-    let encoder =
-        Encoder::new(shape, &numbers(DIM, 1.0), 1, 1, vec![PackedBlock::pack(&shape, &block, precision)]);
+    let encoder = Encoder::new(
+        shape,
+        &numbers(DIM, 1.0),
+        1,
+        1,
+        vec![PackedBlock::pack(&shape, &block, precision)],
+    );
     let angles = numbers(TOKENS * DIM / HEADS / 2, 3.0);
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
     let mut work = Workspace::default();
@@ -102,7 +136,9 @@ fn block(c: &mut Criterion) {
             });
         }
         let (encoder, mut work) = encoder(images, Precision::F32);
-        group.bench_function(format!("whole/batch {images}"), |b| b.iter(|| encoder.run(&mut work, 0..1)));
+        group.bench_function(format!("whole/batch {images}"), |b| {
+            b.iter(|| encoder.run(&mut work, 0..1))
+        });
         // time of the operator alone, summed over threads: the rate of one thread
         for (operator, multiply_adds) in [
             ("attention", attention),
@@ -136,11 +172,27 @@ fn products(c: &mut Criterion) {
             Duration::from_secs_f64(turns as f64 * 2.0 * TILE_WORK as f64 / 1e9 / rate)
         });
     });
-    let (a, b, bias) = (numbers(PATCHES * DIM, 1.0), numbers(DIM * DIM, 1.0), numbers(DIM, 1.0));
+    let (a, b, bias) = (
+        numbers(PATCHES * DIM, 1.0),
+        numbers(DIM * DIM, 1.0),
+        numbers(DIM, 1.0),
+    );
     let mut out = vec![0.0; PATCHES * DIM];
     throughput(&mut group, PATCHES * DIM * DIM);
     group.bench_function("matmul 196x384x384", |bencher| {
-        bencher.iter(|| matmul(PATCHES, DIM, DIM, &a, Op::None, &b, Op::Transpose, &mut out, false));
+        bencher.iter(|| {
+            matmul(
+                PATCHES,
+                DIM,
+                DIM,
+                &a,
+                Op::None,
+                &b,
+                Op::Transpose,
+                &mut out,
+                false,
+            )
+        });
     });
     let packed = Prepacked::new(DIM, DIM, &b, Op::Transpose, &bias);
     let mut scratch = Scratch::default();
@@ -158,14 +210,21 @@ fn matching(c: &mut Criterion) {
     let (a, b) = (PackedPatches::pack(a, DIM), PackedPatches::pack(b, DIM));
     throughput(&mut group, PATCHES * PATCHES * DIM);
     let mut best = vec![0.0; PATCHES];
-    group.bench_function("max, 1 thread", |bencher| bencher.iter(|| max_similarity(&a, &b, &mut best)));
+    group.bench_function("max, 1 thread", |bencher| {
+        bencher.iter(|| max_similarity(&a, &b, &mut best))
+    });
     let (mut ab, mut ba) = (Matches::default(), Matches::default());
-    group.bench_function("argmax, 1 thread", |bencher| bencher.iter(|| match_patches(&a, &b, &mut ab)));
+    group.bench_function("argmax, 1 thread", |bencher| {
+        bencher.iter(|| match_patches(&a, &b, &mut ab))
+    });
     group.bench_function("both ways, 1 thread", |bencher| {
         bencher.iter(|| match_both(&a, &b, &mut ab, &mut ba));
     });
     let (tests, supports) = (vec![a; 8], vec![b; 16]);
-    throughput(&mut group, tests.len() * supports.len() * PATCHES * PATCHES * DIM);
+    throughput(
+        &mut group,
+        tests.len() * supports.len() * PATCHES * PATCHES * DIM,
+    );
     group.bench_function("all pairs 8x16", |bencher| {
         bencher.iter(|| black_box(mean_max_all_pairs(&tests, &supports)));
     });

@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use flawtune_kernels::encoder::{
-    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values, Workspace,
+    Affine, Block, Dense, Encoder, FeedForward, PackedBlock, Pixels, Precision, Shape, Values,
+    Workspace,
 };
 use flawtune_kernels::matching::{Frame, PackedPatches, mean_max_all_pairs};
 use flawtune_kernels::{dispatch, peak};
@@ -26,8 +27,19 @@ fn numbers(n: usize, seed: u64, scale: f32) -> Vec<f32> {
 
 fn encoder(dim: usize, heads: usize, depth: usize, precision: Precision) -> Encoder {
     let hidden = 4 * dim;
-    let shape = Shape { dim, heads, hidden, gated: false, rotary: true, eps: 1e-5 };
-    let (ones, small, bias) = (vec![1.0; dim], vec![0.1; dim], numbers(hidden.max(3 * dim), 9, 0.1));
+    let shape = Shape {
+        dim,
+        heads,
+        hidden,
+        gated: false,
+        rotary: true,
+        eps: 1e-5,
+    };
+    let (ones, small, bias) = (
+        vec![1.0; dim],
+        vec![0.1; dim],
+        numbers(hidden.max(3 * dim), 9, 0.1),
+    );
     let blocks = (0..depth as u64)
         .map(|i| {
             let w = [
@@ -36,15 +48,24 @@ fn encoder(dim: usize, heads: usize, depth: usize, precision: Precision) -> Enco
                 numbers(hidden * dim, i + 3, 0.05),
                 numbers(hidden * dim, i + 4, 0.05),
             ];
-            let norm = Affine { weight: &ones, bias: &bias[..dim] };
-            let dense = |i: usize, n: usize| Dense { weight: &w[i], bias: &bias[..n] };
+            let norm = Affine {
+                weight: &ones,
+                bias: &bias[..dim],
+            };
+            let dense = |i: usize, n: usize| Dense {
+                weight: &w[i],
+                bias: &bias[..n],
+            };
             let block = Block {
                 norm1: norm,
                 qkv: dense(0, 3 * dim),
                 proj: dense(1, dim),
                 scale1: &small,
                 norm2: norm,
-                feed_forward: FeedForward::Mlp { fc1: dense(2, hidden), fc2: dense(3, dim) },
+                feed_forward: FeedForward::Mlp {
+                    fc1: dense(2, hidden),
+                    fc2: dense(3, dim),
+                },
                 scale2: &small,
             };
             PackedBlock::pack(&shape, &block, precision)
@@ -62,14 +83,21 @@ const YARD: Duration = Duration::from_millis(60);
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |i: usize, default: usize| args.get(i).and_then(|s| s.parse().ok()).unwrap_or(default);
+    let number =
+        |i: usize, default: usize| args.get(i).and_then(|s| s.parse().ok()).unwrap_or(default);
     let what = args.first().map_or("s", String::as_str);
     let matching = what == "match" || what == "contest";
     let threads = if matching { number(1, 1) } else { number(3, 1) };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .unwrap();
     let wanted = args.get(5).map_or("f32", String::as_str);
     let precision: Precision = wanted.parse().unwrap();
-    println!("kernels {}, {threads} threads, {wanted}", dispatch::isa().unwrap());
+    println!(
+        "kernels {}, {threads} threads, {wanted}",
+        dispatch::isa().unwrap()
+    );
     let (mut peaks, mut attainables, mut rates) = (vec![], vec![], vec![]);
     let mut yard = |work: &mut dyn FnMut() -> f64, rounds: usize| {
         work();
@@ -79,7 +107,11 @@ fn main() {
             rates.push(work());
         }
         let best = rates.iter().copied().fold(0.0, f64::max);
-        let (p, a, r) = (median(&mut peaks), median(&mut attainables), median(&mut rates));
+        let (p, a, r) = (
+            median(&mut peaks),
+            median(&mut attainables),
+            median(&mut rates),
+        );
         println!(
             "FMA {p:.1}, attainable {a:.1}, reached {r:.1} GFLOP/s (best {best:.1}) = {:.3} of FMA, {:.3} of attainable",
             r / p,
@@ -90,14 +122,18 @@ fn main() {
     if matching {
         let (tests, supports, patches, dim) = (24, 64, 196, 384);
         let pack = |n: usize, seed| -> Vec<PackedPatches> {
-            (0..n as u64).map(|i| PackedPatches::pack(&numbers(patches * dim, i + seed, 0.1), dim)).collect()
+            (0..n as u64)
+                .map(|i| PackedPatches::pack(&numbers(patches * dim, i + seed, 0.1), dim))
+                .collect()
         };
         let (mut t, mut s) = (pack(tests, 1), pack(supports, 1000));
         if what == "contest" {
             let Some(frame) = Frame::around_images(&s) else {
                 return println!("no coarse pass on this machine");
             };
-            t.iter_mut().chain(&mut s).for_each(|image| image.sketch(&frame));
+            t.iter_mut()
+                .chain(&mut s)
+                .for_each(|image| image.sketch(&frame));
         }
         let flops = 2.0 * (tests * supports * patches * patches * dim) as f64;
         let mut work = || {
@@ -136,8 +172,16 @@ fn main() {
         };
         encoder.embed(&mut work_space, &input);
         encoder.run(&mut work_space, 0..12);
-        let norm = Affine { weight: &gain, bias: &gain };
-        encoder.read(&mut work_space, Some(norm), std::slice::from_ref(&(0..tokens)), &mut out);
+        let norm = Affine {
+            weight: &gain,
+            bias: &gain,
+        };
+        encoder.read(
+            &mut work_space,
+            Some(norm),
+            std::slice::from_ref(&(0..tokens)),
+            &mut out,
+        );
         flops / begin.elapsed().as_secs_f64() / 1e9
     };
     let rate = yard(&mut work, number(4, 15));

@@ -60,16 +60,26 @@ impl Memory {
         } else {
             MmapOptions::new().len(bytes + slack).map_anon().ok()
         };
-        let Some(map) = map else { return lines.iter().map(|&l| Self::heap(l)).collect() };
+        let Some(map) = map else {
+            return lines.iter().map(|&l| Self::heap(l)).collect();
+        };
         if large {
             #[cfg(target_os = "linux")]
             // where it is refused the pages are small, and everything else is the same
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        let mut start = if large { map.as_ptr().align_offset(LARGE_PAGE).min(slack) } else { 0 };
+        let mut start = if large {
+            map.as_ptr().align_offset(LARGE_PAGE).min(slack)
+        } else {
+            0
+        };
         let map = Arc::new(MmapRaw::from(map));
         let part = |&lines: &usize| {
-            let part = Part { map: Arc::clone(&map), start, lines };
+            let part = Part {
+                map: Arc::clone(&map),
+                start,
+                lines,
+            };
             start += lines * size_of::<Line>();
             Self::Mapped(part)
         };
@@ -101,21 +111,35 @@ impl Memory {
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self { memory: Memory::Heap(Vec::new()), len: 0, numbers: PhantomData }
+        Self {
+            memory: Memory::Heap(Vec::new()),
+            len: 0,
+            numbers: PhantomData,
+        }
     }
 }
 
 impl<T: Number> Buffer<T> {
     /// `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self { memory: Memory::heap(len.div_ceil(LINE)), len, numbers: PhantomData }
+        Self {
+            memory: Memory::heap(len.div_ceil(LINE)),
+            len,
+            numbers: PhantomData,
+        }
     }
 
     /// `len` zeros whose memory goes back to the system with the buffer, not to the heap.
     pub(crate) fn mapped(len: usize) -> Self {
         let lines = len.div_ceil(LINE);
-        let memory = Memory::cut(&[lines], false).pop().unwrap_or_else(|| Memory::heap(lines));
-        Self { memory, len, numbers: PhantomData }
+        let memory = Memory::cut(&[lines], false)
+            .pop()
+            .unwrap_or_else(|| Memory::heap(lines));
+        Self {
+            memory,
+            len,
+            numbers: PhantomData,
+        }
     }
 
     /// Makes it `len` long, keeping the memory where it suffices; the contents are unspecified numbers.
@@ -136,10 +160,16 @@ impl<T: Number> Buffer<T> {
 /// Gives every buffer the lines asked for, all of them side by side on large pages, unless each has enough already; the
 /// contents are unspecified numbers.
 pub(crate) fn size_together(buffers: &mut [(&mut Memory, usize)]) {
-    if buffers.iter().all(|(memory, lines)| memory.lines() >= *lines) {
+    if buffers
+        .iter()
+        .all(|(memory, lines)| memory.lines() >= *lines)
+    {
         return;
     }
-    let lines: Vec<usize> = buffers.iter().map(|(memory, lines)| memory.lines().max(*lines)).collect();
+    let lines: Vec<usize> = buffers
+        .iter()
+        .map(|(memory, lines)| memory.lines().max(*lines))
+        .collect();
     // the old ones first, so that both are never there at once
     for (memory, _) in buffers.iter_mut() {
         **memory = Memory::Heap(Vec::new());
@@ -156,7 +186,11 @@ pub(crate) fn move_together(buffers: &mut [(&mut Memory, usize)]) {
         let lines = (*lines).min(memory.lines());
         // SAFETY: both hold at least `lines` lines, and no two memories share one.
         unsafe {
-            std::ptr::copy_nonoverlapping(memory.start(), new.start_mut(), lines * size_of::<Line>());
+            std::ptr::copy_nonoverlapping(
+                memory.start(),
+                new.start_mut(),
+                lines * size_of::<Line>(),
+            );
         }
         **memory = new;
     }
@@ -165,7 +199,12 @@ pub(crate) fn move_together(buffers: &mut [(&mut Memory, usize)]) {
 impl<T: Number> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        const { assert!(size_of::<T>() == 4 && align_of::<T>() == 4, "lines hold four-byte numbers") };
+        const {
+            assert!(
+                size_of::<T>() == 4 && align_of::<T>() == 4,
+                "lines hold four-byte numbers"
+            )
+        };
         // SAFETY: `memory` holds at least `len` initialised numbers (a `Number` is any four bytes) from an address that
         // is aligned to a line on: `len ≤ 16·lines` by construction, and parts of a mapping, which starts on a page, are
         // disjoint and whole lines. The mapping lives as long as one of its parts.
@@ -175,7 +214,12 @@ impl<T: Number> Deref for Buffer<T> {
 
 impl<T: Number> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        const { assert!(size_of::<T>() == 4 && align_of::<T>() == 4, "lines hold four-byte numbers") };
+        const {
+            assert!(
+                size_of::<T>() == 4 && align_of::<T>() == 4,
+                "lines hold four-byte numbers"
+            )
+        };
         // SAFETY: as in `deref`, and `&mut self` makes the view unique.
         unsafe { std::slice::from_raw_parts_mut(self.memory.start_mut().cast::<T>(), self.len) }
     }
@@ -214,7 +258,10 @@ mod tests {
                 buffer.fill(2.0);
                 let at = buffer.as_ptr();
                 buffer.resize(len);
-                assert!(std::ptr::eq(at, buffer.as_ptr()), "shrinking keeps the memory");
+                assert!(
+                    std::ptr::eq(at, buffer.as_ptr()),
+                    "shrinking keeps the memory"
+                );
             }
         }
         let words: Buffer<u32> = Buffer::zeroed(5);
@@ -232,7 +279,11 @@ mod tests {
         for (i, b) in buffers.iter_mut().enumerate() {
             b.fill(i as f32);
         }
-        let mut parts: Vec<_> = buffers.iter_mut().zip(lens).map(|(b, len)| b.part(len)).collect();
+        let mut parts: Vec<_> = buffers
+            .iter_mut()
+            .zip(lens)
+            .map(|(b, len)| b.part(len))
+            .collect();
         parts.push(words.part(33));
         move_together(&mut parts);
         for (i, (b, len)) in buffers.iter().zip(lens).enumerate() {
@@ -245,7 +296,10 @@ mod tests {
         assert!(words.iter().all(|&w| w == 7) && buffers[2].iter().all(|&x| x == 3.0));
         let before = buffers[1].as_ptr();
         size_together(&mut [buffers[1].part(large)]);
-        assert!(std::ptr::eq(before, buffers[1].as_ptr()), "what fits stays where it is");
+        assert!(
+            std::ptr::eq(before, buffers[1].as_ptr()),
+            "what fits stays where it is"
+        );
         size_together(&mut [buffers[1].part(large + 16)]);
         assert_eq!(buffers[1].len(), large + 16);
         buffers[1].fill(1.0);

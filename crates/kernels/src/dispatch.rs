@@ -52,7 +52,9 @@ impl Isa {
                 && std::arch::is_x86_feature_detected!("fma"))
             .then_some(&kernels::AVX2),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f").then_some(&kernels::AVX512),
+            Self::Avx512 => {
+                std::arch::is_x86_feature_detected!("avx512f").then_some(&kernels::AVX512)
+            }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Some(&kernels::NEON),
             #[allow(unreachable_patterns)]
@@ -72,7 +74,9 @@ impl FromStr for Isa {
     fn from_str(name: &str) -> Result<Self, UnavailableIsa> {
         Self::available()
             .find(|isa| isa.name() == name)
-            .ok_or_else(|| UnavailableIsa { wanted: name.to_owned() })
+            .ok_or_else(|| UnavailableIsa {
+                wanted: name.to_owned(),
+            })
     }
 }
 
@@ -131,7 +135,10 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_what_is_available() {
         let error = "sse9".parse::<Isa>().unwrap_err().to_string();
-        assert!(error.starts_with("FLAWTUNE_KERNELS=sse9 cannot be used here"), "{error}");
+        assert!(
+            error.starts_with("FLAWTUNE_KERNELS=sse9 cannot be used here"),
+            "{error}"
+        );
         assert!(error.contains("scalar"), "{error}");
         assert_eq!("scalar".parse(), Ok(Isa::Scalar));
     }

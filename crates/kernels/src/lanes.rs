@@ -62,16 +62,26 @@ impl Lanes {
     pub(crate) fn panel(self, p: usize) -> Panel {
         let full = self.full();
         if p < full {
-            return Panel { first: p * PANEL_VECTORS, vectors: PANEL_VECTORS };
+            return Panel {
+                first: p * PANEL_VECTORS,
+                vectors: PANEL_VECTORS,
+            };
         }
         let first = full * PANEL_VECTORS + (p - full) * 2;
-        Panel { first, vectors: (self.vectors() - first).min(2) }
+        Panel {
+            first,
+            vectors: (self.vectors() - first).min(2),
+        }
     }
 
     /// The panel that holds vector `v`.
     pub(crate) fn panel_of(self, v: usize) -> usize {
         let full = self.full();
-        if v < full * PANEL_VECTORS { v / PANEL_VECTORS } else { full + (v - full * PANEL_VECTORS) / 2 }
+        if v < full * PANEL_VECTORS {
+            v / PANEL_VECTORS
+        } else {
+            full + (v - full * PANEL_VECTORS) / 2
+        }
     }
 
     /// The columns of a panel, padding left out.
@@ -88,8 +98,16 @@ impl Lanes {
     /// Packs row-major `rows` (`[columns, features]`, one row a column of ours) into `out`
     /// (`padded · features` long), padding with zeros.
     pub(crate) fn pack_rows(self, rows: &[f32], features: usize, out: &mut [f32]) {
-        assert_eq!(rows.len(), self.columns * features, "rows are [columns, features]");
-        assert_eq!(out.len(), self.padded() * features, "the buffer is [padded columns, features]");
+        assert_eq!(
+            rows.len(),
+            self.columns * features,
+            "rows are [columns, features]"
+        );
+        assert_eq!(
+            out.len(),
+            self.padded() * features,
+            "the buffer is [padded columns, features]"
+        );
         for p in 0..self.panels() {
             let panel = self.panel(p);
             let columns = self.columns_of(panel);
@@ -110,7 +128,11 @@ impl Lanes {
                     }
                     for f in f0..f1 {
                         let valid = lane < columns.len();
-                        let x = if valid { rows[(columns.start + lane) * features + f] } else { 0.0 };
+                        let x = if valid {
+                            rows[(columns.start + lane) * features + f]
+                        } else {
+                            0.0
+                        };
                         block[f * width + lane] = x;
                     }
                     lane += 1;
@@ -121,8 +143,16 @@ impl Lanes {
 
     /// Packs row-major `matrix` (`[features, columns]`) into `out`, padding with zeros.
     pub(crate) fn pack_columns(self, matrix: &[f32], features: usize, out: &mut [f32]) {
-        assert_eq!(matrix.len(), self.columns * features, "the matrix is [features, columns]");
-        assert_eq!(out.len(), self.padded() * features, "the buffer is [padded columns, features]");
+        assert_eq!(
+            matrix.len(),
+            self.columns * features,
+            "the matrix is [features, columns]"
+        );
+        assert_eq!(
+            out.len(),
+            self.padded() * features,
+            "the buffer is [padded columns, features]"
+        );
         for p in 0..self.panels() {
             let panel = self.panel(p);
             let columns = self.columns_of(panel);
@@ -137,7 +167,14 @@ impl Lanes {
     }
 
     /// Copies packed columns of `features` features into another packing of the same columns, from column `to` on.
-    pub(crate) fn copy(self, data: &[f32], features: usize, other: Self, to: usize, out: &mut [f32]) {
+    pub(crate) fn copy(
+        self,
+        data: &[f32],
+        features: usize,
+        other: Self,
+        to: usize,
+        out: &mut [f32],
+    ) {
         for p in 0..self.panels() {
             let panel = self.panel(p);
             let step = panel.vectors * self.width;
@@ -145,7 +182,12 @@ impl Lanes {
             for (lane, column) in self.columns_of(panel).enumerate() {
                 let (at, out_step) = other.column(features, to + column);
                 let values = data[from + lane..].iter().step_by(step);
-                for (o, x) in out[at..].iter_mut().step_by(out_step).zip(values).take(features) {
+                for (o, x) in out[at..]
+                    .iter_mut()
+                    .step_by(out_step)
+                    .zip(values)
+                    .take(features)
+                {
                     *o = *x;
                 }
             }
@@ -156,7 +198,10 @@ impl Lanes {
     pub(crate) fn column(self, features: usize, column: usize) -> (usize, usize) {
         let panel = self.panel(self.panel_of(column / self.width));
         let lane = column - panel.first * self.width;
-        (self.offset(panel, features) + lane, panel.vectors * self.width)
+        (
+            self.offset(panel, features) + lane,
+            panel.vectors * self.width,
+        )
     }
 
     /// Element (`feature`, `column`) of a packed buffer.

@@ -41,7 +41,11 @@ impl MappedFile {
             // SAFETY: the mapping is a shared, read-only one of a file: pages that are dropped come back with the file's
             // bytes when they are next read, which is what reading them now would give.
             let dropped = unsafe {
-                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, part.start, part.len())
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    part.start,
+                    part.len(),
+                )
             };
             // it was a hint only
             drop(dropped);
@@ -73,7 +77,13 @@ mod tests {
         std::fs::write(file.path(), &bytes).unwrap();
         let map = MappedFile::open(file.path()).unwrap();
         assert_eq!(map.bytes(), bytes);
-        for part in [0..100_000, 5..9, 50_000..50_000, 99_000..200_000, 300_000..400_000] {
+        for part in [
+            0..100_000,
+            5..9,
+            50_000..50_000,
+            99_000..200_000,
+            300_000..400_000,
+        ] {
             map.release(part);
             assert_eq!(map.bytes(), bytes);
         }

@@ -48,8 +48,12 @@ unsafe fn normal<S: Simd>(y: S::V) -> S::V {
         -2.199763393662124e-08,
         1.0802317373936887e-10,
     ];
-    const Q: [f32; 4] =
-        [0.25969669222831726, 0.029787225648760796, 0.0019016030710190535, 6.625580135732889e-05];
+    const Q: [f32; 4] = [
+        0.25969669222831726,
+        0.029787225648760796,
+        0.0019016030710190535,
+        6.625580135732889e-05,
+    ];
     // SAFETY: the caller vouches for the instruction set.
     unsafe {
         let t = S::mul(y, y);
@@ -245,7 +249,11 @@ unsafe fn operations<S: Simd>([a, b, c]: [S::V; 3]) -> [S::V; 11] {
 #[cfg(test)]
 #[inline(always)]
 pub(crate) unsafe fn map<S: Simd>(f: Function, values: &mut [f32]) {
-    let len = if matches!(f, Function::Operation(_)) { values.len() / 3 } else { values.len() };
+    let len = if matches!(f, Function::Operation(_)) {
+        values.len() / 3
+    } else {
+        values.len()
+    };
     let mut lanes = [0.0f32; 16];
     for first in (0..len / S::LANES * S::LANES).step_by(S::LANES) {
         // SAFETY: LANES numbers follow `first`, and in an operation both of its copies `len` and `2·len` further; `lanes`
@@ -303,7 +311,12 @@ mod tests {
         values
     }
 
-    fn errors(f: Function, values: &[f32], wanted: impl Fn(f64) -> f64, scale: impl Fn(f64, f64) -> f64) {
+    fn errors(
+        f: Function,
+        values: &[f32],
+        wanted: impl Fn(f64) -> f64,
+        scale: impl Fn(f64, f64) -> f64,
+    ) {
         let limit = match f {
             Function::Exp2 => 1.8e-7,
             Function::Gelu => 6e-7,
@@ -324,7 +337,13 @@ mod tests {
                     worst = (error, x);
                 }
             }
-            assert!(worst.0 <= limit, "{}: error {} at {}", kernels.isa, worst.0, worst.1);
+            assert!(
+                worst.0 <= limit,
+                "{}: error {} at {}",
+                kernels.isa,
+                worst.0,
+                worst.1
+            );
             let first = first.get_or_insert_with(|| got.clone());
             assert_eq!(*first, got, "{} differs in bits", kernels.isa);
         }
@@ -341,12 +360,19 @@ mod tests {
     #[test]
     fn gelu_keeps_its_error() {
         let exact = |x: f64| x * 0.5 * (1.0 + erf(x / 2f64.sqrt()));
-        errors(Function::Gelu, &sample(f32::MAX, STEP), exact, |x, _| x.abs().max(1.0));
+        errors(Function::Gelu, &sample(f32::MAX, STEP), exact, |x, _| {
+            x.abs().max(1.0)
+        });
     }
 
     #[test]
     fn silu_keeps_its_error() {
-        errors(Function::Silu, &sample(f32::MAX, STEP), |x| x / (1.0 + (-x).exp()), |x, _| x.abs().max(1.0));
+        errors(
+            Function::Silu,
+            &sample(f32::MAX, STEP),
+            |x| x / (1.0 + (-x).exp()),
+            |x, _| x.abs().max(1.0),
+        );
     }
 
     #[test]
@@ -371,8 +397,15 @@ mod tests {
         let step = if cfg!(miri) { 3 } else { 1 };
         for &a in special.iter().step_by(step) {
             for &b in special.iter().step_by(step) {
-                for &c in if cfg!(miri) { &special[2..4] } else { &special[..] } {
-                    columns.iter_mut().zip([a, b, c]).for_each(|(column, x)| column.push(x));
+                for &c in if cfg!(miri) {
+                    &special[2..4]
+                } else {
+                    &special[..]
+                } {
+                    columns
+                        .iter_mut()
+                        .zip([a, b, c])
+                        .for_each(|(column, x)| column.push(x));
                 }
             }
         }
@@ -401,8 +434,13 @@ mod tests {
                     let [a, b, c] = [0, 1, 2].map(|k| columns[k][i]);
                     let wanted = wanted(a, b, c);
                     // which NaN comes out is left open
-                    let same = got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan());
-                    assert!(same, "{} operation {which} of {a}, {b}, {c}: {got}, not {wanted}", kernels.isa);
+                    let same =
+                        got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan());
+                    assert!(
+                        same,
+                        "{} operation {which} of {a}, {b}, {c}: {got}, not {wanted}",
+                        kernels.isa
+                    );
                 }
             }
         }

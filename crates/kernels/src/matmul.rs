@@ -74,24 +74,46 @@ pub(crate) fn matmul_with(
         let rows = c.len() / n;
         let mut tiles = Buffer::zeroed(rows.next_multiple_of(kernels.rows) * k);
         match op_a {
-            Op::None => pack_tiles(kernels.rows, rows, k, &mut tiles, |r, t| a[(start + r) * k + t]),
-            Op::Transpose => pack_tiles(kernels.rows, rows, k, &mut tiles, |r, t| a[t * m + start + r]),
+            Op::None => pack_tiles(kernels.rows, rows, k, &mut tiles, |r, t| {
+                a[(start + r) * k + t]
+            }),
+            Op::Transpose => pack_tiles(kernels.rows, rows, k, &mut tiles, |r, t| {
+                a[t * m + start + r]
+            }),
         }
-        let args = Block { tiles: &tiles, rows, k, lanes, packed: &packed, c, accumulate };
+        let args = Block {
+            tiles: &tiles,
+            rows,
+            k,
+            lanes,
+            packed: &packed,
+            c,
+            accumulate,
+        };
         // SAFETY: `dispatch` hands out only kernels of an instruction set that is present, and the buffers
         // have the sizes that `Block` asks for.
         unsafe { (kernels.matmul)(args) };
     };
-    let step = m.div_ceil(m.div_ceil(ROWS_PER_TASK)).next_multiple_of(kernels.rows);
+    let step = m
+        .div_ceil(m.div_ceil(ROWS_PER_TASK))
+        .next_multiple_of(kernels.rows);
     if m * n * k <= SERIAL {
         block(0, c);
     } else {
-        c.par_chunks_mut(step * n).enumerate().for_each(|(i, c)| block(i * step, c));
+        c.par_chunks_mut(step * n)
+            .enumerate()
+            .for_each(|(i, c)| block(i * step, c));
     }
 }
 
 /// Packs `rows` rows of `value(row, k)` into tiles `[rows/tile][k][tile]`; rows past the end stay zero.
-fn pack_tiles(tile: usize, rows: usize, k: usize, out: &mut [f32], value: impl Fn(usize, usize) -> f32) {
+fn pack_tiles(
+    tile: usize,
+    rows: usize,
+    k: usize,
+    out: &mut [f32],
+    value: impl Fn(usize, usize) -> f32,
+) {
     for (i, block) in out.chunks_exact_mut((tile * k).max(1)).enumerate() {
         for r in 0..tile.min(rows - i * tile) {
             for t in 0..k {
@@ -119,18 +141,31 @@ pub(crate) struct Block<'a> {
 /// `S` must be available, `M = S::ROWS`, and the slices as long as [`Block`] says.
 #[inline(always)]
 pub(crate) unsafe fn matmul_block<S: Simd, const M: usize>(block: Block<'_>) {
-    let Block { tiles, rows, k, lanes, packed, c, accumulate } = block;
+    let Block {
+        tiles,
+        rows,
+        k,
+        lanes,
+        packed,
+        c,
+        accumulate,
+    } = block;
     for p in 0..lanes.panels() {
         let panel = lanes.panel(p);
         let columns = lanes.columns_of(panel);
         let b = &packed[lanes.offset(panel, k)..][..panel.vectors * lanes.width * k];
-        for (i, a) in
-            (0..rows).step_by(M).zip(tiles.chunks_exact((M * k).max(1)).chain(std::iter::repeat(&[][..])))
-        {
+        for (i, a) in (0..rows).step_by(M).zip(
+            tiles
+                .chunks_exact((M * k).max(1))
+                .chain(std::iter::repeat(&[][..])),
+        ) {
             let mut sums = [0.0f32; 16 * 48];
             // SAFETY: `a` is `[k][M]`, `b` is `[k][vectors·LANES]`, `sums` holds M ≤ 16 rows of ≤ 48 lanes.
             unsafe {
-                with_vectors!(panel.vectors, product::<S, M>(k, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr()));
+                with_vectors!(
+                    panel.vectors,
+                    product::<S, M>(k, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr())
+                );
             }
             let width = panel.vectors * S::LANES;
             for r in 0..M.min(rows - i) {
@@ -192,8 +227,16 @@ mod tests {
             for j in 0..n {
                 let mut sum = 0.0f32;
                 for t in 0..k {
-                    let x = if op_a == Op::None { a[i * k + t] } else { a[t * m + i] };
-                    let y = if op_b == Op::None { b[t * n + j] } else { b[j * k + t] };
+                    let x = if op_a == Op::None {
+                        a[i * k + t]
+                    } else {
+                        a[t * m + i]
+                    };
+                    let y = if op_b == Op::None {
+                        b[t * n + j]
+                    } else {
+                        b[j * k + t]
+                    };
                     sum = x.mul_add(y, sum);
                 }
                 c[i * n + j] = sum;
@@ -218,7 +261,14 @@ mod tests {
     #[test]
     fn small_products_equal_the_definition() {
         // also run under Miri
-        for (m, n, k) in [(1, 1, 1), (3, 5, 2), (9, 17, 3), (5, 1, 7), (2, 3, 0), (0, 4, 2)] {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 5, 2),
+            (9, 17, 3),
+            (5, 1, 7),
+            (2, 3, 0),
+            (0, 4, 2),
+        ] {
             for op_a in [Op::None, Op::Transpose] {
                 for op_b in [Op::None, Op::Transpose] {
                     check(m, n, k, op_a, op_b);

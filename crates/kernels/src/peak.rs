@@ -38,7 +38,9 @@ pub fn attainable(time: Duration) -> f64 {
     let turns = 200;
     let flops = 2.0 * (rows * width * k * turns) as f64;
     // SAFETY: as in `fma_peak`; the operands hold `k` times a tile's rows and columns.
-    measure(time, flops, || unsafe { (kernels.tile_loop)(turns, k, &a, &b) })
+    measure(time, flops, || unsafe {
+        (kernels.tile_loop)(turns, k, &a, &b)
+    })
 }
 
 /// GFLOP/s summed over the threads that call `work` again and again.
@@ -85,7 +87,12 @@ pub(crate) unsafe fn fma_loop<S: Simd>(turns: usize) -> f32 {
 /// # Safety
 /// `S` must be available, `M = S::ROWS`, `a` holds `k·M` and `b` `k·3·LANES` numbers.
 #[inline(always)]
-pub(crate) unsafe fn tile_loop<S: Simd, const M: usize>(turns: usize, k: usize, a: &[f32], b: &[f32]) -> f32 {
+pub(crate) unsafe fn tile_loop<S: Simd, const M: usize>(
+    turns: usize,
+    k: usize,
+    a: &[f32],
+    b: &[f32],
+) -> f32 {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut total = [S::splat(0.0); 3];
@@ -98,7 +105,10 @@ pub(crate) unsafe fn tile_loop<S: Simd, const M: usize>(turns: usize, k: usize, 
             }
         }
         let mut out = [0.0f32; 16];
-        S::store(out.as_mut_ptr(), S::add(S::add(total[0], total[1]), total[2]));
+        S::store(
+            out.as_mut_ptr(),
+            S::add(S::add(total[0], total[1]), total[2]),
+        );
         out[0]
     }
 }
@@ -114,7 +124,11 @@ mod tests {
             // SAFETY: `available` lists only sets that are present.
             let sum = unsafe { (kernels.fma_loop)(3) };
             let one = (0..3).fold(0.0f32, |a, _| a.mul_add(0.5, 1e-3));
-            assert!((sum - CHAINS as f32 * one).abs() < 1e-6, "{}: {sum}", kernels.isa);
+            assert!(
+                (sum - CHAINS as f32 * one).abs() < 1e-6,
+                "{}: {sum}",
+                kernels.isa
+            );
             let (k, width) = (5, 3 * kernels.lanes);
             let (a, b) = (vec![0.5; k * kernels.rows], vec![0.25; k * width]);
             // SAFETY: as above; the operands hold `k` times a tile's rows and columns.

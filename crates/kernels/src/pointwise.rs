@@ -6,11 +6,28 @@ use crate::simd::Simd;
 
 /// What to do with which slices; all of one [`Pointwise`] are equally long.
 pub(crate) enum Pointwise<'a> {
-    Gelu { x: &'a [f32], out: &'a mut [f32] },
-    GeluBackward { x: &'a [f32], grad: &'a mut [f32] },
-    Gated { gate: &'a [f32], up: &'a [f32], out: &'a mut [f32] },
-    GatedBackward { gate: &'a mut [f32], up: &'a mut [f32], grad: &'a [f32] },
-    Exp { x: &'a mut [f32], shift: f32 },
+    Gelu {
+        x: &'a [f32],
+        out: &'a mut [f32],
+    },
+    GeluBackward {
+        x: &'a [f32],
+        grad: &'a mut [f32],
+    },
+    Gated {
+        gate: &'a [f32],
+        up: &'a [f32],
+        out: &'a mut [f32],
+    },
+    GatedBackward {
+        gate: &'a mut [f32],
+        up: &'a mut [f32],
+        grad: &'a [f32],
+    },
+    Exp {
+        x: &'a mut [f32],
+        shift: f32,
+    },
 }
 
 fn run(what: Pointwise<'_>) {
@@ -41,7 +58,10 @@ pub fn gelu_backward(x: &[f32], grad: &mut [f32]) {
 /// # Panics
 /// If the lengths differ.
 pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == up.len() && up.len() == out.len(), "one result a pair");
+    assert!(
+        gate.len() == up.len() && up.len() == out.len(),
+        "one result a pair"
+    );
     run(Pointwise::Gated { gate, up, out });
 }
 
@@ -50,7 +70,10 @@ pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
 /// # Panics
 /// If the lengths differ.
 pub fn gated_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32]) {
-    assert!(gate.len() == up.len() && up.len() == grad.len(), "one gradient a pair");
+    assert!(
+        gate.len() == up.len() && up.len() == grad.len(),
+        "one gradient a pair"
+    );
     run(Pointwise::GatedBackward { gate, up, grad });
 }
 
@@ -142,7 +165,10 @@ impl<S: Simd> Function<S, 0, 1> for Exp {
     unsafe fn apply(&self, _: [S::V; 0], [x]: [S::V; 1]) -> [S::V; 1] {
         // SAFETY: see above.
         unsafe {
-            let scaled = S::mul(S::sub(x, S::splat(self.shift)), S::splat(std::f32::consts::LOG2_E));
+            let scaled = S::mul(
+                S::sub(x, S::splat(self.shift)),
+                S::splat(std::f32::consts::LOG2_E),
+            );
             [math::exp2::<S>(scaled)]
         }
     }
@@ -205,7 +231,9 @@ mod tests {
     fn distribution(x: f64) -> f64 {
         let (n, width) = (if cfg!(miri) { 200 } else { 2000 }, x.abs());
         let h = width / f64::from(n);
-        let inner: f64 = (1..n).map(|i| if i % 2 == 1 { 4.0 } else { 2.0 } * density(f64::from(i) * h)).sum();
+        let inner: f64 = (1..n)
+            .map(|i| if i % 2 == 1 { 4.0 } else { 2.0 } * density(f64::from(i) * h))
+            .sum();
         0.5 + ((density(0.0) + inner + density(width)) * h / 3.0).copysign(x)
     }
 
@@ -222,7 +250,10 @@ mod tests {
 
     /// −12 to 12 in steps of 1/32, not a whole number of vectors; under Miri 17 of them.
     fn arguments() -> Vec<f32> {
-        (-384..=384).step_by(if cfg!(miri) { 48 } else { 1 }).map(|i| i as f32 / 32.0).collect()
+        (-384..=384)
+            .step_by(if cfg!(miri) { 48 } else { 1 })
+            .map(|i| i as f32 / 32.0)
+            .collect()
     }
 
     #[test]
@@ -230,13 +261,25 @@ mod tests {
         let x = arguments();
         on_all(|run| {
             let (mut value, mut slope) = (vec![0.0; x.len()], vec![1.0; x.len()]);
-            run(Pointwise::Gelu { x: &x, out: &mut value });
-            run(Pointwise::GeluBackward { x: &x, grad: &mut slope });
+            run(Pointwise::Gelu {
+                x: &x,
+                out: &mut value,
+            });
+            run(Pointwise::GeluBackward {
+                x: &x,
+                grad: &mut slope,
+            });
             for ((&x, value), slope) in x.iter().zip(value).zip(slope) {
                 let x = f64::from(x);
                 let phi = distribution(x);
-                assert!((f64::from(value) - x * phi).abs() < 1.2e-6 * x.abs().max(1.0), "gelu({x})");
-                assert!((f64::from(slope) - phi - x * density(x)).abs() < 1e-6, "gelu'({x})");
+                assert!(
+                    (f64::from(value) - x * phi).abs() < 1.2e-6 * x.abs().max(1.0),
+                    "gelu({x})"
+                );
+                assert!(
+                    (f64::from(slope) - phi - x * density(x)).abs() < 1e-6,
+                    "gelu'({x})"
+                );
             }
         });
     }
@@ -244,16 +287,26 @@ mod tests {
     #[test]
     fn the_gate_and_its_gradients_are_as_exact_as_promised() {
         let x = arguments();
-        let (up, grad): (Vec<_>, Vec<_>) = x.iter().map(|x| (0.7 - x / 20.0, 1.3 + x / 30.0)).unzip();
+        let (up, grad): (Vec<_>, Vec<_>) =
+            x.iter().map(|x| (0.7 - x / 20.0, 1.3 + x / 30.0)).unzip();
         on_all(|run| {
             let (mut out, mut a, mut b) = (vec![0.0; x.len()], x.clone(), up.clone());
-            run(Pointwise::Gated { gate: &x, up: &up, out: &mut out });
-            run(Pointwise::GatedBackward { gate: &mut a, up: &mut b, grad: &grad });
+            run(Pointwise::Gated {
+                gate: &x,
+                up: &up,
+                out: &mut out,
+            });
+            run(Pointwise::GatedBackward {
+                gate: &mut a,
+                up: &mut b,
+                grad: &grad,
+            });
             for i in 0..x.len() {
                 let (x, u, d) = (f64::from(x[i]), f64::from(up[i]), f64::from(grad[i]));
                 let s = 1.0 / (1.0 + (-x).exp());
-                let near =
-                    |found: f32, wanted: f64| (f64::from(found) - wanted).abs() < 1e-6 * x.abs().max(1.0);
+                let near = |found: f32, wanted: f64| {
+                    (f64::from(found) - wanted).abs() < 1e-6 * x.abs().max(1.0)
+                };
                 assert!(near(out[i], x * s * u), "gate {x}");
                 assert!(near(a[i], d * u * (s + x * s * (1.0 - s))), "d gate {x}");
                 assert!(near(b[i], d * x * s), "d up {x}");
@@ -264,17 +317,29 @@ mod tests {
     #[test]
     fn the_exponential_is_as_exact_as_promised() {
         let step = if cfg!(miri) { 150 } else { 1 };
-        let x: Vec<f32> = (0..2700).step_by(step).map(|i| 3.0 - i as f32 / 32.0).collect();
+        let x: Vec<f32> = (0..2700)
+            .step_by(step)
+            .map(|i| 3.0 - i as f32 / 32.0)
+            .collect();
         on_all(|run| {
             let mut y = x.clone();
-            run(Pointwise::Exp { x: &mut y, shift: 3.0 });
+            run(Pointwise::Exp {
+                x: &mut y,
+                shift: 3.0,
+            });
             for (&x, y) in x.iter().zip(y) {
                 let t = f64::from(x) - 3.0;
                 let exact = t.exp();
-                assert!((f64::from(y) - exact).abs() < (2e-7 - 1.4e-7 * t) * exact, "exp({t})");
+                assert!(
+                    (f64::from(y) - exact).abs() < (2e-7 - 1.4e-7 * t) * exact,
+                    "exp({t})"
+                );
             }
             let mut low = [-1e30, f32::NEG_INFINITY];
-            run(Pointwise::Exp { x: &mut low, shift: 0.0 });
+            run(Pointwise::Exp {
+                x: &mut low,
+                shift: 0.0,
+            });
             assert!(low.iter().all(|&v| v < 2e-38));
         });
     }
@@ -286,13 +351,30 @@ mod tests {
         on_all(|run| {
             let many = || [0.5, -0.25, 1.0, 0.75, 2.0].map(|y| vec![y; x.len()]);
             let [mut gelu, mut slope, mut gated, mut up, mut gate] = many();
-            run(Pointwise::Gelu { x: &x, out: &mut gelu });
-            run(Pointwise::GeluBackward { x: &x, grad: &mut slope });
-            run(Pointwise::Gated { gate: &x, up: &up, out: &mut gated });
+            run(Pointwise::Gelu {
+                x: &x,
+                out: &mut gelu,
+            });
+            run(Pointwise::GeluBackward {
+                x: &x,
+                grad: &mut slope,
+            });
+            run(Pointwise::Gated {
+                gate: &x,
+                up: &up,
+                out: &mut gated,
+            });
             gate.copy_from_slice(&x);
-            run(Pointwise::GatedBackward { gate: &mut gate, up: &mut up, grad: &gelu });
+            run(Pointwise::GatedBackward {
+                gate: &mut gate,
+                up: &mut up,
+                grad: &gelu,
+            });
             let mut exp = x.clone();
-            run(Pointwise::Exp { x: &mut exp, shift: 12.5 });
+            run(Pointwise::Exp {
+                x: &mut exp,
+                shift: 12.5,
+            });
             let all = [gelu, slope, gated, up, gate, exp];
             assert!(*first.get_or_init(|| all.clone()) == all);
         });
@@ -305,9 +387,16 @@ mod tests {
             let x: Vec<f32> = (0..len).map(|i| i as f32 / 4.0 - 2.0).collect();
             on_all(|run| {
                 let mut out = vec![f32::NAN; len];
-                run(Pointwise::Gated { gate: &x, up: &vec![2.0; len], out: &mut out });
+                run(Pointwise::Gated {
+                    gate: &x,
+                    up: &vec![2.0; len],
+                    out: &mut out,
+                });
                 for (&x, out) in x.iter().zip(out) {
-                    assert!((out - 2.0 * x / (1.0 + (-x).exp())).abs() < 1e-5, "{x} of {len}");
+                    assert!(
+                        (out - 2.0 * x / (1.0 + (-x).exp())).abs() < 1e-5,
+                        "{x} of {len}"
+                    );
                 }
             });
         }

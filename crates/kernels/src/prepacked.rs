@@ -38,15 +38,31 @@ impl Prepacked {
         Self::new_with(dispatch::active(), n, k, b, op_b, bias)
     }
 
-    fn new_with(kernels: &'static Kernels, n: usize, k: usize, b: &[f32], op_b: Op, bias: &[f32]) -> Self {
-        let lanes = Lanes { columns: n, width: kernels.lanes };
+    fn new_with(
+        kernels: &'static Kernels,
+        n: usize,
+        k: usize,
+        b: &[f32],
+        op_b: Op,
+        bias: &[f32],
+    ) -> Self {
+        let lanes = Lanes {
+            columns: n,
+            width: kernels.lanes,
+        };
         let mut padded = Buffer::zeroed(if bias.is_empty() { 0 } else { lanes.padded() });
         if !bias.is_empty() {
             padded[..n].copy_from_slice(bias);
         }
         let mut panels = Buffer::zeroed(lanes.padded() * k);
         pack_right(lanes, k, b, op_b, &mut panels);
-        Self { kernels, lanes, k, panels, bias: padded }
+        Self {
+            kernels,
+            lanes,
+            k,
+            panels,
+            bias: padded,
+        }
     }
 
     /// Columns of the result, n.
@@ -106,7 +122,19 @@ pub fn multiply(
     accumulate: bool,
     scratch: &mut Scratch,
 ) {
-    multiply_with(dispatch::active(), m, n, k, a, op_a, b, op_b, c, accumulate, scratch);
+    multiply_with(
+        dispatch::active(),
+        m,
+        n,
+        k,
+        a,
+        op_a,
+        b,
+        op_b,
+        c,
+        accumulate,
+        scratch,
+    );
 }
 
 pub(crate) fn multiply_with(
@@ -128,12 +156,24 @@ pub(crate) fn multiply_with(
     if m == 0 || n == 0 {
         return;
     }
-    let lanes = Lanes { columns: n, width: kernels.lanes };
+    let lanes = Lanes {
+        columns: n,
+        width: kernels.lanes,
+    };
     let Scratch { tiles, panels } = scratch;
     panels.resize(lanes.padded() * k);
     pack_right(lanes, k, b, op_b, panels);
     pack_left(kernels, m, k, a, op_a, tiles);
-    let product = Product { tiles, rows: m, k, lanes, panels, bias: &[], c, accumulate };
+    let product = Product {
+        tiles,
+        rows: m,
+        k,
+        lanes,
+        panels,
+        bias: &[],
+        c,
+        accumulate,
+    };
     // SAFETY: as in `Prepacked::multiply`.
     unsafe { (kernels.product)(product) };
 }
@@ -208,7 +248,16 @@ pub(crate) struct Product<'a> {
 /// `S` must be available, `M = S::ROWS`, and the slices as long as [`Product`] says.
 #[inline(always)]
 pub(crate) unsafe fn product<S: Simd, const M: usize>(product: Product<'_>) {
-    let Product { tiles, rows, k, lanes, panels, bias, c, accumulate } = product;
+    let Product {
+        tiles,
+        rows,
+        k,
+        lanes,
+        panels,
+        bias,
+        c,
+        accumulate,
+    } = product;
     debug_assert!(tiles.len() >= rows.next_multiple_of(M) * k && c.len() == rows * lanes.columns);
     for p in 0..lanes.panels() {
         let panel = lanes.panel(p);
@@ -217,7 +266,11 @@ pub(crate) unsafe fn product<S: Simd, const M: usize>(product: Product<'_>) {
             let out = Out {
                 a: tiles[i * k..].as_ptr(),
                 b: panels[lanes.offset(panel, k)..].as_ptr(),
-                bias: if bias.is_empty() { std::ptr::null() } else { bias[columns.start..].as_ptr() },
+                bias: if bias.is_empty() {
+                    std::ptr::null()
+                } else {
+                    bias[columns.start..].as_ptr()
+                },
                 c: c[i * lanes.columns + columns.start..].as_mut_ptr(),
                 stride: lanes.columns,
                 rows: M.min(rows - i),
@@ -267,7 +320,14 @@ unsafe fn write<S: Simd, const M: usize, const NV: usize>(k: usize, out: &Out) {
             if whole {
                 for (v, &x) in row.iter().enumerate() {
                     let at = c.add(v * S::LANES);
-                    S::store(at, if out.accumulate { S::add(S::load(at), x) } else { x });
+                    S::store(
+                        at,
+                        if out.accumulate {
+                            S::add(S::load(at), x)
+                        } else {
+                            x
+                        },
+                    );
                 }
             } else {
                 let mut spill = [0.0f32; 48];
@@ -320,7 +380,11 @@ mod tests {
                                 accumulate,
                                 &mut scratch,
                             );
-                            assert_eq!(x, y, "{} {m}x{n}x{k} {op_a:?} {op_b:?} {accumulate}", kernels.isa);
+                            assert_eq!(
+                                x, y,
+                                "{} {m}x{n}x{k} {op_a:?} {op_b:?} {accumulate}",
+                                kernels.isa
+                            );
                         }
                     }
                 }
@@ -335,7 +399,11 @@ mod tests {
         let mut wanted = vec![0.0; m * n];
         for (i, w) in wanted.iter_mut().enumerate() {
             let (a, b) = (&a[i / n * k..][..k], &b[i % n * k..][..k]);
-            *w = a.iter().zip(b).fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum)) + bias[i % n];
+            *w = a
+                .iter()
+                .zip(b)
+                .fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum))
+                + bias[i % n];
         }
         let mut scratch = Scratch::default();
         for kernels in Isa::available().filter_map(Isa::kernels) {
@@ -345,7 +413,12 @@ mod tests {
             packed.multiply(&a, &mut c, false, &mut scratch);
             assert_eq!(c, wanted, "{}", kernels.isa);
             packed.multiply(&a, &mut c, true, &mut scratch);
-            assert_eq!(c, wanted.iter().map(|x| x + x).collect::<Vec<_>>(), "{}", kernels.isa);
+            assert_eq!(
+                c,
+                wanted.iter().map(|x| x + x).collect::<Vec<_>>(),
+                "{}",
+                kernels.isa
+            );
         }
     }
 }

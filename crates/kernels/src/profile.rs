@@ -60,8 +60,12 @@ struct Counter {
     calls: AtomicU64,
 }
 
-static COUNTERS: [Counter; NAMES.len()] =
-    [const { Counter { nanoseconds: AtomicU64::new(0), calls: AtomicU64::new(0) } }; NAMES.len()];
+static COUNTERS: [Counter; NAMES.len()] = [const {
+    Counter {
+        nanoseconds: AtomicU64::new(0),
+        calls: AtomicU64::new(0),
+    }
+}; NAMES.len()];
 
 /// Switched on by [`collect`], whatever the environment says.
 static COLLECTING: AtomicBool = AtomicBool::new(false);
@@ -91,7 +95,9 @@ pub(crate) fn time<T>(operator: Operator, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     let counter = &COUNTERS[operator as usize];
-    counter.nanoseconds.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    counter
+        .nanoseconds
+        .fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     counter.calls.fetch_add(1, Ordering::Relaxed);
     result
 }

@@ -31,8 +31,14 @@ impl Team {
     /// Calls `work(worker, phase, task)` for every task of every phase (`tasks[phase]` of them), phase after
     /// phase, on up to `workers` threads of the current rayon pool; `worker` is below `workers` and no two
     /// threads share one at the same time.
-    pub(crate) fn run(&mut self, workers: usize, tasks: &[usize], work: impl Fn(usize, usize, usize) + Sync) {
-        self.progress.resize_with(tasks.len().max(self.progress.len()), Progress::default);
+    pub(crate) fn run(
+        &mut self,
+        workers: usize,
+        tasks: &[usize],
+        work: impl Fn(usize, usize, usize) + Sync,
+    ) {
+        self.progress
+            .resize_with(tasks.len().max(self.progress.len()), Progress::default);
         for p in &mut self.progress {
             *p.claimed.get_mut() = 0;
             *p.done.get_mut() = 0;
@@ -79,7 +85,10 @@ fn enter(workers: Range<usize>, member: &(impl Fn(usize) + Sync)) {
         return member(workers.start);
     }
     let middle = workers.start + workers.len().div_ceil(2);
-    rayon::join(|| enter(workers.start..middle, member), || enter(middle..workers.end, member));
+    rayon::join(
+        || enter(workers.start..middle, member),
+        || enter(middle..workers.end, member),
+    );
 }
 
 struct Completion<'a>(&'a AtomicUsize);
@@ -98,13 +107,19 @@ mod tests {
     fn phases_do_not_overlap() {
         let (phases, tasks) = if cfg!(miri) { (5, 3) } else { (200, 17) };
         for threads in [1, 2, 4] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let cells: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
             pool.install(|| {
                 Team::default().run(threads, &vec![tasks; phases], |_, phase, task| {
                     // every task of a phase reads what its neighbour wrote in the phase before
                     let neighbour = cells[(task + 1) % tasks].load(Ordering::Relaxed);
-                    assert!(neighbour == phase || neighbour == phase + 1, "{neighbour} in phase {phase}");
+                    assert!(
+                        neighbour == phase || neighbour == phase + 1,
+                        "{neighbour} in phase {phase}"
+                    );
                     assert_eq!(cells[task].swap(phase + 1, Ordering::Relaxed), phase);
                 });
             });

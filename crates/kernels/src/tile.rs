@@ -16,7 +16,19 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     ldb: usize,
 ) -> [[S::V; NV]; M] {
     // SAFETY: passed on from the caller.
-    unsafe { run::<S, M, NV, false>(k, a, lda, b, ldb, Ahead { rows: a, out: Target::dense::<M>(a, 0) }) }
+    unsafe {
+        run::<S, M, NV, false>(
+            k,
+            a,
+            lda,
+            b,
+            ldb,
+            Ahead {
+                rows: a,
+                out: Target::dense::<M>(a, 0),
+            },
+        )
+    }
 }
 
 /// What to bring near while a tile is computed, because it is needed next and lies far.
@@ -43,13 +55,18 @@ impl Target {
     /// `numbers` numbers side by side.
     #[inline(always)]
     pub(crate) fn dense<const M: usize>(start: *const f32, numbers: usize) -> Self {
-        Self { start, stride: group::<M>() * LINE, lines: numbers / LINE }
+        Self {
+            start,
+            stride: group::<M>() * LINE,
+            lines: numbers / LINE,
+        }
     }
 
     /// Line `i`.
     #[inline(always)]
     pub(crate) fn line<const M: usize>(self, i: usize) -> *const f32 {
-        self.start.wrapping_add(i / group::<M>() * self.stride + i % group::<M>() * LINE)
+        self.start
+            .wrapping_add(i / group::<M>() * self.stride + i % group::<M>() * LINE)
     }
 }
 

@@ -14,14 +14,19 @@ pub(super) fn in_models_folder(folder: &Path, variant: &Variant) -> Option<PathB
     let mut found: Vec<(u8, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).ok()?.filter_map(Result::ok) {
         let path = entry.path();
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
         let (stem, rank) = if path.is_dir() {
             (name.as_str(), 0)
         } else if let Some(stem) = name.strip_suffix(".safetensors.index.json") {
             (stem, 1)
         } else if let Some(stem) = name.strip_suffix(".safetensors") {
             (stem, 2)
-        } else if let Some(stem) = name.strip_suffix(".pth").or_else(|| name.strip_suffix(".pt")) {
+        } else if let Some(stem) = name
+            .strip_suffix(".pth")
+            .or_else(|| name.strip_suffix(".pt"))
+        {
             (stem, 3)
         } else {
             continue;
@@ -31,7 +36,9 @@ pub(super) fn in_models_folder(folder: &Path, variant: &Variant) -> Option<PathB
             .rsplit_once('-')
             .filter(|(_, hash)| hash.len() == 8 && is_hex(hash))
             .map_or(stem, |(b, _)| b);
-        let known = names.iter().any(|n| n.rsplit('/').next().is_some_and(|n| same(n, bare)));
+        let known = names
+            .iter()
+            .any(|n| n.rsplit('/').next().is_some_and(|n| same(n, bare)));
         if known && (rank > 0 || complete(&path).is_some()) {
             found.push((rank, path));
         }
@@ -59,11 +66,17 @@ fn complete(folder: &Path) -> Option<PathBuf> {
     }
     let index = folder.join("model.safetensors.index.json");
     if index.is_file() {
-        return weights::shards(&index).ok()?.iter().all(|s| folder.join(s).is_file()).then_some(index);
+        return weights::shards(&index)
+            .ok()?
+            .iter()
+            .all(|s| folder.join(s).is_file())
+            .then_some(index);
     }
     let any = fs::read_dir(folder).ok()?.filter_map(Result::ok).any(|e| {
         let name = e.file_name().to_string_lossy().to_lowercase();
-        [".safetensors", ".pth", ".pt"].iter().any(|x| name.ends_with(x))
+        [".safetensors", ".pth", ".pt"]
+            .iter()
+            .any(|x| name.ends_with(x))
     });
     any.then(|| folder.to_owned())
 }
@@ -76,8 +89,11 @@ pub(super) fn in_hub_cache(cache: &Path, repo: &str) -> Option<PathBuf> {
     if let Some(path) = main.and_then(|commit| weights_in(&snapshots.join(commit.trim()))) {
         return Some(path);
     }
-    let mut others: Vec<PathBuf> =
-        fs::read_dir(snapshots).ok()?.filter_map(Result::ok).map(|e| e.path()).collect();
+    let mut others: Vec<PathBuf> = fs::read_dir(snapshots)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|e| e.path())
+        .collect();
     others.sort();
     others.iter().find_map(|s| weights_in(s))
 }
@@ -99,7 +115,10 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(cache: &Path, repo: &str) -> Self {
         let name = format!("models--{}", repo.replace('/', "--"));
-        Self { root: cache.join(&name), locks: cache.join(".locks").join(name) }
+        Self {
+            root: cache.join(&name),
+            locks: cache.join(".locks").join(name),
+        }
     }
 
     /// Where the content with this etag lies.
@@ -111,12 +130,21 @@ impl Layout {
     pub(super) fn lock_file(&self, etag: &str) -> Result<(PathBuf, File), HubError> {
         fs::create_dir_all(&self.locks).map_err(io(&self.locks))?;
         let path = self.locks.join(format!("{etag}.lock"));
-        let file = File::options().create(true).append(true).open(&path).map_err(io(&path))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(io(&path))?;
         Ok((path, file))
     }
 
     /// Makes `blob` appear as `file` of the snapshot `commit`, and that snapshot as the main one.
-    pub(super) fn publish(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, HubError> {
+    pub(super) fn publish(
+        &self,
+        commit: &str,
+        file: &str,
+        etag: &str,
+    ) -> Result<PathBuf, HubError> {
         let snapshot = self.root.join("snapshots").join(commit);
         fs::create_dir_all(&snapshot).map_err(io(&snapshot))?;
         let path = snapshot.join(file);

@@ -67,12 +67,20 @@ impl<'a> Client<'a> {
             .user_agent(concat!("flawtune/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Self { agent, options, variant, repo }
+        Self {
+            agent,
+            options,
+            variant,
+            repo,
+        }
     }
 
     /// The address of a file of the repository.
     pub(super) fn address(&self, file: &str) -> String {
-        format!("{}/{}/resolve/main/{file}", self.options.endpoint, self.repo)
+        format!(
+            "{}/{}/resolve/main/{file}",
+            self.options.endpoint, self.repo
+        )
     }
 
     /// Fetches `file` into the cache unless it is there; none if the repository has no such file.
@@ -83,12 +91,17 @@ impl<'a> Client<'a> {
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<PathBuf>, HubError> {
         let url = self.address(file);
-        let Some(metadata) = self.persist(&url, file, on_progress, |client, _| client.metadata(&url))? else {
+        let Some(metadata) =
+            self.persist(&url, file, on_progress, |client, _| client.metadata(&url))?
+        else {
             return Ok(None);
         };
         let commit = metadata.commit.clone().unwrap_or_else(|| "main".into());
         // a server that announces no content: the name of the file stands in
-        let etag = metadata.etag.clone().unwrap_or_else(|| format!("unnamed-{file}"));
+        let etag = metadata
+            .etag
+            .clone()
+            .unwrap_or_else(|| format!("unnamed-{file}"));
         let blob = layout.blob(&etag);
         let blobs = layout.root.join("blobs");
         fs::create_dir_all(&blobs).map_err(io(&blobs))?;
@@ -135,13 +148,23 @@ impl<'a> Client<'a> {
                 Ok(done) => return Ok(done),
                 Err(Broken::Final(e)) => return Err(e),
                 Err(Broken::Passing(why)) => (why, None),
-                Err(Broken::Busy(status)) => (format!("the server answered {status}"), Some(status)),
+                Err(Broken::Busy(status)) => {
+                    (format!("the server answered {status}"), Some(status))
+                }
             };
             if attempt >= attempts {
                 let url = url.to_owned();
                 return Err(match status {
-                    Some(status) => HubError::Status { url, status, attempts },
-                    None => HubError::Network { url, what: why, attempts },
+                    Some(status) => HubError::Status {
+                        url,
+                        status,
+                        attempts,
+                    },
+                    None => HubError::Network {
+                        url,
+                        what: why,
+                        attempts,
+                    },
                 });
             }
             on_progress(Progress::Retrying { file, why, pause });
@@ -153,10 +176,19 @@ impl<'a> Client<'a> {
 
     /// One request, with the token where it belongs.
     fn send(&self, head: bool, url: &str, from: u64) -> Result<Response<Body>, Broken> {
-        let mut request = if head { self.agent.head(url) } else { self.agent.get(url) };
+        let mut request = if head {
+            self.agent.head(url)
+        } else {
+            self.agent.get(url)
+        };
         // the checksum is that of the plain bytes
         request = request.header("Accept-Encoding", "identity");
-        if let Some(token) = self.options.token.as_ref().filter(|_| same_host(url, &self.options.endpoint)) {
+        if let Some(token) = self
+            .options
+            .token
+            .as_ref()
+            .filter(|_| same_host(url, &self.options.endpoint))
+        {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         if from > 0 {
@@ -164,7 +196,10 @@ impl<'a> Client<'a> {
         }
         request.call().map_err(|e| match e {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
-                Broken::Final(HubError::Answer { url: url.to_owned(), what: e.to_string() })
+                Broken::Final(HubError::Answer {
+                    url: url.to_owned(),
+                    what: e.to_string(),
+                })
             }
             e => Broken::Passing(e.to_string()),
         })
@@ -172,7 +207,12 @@ impl<'a> Client<'a> {
 
     /// Asks about a file; none if there is no such file.
     fn metadata(&self, url: &str) -> Result<Option<Metadata>, Broken> {
-        let mut metadata = Metadata { url: url.to_owned(), etag: None, size: None, commit: None };
+        let mut metadata = Metadata {
+            url: url.to_owned(),
+            etag: None,
+            size: None,
+            commit: None,
+        };
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.send(true, &metadata.url, 0)?;
             let (status, headers) = (answer.status(), answer.headers());
@@ -180,11 +220,17 @@ impl<'a> Client<'a> {
             let hub = |name: &str, other: &str| {
                 text(name).or_else(|| text(other).filter(|_| !status.is_redirection()))
             };
-            metadata.commit =
-                metadata.commit.or_else(|| text("x-repo-commit").filter(|c| is_name(c)).map(str::to_owned));
-            metadata.etag = metadata.etag.or_else(|| hub("x-linked-etag", "etag").and_then(plain_etag));
-            metadata.size =
-                metadata.size.or_else(|| hub("x-linked-size", "content-length").and_then(|n| n.parse().ok()));
+            metadata.commit = metadata.commit.or_else(|| {
+                text("x-repo-commit")
+                    .filter(|c| is_name(c))
+                    .map(str::to_owned)
+            });
+            metadata.etag = metadata
+                .etag
+                .or_else(|| hub("x-linked-etag", "etag").and_then(plain_etag));
+            metadata.size = metadata
+                .size
+                .or_else(|| hub("x-linked-size", "content-length").and_then(|n| n.parse().ok()));
             if status.is_redirection() {
                 let target = redirect(&metadata.url, headers)?;
                 let away = !same_host(&target, &self.options.endpoint);
@@ -201,7 +247,11 @@ impl<'a> Client<'a> {
             self.check(&metadata.url, status)?;
             return Ok(Some(metadata));
         }
-        Err(HubError::Answer { url: url.to_owned(), what: "it redirects without end".into() }.into())
+        Err(HubError::Answer {
+            url: url.to_owned(),
+            what: "it redirects without end".into(),
+        }
+        .into())
     }
 
     /// Brings `incomplete` to its full length and compares its checksum.
@@ -252,9 +302,15 @@ impl<'a> Client<'a> {
             let mut body = answer.into_body().into_reader();
             let mut buffer = vec![0; 1 << 16];
             let mut reported = done;
-            on_progress(Progress::Bytes { file, done, total: metadata.size });
+            on_progress(Progress::Bytes {
+                file,
+                done,
+                total: metadata.size,
+            });
             loop {
-                let n = body.read(&mut buffer).map_err(|e| Broken::Passing(e.to_string()))?;
+                let n = body
+                    .read(&mut buffer)
+                    .map_err(|e| Broken::Passing(e.to_string()))?;
                 if n == 0 {
                     break;
                 }
@@ -262,19 +318,33 @@ impl<'a> Client<'a> {
                 done += n as u64;
                 if done - reported >= REPORT {
                     reported = done;
-                    on_progress(Progress::Bytes { file, done, total: metadata.size });
+                    on_progress(Progress::Bytes {
+                        file,
+                        done,
+                        total: metadata.size,
+                    });
                 }
             }
             out.sync_all().map_err(disk)?;
-            on_progress(Progress::Bytes { file, done, total: metadata.size });
+            on_progress(Progress::Bytes {
+                file,
+                done,
+                total: metadata.size,
+            });
         }
         if let Some(size) = metadata.size.filter(|&size| size != done) {
             if done > size {
                 out.set_len(0).map_err(disk)?;
             }
-            return Err(Broken::Passing(format!("the connection ended after {done} of {size} bytes")));
+            return Err(Broken::Passing(format!(
+                "the connection ended after {done} of {size} bytes"
+            )));
         }
-        let Some(wanted) = metadata.etag.as_deref().filter(|e| e.len() == 64 && is_hex(e)) else {
+        let Some(wanted) = metadata
+            .etag
+            .as_deref()
+            .filter(|e| e.len() == 64 && is_hex(e))
+        else {
             return Ok(());
         };
         let found = sha256(&mut out).map_err(disk)?;
@@ -283,11 +353,18 @@ impl<'a> Client<'a> {
         }
         out.set_len(0).map_err(disk)?;
         if resumed {
-            return Err(Broken::Passing("what an earlier run left does not fit; starting over".into()));
+            return Err(Broken::Passing(
+                "what an earlier run left does not fit; starting over".into(),
+            ));
         }
         drop(out);
         fs::remove_file(incomplete).map_err(disk)?;
-        Err(HubError::Checksum { url: self.address(file), found, wanted: wanted.to_owned() }.into())
+        Err(HubError::Checksum {
+            url: self.address(file),
+            found,
+            wanted: wanted.to_owned(),
+        }
+        .into())
     }
 
     /// Turns a status that is no success into an error.
@@ -296,7 +373,12 @@ impl<'a> Client<'a> {
             200..300 => Ok(()),
             code @ (401 | 403) => Err(self.denied(code).into()),
             code @ (408 | 429 | 500..600) => Err(Broken::Busy(code)),
-            code => Err(HubError::Status { url: url.to_owned(), status: code, attempts: 1 }.into()),
+            code => Err(HubError::Status {
+                url: url.to_owned(),
+                status: code,
+                attempts: 1,
+            }
+            .into()),
         }
     }
 
@@ -312,7 +394,9 @@ impl<'a> Client<'a> {
             format!("see {page}")
         };
         let reason = match (status, token) {
-            (401, true) => format!("the token was not accepted; make a new one and set HF_TOKEN; {gated}"),
+            (401, true) => {
+                format!("the token was not accepted; make a new one and set HF_TOKEN; {gated}")
+            }
             (_, true) => format!(
                 "the token's account has no access; {gated} with that account (approval can take days), and let the \
                  token read gated repositories"
@@ -324,8 +408,9 @@ impl<'a> Client<'a> {
         };
         // the ungated model nearest in size
         let size = |v: &Variant| {
-            (v.sizes.dim * v.sizes.dim * v.sizes.depth)
-                .abs_diff(self.variant.sizes.dim * self.variant.sizes.dim * self.variant.sizes.depth)
+            (v.sizes.dim * v.sizes.dim * v.sizes.depth).abs_diff(
+                self.variant.sizes.dim * self.variant.sizes.dim * self.variant.sizes.depth,
+            )
         };
         let near = VARIANTS
             .iter()
@@ -333,7 +418,12 @@ impl<'a> Client<'a> {
             .filter(|v| v.family == Family::DinoV2 && v.name != self.variant.name)
             .min_by_key(|v| size(v));
         let alternative = near.map_or("dinov2_vits14", |v| v.name).to_owned();
-        HubError::Denied { repo: self.repo.to_owned(), status, reason, alternative }
+        HubError::Denied {
+            repo: self.repo.to_owned(),
+            status,
+            reason,
+            alternative,
+        }
     }
 }
 
@@ -364,18 +454,30 @@ fn plain_etag(etag: &str) -> Option<String> {
 
 /// Whether a server's word may become the name of a file of ours.
 fn is_name(s: &str) -> bool {
-    (1..=128).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=128).contains(&s.len())
+        && s.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// First byte of a `Content-Range: bytes 100-199/200`.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
-    headers.get("content-range")?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+    headers
+        .get("content-range")?
+        .to_str()
+        .ok()?
+        .strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Scheme and host with port.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |i| i + 3);
-    url[host..].find(['/', '?', '#']).map_or(url, |i| &url[..host + i])
+    url[host..]
+        .find(['/', '?', '#'])
+        .map_or(url, |i| &url[..host + i])
 }
 
 fn same_host(a: &str, b: &str) -> bool {
@@ -384,9 +486,16 @@ fn same_host(a: &str, b: &str) -> bool {
 
 /// Where an answer at `url` redirects to.
 fn redirect(url: &str, headers: &HeaderMap) -> Result<String, Broken> {
-    let bad = |what: &str| Broken::Final(HubError::Answer { url: url.to_owned(), what: what.to_owned() });
-    let target =
-        headers.get("location").and_then(|v| v.to_str().ok()).ok_or_else(|| bad("it redirects nowhere"))?;
+    let bad = |what: &str| {
+        Broken::Final(HubError::Answer {
+            url: url.to_owned(),
+            what: what.to_owned(),
+        })
+    };
+    let target = headers
+        .get("location")
+        .and_then(|v| v.to_str().ok())
+        .ok_or_else(|| bad("it redirects nowhere"))?;
     let target = if let Some(path) = target.strip_prefix("//") {
         format!("{}://{path}", url.split("://").next().unwrap_or("https"))
     } else if target.starts_with('/') {
@@ -410,7 +519,10 @@ mod tests {
         assert_eq!(origin("https://a?x=/"), "https://a");
         assert!(same_host("https://HF.co/x", "https://hf.co"));
         assert!(!same_host("https://hf.co.evil.com/x", "https://hf.co"));
-        assert!(!same_host("http://hf.co/x", "https://hf.co"), "a token never travels unencrypted");
+        assert!(
+            !same_host("http://hf.co/x", "https://hf.co"),
+            "a token never travels unencrypted"
+        );
         let to = |location: &str| {
             let mut h = HeaderMap::new();
             h.insert("location", location.parse().unwrap());

@@ -86,7 +86,9 @@ pub enum HubError {
         what: String,
     },
     /// The file that arrived is not the one announced.
-    #[error("{url}: SHA-256 is {found}, announced was {wanted}; the file was deleted, run it again")]
+    #[error(
+        "{url}: SHA-256 is {found}, announced was {wanted}; the file was deleted, run it again"
+    )]
     Checksum {
         /// The address.
         url: String,

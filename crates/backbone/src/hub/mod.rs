@@ -56,11 +56,14 @@ impl LocateOptions {
     }
 
     fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
-        let home =
-            var("HOME").or_else(|| var("USERPROFILE")).map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let home = var("HOME")
+            .or_else(|| var("USERPROFILE"))
+            .map_or_else(|| PathBuf::from("."), PathBuf::from);
         let folder = |name: &str| var(name).map(PathBuf::from);
         let hf_home = folder("HF_HOME").unwrap_or_else(|| {
-            folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface")
+            folder("XDG_CACHE_HOME")
+                .unwrap_or_else(|| home.join(".cache"))
+                .join("huggingface")
         });
         let data = folder("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
         let token = var("HF_TOKEN").or_else(|| {
@@ -74,8 +77,10 @@ impl LocateOptions {
                 data.join("flawtune/models"),
             ],
             cache: folder("HF_HUB_CACHE").unwrap_or_else(|| hf_home.join("hub")),
-            endpoint: var("HF_ENDPOINT")
-                .map_or_else(|| "https://huggingface.co".into(), |e| e.trim_end_matches('/').to_owned()),
+            endpoint: var("HF_ENDPOINT").map_or_else(
+                || "https://huggingface.co".into(),
+                |e| e.trim_end_matches('/').to_owned(),
+            ),
             token: token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()),
             offline: var("HF_HUB_OFFLINE")
                 .is_some_and(|v| ["1", "true", "yes", "on"].contains(&v.to_lowercase().as_str())),
@@ -128,23 +133,47 @@ pub fn locate(
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, HubError> {
     if let Some(path) = &options.weights {
-        return if path.exists() { Ok(path.clone()) } else { Err(HubError::NoSuchWeights(path.clone())) };
+        return if path.exists() {
+            Ok(path.clone())
+        } else {
+            Err(HubError::NoSuchWeights(path.clone()))
+        };
     }
     let variant = models::find(model)?;
-    let Some(hub) = variant.hub() else { return Err(HubError::Embedded(variant.name.into())) };
-    if let Some(path) = options.model_folders.iter().find_map(|f| cache::in_models_folder(f, variant)) {
+    let Some(hub) = variant.hub() else {
+        return Err(HubError::Embedded(variant.name.into()));
+    };
+    if let Some(path) = options
+        .model_folders
+        .iter()
+        .find_map(|f| cache::in_models_folder(f, variant))
+    {
         return Ok(path);
     }
     // a model named by its timm repository is fetched from there
     let timm = model.to_lowercase().contains("timm/");
-    let (repo, other) = if timm { (hub.timm, hub.repository) } else { (hub.repository, hub.timm) };
-    if let Some(path) = [repo, other].iter().find_map(|r| cache::in_hub_cache(&options.cache, r)) {
+    let (repo, other) = if timm {
+        (hub.timm, hub.repository)
+    } else {
+        (hub.repository, hub.timm)
+    };
+    if let Some(path) = [repo, other]
+        .iter()
+        .find_map(|r| cache::in_hub_cache(&options.cache, r))
+    {
         return Ok(path);
     }
     if options.offline {
-        let mut looked: Vec<String> = options.model_folders.iter().map(|f| f.display().to_string()).collect();
+        let mut looked: Vec<String> = options
+            .model_folders
+            .iter()
+            .map(|f| f.display().to_string())
+            .collect();
         looked.push(options.cache.display().to_string());
-        return Err(HubError::Offline { model: variant.name.into(), looked: looked.join(", ") });
+        return Err(HubError::Offline {
+            model: variant.name.into(),
+            looked: looked.join(", "),
+        });
     }
     fetch(variant, repo, options, on_progress)
 }
@@ -167,11 +196,17 @@ fn fetch(
     }
     let index = "model.safetensors.index.json";
     let Some(path) = client.file(&layout, index, on_progress)? else {
-        return Err(HubError::NotFound { repo: repo.to_owned(), url: client.address("model.safetensors") });
+        return Err(HubError::NotFound {
+            repo: repo.to_owned(),
+            url: client.address("model.safetensors"),
+        });
     };
     for shard in weights::shards(&path)? {
         if client.file(&layout, &shard, on_progress)?.is_none() {
-            return Err(HubError::NotFound { repo: repo.to_owned(), url: client.address(&shard) });
+            return Err(HubError::NotFound {
+                repo: repo.to_owned(),
+                url: client.address(&shard),
+            });
         }
     }
     Ok(path)
@@ -179,7 +214,10 @@ fn fetch(
 
 /// An error about `path`.
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> HubError + '_ {
-    move |source| HubError::Io { path: path.to_owned(), source }
+    move |source| HubError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -187,15 +225,28 @@ mod tests {
     use super::*;
 
     fn options(vars: &[(&str, &str)]) -> LocateOptions {
-        LocateOptions::from_vars(|n| vars.iter().find(|(k, _)| *k == n).map(|(_, v)| (*v).to_owned()))
+        LocateOptions::from_vars(|n| {
+            vars.iter()
+                .find(|(k, _)| *k == n)
+                .map(|(_, v)| (*v).to_owned())
+        })
     }
 
     #[test]
     fn the_environment_is_honoured() {
         let o = options(&[("HOME", "/home/a")]);
         assert_eq!(o.cache, Path::new("/home/a/.cache/huggingface/hub"));
-        assert_eq!(o.model_folders, [Path::new("models"), Path::new("/home/a/.local/share/flawtune/models")]);
-        assert_eq!((o.endpoint.as_str(), o.token, o.offline), ("https://huggingface.co", None, false));
+        assert_eq!(
+            o.model_folders,
+            [
+                Path::new("models"),
+                Path::new("/home/a/.local/share/flawtune/models")
+            ]
+        );
+        assert_eq!(
+            (o.endpoint.as_str(), o.token, o.offline),
+            ("https://huggingface.co", None, false)
+        );
 
         let o = options(&[
             ("HOME", "/home/a"),
@@ -207,13 +258,22 @@ mod tests {
             ("XDG_DATA_HOME", "/data"),
         ]);
         assert_eq!(o.cache, Path::new("/hf/hub"));
-        assert_eq!(o.model_folders, [Path::new("/m"), Path::new("/data/flawtune/models")]);
+        assert_eq!(
+            o.model_folders,
+            [Path::new("/m"), Path::new("/data/flawtune/models")]
+        );
         assert_eq!(
             (o.endpoint.as_str(), o.token.as_deref(), o.offline),
             ("http://mirror:8080", Some("hf_x"), true)
         );
-        assert_eq!(options(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/hf")]).cache, Path::new("/c"));
-        assert_eq!(options(&[("XDG_CACHE_HOME", "/x")]).cache, Path::new("/x/huggingface/hub"));
+        assert_eq!(
+            options(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/hf")]).cache,
+            Path::new("/c")
+        );
+        assert_eq!(
+            options(&[("XDG_CACHE_HOME", "/x")]).cache,
+            Path::new("/x/huggingface/hub")
+        );
         assert!(!options(&[("HF_HUB_OFFLINE", "0")]).offline);
     }
 
@@ -222,7 +282,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), "hf_file\n").unwrap();
         let home = dir.path().to_str().unwrap();
-        assert_eq!(options(&[("HF_HOME", home)]).token.as_deref(), Some("hf_file"));
-        assert_eq!(options(&[("HF_HOME", home), ("HF_TOKEN", "hf_env")]).token.as_deref(), Some("hf_env"));
+        assert_eq!(
+            options(&[("HF_HOME", home)]).token.as_deref(),
+            Some("hf_file")
+        );
+        assert_eq!(
+            options(&[("HF_HOME", home), ("HF_TOKEN", "hf_env")])
+                .token
+                .as_deref(),
+            Some("hf_env")
+        );
     }
 }

@@ -105,7 +105,14 @@ impl Variant {
     pub fn config(&self) -> VitConfig {
         let (patch_size, norm_eps, position) = match self.family {
             Family::DinoV2 => (14, 1e-6, Position::Learned { grid: 37 }),
-            Family::DinoV3 => (16, 1e-5, Position::Rope { base: 100.0, round_periods: false }),
+            Family::DinoV3 => (
+                16,
+                1e-5,
+                Position::Rope {
+                    base: 100.0,
+                    round_periods: false,
+                },
+            ),
         };
         VitConfig {
             name: self.name.to_owned(),
@@ -137,7 +144,8 @@ impl Variant {
         // `vits16`, but not `vits16` for the satellite variant: that keeps its `_sat`
         let published = self.hub().into_iter().flat_map(move |hub| {
             let bare = short.split_once('_').map_or(short, |(_, bare)| bare);
-            let without_owner = |repository: &'static str| repository.split_once('/').map(|(_, name)| name);
+            let without_owner =
+                |repository: &'static str| repository.split_once('/').map(|(_, name)| name);
             [
                 Some(bare),
                 Some(hub.repository),
@@ -149,7 +157,9 @@ impl Variant {
             .flatten()
             .chain([hub.official])
             // the class of the authors' hub file: `dinov2_vits14_reg`
-            .chain((self.family == Family::DinoV2).then(|| hub.official.trim_end_matches("_pretrain")))
+            .chain(
+                (self.family == Family::DinoV2).then(|| hub.official.trim_end_matches("_pretrain")),
+            )
         });
         iter::once(short).chain(published).map(str::to_owned)
     }
@@ -176,22 +186,35 @@ pub struct UnknownModel {
 /// No backbone has that name; the error lists those that exist.
 pub fn find(name: &str) -> Result<&'static Variant, UnknownModel> {
     let wanted = &normalized(name);
-    if let Some(v) = VARIANTS.iter().find(|v| v.names().any(|n| normalized(&n) == *wanted)) {
+    if let Some(v) = VARIANTS
+        .iter()
+        .find(|v| v.names().any(|n| normalized(&n) == *wanted))
+    {
         return Ok(v);
     }
     let nearest = VARIANTS
         .iter()
-        .flat_map(|v| v.names().map(move |n| (strsim::levenshtein(&normalized(&n), wanted), v.name)))
+        .flat_map(|v| {
+            v.names()
+                .map(move |n| (strsim::levenshtein(&normalized(&n), wanted), v.name))
+        })
         .min_by_key(|&(d, _)| d);
     // a third of the letters wrong is no slip of the finger any more
-    let suggestion = nearest.filter(|&(d, _)| d * 3 <= wanted.len()).map(|(_, n)| n);
-    Err(UnknownModel { name: name.to_owned(), suggestion })
+    let suggestion = nearest
+        .filter(|&(d, _)| d * 3 <= wanted.len())
+        .map(|(_, n)| n);
+    Err(UnknownModel {
+        name: name.to_owned(),
+        suggestion,
+    })
 }
 
 /// Lower case, separators alike, without the site and the file type.
 fn normalized(name: &str) -> String {
     let name = name.trim().trim_end_matches('/').to_lowercase();
-    let name = name.strip_prefix("https://huggingface.co/").unwrap_or(&name);
+    let name = name
+        .strip_prefix("https://huggingface.co/")
+        .unwrap_or(&name);
     name.replace(['-', '.'], "_")
 }
 
@@ -207,7 +230,10 @@ mod tests {
             ("dinov3-vits16", "dinov3_vits16"),
             ("DINOv3_ViTS16", "dinov3_vits16"),
             ("facebook/dinov3-vits16-pretrain-lvd1689m", "dinov3_vits16"),
-            ("https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m", "dinov3_vits16"),
+            (
+                "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m",
+                "dinov3_vits16",
+            ),
             ("dinov3-vitl16-pretrain-sat493m", "dinov3_vitl16_sat"),
             ("vitl16", "dinov3_vitl16"),
             ("timm/vit_small_patch16_dinov3.lvd1689m", "dinov3_vits16"),
@@ -224,8 +250,10 @@ mod tests {
 
     #[test]
     fn no_two_variants_share_a_name() {
-        let mut all: Vec<(String, &str)> =
-            VARIANTS.iter().flat_map(|v| v.names().map(move |n| (normalized(&n), v.name))).collect();
+        let mut all: Vec<(String, &str)> = VARIANTS
+            .iter()
+            .flat_map(|v| v.names().map(move |n| (normalized(&n), v.name)))
+            .collect();
         all.sort();
         all.dedup();
         for pair in all.windows(2) {
@@ -240,24 +268,34 @@ mod tests {
         let e = find("dinov3_vits61").unwrap_err();
         assert_eq!(e.suggestion, Some("dinov3_vits16"));
         let text = e.to_string();
-        assert!(text.contains("did you mean dinov3_vits16") && text.contains("dinov2_vitg14_reg"), "{text}");
+        assert!(
+            text.contains("did you mean dinov3_vits16") && text.contains("dinov2_vitg14_reg"),
+            "{text}"
+        );
         assert_eq!(find("resnet50_imagenet").unwrap_err().suggestion, None);
     }
 
     #[test]
     fn the_embedded_backbone_is_what_the_table_says() {
         let variant = find(DEMO).unwrap();
-        let Origin::Embedded(bytes) = variant.origin else { panic!("{:?}", variant.origin) };
+        let Origin::Embedded(bytes) = variant.origin else {
+            panic!("{:?}", variant.origin)
+        };
         assert!(bytes.len() <= 12_000_000, "{} bytes", bytes.len());
         let loaded = crate::weights::load_embedded(DEMO, bytes, Some(&variant.config())).unwrap();
         assert_eq!(loaded.config, variant.config());
         // the same without being told: as a copy of the file is read
         let told = crate::weights::load_embedded(DEMO, bytes, None).unwrap();
         assert_eq!((&told.config, told.notes.len()), (&variant.config(), 0));
-        assert_eq!(told.weights.content_hash, blake3::hash(bytes).to_hex().to_string());
+        assert_eq!(
+            told.weights.content_hash,
+            blake3::hash(bytes).to_hex().to_string()
+        );
         assert_eq!(variant.names().collect::<Vec<_>>(), [DEMO]);
         let nowhere = crate::hub::LocateOptions::from_env();
-        let refused = crate::hub::locate(DEMO, &nowhere, &mut |_| {}).unwrap_err().to_string();
+        let refused = crate::hub::locate(DEMO, &nowhere, &mut |_| {})
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("part of flawtune"), "{refused}");
     }
 

@@ -3,8 +3,20 @@
 use super::{DEMO, Hub, Licence, Origin, Sizes, Variant};
 use crate::config::{Family, FeedForward, Normalization};
 
-const fn sizes(dim: usize, depth: usize, heads: usize, feed_forward: FeedForward, hidden: usize) -> Sizes {
-    Sizes { dim, depth, heads, feed_forward, hidden }
+const fn sizes(
+    dim: usize,
+    depth: usize,
+    heads: usize,
+    feed_forward: FeedForward,
+    hidden: usize,
+) -> Sizes {
+    Sizes {
+        dim,
+        depth,
+        heads,
+        feed_forward,
+        hidden,
+    }
 }
 
 const SMALL: Sizes = sizes(384, 12, 6, FeedForward::Mlp, 1536);
@@ -30,7 +42,12 @@ const fn v3(
         sizes,
         registers: 4,
         normalization,
-        origin: Origin::Hub(Hub { repository, timm, official, gated: true }),
+        origin: Origin::Hub(Hub {
+            repository,
+            timm,
+            official,
+            gated: true,
+        }),
         licence: Licence::DinoV3,
     }
 }
@@ -49,7 +66,12 @@ const fn v2(
         sizes,
         registers,
         normalization: Normalization::IMAGENET,
-        origin: Origin::Hub(Hub { repository, timm, official, gated: false }),
+        origin: Origin::Hub(Hub {
+            repository,
+            timm,
+            official,
+            gated: false,
+        }),
         licence: Licence::Apache2,
     }
 }
@@ -193,7 +215,9 @@ pub static VARIANTS: [Variant; 17] = [
         sizes: TINY,
         registers: 4,
         normalization: Normalization::IMAGENET,
-        origin: Origin::Embedded(include_bytes!("../../../../assets/demo_vit_tiny16.safetensors")),
+        origin: Origin::Embedded(include_bytes!(
+            "../../../../assets/demo_vit_tiny16.safetensors"
+        )),
         licence: Licence::Apache2,
     },
 ];

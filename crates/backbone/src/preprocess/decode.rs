@@ -28,8 +28,13 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 use super::image::RgbImage8;
 use super::jpeg;
 
-const FORMATS: [ImageFormat; 5] =
-    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP];
+const FORMATS: [ImageFormat; 5] = [
+    ImageFormat::Png,
+    ImageFormat::Jpeg,
+    ImageFormat::Bmp,
+    ImageFormat::Tiff,
+    ImageFormat::WebP,
+];
 
 /// Memory that reading a header may take besides a few times the file's own size.
 const HEADER_BYTES: u64 = 1 << 26;
@@ -134,7 +139,11 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { max_pixels: 1 << 28, max_file_bytes: 1 << 32, apply_exif_orientation: false }
+        Self {
+            max_pixels: 1 << 28,
+            max_file_bytes: 1 << 32,
+            apply_exif_orientation: false,
+        }
     }
 }
 
@@ -143,18 +152,30 @@ impl Default for DecodeOptions {
 /// # Errors
 /// [`ImageError::Read`], [`ImageError::Empty`] or [`ImageError::FileTooLarge`].
 pub fn read_file(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageError> {
-    let failed = |source| ImageError::Read { path: path.to_path_buf(), source };
+    let failed = |source| ImageError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )));
     }
     if metadata.len() > options.max_file_bytes {
         let (bytes, limit) = (metadata.len(), options.max_file_bytes);
-        return Err(ImageError::FileTooLarge { path: path.to_path_buf(), bytes, limit });
+        return Err(ImageError::FileTooLarge {
+            path: path.to_path_buf(),
+            bytes,
+            limit,
+        });
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     if bytes.is_empty() {
-        return Err(ImageError::Empty { path: path.to_path_buf() });
+        return Err(ImageError::Empty {
+            path: path.to_path_buf(),
+        });
     }
     Ok(bytes)
 }
@@ -168,12 +189,18 @@ pub fn read_file(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageE
 /// Every [`ImageError`] but `Read` and `FileTooLarge`.
 pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbImage8, ImageError> {
     if bytes.is_empty() {
-        return Err(ImageError::Empty { path: path.to_path_buf() });
+        return Err(ImageError::Empty {
+            path: path.to_path_buf(),
+        });
     }
     let failed = |error| from_decoder(error, path);
     let format = match image::guess_format(bytes) {
         Ok(format) if FORMATS.contains(&format) => format,
-        _ => return Err(ImageError::NotAnImage { path: path.to_path_buf() }),
+        _ => {
+            return Err(ImageError::NotAnImage {
+                path: path.to_path_buf(),
+            });
+        }
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // until the size is known: room for metadata, however well it is compressed
@@ -183,15 +210,25 @@ pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbI
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         let message = format!("the header says {width}x{height} pixels");
-        return Err(ImageError::Damaged { path: path.to_path_buf(), message });
+        return Err(ImageError::Damaged {
+            path: path.to_path_buf(),
+            message,
+        });
     }
     if u64::from(width) * u64::from(height) > options.max_pixels {
         let limit = options.max_pixels;
-        return Err(ImageError::TooManyPixels { path: path.to_path_buf(), width, height, limit });
+        return Err(ImageError::TooManyPixels {
+            path: path.to_path_buf(),
+            width,
+            height,
+            limit,
+        });
     }
     // the widest pixel is four 16-bit channels; decoders keep a second copy or tables beside the result
     let pixels = u64::from(width) * u64::from(height);
-    decoder.set_limits(at_most(HEADER_BYTES.saturating_add(16 * pixels))).map_err(failed)?;
+    decoder
+        .set_limits(at_most(HEADER_BYTES.saturating_add(16 * pixels)))
+        .map_err(failed)?;
     let orientation = if options.apply_exif_orientation {
         decoder.orientation().unwrap_or(Orientation::NoTransforms)
     } else {
@@ -200,17 +237,28 @@ pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbI
     let color = decoder.color_type();
     let Ok(total) = usize::try_from(decoder.total_bytes()) else {
         let limit = options.max_pixels;
-        return Err(ImageError::TooManyPixels { path: path.to_path_buf(), width, height, limit });
+        return Err(ImageError::TooManyPixels {
+            path: path.to_path_buf(),
+            width,
+            height,
+            limit,
+        });
     };
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         let message = "the file ends before the end-of-image marker".to_string();
-        return Err(ImageError::Damaged { path: path.to_path_buf(), message });
+        return Err(ImageError::Damaged {
+            path: path.to_path_buf(),
+            message,
+        });
     }
     let mut raw = vec![0; total];
     decoder.read_image(&mut raw).map_err(failed)?;
     let Some(pixels) = to_rgb8(color, raw) else {
         let what = format!("pixel type {color:?}");
-        return Err(ImageError::Unsupported { path: path.to_path_buf(), what });
+        return Err(ImageError::Unsupported {
+            path: path.to_path_buf(),
+            what,
+        });
     };
     Ok(oriented(width, height, pixels, orientation))
 }
@@ -224,12 +272,19 @@ fn at_most(bytes: u64) -> Limits {
 fn from_decoder(error: image::ImageError, path: &Path) -> ImageError {
     let path = path.to_path_buf();
     match error {
-        image::ImageError::Unsupported(e) => ImageError::Unsupported { path, what: e.to_string() },
+        image::ImageError::Unsupported(e) => ImageError::Unsupported {
+            path,
+            what: e.to_string(),
+        },
         image::ImageError::Limits(_) => {
-            let message = "decoding takes more memory than a picture of its size may need".to_string();
+            let message =
+                "decoding takes more memory than a picture of its size may need".to_string();
             ImageError::Damaged { path, message }
         }
-        e => ImageError::Damaged { path, message: e.to_string() },
+        e => ImageError::Damaged {
+            path,
+            message: e.to_string(),
+        },
     }
 }
 
@@ -246,8 +301,13 @@ fn rgb_of<T: Copy>(values: &[T], channels: usize, keep: usize, byte: impl Fn(T) 
 
 fn to_rgb8(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
     let wide = |channels, keep| {
-        let values: Vec<u16> = raw.chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect();
-        rgb_of(&values, channels, keep, |v| ((u32::from(v) + 128) / 257) as u8)
+        let values: Vec<u16> = raw
+            .chunks_exact(2)
+            .map(|b| u16::from_ne_bytes([b[0], b[1]]))
+            .collect();
+        rgb_of(&values, channels, keep, |v| {
+            ((u32::from(v) + 128) / 257) as u8
+        })
     };
     Some(match color {
         ColorType::Rgb8 => raw,

@@ -15,8 +15,16 @@ impl RgbImage8 {
     /// If the length is not `height · width · 3` or either side is 0.
     pub fn from_pixels(height: usize, width: usize, pixels: Vec<u8>) -> Self {
         assert!(height > 0 && width > 0, "a picture has at least one pixel");
-        assert_eq!(pixels.len(), height * width * 3, "pixels are [height, width, 3]");
-        Self { height, width, pixels }
+        assert_eq!(
+            pixels.len(),
+            height * width * 3,
+            "pixels are [height, width, 3]"
+        );
+        Self {
+            height,
+            width,
+            pixels,
+        }
     }
 
     /// Rows.
@@ -59,7 +67,10 @@ mod tests {
     fn crops_are_the_right_pixels_and_black_outside() {
         let image = RgbImage8::from_pixels(3, 4, (1..=36).collect());
         let inside = image.cropped(1, 2, 2, 2);
-        assert_eq!(inside.pixels(), [19, 20, 21, 22, 23, 24, 31, 32, 33, 34, 35, 36]);
+        assert_eq!(
+            inside.pixels(),
+            [19, 20, 21, 22, 23, 24, 31, 32, 33, 34, 35, 36]
+        );
         let outside = image.cropped(2, 3, 2, 2);
         assert_eq!(outside.pixels(), [34, 35, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }

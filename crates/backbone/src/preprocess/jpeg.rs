@@ -16,11 +16,16 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
     let mut at = 0;
     loop {
         // the next marker: in entropy-coded data 0xff is followed by 0x00 or by a restart marker
-        let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == 0xff)) else {
+        let Some(found) = bytes
+            .get(at..)
+            .and_then(|rest| rest.iter().position(|b| *b == 0xff))
+        else {
             return false;
         };
         at += found + 1;
-        let Some(marker) = bytes.get(at).copied() else { return false };
+        let Some(marker) = bytes.get(at).copied() else {
+            return false;
+        };
         match marker {
             // a fill byte: look at the next one
             0xff => {}
@@ -28,7 +33,9 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
             0x00 => at += 1,
             m if stands_alone(m) => at += 1,
             _ => {
-                let Some(length) = bytes.get(at + 1..at + 3) else { return false };
+                let Some(length) = bytes.get(at + 1..at + 3) else {
+                    return false;
+                };
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
                 at += 1 + length.max(2);
             }

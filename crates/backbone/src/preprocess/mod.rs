@@ -92,19 +92,30 @@ impl Preprocess {
 
     /// Shorter side (of a square target) and centre crop, bicubic: timm's evaluation transform with `crop_pct` 1.
     pub fn centre_crop(height: usize, width: usize, normalization: Normalization) -> Self {
-        Self { resize: Resize::CentreCrop, ..Self::squash(height, width, normalization) }
+        Self {
+            resize: Resize::CentreCrop,
+            ..Self::squash(height, width, normalization)
+        }
     }
 
     /// Squash, bilinear, torchvision's byte-tensor arithmetic: the transform of the DINOv3 README.
     pub fn tensor_u8(height: usize, width: usize, normalization: Normalization) -> Self {
         let filter = Filter::Bilinear;
-        Self { filter, arithmetic: Arithmetic::TensorU8, ..Self::squash(height, width, normalization) }
+        Self {
+            filter,
+            arithmetic: Arithmetic::TensorU8,
+            ..Self::squash(height, width, normalization)
+        }
     }
 
     /// Squash, bilinear, on floats: the Hugging Face processor.
     pub fn float(height: usize, width: usize, normalization: Normalization) -> Self {
         let filter = Filter::Bilinear;
-        Self { filter, arithmetic: Arithmetic::Float, ..Self::squash(height, width, normalization) }
+        Self {
+            filter,
+            arithmetic: Arithmetic::Float,
+            ..Self::squash(height, width, normalization)
+        }
     }
 
     /// A short, stable text that two recipes share only if they give the same numbers.
@@ -125,7 +136,11 @@ impl Preprocess {
             Arithmetic::Float => "float",
         };
         let list = |v: [f32; 3]| v.map(|x| x.to_string()).join(",");
-        let exif = if self.apply_exif_orientation { "-exif" } else { "" };
+        let exif = if self.apply_exif_orientation {
+            "-exif"
+        } else {
+            ""
+        };
         format!(
             "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}-v1",
             self.size.0,
@@ -151,13 +166,20 @@ impl Preprocess {
             Arithmetic::TensorU8 => "torchvision bytes",
             Arithmetic::Float => "float",
         };
-        let exif = if self.apply_exif_orientation { ", turned by EXIF" } else { "" };
+        let exif = if self.apply_exif_orientation {
+            ", turned by EXIF"
+        } else {
+            ""
+        };
         format!("{fit}, {filter} ({arithmetic}){exif}")
     }
 
     /// The bounds of [`DecodeOptions::default`] with this recipe's choice about EXIF.
     pub fn decode_options(&self) -> DecodeOptions {
-        DecodeOptions { apply_exif_orientation: self.apply_exif_orientation, ..DecodeOptions::default() }
+        DecodeOptions {
+            apply_exif_orientation: self.apply_exif_orientation,
+            ..DecodeOptions::default()
+        }
     }
 
     /// Reads, decodes and prepares the picture at `path`.
@@ -174,7 +196,11 @@ impl Preprocess {
         let (height, width) = self.size;
         let mut data = vec![0.0; 3 * height * width];
         self.apply_into(image, &mut data);
-        Pixels { height, width, data }
+        Pixels {
+            height,
+            width,
+            data,
+        }
     }
 
     /// Prepares a decoded picture into `out`, `[3, height, width]`.
@@ -183,7 +209,11 @@ impl Preprocess {
     /// If `out` has another length than `3 · size.0 · size.1`, or the size is 0.
     pub fn apply_into(&self, image: &RgbImage8, out: &mut [f32]) {
         let (height, width) = self.size;
-        assert_eq!(out.len(), 3 * height * width, "the result is [3, height, width]");
+        assert_eq!(
+            out.len(),
+            3 * height * width,
+            "the result is [3, height, width]"
+        );
         if self.arithmetic == Arithmetic::Float {
             self.float_into(image, out);
         } else {
@@ -233,10 +263,14 @@ impl Preprocess {
             Resize::CentreCrop => covering(image, height, width),
         };
         let full = resize_f32(image, full_height, full_width, self.filter);
-        let (top, left) = (half_to_even(full_height - height), half_to_even(full_width - width));
+        let (top, left) = (
+            half_to_even(full_height - height),
+            half_to_even(full_width - width),
+        );
         let Normalization { mean, std } = self.normalization;
         let planes = full.chunks_exact(full_height * full_width);
-        for (channel, (plane, out)) in planes.zip(out.chunks_exact_mut(height * width)).enumerate() {
+        for (channel, (plane, out)) in planes.zip(out.chunks_exact_mut(height * width)).enumerate()
+        {
             let rows = plane.chunks_exact(full_width).skip(top);
             for (out, row) in out.chunks_exact_mut(width).zip(rows) {
                 for (o, v) in out.iter_mut().zip(&row[left..]) {
@@ -280,25 +314,41 @@ mod tests {
 
     #[test]
     fn halves_round_as_python_does() {
-        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(half_to_even), [0, 0, 1, 2, 2, 2, 3, 4]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6, 7].map(half_to_even),
+            [0, 0, 1, 2, 2, 2, 3, 4]
+        );
     }
 
     #[test]
     fn ids_are_stable_and_tell_recipes_apart() {
         let base = Preprocess::squash(224, 224, Normalization::IMAGENET);
-        assert_eq!(base.id(), "squash-bicubic-pillow-224x224-mean0.485,0.456,0.406-std0.229,0.224,0.225-v1");
+        assert_eq!(
+            base.id(),
+            "squash-bicubic-pillow-224x224-mean0.485,0.456,0.406-std0.229,0.224,0.225-v1"
+        );
         let others = [
             Preprocess::centre_crop(224, 224, Normalization::IMAGENET),
             Preprocess::tensor_u8(224, 224, Normalization::IMAGENET),
             Preprocess::float(224, 224, Normalization::IMAGENET),
             Preprocess::squash(224, 448, Normalization::IMAGENET),
             Preprocess::squash(224, 224, Normalization::SAT493M),
-            Preprocess { apply_exif_orientation: true, ..base },
-            Preprocess { filter: Filter::Bilinear, ..base },
+            Preprocess {
+                apply_exif_orientation: true,
+                ..base
+            },
+            Preprocess {
+                filter: Filter::Bilinear,
+                ..base
+            },
         ];
         for (i, other) in others.iter().enumerate() {
             assert_ne!(other.id(), base.id());
-            assert!(others[..i].iter().all(|o| o.id() != other.id()), "{}", other.id());
+            assert!(
+                others[..i].iter().all(|o| o.id() != other.id()),
+                "{}",
+                other.id()
+            );
             let json = serde_json::to_string(other).unwrap();
             assert_eq!(serde_json::from_str::<Preprocess>(&json).unwrap(), *other);
         }

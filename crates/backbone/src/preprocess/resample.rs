@@ -85,7 +85,11 @@ impl Windows {
             let last = ((centre + support + 0.5) as usize).min(input);
             (centre, first, last)
         };
-        let longest = (0..output).map(bounds).map(|(_, a, b)| b - a).max().unwrap_or(0);
+        let longest = (0..output)
+            .map(bounds)
+            .map(|(_, a, b)| b - a)
+            .max()
+            .unwrap_or(0);
         let taps = longest.next_multiple_of(LANES);
         let mut windows = Self {
             start: Vec::with_capacity(output),
@@ -133,30 +137,46 @@ impl FixedWindows {
             Arithmetic::TensorU8 => {
                 // the most bits with which the largest weight still fits a signed 16-bit integer
                 let largest = windows.weights.iter().copied().fold(0.0, f64::max);
-                (0..22).find(|b| (0.5 + largest * f64::from(1u32 << (b + 1))) >= 32768.0).unwrap_or(22)
+                (0..22)
+                    .find(|b| (0.5 + largest * f64::from(1u32 << (b + 1))) >= 32768.0)
+                    .unwrap_or(22)
             }
         };
         let one = f64::from(1u32 << bits);
-        let fixed = windows.weights.iter().map(|w| (w * one + 0.5f64.copysign(*w)) as i32);
+        let fixed = windows
+            .weights
+            .iter()
+            .map(|w| (w * one + 0.5f64.copysign(*w)) as i32);
         let (mut high, mut low) = (Vec::new(), Vec::new());
         for w in fixed {
             high.push((w >> SPLIT) as i16);
             low.push((w & ((1 << SPLIT) - 1)) as i16);
         }
-        Self { start: windows.start, length: windows.length, high, low, taps: windows.taps, bits }
+        Self {
+            start: windows.start,
+            length: windows.length,
+            high,
+            low,
+            taps: windows.taps,
+            bits,
+        }
     }
 
     /// The byte of a weighted sum, given as its two parts.
     fn round(&self, high: i32, low: i32) -> u8 {
         // wrapping: `low` alone may pass 2³¹ for windows of thousands of pixels, the true sum cannot
-        let sum = (high << SPLIT).wrapping_add(low).wrapping_add(1 << (self.bits - 1));
+        let sum = (high << SPLIT)
+            .wrapping_add(low)
+            .wrapping_add(1 << (self.bits - 1));
         (sum >> self.bits).clamp(0, 255) as u8
     }
 }
 
 /// `Σ row·weight` in wrapping 32-bit arithmetic; the lengths are equal.
 fn dot(row: &[i16], weights: &[i16]) -> i32 {
-    row.iter().zip(weights).fold(0i32, |sum, (x, w)| sum.wrapping_add(i32::from(*x) * i32::from(*w)))
+    row.iter().zip(weights).fold(0i32, |sum, (x, w)| {
+        sum.wrapping_add(i32::from(*x) * i32::from(*w))
+    })
 }
 
 /// One pass along the columns: `[height, width, 3]` to `[height, out_width, 3]`.
@@ -167,15 +187,31 @@ fn resize_columns(source: &[u8], width: usize, windows: &FixedWindows) -> Vec<u8
     // one row, channel by channel, with room for the padding of the last windows
     let padded = width + windows.taps;
     let mut planes = vec![0i16; 3 * padded];
-    for (row, out) in source.chunks_exact(width * 3).zip(out.chunks_exact_mut(out_width * 3)) {
+    for (row, out) in source
+        .chunks_exact(width * 3)
+        .zip(out.chunks_exact_mut(out_width * 3))
+    {
         let (r, rest) = planes.split_at_mut(padded);
         let (g, b) = rest.split_at_mut(padded);
-        for (((pixel, r), g), b) in row.chunks_exact(3).zip(r.iter_mut()).zip(g.iter_mut()).zip(b.iter_mut())
+        for (((pixel, r), g), b) in row
+            .chunks_exact(3)
+            .zip(r.iter_mut())
+            .zip(g.iter_mut())
+            .zip(b.iter_mut())
         {
-            (*r, *g, *b) = (i16::from(pixel[0]), i16::from(pixel[1]), i16::from(pixel[2]));
+            (*r, *g, *b) = (
+                i16::from(pixel[0]),
+                i16::from(pixel[1]),
+                i16::from(pixel[2]),
+            );
         }
-        let weights = windows.high.chunks_exact(windows.taps).zip(windows.low.chunks_exact(windows.taps));
-        for ((pixel, start), (high, low)) in out.chunks_exact_mut(3).zip(&windows.start).zip(weights) {
+        let weights = windows
+            .high
+            .chunks_exact(windows.taps)
+            .zip(windows.low.chunks_exact(windows.taps));
+        for ((pixel, start), (high, low)) in
+            out.chunks_exact_mut(3).zip(&windows.start).zip(weights)
+        {
             for (value, plane) in pixel.iter_mut().zip([&*r, &*g, &*b]) {
                 let window = &plane[*start..][..windows.taps];
                 *value = windows.round(dot(window, high), dot(window, low));
@@ -197,7 +233,10 @@ fn resize_rows(source: &[u8], width: usize, windows: &FixedWindows) -> Vec<u8> {
         let (start, length) = (windows.start[i], windows.length[i]);
         let rows = source[start * stride..][..length * stride].chunks_exact(stride);
         for (k, row) in rows.enumerate() {
-            let (wh, wl) = (windows.high[i * windows.taps + k], windows.low[i * windows.taps + k]);
+            let (wh, wl) = (
+                windows.high[i * windows.taps + k],
+                windows.low[i * windows.taps + k],
+            );
             for ((h, l), x) in high.iter_mut().zip(&mut low).zip(row) {
                 let x = i16::from(*x);
                 *h = h.wrapping_add(i32::from(x) * i32::from(wh));
@@ -230,7 +269,8 @@ pub fn resize_u8(
     let columns = (image.width() != width)
         .then(|| resize_columns(image.pixels(), image.width(), &fixed(image.width(), width)));
     let source = columns.as_deref().unwrap_or(image.pixels());
-    let rows = (image.height() != height).then(|| resize_rows(source, width, &fixed(image.height(), height)));
+    let rows = (image.height() != height)
+        .then(|| resize_rows(source, width, &fixed(image.height(), height)));
     let pixels = rows.or(columns).unwrap_or_else(|| image.pixels().to_vec());
     RgbImage8::from_pixels(height, width, pixels)
 }
@@ -251,16 +291,23 @@ pub fn resize_f32(image: &RgbImage8, height: usize, width: usize, filter: Filter
         let sources = image.pixels().chunks_exact(image.width() * 3);
         for (source, narrow) in sources.zip(narrow.chunks_exact_mut(width)) {
             for (x, value) in narrow.iter_mut().enumerate() {
-                let window = source[columns.start[x] * 3..].chunks_exact(3).take(columns.length[x]);
+                let window = source[columns.start[x] * 3..]
+                    .chunks_exact(3)
+                    .take(columns.length[x]);
                 let weights = &column_weights[x * columns.taps..];
-                *value = window.zip(weights).map(|(p, w)| f32::from(p[channel]) / 255.0 * w).sum();
+                *value = window
+                    .zip(weights)
+                    .map(|(p, w)| f32::from(p[channel]) / 255.0 * w)
+                    .sum();
             }
         }
         for (y, line) in plane.chunks_exact_mut(width).enumerate() {
             for k in 0..rows.length[y] {
                 let weight = row_weights[y * rows.taps + k];
                 let source = &narrow[(rows.start[y] + k) * width..][..width];
-                line.iter_mut().zip(source).for_each(|(o, s)| *o += s * weight);
+                line.iter_mut()
+                    .zip(source)
+                    .for_each(|(o, s)| *o += s * weight);
             }
         }
     }
@@ -294,19 +341,34 @@ mod tests {
             .map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // mostly extremes: they make bicubic overshoot
-                if state >> 30 == 0 { (state >> 16) as u8 } else { ((state >> 29) as u8 & 1) * 255 }
+                if state >> 30 == 0 {
+                    (state >> 16) as u8
+                } else {
+                    ((state >> 29) as u8 & 1) * 255
+                }
             })
             .collect()
     }
 
     #[test]
     fn split_weights_lose_nothing_at_any_ratio() {
-        for (input, output) in
-            [(1, 1), (1, 7), (5, 3), (300, 224), (33, 224), (1024, 16), (40_000, 2), (9000, 1)]
-        {
+        for (input, output) in [
+            (1, 1),
+            (1, 7),
+            (5, 3),
+            (300, 224),
+            (33, 224),
+            (1024, 16),
+            (40_000, 2),
+            (9000, 1),
+        ] {
             for filter in [Filter::Bicubic, Filter::Bilinear] {
                 let line = noise(input);
-                let expected = if input == output { line.clone() } else { plain_pass(&line, output, filter) };
+                let expected = if input == output {
+                    line.clone()
+                } else {
+                    plain_pass(&line, output, filter)
+                };
                 let pixels: Vec<u8> = line.iter().flat_map(|v| [*v, 255 - *v, *v]).collect();
                 let wide = RgbImage8::from_pixels(1, input, pixels.clone());
                 let out = resize_u8(&wide, 1, output, filter, Arithmetic::Pillow);
@@ -326,11 +388,19 @@ mod tests {
         for arithmetic in [Arithmetic::Pillow, Arithmetic::TensorU8] {
             for filter in [Filter::Bicubic, Filter::Bilinear] {
                 let out = resize_u8(&image, 64, 16, filter, arithmetic);
-                assert_eq!(out.pixels(), [10, 128, 255].repeat(64 * 16), "{arithmetic:?} {filter:?}");
+                assert_eq!(
+                    out.pixels(),
+                    [10, 128, 255].repeat(64 * 16),
+                    "{arithmetic:?} {filter:?}"
+                );
             }
         }
         let out = resize_f32(&image, 64, 16, Filter::Bicubic);
-        assert!(out[..64 * 16].iter().all(|v| (v - 10.0 / 255.0).abs() < 1e-6));
+        assert!(
+            out[..64 * 16]
+                .iter()
+                .all(|v| (v - 10.0 / 255.0).abs() < 1e-6)
+        );
         assert!(out[2 * 64 * 16..].iter().all(|v| (v - 1.0).abs() < 1e-6));
     }
 }

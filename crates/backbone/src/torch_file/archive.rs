@@ -11,8 +11,9 @@ use super::error::Problem;
 use super::pickle::{self, Node, Objects};
 
 /// The pickled magic number that opens a file of `torch.save` before version 1.6.
-const LEGACY_MAGIC: [u8; 15] =
-    [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
+const LEGACY_MAGIC: [u8; 15] = [
+    0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.',
+];
 /// Most entries a zip may have: a tensor each, and a few more.
 const MAX_ENTRIES: usize = 1 << 17;
 
@@ -55,7 +56,11 @@ fn sniff(bytes: &[u8]) -> &'static str {
         "it is a bare pickle, not written by torch.save"
     } else if bytes.starts_with(b"version https://git-lfs") {
         "it is a Git LFS pointer, not the file itself; run `git lfs pull` or download it again"
-    } else if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+    } else if bytes
+        .iter()
+        .take(512)
+        .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+    {
         "it is a text file"
     } else {
         "it is neither a zip archive nor a pickle"
@@ -63,10 +68,14 @@ fn sniff(bytes: &[u8]) -> &'static str {
 }
 
 fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
-    let damaged = |e: zip::result::ZipError| Problem::Damaged(format!("its zip archive is unreadable ({e})"));
+    let damaged =
+        |e: zip::result::ZipError| Problem::Damaged(format!("its zip archive is unreadable ({e})"));
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     if zip.len() > MAX_ENTRIES {
-        return Err(Problem::TooLarge(format!("a zip archive of {} entries", zip.len())));
+        return Err(Problem::TooLarge(format!(
+            "a zip archive of {} entries",
+            zip.len()
+        )));
     }
     let mut entries = HashMap::with_capacity(zip.len());
     for i in 0..zip.len() {
@@ -82,13 +91,26 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
             let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
             (end <= bytes.len()).then_some(start..end)
         });
-        let range =
-            range.ok_or_else(|| Problem::Damaged(format!("entry '{name}' runs past the end of the file")))?;
-        entries.insert(name, Extent { range, crc: Some(entry.crc32()) });
+        let range = range.ok_or_else(|| {
+            Problem::Damaged(format!("entry '{name}' runs past the end of the file"))
+        })?;
+        entries.insert(
+            name,
+            Extent {
+                range,
+                crc: Some(entry.crc32()),
+            },
+        );
     }
     // all entries lie in one folder, named after the file or `archive`
-    let Some(root) = entries.keys().filter_map(|n| n.strip_suffix("data.pkl")).min_by_key(|r| r.len()) else {
-        return Err(Problem::NotTorch("it is a zip archive without data.pkl".into()));
+    let Some(root) = entries
+        .keys()
+        .filter_map(|n| n.strip_suffix("data.pkl"))
+        .min_by_key(|r| r.len())
+    else {
+        return Err(Problem::NotTorch(
+            "it is a zip archive without data.pkl".into(),
+        ));
     };
     let root = root.to_owned();
     if entries.contains_key(&format!("{root}constants.pkl")) {
@@ -106,7 +128,10 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
     }
     let data = &entries[&format!("{root}data.pkl")];
     if data.range.len() > pickle::MAX_PICKLE {
-        return Err(Problem::TooLarge(format!("a pickle of {} bytes", data.range.len())));
+        return Err(Problem::TooLarge(format!(
+            "a pickle of {} bytes",
+            data.range.len()
+        )));
     }
     check_crc(bytes, data, "data.pkl")?;
     let objects = pickle::parse(&bytes[data.range.clone()])?;
@@ -114,7 +139,10 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
     let storages = entries
         .into_iter()
         .filter_map(|(name, extent)| Some((name.strip_prefix(&folder)?.to_owned(), extent)));
-    Ok(Layout { objects, storages: storages.collect() })
+    Ok(Layout {
+        objects,
+        storages: storages.collect(),
+    })
 }
 
 /// The run of pickles: magic, version, system, objects, storage keys; then each storage's length and elements.
@@ -127,7 +155,9 @@ fn legacy(bytes: &[u8]) -> Result<Layout, Problem> {
     };
     let version = next()?;
     if !matches!(version.node(version.root), Node::Int(1001)) {
-        return Err(Problem::Unsupported("an unknown version of the old torch format; save it again".into()));
+        return Err(Problem::Unsupported(
+            "an unknown version of the old torch format; save it again".into(),
+        ));
     }
     let system = next()?;
     if let Node::Dict(entries) = system.node(system.root)
@@ -157,18 +187,27 @@ fn legacy(bytes: &[u8]) -> Result<Layout, Problem> {
     let mut storages = HashMap::with_capacity(order.len());
     for &key in order {
         let Node::Str(key) = keys.node(key) else {
-            return Err(Problem::Damaged("its list of storages holds something other than names".into()));
+            return Err(Problem::Damaged(
+                "its list of storages holds something other than names".into(),
+            ));
         };
         let size = *sizes
             .get(key.as_str())
             .ok_or_else(|| Problem::Damaged(format!("storage '{key}' has no type")))?;
-        let range = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).and_then(|len| {
-            let start = at + 8;
-            let end =
-                start.checked_add(usize::try_from(u64::from_le_bytes(*len)).ok()?.checked_mul(size)?)?;
-            (end <= bytes.len()).then_some(start..end)
-        });
-        let range = range.ok_or_else(|| Problem::Damaged(format!("it ends inside storage '{key}'")))?;
+        let range = bytes
+            .get(at..)
+            .and_then(|rest| rest.first_chunk::<8>())
+            .and_then(|len| {
+                let start = at + 8;
+                let end = start.checked_add(
+                    usize::try_from(u64::from_le_bytes(*len))
+                        .ok()?
+                        .checked_mul(size)?,
+                )?;
+                (end <= bytes.len()).then_some(start..end)
+            });
+        let range =
+            range.ok_or_else(|| Problem::Damaged(format!("it ends inside storage '{key}'")))?;
         at = range.end;
         storages.insert(key.clone(), Extent { range, crc: None });
     }
@@ -178,9 +217,9 @@ fn legacy(bytes: &[u8]) -> Result<Layout, Problem> {
 /// Compares the bytes of `extent` with their checksum.
 pub(super) fn check_crc(bytes: &[u8], extent: &Extent, name: &str) -> Result<(), Problem> {
     match extent.crc {
-        Some(crc) if crc32fast::hash(&bytes[extent.range.clone()]) != crc => {
-            Err(Problem::Damaged(format!("entry '{name}' does not match its checksum")))
-        }
+        Some(crc) if crc32fast::hash(&bytes[extent.range.clone()]) != crc => Err(Problem::Damaged(
+            format!("entry '{name}' does not match its checksum"),
+        )),
         _ => Ok(()),
     }
 }

@@ -54,6 +54,9 @@ pub enum Problem {
 impl Problem {
     /// The problem as an error about `path`.
     pub(super) fn at(self, path: &Path) -> TorchFileError {
-        TorchFileError { path: path.to_owned(), problem: self }
+        TorchFileError {
+            path: path.to_owned(),
+            problem: self,
+        }
     }
 }

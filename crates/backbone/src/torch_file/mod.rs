@@ -70,7 +70,9 @@ pub fn read_bytes(bytes: &[u8]) -> Result<Value, Problem> {
 /// # Errors
 /// The folder cannot be written, a tensor's shape does not fit its data, or nesting is deeper than 64.
 pub fn write(path: &Path, value: &Value) -> Result<(), TorchFileError> {
-    to_bytes(value).and_then(|bytes| Ok(atomic_file::write(path, &bytes)?)).map_err(|p| p.at(path))
+    to_bytes(value)
+        .and_then(|bytes| Ok(atomic_file::write(path, &bytes)?))
+        .map_err(|p| p.at(path))
 }
 
 /// The bytes [`write()`] puts into its file.
@@ -119,7 +121,10 @@ pub fn open_lazy(path: &Path) -> Result<StateDict, TorchFileError> {
 
 fn map(path: &Path) -> Result<MappedFile, Problem> {
     if path.is_dir() {
-        return Err(Problem::Io(io::Error::new(io::ErrorKind::IsADirectory, "is a folder, not a file")));
+        return Err(Problem::Io(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "is a folder, not a file",
+        )));
     }
     Ok(MappedFile::open(path)?)
 }

@@ -104,7 +104,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Objects, Problem> {
         encoded: 0,
     };
     let root = m.run()?;
-    Ok(Objects { root, used: m.at, nodes: m.nodes })
+    Ok(Objects {
+        root,
+        used: m.at,
+        nodes: m.nodes,
+    })
 }
 
 struct Machine<'a> {
@@ -125,7 +129,9 @@ impl Machine<'_> {
     fn run(&mut self) -> Result<Id, Problem> {
         loop {
             if self.at > MAX_PICKLE {
-                return Err(Problem::TooLarge(format!("a pickle of more than {MAX_PICKLE} bytes")));
+                return Err(Problem::TooLarge(format!(
+                    "a pickle of more than {MAX_PICKLE} bytes"
+                )));
             }
             self.op = self.at;
             match self.u8()? {
@@ -143,7 +149,9 @@ impl Machine<'_> {
                 }
                 b'(' => self.stack.push(Slot::Mark),
                 b'0' => {
-                    self.stack.pop().ok_or_else(|| self.bad("the stack is empty"))?;
+                    self.stack
+                        .pop()
+                        .ok_or_else(|| self.bad("the stack is empty"))?;
                 }
                 b'1' => {
                     self.pop_mark()?;
@@ -287,7 +295,10 @@ impl Machine<'_> {
     }
 
     fn bad(&self, what: impl Into<String>) -> Problem {
-        Problem::Pickle { position: self.op, what: what.into() }
+        Problem::Pickle {
+            position: self.op,
+            what: what.into(),
+        }
     }
 
     fn node(&self, id: Id) -> &Node {
@@ -298,7 +309,9 @@ impl Machine<'_> {
 
     fn take(&mut self, n: usize) -> Result<&[u8], Problem> {
         let end = self.at.checked_add(n).filter(|&e| e <= self.bytes.len());
-        let Some(end) = end else { return Err(self.bad("it ends in the middle of an object")) };
+        let Some(end) = end else {
+            return Err(self.bad("it ends in the middle of an object"));
+        };
         let start = std::mem::replace(&mut self.at, end);
         Ok(&self.bytes[start..end])
     }
@@ -328,7 +341,9 @@ impl Machine<'_> {
         let Some(n) = window.iter().position(|&b| b == b'\n') else {
             return Err(self.bad("a name without an end"));
         };
-        let text = str::from_utf8(&window[..n]).map_err(|_| self.bad("a name that is no text"))?.to_owned();
+        let text = str::from_utf8(&window[..n])
+            .map_err(|_| self.bad("a name that is no text"))?
+            .to_owned();
         self.at += n + 1;
         Ok(text)
     }
@@ -336,7 +351,11 @@ impl Machine<'_> {
     fn long(&mut self, n: usize) -> Result<(), Problem> {
         let bytes = self.take(n)?;
         let node = if n <= 8 {
-            let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+            let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) {
+                0xff
+            } else {
+                0
+            };
             let mut wide = [sign; 8];
             wide[..n].copy_from_slice(bytes);
             Node::Int(i64::from_le_bytes(wide))
@@ -361,7 +380,9 @@ impl Machine<'_> {
 
     fn push(&mut self, node: Node) -> Result<(), Problem> {
         if self.nodes.len() >= MAX_NODES {
-            return Err(Problem::TooLarge(format!("a pickle of more than {MAX_NODES} objects")));
+            return Err(Problem::TooLarge(format!(
+                "a pickle of more than {MAX_NODES} objects"
+            )));
         }
         self.stack.push(Slot::Object(self.nodes.len() as Id));
         self.nodes.push(node);
@@ -387,8 +408,13 @@ impl Machine<'_> {
         let Some(mark) = self.stack.iter().rposition(|s| matches!(s, Slot::Mark)) else {
             return Err(self.bad("no mark on the stack"));
         };
-        let items =
-            self.stack.drain(mark..).filter_map(|s| if let Slot::Object(id) = s { Some(id) } else { None });
+        let items = self.stack.drain(mark..).filter_map(|s| {
+            if let Slot::Object(id) = s {
+                Some(id)
+            } else {
+                None
+            }
+        });
         Ok(items.collect())
     }
 
@@ -399,7 +425,10 @@ impl Machine<'_> {
     }
 
     fn recall(&mut self, n: u32) -> Result<(), Problem> {
-        let id = *self.memo.get(&n).ok_or_else(|| self.bad(format!("memo entry {n} does not exist")))?;
+        let id = *self
+            .memo
+            .get(&n)
+            .ok_or_else(|| self.bad(format!("memo entry {n} does not exist")))?;
         self.stack.push(Slot::Object(id));
         Ok(())
     }
@@ -443,8 +472,8 @@ impl Machine<'_> {
     // ---- globals
 
     fn global(&mut self, module: &str, name: &str) -> Result<(), Problem> {
-        let known =
-            Global::find(module, name).ok_or_else(|| Problem::ForeignGlobal(format!("{module}.{name}")))?;
+        let known = Global::find(module, name)
+            .ok_or_else(|| Problem::ForeignGlobal(format!("{module}.{name}")))?;
         self.push(Node::Global(known))
     }
 
@@ -462,7 +491,9 @@ impl Machine<'_> {
             (Global::RebuildTensor, [storage, offset, shape, strides, ..]) => {
                 self.view(*storage, *offset, *shape, *strides)?
             }
-            (Global::RebuildParameter, [tensor, ..]) if matches!(self.node(*tensor), Node::View(_)) => {
+            (Global::RebuildParameter, [tensor, ..])
+                if matches!(self.node(*tensor), Node::View(_)) =>
+            {
                 self.stack.push(Slot::Object(*tensor));
                 return Ok(());
             }
@@ -478,10 +509,13 @@ impl Machine<'_> {
                 };
                 let encoded = self.encoded + text.len();
                 if encoded > MAX_PICKLE {
-                    return Err(Problem::TooLarge(format!("more than {MAX_PICKLE} bytes made of text")));
+                    return Err(Problem::TooLarge(format!(
+                        "more than {MAX_PICKLE} bytes made of text"
+                    )));
                 }
                 // protocol 2 has no bytes: they travel as text with one character a byte
-                let bytes: Result<Vec<u8>, _> = text.chars().map(|c| u8::try_from(u32::from(c))).collect();
+                let bytes: Result<Vec<u8>, _> =
+                    text.chars().map(|c| u8::try_from(u32::from(c))).collect();
                 let bytes = bytes.map_err(|_| self.bad("bytes written as text beyond latin-1"))?;
                 self.encoded = encoded;
                 Node::Bytes(bytes)
@@ -509,7 +543,14 @@ impl Machine<'_> {
         if self.views > MAX_VIEWS {
             return Err(Problem::TooLarge(format!("more than {MAX_VIEWS} tensors")));
         }
-        Ok(Node::View(Box::new(View { dtype, key, storage_len: len, offset, shape, strides })))
+        Ok(Node::View(Box::new(View {
+            dtype,
+            key,
+            storage_len: len,
+            offset,
+            shape,
+            strides,
+        })))
     }
 
     fn count(&self, id: Id) -> Result<u64, Problem> {
@@ -530,20 +571,34 @@ impl Machine<'_> {
     }
 
     fn numpy_dtype(&self, name: Id) -> Result<Node, Problem> {
-        let Node::Str(name) = self.node(name) else { return Err(self.bad("a numpy dtype without a name")) };
+        let Node::Str(name) = self.node(name) else {
+            return Err(self.bad("a numpy dtype without a name"));
+        };
         numpy::dtype(name).ok_or_else(|| {
-            Problem::Unsupported(format!("a numpy number of type '{name}'; save it as a plain number"))
+            Problem::Unsupported(format!(
+                "a numpy number of type '{name}'; save it as a plain number"
+            ))
         })
     }
 
     fn numpy_scalar(&self, dtype: Id, bytes: Id) -> Result<Node, Problem> {
-        let (&Node::NumpyDtype { kind, size, big_endian }, Node::Bytes(bytes)) =
-            (self.node(dtype), self.node(bytes))
+        let (
+            &Node::NumpyDtype {
+                kind,
+                size,
+                big_endian,
+            },
+            Node::Bytes(bytes),
+        ) = (self.node(dtype), self.node(bytes))
         else {
             return Err(self.bad("a numpy number without type and bytes"));
         };
-        numpy::scalar(kind, size, big_endian, bytes)
-            .ok_or_else(|| self.bad(format!("a numpy number of {size} bytes with {}", bytes.len())))
+        numpy::scalar(kind, size, big_endian, bytes).ok_or_else(|| {
+            self.bad(format!(
+                "a numpy number of {size} bytes with {}",
+                bytes.len()
+            ))
+        })
     }
 
     fn build(&mut self) -> Result<(), Problem> {
@@ -555,7 +610,11 @@ impl Machine<'_> {
             (&Node::NumpyDtype { kind, size, .. }, Node::Tuple(items)) => {
                 let order = items.get(1).map(|&i| self.node(i));
                 let big_endian = matches!(order, Some(Node::Str(s)) if s == ">");
-                self.nodes[target as usize] = Node::NumpyDtype { kind, size, big_endian };
+                self.nodes[target as usize] = Node::NumpyDtype {
+                    kind,
+                    size,
+                    big_endian,
+                };
                 Ok(())
             }
             _ => Err(self.bad("a state for something that has none")),
@@ -564,7 +623,9 @@ impl Machine<'_> {
 
     fn persistent(&mut self) -> Result<(), Problem> {
         let id = self.pop()?;
-        let Node::Tuple(items) = self.node(id) else { return Err(self.bad("a storage that is no tuple")) };
+        let Node::Tuple(items) = self.node(id) else {
+            return Err(self.bad("a storage that is no tuple"));
+        };
         // ('storage', class, key, device, number of elements), old files with a sixth item: a view of another storage
         let [tag, class, key, _device, len, rest @ ..] = items.as_slice() else {
             return Err(self.bad("a storage with too few fields"));
@@ -578,7 +639,8 @@ impl Machine<'_> {
                     .into(),
             ));
         }
-        let (&Node::Global(Global::Storage(dtype)), Node::Str(_)) = (self.node(*class), self.node(*key))
+        let (&Node::Global(Global::Storage(dtype)), Node::Str(_)) =
+            (self.node(*class), self.node(*key))
         else {
             return Err(self.bad("a storage without type and key"));
         };

@@ -30,12 +30,20 @@ struct Budget {
 
 impl Budget {
     fn new(file: &[u8]) -> Self {
-        Self { values: MAX_VALUES, bytes: file.len().saturating_mul(MAX_GROWTH).saturating_add(FREE_BYTES) }
+        Self {
+            values: MAX_VALUES,
+            bytes: file
+                .len()
+                .saturating_mul(MAX_GROWTH)
+                .saturating_add(FREE_BYTES),
+        }
     }
 
     fn values(&mut self, n: usize) -> Result<(), Problem> {
         self.values = self.values.checked_sub(n).ok_or_else(|| {
-            Problem::TooLarge(format!("more than {MAX_VALUES} values once shared ones are written out"))
+            Problem::TooLarge(format!(
+                "more than {MAX_VALUES} values once shared ones are written out"
+            ))
         })?;
         Ok(())
     }
@@ -52,7 +60,12 @@ impl Budget {
 
 /// The whole file as a value, tensors copied out.
 pub(super) fn value(file: &[u8], layout: &Layout) -> Result<Value, Problem> {
-    let mut reader = Reader { file, layout, budget: Budget::new(file), checked: HashSet::new() };
+    let mut reader = Reader {
+        file,
+        layout,
+        budget: Budget::new(file),
+        checked: HashSet::new(),
+    };
     reader.value(layout.objects.root, 0)
 }
 
@@ -67,7 +80,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn value(&mut self, id: Id, depth: usize) -> Result<Value, Problem> {
         if depth > MAX_DEPTH {
-            return Err(Problem::TooLarge(format!("lists and dictionaries nested deeper than {MAX_DEPTH}")));
+            return Err(Problem::TooLarge(format!(
+                "lists and dictionaries nested deeper than {MAX_DEPTH}"
+            )));
         }
         self.budget.values(1)?;
         Ok(match self.layout.objects.node(id) {
@@ -89,7 +104,9 @@ impl Reader<'_> {
             Node::Dict(pairs) => Value::Dict(self.pairs(pairs, depth)?),
             Node::View(view) => Value::Tensor(self.tensor(view)?),
             Node::Global(_) | Node::Storage { .. } | Node::NumpyDtype { .. } => {
-                return Err(Problem::Unsupported("a class or a bare storage where a value should be".into()));
+                return Err(Problem::Unsupported(
+                    "a class or a bare storage where a value should be".into(),
+                ));
             }
         })
     }
@@ -121,16 +138,29 @@ impl Reader<'_> {
         if self.checked.insert(view.key) {
             check_crc(self.file, place.extent, place.key)?;
         }
-        self.budget.bytes(place.elements.saturating_mul(view.dtype.size()))?;
+        self.budget
+            .bytes(place.elements.saturating_mul(view.dtype.size()))?;
         let data = gather(&self.file[place.extent.range.clone()], view, &place);
-        Ok(Tensor { dtype: view.dtype, shape: place.shape, data })
+        Ok(Tensor {
+            dtype: view.dtype,
+            shape: place.shape,
+            data,
+        })
     }
 }
 
 /// The tensors of a state dict, left in the mapped file where they are contiguous.
 pub(super) fn state_dict(file: &Arc<MappedFile>, layout: &Layout) -> Result<StateDict, Problem> {
-    let mut out = StateDict { tensors: Vec::new(), others: Vec::new() };
-    let mut walk = Walk { file, layout, budget: Budget::new(file.bytes()), out: &mut out };
+    let mut out = StateDict {
+        tensors: Vec::new(),
+        others: Vec::new(),
+    };
+    let mut walk = Walk {
+        file,
+        layout,
+        budget: Budget::new(file.bytes()),
+        out: &mut out,
+    };
     match layout.objects.node(layout.objects.root) {
         Node::Dict(_) => walk.visit(layout.objects.root, String::new(), 0)?,
         _ => {
@@ -152,7 +182,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn visit(&mut self, id: Id, name: String, depth: usize) -> Result<(), Problem> {
         if depth > MAX_DEPTH {
-            return Err(Problem::TooLarge(format!("dictionaries nested deeper than {MAX_DEPTH}")));
+            return Err(Problem::TooLarge(format!(
+                "dictionaries nested deeper than {MAX_DEPTH}"
+            )));
         }
         self.budget.values(1)?;
         self.budget.bytes(name.len())?;
@@ -161,7 +193,11 @@ impl Walk<'_> {
             Node::Dict(pairs) => {
                 for &(k, v) in pairs {
                     if let Node::Str(key) = objects.node(k) {
-                        let full = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                        let full = if name.is_empty() {
+                            key.clone()
+                        } else {
+                            format!("{name}.{key}")
+                        };
                         self.visit(v, full, depth + 1)?;
                     }
                 }
@@ -174,7 +210,13 @@ impl Walk<'_> {
                     return Ok(());
                 }
                 let shape = view.shape.iter().map(|&n| n as usize).collect();
-                self.out.others.push((name, Entry::IntegerTensor { dtype: view.dtype, shape }));
+                self.out.others.push((
+                    name,
+                    Entry::IntegerTensor {
+                        dtype: view.dtype,
+                        shape,
+                    },
+                ));
                 return Ok(());
             }
             Node::None => "None",
@@ -191,7 +233,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn tensor(&mut self, view: &View, dtype: crate::weights::DType) -> Result<StoredTensor, Problem> {
+    fn tensor(
+        &mut self,
+        view: &View,
+        dtype: crate::weights::DType,
+    ) -> Result<StoredTensor, Problem> {
         let place = locate(self.layout, view)?;
         if place.contiguous {
             let offset = place.extent.range.start + place.first * dtype.size();
@@ -202,9 +248,15 @@ impl Walk<'_> {
                 shape: place.shape,
             });
         }
-        self.budget.bytes(place.elements.saturating_mul(dtype.size()))?;
+        self.budget
+            .bytes(place.elements.saturating_mul(dtype.size()))?;
         let data = gather(&self.file.bytes()[place.extent.range.clone()], view, &place);
-        Ok(StoredTensor { storage: Storage::Owned(Arc::new(data)), offset: 0, dtype, shape: place.shape })
+        Ok(StoredTensor {
+            storage: Storage::Owned(Arc::new(data)),
+            offset: 0,
+            dtype,
+            shape: place.shape,
+        })
     }
 }
 
@@ -247,7 +299,10 @@ fn locate<'a>(layout: &'a Layout, view: &View) -> Result<Place<'a>, Problem> {
         elements = elements.checked_mul(n).ok_or_else(outside)?;
         if n > 1 {
             contiguous &= stride == dense;
-            last = stride.checked_mul(n - 1).and_then(|d| last.checked_add(d)).ok_or_else(outside)?;
+            last = stride
+                .checked_mul(n - 1)
+                .and_then(|d| last.checked_add(d))
+                .ok_or_else(outside)?;
         }
         dense = dense.saturating_mul(n);
     }
@@ -258,7 +313,11 @@ fn locate<'a>(layout: &'a Layout, view: &View) -> Result<Place<'a>, Problem> {
         key,
         extent,
         // an empty tensor may sit anywhere: nothing is read
-        first: if elements == 0 { 0 } else { view.offset as usize },
+        first: if elements == 0 {
+            0
+        } else {
+            view.offset as usize
+        },
         shape: view.shape.iter().map(|&n| n as usize).collect(),
         elements: usize::try_from(elements).map_err(|_| outside())?,
         contiguous,

@@ -105,7 +105,11 @@ impl Tensor {
             elements.len(),
             "elements of a tensor of shape {shape:?}"
         );
-        Self { dtype: DType::F32, shape, data: elements.iter().flat_map(|x| x.to_le_bytes()).collect() }
+        Self {
+            dtype: DType::F32,
+            shape,
+            data: elements.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        }
     }
 
     /// An integer tensor of `shape` from its row-major elements.
@@ -119,7 +123,11 @@ impl Tensor {
             elements.len(),
             "elements of a tensor of shape {shape:?}"
         );
-        Self { dtype: DType::I64, shape, data: elements.iter().flat_map(|x| x.to_le_bytes()).collect() }
+        Self {
+            dtype: DType::I64,
+            shape,
+            data: elements.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        }
     }
 
     /// Number of elements.
@@ -136,13 +144,34 @@ impl Tensor {
     pub fn to_f64(&self) -> Vec<f64> {
         let d = &self.data;
         match self.dtype {
-            DType::F64 => d.chunks_exact(8).map(|c| f64::from_le_bytes(array(c))).collect(),
-            DType::F32 => d.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes(array(c)))).collect(),
-            DType::F16 => d.chunks_exact(2).map(|c| f16::from_le_bytes(array(c)).to_f64()).collect(),
-            DType::Bf16 => d.chunks_exact(2).map(|c| bf16::from_le_bytes(array(c)).to_f64()).collect(),
-            DType::I64 => d.chunks_exact(8).map(|c| i64::from_le_bytes(array(c)) as f64).collect(),
-            DType::I32 => d.chunks_exact(4).map(|c| f64::from(i32::from_le_bytes(array(c)))).collect(),
-            DType::I16 => d.chunks_exact(2).map(|c| f64::from(i16::from_le_bytes(array(c)))).collect(),
+            DType::F64 => d
+                .chunks_exact(8)
+                .map(|c| f64::from_le_bytes(array(c)))
+                .collect(),
+            DType::F32 => d
+                .chunks_exact(4)
+                .map(|c| f64::from(f32::from_le_bytes(array(c))))
+                .collect(),
+            DType::F16 => d
+                .chunks_exact(2)
+                .map(|c| f16::from_le_bytes(array(c)).to_f64())
+                .collect(),
+            DType::Bf16 => d
+                .chunks_exact(2)
+                .map(|c| bf16::from_le_bytes(array(c)).to_f64())
+                .collect(),
+            DType::I64 => d
+                .chunks_exact(8)
+                .map(|c| i64::from_le_bytes(array(c)) as f64)
+                .collect(),
+            DType::I32 => d
+                .chunks_exact(4)
+                .map(|c| f64::from(i32::from_le_bytes(array(c))))
+                .collect(),
+            DType::I16 => d
+                .chunks_exact(2)
+                .map(|c| f64::from(i16::from_le_bytes(array(c))))
+                .collect(),
             DType::I8 => d.iter().map(|&b| f64::from(b.cast_signed())).collect(),
             DType::U8 | DType::Bool => d.iter().map(|&b| f64::from(b)).collect(),
         }
@@ -189,7 +218,12 @@ pub enum Value {
 impl Value {
     /// A dictionary with text keys, in the order given.
     pub fn dict<K: Into<String>>(entries: impl IntoIterator<Item = (K, Self)>) -> Self {
-        Self::Dict(entries.into_iter().map(|(k, v)| (Self::Str(k.into()), v)).collect())
+        Self::Dict(
+            entries
+                .into_iter()
+                .map(|(k, v)| (Self::Str(k.into()), v))
+                .collect(),
+        )
     }
 
     /// A list of floats.
@@ -199,27 +233,46 @@ impl Value {
 
     /// The entry `key` of a dictionary; none where it has no such key or this is no dictionary.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.as_dict()?.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v)
+        self.as_dict()?
+            .iter()
+            .find(|(k, _)| k.as_str() == Some(key))
+            .map(|(_, v)| v)
     }
 
     /// The entries, if this is a dictionary.
     pub fn as_dict(&self) -> Option<&[(Self, Self)]> {
-        if let Self::Dict(d) = self { Some(d) } else { None }
+        if let Self::Dict(d) = self {
+            Some(d)
+        } else {
+            None
+        }
     }
 
     /// The items, if this is a list or a tuple.
     pub fn as_list(&self) -> Option<&[Self]> {
-        if let Self::List(l) | Self::Tuple(l) = self { Some(l) } else { None }
+        if let Self::List(l) | Self::Tuple(l) = self {
+            Some(l)
+        } else {
+            None
+        }
     }
 
     /// The text, if this is one.
     pub fn as_str(&self) -> Option<&str> {
-        if let Self::Str(s) = self { Some(s) } else { None }
+        if let Self::Str(s) = self {
+            Some(s)
+        } else {
+            None
+        }
     }
 
     /// The truth value, if this is one.
     pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(b) = self { Some(*b) } else { None }
+        if let Self::Bool(b) = self {
+            Some(*b)
+        } else {
+            None
+        }
     }
 
     /// The integer, if this is one; a float that is a whole number counts.
@@ -227,7 +280,9 @@ impl Value {
         match self {
             Self::Int(i) => Some(*i),
             // 2^53: beyond it a float no longer tells neighbouring integers apart
-            Self::Float(f) if f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0 => Some(*f as i64),
+            Self::Float(f) if f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0 => {
+                Some(*f as i64)
+            }
             _ => None,
         }
     }
@@ -248,7 +303,11 @@ impl Value {
 
     /// The tensor, if this is one.
     pub fn as_tensor(&self) -> Option<&Tensor> {
-        if let Self::Tensor(t) = self { Some(t) } else { None }
+        if let Self::Tensor(t) = self {
+            Some(t)
+        } else {
+            None
+        }
     }
 
     /// The numbers of a list of floats and integers; none if this is no list or holds anything else.

@@ -18,7 +18,10 @@ const MAX_DEPTH: usize = 64;
 
 /// The bytes of the file for `value`: the same value gives the same bytes.
 pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
-    let mut pickler = Pickler { out: vec![0x80, 2], storages: Vec::new() };
+    let mut pickler = Pickler {
+        out: vec![0x80, 2],
+        storages: Vec::new(),
+    };
     pickler.value(value, 0)?;
     pickler.out.push(b'.');
     if pickler.out.len() > MAX_PICKLE {
@@ -28,8 +31,9 @@ pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
         )));
     }
 
-    let failed =
-        |e: zip::result::ZipError| Problem::Unsupported(format!("the archive cannot be built ({e})"));
+    let failed = |e: zip::result::ZipError| {
+        Problem::Unsupported(format!("the archive cannot be built ({e})"))
+    };
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     // no clock in the file: the default time of the format, 1980-01-01
     let options = SimpleFileOptions::default()
@@ -38,8 +42,11 @@ pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
         .unix_permissions(0o644)
         .with_alignment(ALIGNMENT);
     let mut entry = |name: &str, data: &[u8]| -> Result<(), Problem> {
-        zip.start_file(format!("{ROOT}/{name}"), options.large_file(data.len() > u32::MAX as usize))
-            .map_err(failed)?;
+        zip.start_file(
+            format!("{ROOT}/{name}"),
+            options.large_file(data.len() > u32::MAX as usize),
+        )
+        .map_err(failed)?;
         Ok(zip.write_all(data)?)
     };
     entry("data.pkl", &pickler.out)?;
@@ -59,7 +66,9 @@ struct Pickler<'a> {
 impl<'a> Pickler<'a> {
     fn value(&mut self, value: &'a Value, depth: usize) -> Result<(), Problem> {
         if depth > MAX_DEPTH {
-            return Err(Problem::TooLarge(format!("lists and dictionaries nested deeper than {MAX_DEPTH}")));
+            return Err(Problem::TooLarge(format!(
+                "lists and dictionaries nested deeper than {MAX_DEPTH}"
+            )));
         }
         match value {
             Value::None => self.out.push(b'N'),
@@ -129,8 +138,8 @@ impl<'a> Pickler<'a> {
     }
 
     fn text(&mut self, s: &str) -> Result<(), Problem> {
-        let len =
-            u32::try_from(s.len()).map_err(|_| Problem::TooLarge("a text of more than 4 GiB".into()))?;
+        let len = u32::try_from(s.len())
+            .map_err(|_| Problem::TooLarge("a text of more than 4 GiB".into()))?;
         self.out.push(b'X');
         self.out.extend(len.to_le_bytes());
         self.out.extend(s.as_bytes());
@@ -186,7 +195,10 @@ impl<'a> Pickler<'a> {
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.out.extend(b"((");
         self.text("storage")?;
-        let storage = DType::STORAGES.iter().find(|s| s.0 == t.dtype).map_or("FloatStorage", |s| s.1);
+        let storage = DType::STORAGES
+            .iter()
+            .find(|s| s.0 == t.dtype)
+            .map_or("FloatStorage", |s| s.1);
         self.global("torch", storage);
         self.text(&self.storages.len().to_string())?;
         self.storages.push(t);

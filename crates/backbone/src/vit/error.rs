@@ -29,7 +29,9 @@ pub enum VitError {
         found: Vec<usize>,
     },
     /// The image has no whole patch.
-    #[error("an image of {height}x{width} pixels holds no patch of {patch}x{patch}: use a larger image size")]
+    #[error(
+        "an image of {height}x{width} pixels holds no patch of {patch}x{patch}: use a larger image size"
+    )]
     TooSmall {
         /// Pixel rows.
         height: usize,

@@ -42,7 +42,10 @@ pub struct LayerSelection {
 impl LayerSelection {
     /// The last block of a network of `depth` blocks.
     pub fn last(depth: usize) -> Self {
-        Self { layers: vec![depth.saturating_sub(1)], combine: Combine::Mean }
+        Self {
+            layers: vec![depth.saturating_sub(1)],
+            combine: Combine::Mean,
+        }
     }
 
     /// The first selected block from block `from` on, with its place in the selection.
@@ -160,7 +163,9 @@ impl Backbone {
             config: config.clone(),
             encoder: pack::pack(config, weights, precision),
             prefix,
-            tables: (0..CHANNELS).map(|channel| config.normalization.table(channel)).collect(),
+            tables: (0..CHANNELS)
+                .map(|channel| config.normalization.table(channel))
+                .collect(),
             patch_bias: weights.patch.bias.clone(),
             positions: weights.positions.clone(),
             norm: weights.norm.clone(),
@@ -223,7 +228,14 @@ impl Backbone {
         layers: &LayerSelection,
         out: &mut Tokens,
     ) -> Result<(), VitError> {
-        self.forward_values(Values::Normalised(pixels), batch, height, width, layers, out)
+        self.forward_values(
+            Values::Normalised(pixels),
+            batch,
+            height,
+            width,
+            layers,
+            out,
+        )
     }
 
     /// As [`Backbone::forward_into`], from the bytes of pictures (`[batch, height, width, 3]`, RGB) that are normalised on
@@ -240,7 +252,10 @@ impl Backbone {
         layers: &LayerSelection,
         out: &mut Tokens,
     ) -> Result<(), VitError> {
-        let values = Values::Bytes { data: pictures, tables: &self.tables };
+        let values = Values::Bytes {
+            data: pictures,
+            tables: &self.tables,
+        };
         self.forward_values(values, batch, height, width, layers, out)
     }
 
@@ -258,7 +273,11 @@ impl Backbone {
         let (dim, patches) = (self.config.dim, input.grid.0 * input.grid.1);
         out.batch = batch;
         out.grid = input.grid;
-        out.dim = if layers.combine == Combine::Concat { dim * layers.layers.len() } else { dim };
+        out.dim = if layers.combine == Combine::Concat {
+            dim * layers.layers.len()
+        } else {
+            dim
+        };
         out.data.clear();
         out.data.resize(batch * (1 + patches) * out.dim, 0.0);
         let several = layers.layers.len() > 1;
@@ -274,12 +293,16 @@ impl Backbone {
                 self.encoder.run(work, done..block + 1);
                 done = block + 1;
                 if !several {
-                    self.encoder.read(work, Some(self.affine()), &keep, out_data);
+                    self.encoder
+                        .read(work, Some(self.affine()), &keep, out_data);
                     continue;
                 }
                 single.resize(out_data.len() / out.dim * dim, 0.0);
                 self.encoder.read(work, Some(self.affine()), &keep, single);
-                for (to, from) in out_data.chunks_exact_mut(out.dim).zip(single.chunks_exact(dim)) {
+                for (to, from) in out_data
+                    .chunks_exact_mut(out.dim)
+                    .zip(single.chunks_exact(dim))
+                {
                     match layers.combine {
                         Combine::Concat => to[slot * dim..][..dim].copy_from_slice(from),
                         Combine::Mean => to.iter_mut().zip(from).for_each(|(t, f)| *t += f),
@@ -314,9 +337,17 @@ impl Backbone {
         let mut room = self.room();
         let per_run = input.per_run * input.tokens * self.config.dim;
         let prefix = self.config.prefix();
-        for (pixels, out) in pixels.chunks(input.per_run * input.image).zip(out.chunks_mut(per_run)) {
+        for (pixels, out) in pixels
+            .chunks(input.per_run * input.image)
+            .zip(out.chunks_mut(per_run))
+        {
             self.embed(&mut room.work, &input, Values::Normalised(pixels));
-            self.encoder.read(&mut room.work, None, &[0..prefix, prefix..input.tokens], out);
+            self.encoder.read(
+                &mut room.work,
+                None,
+                &[0..prefix, prefix..input.tokens],
+                out,
+            );
         }
         self.keep(room);
         Ok((out, input.grid))
@@ -354,44 +385,90 @@ impl Backbone {
             .collect();
         let attention = self.encoder.attention_probabilities(&work);
         let normed = read(&mut work, Some(self.affine()));
-        Ok(Trace { grid: input.grid, embed, blocks, normed, attention })
+        Ok(Trace {
+            grid: input.grid,
+            embed,
+            blocks,
+            normed,
+            attention,
+        })
     }
 
     fn affine(&self) -> Affine<'_> {
-        Affine { weight: &self.norm.weight, bias: &self.norm.bias }
+        Affine {
+            weight: &self.norm.weight,
+            bias: &self.norm.bias,
+        }
     }
 
     fn room(&self) -> Room {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
     }
 
     fn keep(&self, room: Room) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(room);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(room);
     }
 
     fn check_layers(&self, selection: &LayerSelection) -> Result<(), VitError> {
         let depth = self.config.depth;
         let layers = &selection.layers;
-        let twice = layers.iter().enumerate().any(|(i, l)| layers[..i].contains(l));
+        let twice = layers
+            .iter()
+            .enumerate()
+            .any(|(i, l)| layers[..i].contains(l));
         if layers.is_empty() || twice || layers.iter().any(|&l| l >= depth) {
-            return Err(VitError::Layers { layers: layers.clone(), depth });
+            return Err(VitError::Layers {
+                layers: layers.clone(),
+                depth,
+            });
         }
         Ok(())
     }
 
     /// Checks `found` values of `batch` images.
-    fn input(&self, found: usize, batch: usize, height: usize, width: usize) -> Result<Input, VitError> {
+    fn input(
+        &self,
+        found: usize,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Input, VitError> {
         let image = CHANNELS * height * width;
         if found != batch * image {
-            return Err(VitError::Pixels { batch, height, width, wanted: batch * image, found });
+            return Err(VitError::Pixels {
+                batch,
+                height,
+                width,
+                wanted: batch * image,
+                found,
+            });
         }
         let grid = self.config.grid(height, width);
         if grid.0 == 0 || grid.1 == 0 {
-            return Err(VitError::TooSmall { height, width, patch: self.config.patch_size });
+            return Err(VitError::TooSmall {
+                height,
+                width,
+                patch: self.config.patch_size,
+            });
         }
         let tokens = self.config.prefix() + grid.0 * grid.1;
         let per_run = (TOKENS_PER_RUN / tokens).clamp(1, batch.max(1));
-        Ok(Input { height, width, image, grid, tokens, per_run, place: self.place(grid) })
+        Ok(Input {
+            height,
+            width,
+            image,
+            grid,
+            tokens,
+            per_run,
+            place: self.place(grid),
+        })
     }
 
     /// Cosines and resized positions cost as much as a part of a block: images of one size share them.
@@ -400,7 +477,11 @@ impl Backbone {
         if let Some(place) = last.as_ref().filter(|place| place.grid == grid) {
             return Arc::clone(place);
         }
-        let place = Arc::new(Place { grid, start: self.start(grid), rotation: self.rotation(grid) });
+        let place = Arc::new(Place {
+            grid,
+            start: self.start(grid),
+            rotation: self.rotation(grid),
+        });
         *last = Some(Arc::clone(&place));
         place
     }
@@ -412,30 +493,53 @@ impl Backbone {
         for _ in 0..grid.0 * grid.1 {
             start.extend_from_slice(&self.patch_bias);
         }
-        if let (Some(table), Position::Learned { grid: side }) = (&self.positions, self.config.position) {
+        if let (Some(table), Position::Learned { grid: side }) =
+            (&self.positions, self.config.position)
+        {
             let (class, table) = table.split_at(dim);
             // the models with registers were made with an antialiased resize, those without with a plain one
-            let filter = if self.config.registers > 0 { Bicubic::Antialias } else { Bicubic::Plain };
+            let filter = if self.config.registers > 0 {
+                Bicubic::Antialias
+            } else {
+                Bicubic::Plain
+            };
             let resized = resize(table, side, dim, grid, filter);
             let patches = self.config.prefix() * dim;
-            start[..dim].iter_mut().zip(class).for_each(|(s, p)| *s += p);
-            start[patches..].iter_mut().zip(&resized).for_each(|(s, p)| *s += p);
+            start[..dim]
+                .iter_mut()
+                .zip(class)
+                .for_each(|(s, p)| *s += p);
+            start[patches..]
+                .iter_mut()
+                .zip(&resized)
+                .for_each(|(s, p)| *s += p);
         }
         start
     }
 
     fn rotation(&self, grid: (usize, usize)) -> Option<(Vec<f32>, Vec<f32>)> {
         match self.config.position {
-            Position::Rope { base, round_periods } => {
-                Some(rotation(grid, self.config.prefix(), self.config.head_dim(), base, round_periods))
-            }
+            Position::Rope {
+                base,
+                round_periods,
+            } => Some(rotation(
+                grid,
+                self.config.prefix(),
+                self.config.head_dim(),
+                base,
+                round_periods,
+            )),
             Position::Learned { .. } => None,
         }
     }
 
     fn embed(&self, work: &mut Workspace, input: &Input, values: Values<'_>) {
         let images = values.len() / input.image;
-        let rotation = input.place.rotation.as_ref().map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
+        let rotation = input
+            .place
+            .rotation
+            .as_ref()
+            .map(|(cos, sin)| (cos.as_slice(), sin.as_slice()));
         work.configure(&self.encoder, images, input.tokens, rotation);
         let pixels = Pixels {
             data: values,
@@ -454,7 +558,10 @@ fn part(values: Values<'_>, run: usize, size: usize) -> Values<'_> {
     let range = run * size..((run + 1) * size).min(values.len());
     match values {
         Values::Normalised(data) => Values::Normalised(&data[range]),
-        Values::Bytes { data, tables } => Values::Bytes { data: &data[range], tables },
+        Values::Bytes { data, tables } => Values::Bytes {
+            data: &data[range],
+            tables,
+        },
     }
 }
 

@@ -30,12 +30,27 @@ impl Checker<'_> {
         })
     }
 
-    fn linear(&self, name: &str, linear: &Linear, outputs: usize, inputs: usize) -> Result<(), VitError> {
-        self.shape(&format!("{name}.weight"), &[outputs, inputs], &[linear.outputs, linear.inputs])?;
-        let stored: usize = linear.weight.iter().map(crate::weights::StoredTensor::len).sum();
+    fn linear(
+        &self,
+        name: &str,
+        linear: &Linear,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<(), VitError> {
+        self.shape(
+            &format!("{name}.weight"),
+            &[outputs, inputs],
+            &[linear.outputs, linear.inputs],
+        )?;
+        let stored: usize = linear
+            .weight
+            .iter()
+            .map(crate::weights::StoredTensor::len)
+            .sum();
         self.shape(&format!("{name}.weight"), &[outputs * inputs], &[stored])?;
         for tensor in &linear.weight {
-            let bytes = tensor.storage.bytes().len().saturating_sub(tensor.offset) / tensor.dtype.size();
+            let bytes =
+                tensor.storage.bytes().len().saturating_sub(tensor.offset) / tensor.dtype.size();
             if bytes < tensor.len() {
                 return self.shape(&format!("{name}.weight"), &tensor.shape, &[bytes]);
             }
@@ -51,8 +66,19 @@ impl Checker<'_> {
 
 /// Checks that the numbers of the configuration can belong together.
 pub(crate) fn check_config(config: &VitConfig) -> Result<(), VitError> {
-    let wrong = |reason: String| Err(VitError::Config { model: config.name.clone(), reason });
-    let VitConfig { dim, heads, hidden, patch_size, .. } = *config;
+    let wrong = |reason: String| {
+        Err(VitError::Config {
+            model: config.name.clone(),
+            reason,
+        })
+    };
+    let VitConfig {
+        dim,
+        heads,
+        hidden,
+        patch_size,
+        ..
+    } = *config;
     if [dim, heads, hidden, patch_size, config.depth].contains(&0) {
         return wrong(format!(
             "dim {dim}, heads {heads}, hidden {hidden}, patch_size {patch_size} and depth {} must be positive",
@@ -74,11 +100,22 @@ pub(crate) fn check_config(config: &VitConfig) -> Result<(), VitError> {
 
 /// Checks every tensor's shape.
 pub(crate) fn check_weights(config: &VitConfig, weights: &VitWeights) -> Result<(), VitError> {
-    let check = Checker { model: &config.name };
+    let check = Checker {
+        model: &config.name,
+    };
     let (dim, hidden) = (config.dim, config.hidden);
     check.shape("class token", &[dim], &[weights.cls.len()])?;
-    check.shape("register tokens", &[config.registers * dim], &[weights.registers.len()])?;
-    check.linear("patch embedding", &weights.patch, dim, CHANNELS * config.patch_size * config.patch_size)?;
+    check.shape(
+        "register tokens",
+        &[config.registers * dim],
+        &[weights.registers.len()],
+    )?;
+    check.linear(
+        "patch embedding",
+        &weights.patch,
+        dim,
+        CHANNELS * config.patch_size * config.patch_size,
+    )?;
     match config.position {
         Position::Learned { grid } => check.shape(
             "position table",
@@ -130,8 +167,18 @@ pub(super) fn pack(config: &VitConfig, weights: &VitWeights, precision: Precisio
         rotary: matches!(config.position, Position::Rope { .. }),
         eps: config.norm_eps,
     };
-    let blocks = weights.blocks.par_iter().map(|block| pack_block(&shape, block, precision)).collect();
-    Encoder::new(shape, &weights.patch.weight_f32(), CHANNELS, config.patch_size, blocks)
+    let blocks = weights
+        .blocks
+        .par_iter()
+        .map(|block| pack_block(&shape, block, precision))
+        .collect();
+    Encoder::new(
+        shape,
+        &weights.patch.weight_f32(),
+        CHANNELS,
+        config.patch_size,
+        blocks,
+    )
 }
 
 fn pack_block(shape: &Shape, block: &BlockWeights, precision: Precision) -> PackedBlock {
@@ -142,7 +189,10 @@ fn pack_block(shape: &Shape, block: &BlockWeights, precision: Precision) -> Pack
     let (qkv, proj) = (block.qkv.weight_f32(), block.proj.weight_f32());
     let dense = |weight, linear| -> Dense<'_> {
         let linear: &Linear = linear;
-        Dense { weight, bias: &linear.bias }
+        Dense {
+            weight,
+            bias: &linear.bias,
+        }
     };
     let with = |feed_forward| {
         PackedBlock::pack(
@@ -162,11 +212,18 @@ fn pack_block(shape: &Shape, block: &BlockWeights, precision: Precision) -> Pack
     match &block.feed_forward {
         FeedForwardWeights::Mlp { fc1, fc2 } => {
             let (w1, w2) = (fc1.weight_f32(), fc2.weight_f32());
-            with(Packed::Mlp { fc1: dense(&w1, fc1), fc2: dense(&w2, fc2) })
+            with(Packed::Mlp {
+                fc1: dense(&w1, fc1),
+                fc2: dense(&w2, fc2),
+            })
         }
         FeedForwardWeights::SwiGlu { gate, up, down } => {
             let (wg, wu, wd) = (gate.weight_f32(), up.weight_f32(), down.weight_f32());
-            with(Packed::Gated { gate: dense(&wg, gate), up: dense(&wu, up), down: dense(&wd, down) })
+            with(Packed::Gated {
+                gate: dense(&wg, gate),
+                up: dense(&wu, up),
+                down: dense(&wd, down),
+            })
         }
     }
 }

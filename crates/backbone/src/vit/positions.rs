@@ -18,7 +18,11 @@ pub(crate) fn rotation(
     let frequency: Vec<f32> = (0..quarter)
         .map(|j| {
             let period = f64::from(base).powf(4.0 * j as f64 / head_dim as f64) as f32;
-            if round_periods { 1.0 / bf16::from_f32(period).to_f32() } else { 1.0 / period }
+            if round_periods {
+                1.0 / bf16::from_f32(period).to_f32()
+            } else {
+                1.0 / period
+            }
         })
         .collect();
     let (rows, columns) = grid;
@@ -107,10 +111,14 @@ fn taps(input: usize, output: usize, filter: Bicubic) -> Vec<Vec<(usize, f32)>> 
                 let (support, centre) = (2.0 * widen, scale * (o as f64 + 0.5));
                 let first = ((centre - support + 0.5) as i64).max(0);
                 let end = ((centre + support + 0.5) as i64).min(input as i64);
-                let weights: Vec<f64> =
-                    (first..end).map(|i| cubic((i as f64 - centre + 0.5) / widen, -0.5)).collect();
+                let weights: Vec<f64> = (first..end)
+                    .map(|i| cubic((i as f64 - centre + 0.5) / widen, -0.5))
+                    .collect();
                 let total: f64 = weights.iter().sum();
-                (first..end).zip(weights).map(|(i, w)| (i as usize, (w / total) as f32)).collect()
+                (first..end)
+                    .zip(weights)
+                    .map(|(i, w)| (i as usize, (w / total) as f32))
+                    .collect()
             }
         })
         .collect()

@@ -47,7 +47,13 @@ pub(super) struct Head {
 impl Head {
     fn resize(&mut self, shape: Shape) {
         let rows = shape.tokens * shape.head_dim;
-        for b in [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.d] {
+        for b in [
+            &mut self.q,
+            &mut self.k,
+            &mut self.v,
+            &mut self.o,
+            &mut self.d,
+        ] {
             b.resize(rows, 0.0);
         }
         for b in [&mut self.p, &mut self.dp] {
@@ -59,7 +65,10 @@ impl Head {
     /// part of the query weights.
     fn weights(&mut self, shape: Shape, qkv: &[f32], h: usize, rope: Option<&Rotation>) {
         let (t, d) = (shape.tokens, shape.head_dim);
-        for (part, to) in [&mut self.q, &mut self.k, &mut self.v].into_iter().enumerate() {
+        for (part, to) in [&mut self.q, &mut self.k, &mut self.v]
+            .into_iter()
+            .enumerate()
+        {
             gather(qkv, 3 * shape.dim(), part * shape.dim() + h * d, d, to);
         }
         if let Some(rope) = rope {
@@ -69,7 +78,18 @@ impl Head {
                 }
             }
         }
-        multiply(t, t, d, &self.q, Op::None, &self.k, Op::Transpose, &mut self.p, false, &mut self.scratch);
+        multiply(
+            t,
+            t,
+            d,
+            &self.q,
+            Op::None,
+            &self.k,
+            Op::Transpose,
+            &mut self.p,
+            false,
+            &mut self.scratch,
+        );
         for row in self.p.chunks_exact_mut(t) {
             softmax(row);
         }
@@ -88,7 +108,18 @@ pub(super) fn forward(
     room.resize(shape);
     for h in 0..shape.heads {
         room.weights(shape, qkv, h, rope);
-        multiply(t, d, t, &room.p, Op::None, &room.v, Op::None, &mut room.o, false, &mut room.scratch);
+        multiply(
+            t,
+            d,
+            t,
+            &room.p,
+            Op::None,
+            &room.v,
+            Op::None,
+            &mut room.o,
+            false,
+            &mut room.scratch,
+        );
         scatter(&room.o, d, context, shape.dim(), h * d);
     }
 }
@@ -106,7 +137,9 @@ pub(super) fn head_mean(
     let share = 1.0 / shape.heads as f32;
     for h in 0..shape.heads {
         room.weights(shape, qkv, h, rope);
-        mean.iter_mut().zip(&room.p).for_each(|(m, p)| *m += share * p);
+        mean.iter_mut()
+            .zip(&room.p)
+            .for_each(|(m, p)| *m += share * p);
     }
 }
 
@@ -123,7 +156,16 @@ pub(super) fn backward(
     room.resize(shape);
     for h in 0..shape.heads {
         room.weights(shape, qkv, h, rope);
-        let Head { q, k, v, p, dp, o, d: grad, scratch } = room;
+        let Head {
+            q,
+            k,
+            v,
+            p,
+            dp,
+            o,
+            d: grad,
+            scratch,
+        } = room;
         gather(grad_context, dim, h * d, d, o);
         // values
         multiply(t, d, t, p, Op::Transpose, o, Op::None, grad, false, scratch);

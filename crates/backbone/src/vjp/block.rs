@@ -51,10 +51,16 @@ impl Block {
         let mut qkv_scale = vec![1.0; 3 * config.dim];
         qkv_scale[..config.dim].fill(1.0 / (config.head_dim() as f32).sqrt());
         let (rise, fall, gated) = match &weights.feed_forward {
-            FeedForwardWeights::Mlp { fc1, fc2 } => (Folded::new(fc1, Some(norm2), None), fc2, false),
+            FeedForwardWeights::Mlp { fc1, fc2 } => {
+                (Folded::new(fc1, Some(norm2), None), fc2, false)
+            }
             FeedForwardWeights::SwiGlu { gate, up, down } => {
                 let up = Folded::new(up, Some(norm2), None);
-                (Folded::new(gate, Some(norm2), None).stacked(&up), down, true)
+                (
+                    Folded::new(gate, Some(norm2), None).stacked(&up),
+                    down,
+                    true,
+                )
             }
         };
         Self {
@@ -71,7 +77,13 @@ impl Block {
 
     fn resize(&self, tokens: usize, ws: &mut Workspace) {
         let rows = tokens * self.dim;
-        for b in [&mut ws.normal1, &mut ws.normal2, &mut ws.context, &mut ws.middle, &mut ws.grad] {
+        for b in [
+            &mut ws.normal1,
+            &mut ws.normal2,
+            &mut ws.context,
+            &mut ws.middle,
+            &mut ws.grad,
+        ] {
             b.resize(rows, 0.0);
         }
         for b in [&mut ws.qkv, &mut ws.grad_qkv] {
@@ -80,7 +92,8 @@ impl Block {
         for b in [&mut ws.inverse1, &mut ws.inverse2] {
             b.resize(tokens, 0.0);
         }
-        ws.rise.resize(tokens * self.hidden * if self.gated { 2 } else { 1 }, 0.0);
+        ws.rise
+            .resize(tokens * self.hidden * if self.gated { 2 } else { 1 }, 0.0);
         ws.active.resize(tokens * self.hidden, 0.0);
     }
 
@@ -88,19 +101,37 @@ impl Block {
     fn first_half(&self, shape: Shape, x: &[f32], rope: Option<&Rotation>, ws: &mut Workspace) {
         self.resize(shape.tokens, ws);
         normalise(x, self.dim, self.eps, &mut ws.normal1, &mut ws.inverse1);
-        self.qkv.forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
+        self.qkv
+            .forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
         attention::forward(shape, &ws.qkv, rope, &mut ws.context, &mut ws.head);
         ws.middle.copy_from_slice(x);
-        self.proj.forward(&ws.context, &mut ws.middle, true, &mut ws.scratch);
-        normalise(&ws.middle, self.dim, self.eps, &mut ws.normal2, &mut ws.inverse2);
-        self.rise.forward(&ws.normal2, &mut ws.rise, false, &mut ws.scratch);
+        self.proj
+            .forward(&ws.context, &mut ws.middle, true, &mut ws.scratch);
+        normalise(
+            &ws.middle,
+            self.dim,
+            self.eps,
+            &mut ws.normal2,
+            &mut ws.inverse2,
+        );
+        self.rise
+            .forward(&ws.normal2, &mut ws.rise, false, &mut ws.scratch);
     }
 
     /// Replaces `x` `[T, dim]` by the output of the block.
-    pub(super) fn forward(&self, shape: Shape, x: &mut [f32], rope: Option<&Rotation>, ws: &mut Workspace) {
+    pub(super) fn forward(
+        &self,
+        shape: Shape,
+        x: &mut [f32],
+        rope: Option<&Rotation>,
+        ws: &mut Workspace,
+    ) {
         self.first_half(shape, x, rope, ws);
         if self.gated {
-            let rows = ws.rise.chunks_exact(2 * self.hidden).zip(ws.active.chunks_exact_mut(self.hidden));
+            let rows = ws
+                .rise
+                .chunks_exact(2 * self.hidden)
+                .zip(ws.active.chunks_exact_mut(self.hidden));
             for (both, active) in rows {
                 let (gate, up) = both.split_at(self.hidden);
                 gated(gate, up, active);
@@ -123,7 +154,8 @@ impl Block {
     ) {
         self.resize(shape.tokens, ws);
         normalise(x, self.dim, self.eps, &mut ws.normal1, &mut ws.inverse1);
-        self.qkv.forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
+        self.qkv
+            .forward(&ws.normal1, &mut ws.qkv, false, &mut ws.scratch);
         attention::head_mean(shape, &ws.qkv, rope, mean, &mut ws.head);
     }
 
@@ -139,7 +171,10 @@ impl Block {
         self.first_half(shape, x, rope, ws);
         self.fall.backward(grad, &mut ws.active, &mut ws.scratch);
         if self.gated {
-            let rows = ws.rise.chunks_exact_mut(2 * self.hidden).zip(ws.active.chunks_exact(self.hidden));
+            let rows = ws
+                .rise
+                .chunks_exact_mut(2 * self.hidden)
+                .zip(ws.active.chunks_exact(self.hidden));
             for (both, active) in rows {
                 let (gate, up) = both.split_at_mut(self.hidden);
                 gated_backward(gate, up, active);
@@ -147,12 +182,21 @@ impl Block {
             self.rise.backward(&ws.rise, &mut ws.grad, &mut ws.scratch);
         } else {
             gelu_backward(&ws.rise, &mut ws.active);
-            self.rise.backward(&ws.active, &mut ws.grad, &mut ws.scratch);
+            self.rise
+                .backward(&ws.active, &mut ws.grad, &mut ws.scratch);
         }
         normalise_backward(&ws.normal2, &ws.inverse2, &ws.grad, self.dim, grad);
         self.proj.backward(grad, &mut ws.context, &mut ws.scratch);
-        attention::backward(shape, &ws.qkv, rope, &ws.context, &mut ws.grad_qkv, &mut ws.head);
-        self.qkv.backward(&ws.grad_qkv, &mut ws.grad, &mut ws.scratch);
+        attention::backward(
+            shape,
+            &ws.qkv,
+            rope,
+            &ws.context,
+            &mut ws.grad_qkv,
+            &mut ws.head,
+        );
+        self.qkv
+            .backward(&ws.grad_qkv, &mut ws.grad, &mut ws.scratch);
         normalise_backward(&ws.normal1, &ws.inverse1, &ws.grad, self.dim, grad);
     }
 }

@@ -17,14 +17,22 @@ pub(super) struct Folded {
 impl Folded {
     /// Folds a layer norm before it (`gain`, `shift` `[inputs]`) and a scale after it (`scale` `[outputs]`) into the
     /// layer: `W' = diag(scale) · W · diag(gain)`, `b' = scale ∘ (b + W · shift)`, computed in f64.
-    pub(super) fn new(linear: &Linear, norm: Option<(&[f32], &[f32])>, scale: Option<&[f32]>) -> Self {
+    pub(super) fn new(
+        linear: &Linear,
+        norm: Option<(&[f32], &[f32])>,
+        scale: Option<&[f32]>,
+    ) -> Self {
         let mut weight = linear.weight_f32();
         let mut bias = linear.bias.clone();
         for (o, row) in weight.chunks_exact_mut(linear.inputs).enumerate() {
             let scale = f64::from(scale.map_or(1.0, |s| s[o]));
             let mut b = f64::from(bias[o]);
             if let Some((gain, shift)) = norm {
-                b += row.iter().zip(shift).map(|(&w, &s)| f64::from(w) * f64::from(s)).sum::<f64>();
+                b += row
+                    .iter()
+                    .zip(shift)
+                    .map(|(&w, &s)| f64::from(w) * f64::from(s))
+                    .sum::<f64>();
                 for (w, &g) in row.iter_mut().zip(gain) {
                     *w = (f64::from(*w) * f64::from(g) * scale) as f32;
                 }
@@ -35,7 +43,11 @@ impl Folded {
             }
             bias[o] = (b * scale) as f32;
         }
-        Self { weight, bias, inputs: linear.inputs }
+        Self {
+            weight,
+            bias,
+            inputs: linear.inputs,
+        }
     }
 
     /// The layer with the outputs of `self`, then those of `other` (same inputs).
@@ -49,7 +61,13 @@ impl Folded {
     pub(super) fn pack(&self) -> Dense {
         let outputs = self.bias.len();
         Dense {
-            forward: Prepacked::new(outputs, self.inputs, &self.weight, Op::Transpose, &self.bias),
+            forward: Prepacked::new(
+                outputs,
+                self.inputs,
+                &self.weight,
+                Op::Transpose,
+                &self.bias,
+            ),
             backward: Prepacked::new(self.inputs, outputs, &self.weight, Op::None, &[]),
         }
     }
@@ -64,7 +82,13 @@ pub(super) struct Dense {
 
 impl Dense {
     /// `y = x Wᵀ + b` for `x` `[T, inputs]`; `y += …` with `accumulate`.
-    pub(super) fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool, scratch: &mut Scratch) {
+    pub(super) fn forward(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        accumulate: bool,
+        scratch: &mut Scratch,
+    ) {
         self.forward.multiply(x, y, accumulate, scratch);
     }
 

@@ -53,6 +53,11 @@ impl VjpError {
         if found == wanted.iter().product::<usize>() {
             return Ok(());
         }
-        Err(Self::Shape { tensor: tensor.to_owned(), found: vec![found], wanted: wanted.to_vec(), hint })
+        Err(Self::Shape {
+            tensor: tensor.to_owned(),
+            found: vec![found],
+            wanted: wanted.to_vec(),
+            hint,
+        })
     }
 }

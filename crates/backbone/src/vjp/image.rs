@@ -75,7 +75,12 @@ impl Pass<'_> {
         if index + 1 < self.config.depth
             && let Some(prompts) = self.insertions.prompts(index + 1)
         {
-            write_prompts(prompts, self.keep(keep, index + 1), dim, &mut x[self.prompt_rows()]);
+            write_prompts(
+                prompts,
+                self.keep(keep, index + 1),
+                dim,
+                &mut x[self.prompt_rows()],
+            );
         }
     }
 
@@ -98,7 +103,9 @@ impl Pass<'_> {
         room: &mut Room,
     ) {
         let shape = self.shape();
-        let Room { block, adapter, x, .. } = room;
+        let Room {
+            block, adapter, x, ..
+        } = room;
         self.enter(tokens_in, None, x);
         let mut mean = vec![0.0; shape.tokens * shape.tokens];
         let last = self.layers.last().copied().unwrap_or(0);
@@ -121,9 +128,20 @@ impl Pass<'_> {
     ) -> (Vec<Vec<f32>>, Vec<f32>) {
         let shape = self.shape();
         let size = shape.tokens * self.config.dim;
-        let Room { block, adapter, x, normal, inverse, .. } = room;
+        let Room {
+            block,
+            adapter,
+            x,
+            normal,
+            inverse,
+            ..
+        } = room;
         self.enter(tokens_in, keep, x);
-        let mut kept = Vec::with_capacity(if record { size * (self.config.depth + 1) } else { 0 });
+        let mut kept = Vec::with_capacity(if record {
+            size * (self.config.depth + 1)
+        } else {
+            0
+        });
         if record {
             kept.extend_from_slice(x);
         }
@@ -144,14 +162,24 @@ impl Pass<'_> {
     }
 
     /// Class token and patches after the final norm.
-    fn features(&self, shape: Shape, x: &[f32], normal: &mut Vec<f32>, inverse: &mut Vec<f32>) -> Vec<f32> {
+    fn features(
+        &self,
+        shape: Shape,
+        x: &[f32],
+        normal: &mut Vec<f32>,
+        inverse: &mut Vec<f32>,
+    ) -> Vec<f32> {
         let dim = self.config.dim;
         normal.resize(x.len(), 0.0);
         inverse.resize(shape.tokens, 0.0);
         normalise(x, dim, self.config.norm_eps, normal, inverse);
-        let rows = normal[..dim].chunks_exact(dim).chain(normal[shape.prefix * dim..].chunks_exact(dim));
+        let rows = normal[..dim]
+            .chunks_exact(dim)
+            .chain(normal[shape.prefix * dim..].chunks_exact(dim));
         rows.flat_map(|row| {
-            row.iter().zip(self.norm.weight.iter().zip(&self.norm.bias)).map(|(n, (g, b))| n * g + b)
+            row.iter()
+                .zip(self.norm.weight.iter().zip(&self.norm.bias))
+                .map(|(n, (g, b))| n * g + b)
         })
         .collect()
     }
@@ -174,7 +202,9 @@ impl Pass<'_> {
         grad_normal.clear();
         grad_normal.resize(x.len(), 0.0);
         let (class, rest) = grad_normal.split_at_mut(shape.prefix * dim);
-        let rows = class[..dim].chunks_exact_mut(dim).chain(rest.chunks_exact_mut(dim));
+        let rows = class[..dim]
+            .chunks_exact_mut(dim)
+            .chain(rest.chunks_exact_mut(dim));
         for (to, from) in rows.zip(grad_features.chunks_exact(dim)) {
             for ((to, g), w) in to.iter_mut().zip(from).zip(&self.norm.weight) {
                 *to = g * w;
@@ -203,7 +233,11 @@ impl Pass<'_> {
         self.descend(kept, keep, grad_features, 0, &mut gradients, room);
         self.fresh_backward(0, keep, &mut gradients, &mut room.grad);
         let grad = &room.grad;
-        let input = if wants_input { [&grad[..rows.start], &grad[rows.end..]].concat() } else { Vec::new() };
+        let input = if wants_input {
+            [&grad[..rows.start], &grad[rows.end..]].concat()
+        } else {
+            Vec::new()
+        };
         Ok((gradients, input))
     }
 
@@ -241,7 +275,13 @@ impl Pass<'_> {
         let last = self.layers.last().copied().unwrap_or(0);
         for i in (until..=last).rev() {
             self.output_backward(i, kept, grad_features, gradients, room);
-            let Room { block, adapter, x, grad, .. } = room;
+            let Room {
+                block,
+                adapter,
+                x,
+                grad,
+                ..
+            } = room;
             x.copy_from_slice(&kept[i * size..(i + 1) * size]);
             if i > 0 {
                 self.between(i - 1, x, keep, adapter, |_| {});
@@ -265,7 +305,15 @@ impl Pass<'_> {
     ) {
         let shape = self.shape();
         let (dim, size) = (self.config.dim, shape.tokens * self.config.dim);
-        let Room { adapter: adapter_room, x, grad, normal, grad_normal, inverse, .. } = room;
+        let Room {
+            adapter: adapter_room,
+            x,
+            grad,
+            normal,
+            grad_normal,
+            inverse,
+            ..
+        } = room;
         let output = &kept[(i + 1) * size..(i + 2) * size];
         let adapter = self.insertions.adapter(i);
         if let Some(layer) = self.layers.iter().position(|&l| l == i) {
@@ -273,7 +321,15 @@ impl Pass<'_> {
             if let Some(adapter) = adapter {
                 adapter.forward(x, dim, adapter_room);
             }
-            self.features_backward(shape, x, grad_features[layer], normal, grad_normal, inverse, grad);
+            self.features_backward(
+                shape,
+                x,
+                grad_features[layer],
+                normal,
+                grad_normal,
+                inverse,
+                grad,
+            );
         }
         if let Some(adapter) = adapter {
             adapter.backward(i, output, grad, dim, adapter_room, gradients);
@@ -281,7 +337,13 @@ impl Pass<'_> {
     }
 
     /// Takes the gradient of the prompts that were written before block `i` out of `grad` `[T, D]`.
-    fn fresh_backward(&self, i: usize, keep: Option<&[f32]>, gradients: &mut Insertions, grad: &mut [f32]) {
+    fn fresh_backward(
+        &self,
+        i: usize,
+        keep: Option<&[f32]>,
+        gradients: &mut Insertions,
+        grad: &mut [f32],
+    ) {
         if let Some(prompts) = self.insertions.prompts(i) {
             let mut to = gradients.prompts_mut(i);
             prompts_backward(

@@ -37,7 +37,10 @@ fn factor_gradient(grad: &[f32], value: &[f32], dim: usize, scales: &mut [f32]) 
         match *scales {
             [] => return,
             [ref mut one] => *one += dot(g, v),
-            ref mut each => each.iter_mut().zip(g.iter().zip(v)).for_each(|(s, (g, v))| *s += g * v),
+            ref mut each => each
+                .iter_mut()
+                .zip(g.iter().zip(v))
+                .for_each(|(s, (g, v))| *s += g * v),
         }
     }
 }
@@ -49,7 +52,11 @@ pub(super) fn write_prompts(
     dim: usize,
     rows: &mut [f32],
 ) {
-    for (k, (row, prompt)) in rows.chunks_exact_mut(dim).zip(prompts.chunks_exact(dim)).enumerate() {
+    for (k, (row, prompt)) in rows
+        .chunks_exact_mut(dim)
+        .zip(prompts.chunks_exact(dim))
+        .enumerate()
+    {
         let keep = keep.map_or(1.0, |m| m[k]);
         for (i, (to, p)) in row.iter_mut().zip(prompt).enumerate() {
             *to = keep * factor(scales, i) * p;
@@ -90,7 +97,18 @@ impl Adapter<'_> {
         for b in [&mut room.outer, &mut room.grad_outer] {
             b.resize(t * dim, 0.0);
         }
-        multiply(t, r, dim, x, Op::None, self.down, Op::Transpose, &mut room.inner, false, &mut room.scratch);
+        multiply(
+            t,
+            r,
+            dim,
+            x,
+            Op::None,
+            self.down,
+            Op::Transpose,
+            &mut room.inner,
+            false,
+            &mut room.scratch,
+        );
         add_bias(&mut room.inner, self.down_bias);
         gelu(&room.inner, &mut room.active);
         multiply(
@@ -131,7 +149,15 @@ impl Adapter<'_> {
     ) {
         self.branch(x, dim, room);
         let (t, r) = (x.len() / dim, self.inner);
-        let AdapterRoom { inner, active, grad_inner, outer, grad_outer, grad: sum, scratch } = room;
+        let AdapterRoom {
+            inner,
+            active,
+            grad_inner,
+            outer,
+            grad_outer,
+            grad: sum,
+            scratch,
+        } = room;
         if !self.scales.is_empty() {
             sum.clear();
             sum.resize(self.scales.len(), 0.0);
@@ -143,17 +169,69 @@ impl Adapter<'_> {
                 *to = factor(self.scales, i) * g;
             }
         }
-        gradients.add(AdapterPart::UpBias, index, column_sums(grad_outer, dim, sum));
+        gradients.add(
+            AdapterPart::UpBias,
+            index,
+            column_sums(grad_outer, dim, sum),
+        );
         sum.resize(dim * r, 0.0);
-        multiply(dim, r, t, grad_outer, Op::Transpose, active, Op::None, sum, false, scratch);
+        multiply(
+            dim,
+            r,
+            t,
+            grad_outer,
+            Op::Transpose,
+            active,
+            Op::None,
+            sum,
+            false,
+            scratch,
+        );
         gradients.add(AdapterPart::Up, index, sum);
-        multiply(t, r, dim, grad_outer, Op::None, self.up, Op::None, grad_inner, false, scratch);
+        multiply(
+            t,
+            r,
+            dim,
+            grad_outer,
+            Op::None,
+            self.up,
+            Op::None,
+            grad_inner,
+            false,
+            scratch,
+        );
         gelu_backward(inner, grad_inner);
-        gradients.add(AdapterPart::DownBias, index, column_sums(grad_inner, r, sum));
+        gradients.add(
+            AdapterPart::DownBias,
+            index,
+            column_sums(grad_inner, r, sum),
+        );
         sum.resize(dim * r, 0.0);
-        multiply(r, dim, t, grad_inner, Op::Transpose, x, Op::None, sum, false, scratch);
+        multiply(
+            r,
+            dim,
+            t,
+            grad_inner,
+            Op::Transpose,
+            x,
+            Op::None,
+            sum,
+            false,
+            scratch,
+        );
         gradients.add(AdapterPart::Down, index, sum);
-        multiply(t, dim, r, grad_inner, Op::None, self.down, Op::None, grad, true, scratch);
+        multiply(
+            t,
+            dim,
+            r,
+            grad_inner,
+            Op::None,
+            self.down,
+            Op::None,
+            grad,
+            true,
+            scratch,
+        );
     }
 }
 

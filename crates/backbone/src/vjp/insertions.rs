@@ -74,7 +74,11 @@ impl InsertionSpec {
 
     /// Prompt tokens in the sequence: K, or 0 where prompts act on the output only.
     pub fn prompt_tokens(&self) -> usize {
-        if self.prompt_sets() == 0 { 0 } else { self.prompts }
+        if self.prompt_sets() == 0 {
+            0
+        } else {
+            self.prompts
+        }
     }
 
     /// Names and shapes of the trainable tensors, in order. With S sets of prompts:
@@ -99,7 +103,11 @@ impl InsertionSpec {
         if sets > 0 {
             out.push((
                 PROMPTS,
-                if self.prompt_depth == PromptDepth::Deep { vec![l, k, d] } else { vec![k, d] },
+                if self.prompt_depth == PromptDepth::Deep {
+                    vec![l, k, d]
+                } else {
+                    vec![k, d]
+                },
             ));
             out.extend(scales(sets).map(|s| (PROMPT_SCALES, s)));
         }
@@ -118,19 +126,37 @@ impl InsertionSpec {
     /// Trainable numbers: S·K·D for prompts and L·(2·D·r + r) for adapters (+ L·D with the second bias), plus one
     /// (or D) learned factor for each set of prompts and each adapter.
     pub fn count(&self) -> usize {
-        self.layout().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        self.layout()
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 
     fn check(&self) -> Result<(), VjpError> {
-        let zero = |option, hint| Err(VjpError::Size { option, found: 0, hint });
+        let zero = |option, hint| {
+            Err(VjpError::Size {
+                option,
+                found: 0,
+                hint,
+            })
+        };
         if self.dim == 0 || self.depth == 0 {
-            return zero("the size of the backbone", "it needs at least one channel and one block");
+            return zero(
+                "the size of the backbone",
+                "it needs at least one channel and one block",
+            );
         }
         if self.prompt_sets() > 0 && self.prompts == 0 {
-            return zero("the number of prompts", "use at least one, or --prompt-depth output");
+            return zero(
+                "the number of prompts",
+                "use at least one, or --prompt-depth output",
+            );
         }
         if self.adapter_dim == Some(0) {
-            return zero("--adapter-dim", "use at least 1, or leave out --use-adapters");
+            return zero(
+                "--adapter-dim",
+                "use at least 1, or leave out --use-adapters",
+            );
         }
         Ok(())
     }
@@ -176,7 +202,10 @@ impl Insertions {
             let data = vec![0.0; shape.iter().product()];
             InsertedTensor { name, shape, data }
         };
-        Ok(Self { spec, tensors: spec.layout().into_iter().map(tensor).collect() })
+        Ok(Self {
+            spec,
+            tensors: spec.layout().into_iter().map(tensor).collect(),
+        })
     }
 
     /// Values to start training from. `uniform` yields independent numbers uniform in −1..1; it is called once
@@ -190,7 +219,10 @@ impl Insertions {
     ///
     /// # Errors
     /// As [`Self::zeros`].
-    pub fn initial(spec: InsertionSpec, mut uniform: impl FnMut() -> f32) -> Result<Self, VjpError> {
+    pub fn initial(
+        spec: InsertionSpec,
+        mut uniform: impl FnMut() -> f32,
+    ) -> Result<Self, VjpError> {
         let mut out = Self::zeros(spec)?;
         let xavier = |a: usize, b: usize| (6.0 / (a + b) as f32).sqrt();
         for t in &mut out.tensors {
@@ -222,7 +254,10 @@ impl Insertions {
         let mut seen = vec![false; out.tensors.len()];
         for (name, shape, data) in tensors {
             let Some(at) = out.tensors.iter().position(|t| t.name == name) else {
-                return Err(VjpError::Layout { tensor: name.to_owned(), what: "not expected" });
+                return Err(VjpError::Layout {
+                    tensor: name.to_owned(),
+                    what: "not expected",
+                });
             };
             let t = &mut out.tensors[at];
             if t.shape != shape || t.data.len() != data.len() {
@@ -237,7 +272,10 @@ impl Insertions {
             seen[at] = true;
         }
         match out.tensors.iter().zip(seen).find(|(_, seen)| !seen) {
-            Some((t, _)) => Err(VjpError::Layout { tensor: t.name.to_owned(), what: "missing" }),
+            Some((t, _)) => Err(VjpError::Layout {
+                tensor: t.name.to_owned(),
+                what: "missing",
+            }),
             None => Ok(out),
         }
     }
@@ -250,9 +288,16 @@ impl Insertions {
         let (k, d) = (self.spec.prompt_tokens(), self.spec.dim);
         if prompt >= k {
             let hint = "name a prompt that is inside the transformer, counted from 0";
-            return Err(VjpError::Size { option: "the prompt to leave out", found: prompt, hint });
+            return Err(VjpError::Size {
+                option: "the prompt to leave out",
+                found: prompt,
+                hint,
+            });
         }
-        let mut spec = InsertionSpec { prompts: k - 1, ..self.spec };
+        let mut spec = InsertionSpec {
+            prompts: k - 1,
+            ..self.spec
+        };
         if spec.prompts == 0 {
             spec.prompt_depth = PromptDepth::Output;
         }
@@ -260,7 +305,10 @@ impl Insertions {
         for to in &mut out.tensors {
             let from = self.get(to.name).unwrap_or(&[]);
             if to.name == PROMPTS {
-                let rows = from.chunks_exact(d).enumerate().filter(|(row, _)| row % k != prompt);
+                let rows = from
+                    .chunks_exact(d)
+                    .enumerate()
+                    .filter(|(row, _)| row % k != prompt);
                 to.data = rows.flat_map(|(_, row)| row).copied().collect();
             } else {
                 to.data.copy_from_slice(from);
@@ -286,7 +334,10 @@ impl Insertions {
 
     /// Values of the tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
-        self.tensors.iter().find(|t| t.name == name).map(|t| &t.data[..])
+        self.tensors
+            .iter()
+            .find(|t| t.name == name)
+            .map(|t| &t.data[..])
     }
 
     fn part(&self, name: &str, index: usize, parts: usize) -> Option<&[f32]> {
@@ -363,7 +414,10 @@ impl Insertions {
         let mut out = Self::zeros(spec)?;
         for (i, t) in out.tensors.iter_mut().enumerate() {
             for (j, value) in t.data.iter_mut().enumerate() {
-                *value = parts.iter().map(|p| f64::from(p.tensors[i].data[j])).sum::<f64>() as f32;
+                *value = parts
+                    .iter()
+                    .map(|p| f64::from(p.tensors[i].data[j]))
+                    .sum::<f64>() as f32;
             }
         }
         Ok(out)
@@ -419,15 +473,37 @@ mod tests {
     fn the_default_adapters_of_vit_s_have_54k_numbers() {
         assert_eq!(small().count(), 55_368);
         assert_eq!(small().count() / 1024, 54);
-        assert_eq!(InsertionSpec { adapter_up_bias: true, ..small() }.count(), 59_976);
-        let deep = InsertionSpec { prompt_depth: PromptDepth::Deep, adapter_dim: None, ..small() };
+        assert_eq!(
+            InsertionSpec {
+                adapter_up_bias: true,
+                ..small()
+            }
+            .count(),
+            59_976
+        );
+        let deep = InsertionSpec {
+            prompt_depth: PromptDepth::Deep,
+            adapter_dim: None,
+            ..small()
+        };
         assert_eq!(deep.count(), 12 * 10 * 384);
-        assert_eq!(InsertionSpec { scaling: Scaling::Scalar, ..deep }.count(), 12 * 10 * 384 + 12);
+        assert_eq!(
+            InsertionSpec {
+                scaling: Scaling::Scalar,
+                ..deep
+            }
+            .count(),
+            12 * 10 * 384 + 12
+        );
     }
 
     #[test]
     fn initial_values_are_bounded_and_near_the_identity() {
-        let spec = InsertionSpec { prompt_depth: PromptDepth::Shallow, scaling: Scaling::Scalar, ..small() };
+        let spec = InsertionSpec {
+            prompt_depth: PromptDepth::Shallow,
+            scaling: Scaling::Scalar,
+            ..small()
+        };
         let mut n = 0;
         let start = Insertions::initial(spec, || {
             n += 1;
@@ -435,10 +511,25 @@ mod tests {
         })
         .unwrap();
         assert_eq!(n, 10 * 384 + 2 * 12 * 6 * 384);
-        assert_eq!(start.get("vpt.prompts").unwrap()[0], (6.0f32 / 394.0).sqrt());
-        assert_eq!(start.get("adapters.down.weight").unwrap()[0], (6.0f32 / 390.0).sqrt());
-        assert_eq!(start.get("adapters.up.weight").unwrap()[0], 0.01 * (6.0f32 / 390.0).sqrt());
-        assert!(start.get("adapters.down.bias").unwrap().iter().all(|v| *v == 0.0));
+        assert_eq!(
+            start.get("vpt.prompts").unwrap()[0],
+            (6.0f32 / 394.0).sqrt()
+        );
+        assert_eq!(
+            start.get("adapters.down.weight").unwrap()[0],
+            (6.0f32 / 390.0).sqrt()
+        );
+        assert_eq!(
+            start.get("adapters.up.weight").unwrap()[0],
+            0.01 * (6.0f32 / 390.0).sqrt()
+        );
+        assert!(
+            start
+                .get("adapters.down.bias")
+                .unwrap()
+                .iter()
+                .all(|v| *v == 0.0)
+        );
         assert_eq!(start.get("adapters.scales").unwrap(), [1.0; 12]);
     }
 
@@ -450,20 +541,44 @@ mod tests {
             n
         })
         .unwrap();
-        let named = || start.tensors().iter().map(|t| (t.name, &t.shape[..], &t.data[..]));
+        let named = || {
+            start
+                .tensors()
+                .iter()
+                .map(|t| (t.name, &t.shape[..], &t.data[..]))
+        };
         assert_eq!(
             Insertions::from_named(small(), named().collect::<Vec<_>>().into_iter().rev()).unwrap(),
             start
         );
         let missing = Insertions::from_named(small(), named().skip(1)).unwrap_err();
-        assert_eq!(missing, VjpError::Layout { tensor: "adapters.down.weight".to_owned(), what: "missing" });
+        assert_eq!(
+            missing,
+            VjpError::Layout {
+                tensor: "adapters.down.weight".to_owned(),
+                what: "missing"
+            }
+        );
         let extra =
-            Insertions::from_named(small(), named().chain([("head", &[1][..], &[0.0][..])])).unwrap_err();
+            Insertions::from_named(small(), named().chain([("head", &[1][..], &[0.0][..])]))
+                .unwrap_err();
         assert!(extra.to_string().contains("\"head\" is not expected"));
-        let wider = InsertionSpec { adapter_dim: Some(7), ..small() };
+        let wider = InsertionSpec {
+            adapter_dim: Some(7),
+            ..small()
+        };
         let shape = Insertions::from_named(wider, named()).unwrap_err();
-        assert!(shape.to_string().contains("found shape [12, 6, 384], wanted [12, 7, 384]"), "{shape}");
-        let empty = Insertions::zeros(InsertionSpec { adapter_dim: Some(0), ..small() }).unwrap_err();
+        assert!(
+            shape
+                .to_string()
+                .contains("found shape [12, 6, 384], wanted [12, 7, 384]"),
+            "{shape}"
+        );
+        let empty = Insertions::zeros(InsertionSpec {
+            adapter_dim: Some(0),
+            ..small()
+        })
+        .unwrap_err();
         assert!(empty.to_string().starts_with("--adapter-dim is 0"));
     }
 }

@@ -38,7 +38,9 @@ use image::{Pass, Room};
 use rope::Rotation;
 
 pub use error::VjpError;
-pub use insertions::{DEFAULT_ADAPTER_DIM, InsertedTensor, InsertionSpec, Insertions, PromptDepth, Scaling};
+pub use insertions::{
+    DEFAULT_ADAPTER_DIM, InsertedTensor, InsertionSpec, Insertions, PromptDepth, Scaling,
+};
 
 /// The blocks and the final norm of a backbone, laid out for the forward and the backward pass.
 #[derive(Debug)]
@@ -88,7 +90,10 @@ impl Tape {
         let spec = self.insertions.spec();
         let tensors = 1 + self.layers.last().map_or(0, |last| last + 1);
         let size = kept.len() / tensors;
-        assert!(block < spec.depth && (block + 1) * size <= kept.len(), "no block {block} on the tape");
+        assert!(
+            block < spec.depth && (block + 1) * size <= kept.len(),
+            "no block {block} on the tape"
+        );
         &kept[block * size..(block + 1) * size]
     }
 
@@ -108,8 +113,9 @@ pub struct Gradients {
 }
 
 /// Work on one image of a tape: what was kept of it, its prompt dropout, and its gradients of each layer's features.
-type OfImage<'a, T> =
-    dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError> + Sync + 'a;
+type OfImage<'a, T> = dyn Fn(&Pass<'_>, &[f32], Option<&[f32]>, &[&[f32]], &mut Room) -> Result<T, VjpError>
+    + Sync
+    + 'a;
 
 /// What entered a block in a recorded forward pass, and how a loss depends on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +137,11 @@ impl FrozenVit {
         check_weights(config, weights)?;
         Ok(Self {
             config: config.clone(),
-            blocks: weights.blocks.par_iter().map(|w| Block::new(config, w)).collect(),
+            blocks: weights
+                .blocks
+                .par_iter()
+                .map(|w| Block::new(config, w))
+                .collect(),
             norm: weights.norm.clone(),
         })
     }
@@ -229,7 +239,10 @@ impl FrozenVit {
             pass.at_block(kept, keep, grads, block, room)
         })?;
         let (tokens, gradient): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-        Ok(Activations { tokens: tokens.concat(), gradient: gradient.concat() })
+        Ok(Activations {
+            tokens: tokens.concat(),
+            gradient: gradient.concat(),
+        })
     }
 
     /// Shows `on_block` the attention weights of blocks 0 to `last` for one image: the block's number and `[T, T]`, averaged
@@ -247,13 +260,15 @@ impl FrozenVit {
     ) -> Result<(), VjpError> {
         let layers = [last];
         let count = self.check(image, insertions, None, &layers)?;
-        VjpError::check_len("images", count, &[1], "pass one image: attention is shown image by image")?;
+        VjpError::check_len(
+            "images",
+            count,
+            &[1],
+            "pass one image: attention is shown image by image",
+        )?;
         let rope = Rotation::new(&self.config, image.grid);
-        self.pass(insertions, &layers, image.grid, rope.as_ref()).attentions(
-            image.tokens,
-            on_block,
-            &mut Room::default(),
-        );
+        self.pass(insertions, &layers, image.grid, rope.as_ref())
+            .attentions(image.tokens, on_block, &mut Room::default());
         Ok(())
     }
 
@@ -290,8 +305,14 @@ impl FrozenVit {
         (0..images)
             .into_par_iter()
             .map_init(Room::default, |room, b| {
-                let grads: Vec<&[f32]> = grad_features.iter().map(|g| &g[b * row..(b + 1) * row]).collect();
-                let keep = tape.keep.as_ref().map(|k| &k[b * keep_len..(b + 1) * keep_len]);
+                let grads: Vec<&[f32]> = grad_features
+                    .iter()
+                    .map(|g| &g[b * row..(b + 1) * row])
+                    .collect();
+                let keep = tape
+                    .keep
+                    .as_ref()
+                    .map(|k| &k[b * keep_len..(b + 1) * keep_len]);
                 work(&pass, &tape.kept[b], keep, &grads, room)
             })
             .collect()
@@ -304,7 +325,15 @@ impl FrozenVit {
         grid: (usize, usize),
         rope: Option<&'a Rotation>,
     ) -> Pass<'a> {
-        Pass { config: &self.config, blocks: &self.blocks, norm: &self.norm, insertions, layers, grid, rope }
+        Pass {
+            config: &self.config,
+            blocks: &self.blocks,
+            norm: &self.norm,
+            insertions,
+            layers,
+            grid,
+            rope,
+        }
     }
 
     /// Checks the inputs; returns the number of images.
@@ -382,8 +411,9 @@ impl FrozenVit {
             })
             .collect();
         let (features, kept): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-        let joined =
-            (0..layers.len()).map(|l| features.iter().flat_map(|f| &f[l]).copied().collect()).collect();
+        let joined = (0..layers.len())
+            .map(|l| features.iter().flat_map(|f| &f[l]).copied().collect())
+            .collect();
         Ok((joined, kept))
     }
 }

@@ -2,7 +2,11 @@
 
 /// Writes `(x − mean) / √(var + eps)` of every row of `x` `[T, dim]` to `out`, and the reciprocal root to `inverse` `[T]`.
 pub(super) fn normalise(x: &[f32], dim: usize, eps: f32, out: &mut [f32], inverse: &mut [f32]) {
-    for ((row, out), inv) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(inverse) {
+    for ((row, out), inv) in x
+        .chunks_exact(dim)
+        .zip(out.chunks_exact_mut(dim))
+        .zip(inverse)
+    {
         let mean = sum(row) / dim as f32;
         for (o, v) in out.iter_mut().zip(row) {
             *o = v - mean;
@@ -25,8 +29,11 @@ pub(super) fn normalise_backward(
     dim: usize,
     grad_x: &mut [f32],
 ) {
-    let rows =
-        normal.chunks_exact(dim).zip(grad.chunks_exact(dim)).zip(grad_x.chunks_exact_mut(dim)).zip(inverse);
+    let rows = normal
+        .chunks_exact(dim)
+        .zip(grad.chunks_exact(dim))
+        .zip(grad_x.chunks_exact_mut(dim))
+        .zip(inverse);
     for (((n, g), out), inv) in rows {
         let mean = sum(g) / dim as f32;
         let along = dot(g, n) / dim as f32;
@@ -56,7 +63,12 @@ pub(super) fn sum(x: &[f32]) -> f32 {
 pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
+    let rest: f32 = xs
+        .remainder()
+        .iter()
+        .zip(ys.remainder())
+        .map(|(a, b)| a * b)
+        .sum();
     for (a, b) in xs.zip(ys) {
         for ((l, a), b) in lanes.iter_mut().zip(a).zip(b) {
             *l += a * b;

@@ -14,11 +14,19 @@ pub(super) struct Rotation {
 impl Rotation {
     /// The table for a `rows`×`columns` grid of patches; `None` for a backbone with learned positions.
     pub(super) fn new(config: &VitConfig, grid: (usize, usize)) -> Option<Self> {
-        let Position::Rope { base, round_periods } = config.position else {
+        let Position::Rope {
+            base,
+            round_periods,
+        } = config.position
+        else {
             return None;
         };
         let (cos, sin) = rotation(grid, 0, config.head_dim(), base, round_periods);
-        Some(Self { cos, sin, half: config.head_dim() / 2 })
+        Some(Self {
+            cos,
+            sin,
+            half: config.head_dim() / 2,
+        })
     }
 
     /// Rotates row `patch` of one head, `[head_dim]`; backwards (the transpose) with `inverse`.
@@ -26,7 +34,12 @@ impl Rotation {
         let at = patch * self.half..(patch + 1) * self.half;
         let (low, high) = row.split_at_mut(self.half);
         let sign = if inverse { -1.0 } else { 1.0 };
-        for (((a, b), c), s) in low.iter_mut().zip(high).zip(&self.cos[at.clone()]).zip(&self.sin[at]) {
+        for (((a, b), c), s) in low
+            .iter_mut()
+            .zip(high)
+            .zip(&self.cos[at.clone()])
+            .zip(&self.sin[at])
+        {
             let s = sign * s;
             (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
         }

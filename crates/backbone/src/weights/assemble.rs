@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::infer::Parts;
 use super::keys::{BlockPart as B, Leaf, Part, spelling};
 use super::{
-    BlockWeights, FeedForwardWeights, Linear, Norm, Scheme, ShapeDifference, StoredTensor, VitWeights,
+    BlockWeights, FeedForwardWeights, Linear, Norm, Scheme, ShapeDifference, StoredTensor,
+    VitWeights,
 };
 use crate::config::{Family, FeedForward, Position, VitConfig};
 
@@ -41,7 +42,9 @@ pub(super) fn assemble(
     };
     let weights = a.weights(config);
     a.leftovers();
-    a.differences.unexpected.extend(unknown.iter().map(|&k| k.to_owned()));
+    a.differences
+        .unexpected
+        .extend(unknown.iter().map(|&k| k.to_owned()));
     match weights {
         Some(weights) if a.differences.is_empty() => Ok(weights),
         _ => Err(a.differences),
@@ -70,7 +73,9 @@ impl Assembly<'_> {
     /// The tensor of `part`, if it is there with this shape; otherwise it is noted.
     fn tensor(&mut self, part: Part, shape: &[usize]) -> Option<StoredTensor> {
         let Some((key, tensor)) = self.parts.get(&part) else {
-            self.differences.missing.push(spelling(part, self.scheme, self.v2));
+            self.differences
+                .missing
+                .push(spelling(part, self.scheme, self.v2));
             return None;
         };
         self.used.insert(part);
@@ -93,15 +98,30 @@ impl Assembly<'_> {
     }
 
     fn norm(&mut self, part: impl Fn(Leaf) -> Part) -> Option<Norm> {
-        let (weight, bias) =
-            (self.numbers(part(Leaf::Weight), &[self.dim]), self.numbers(part(Leaf::Bias), &[self.dim]));
-        Some(Norm { weight: weight?, bias: bias? })
+        let (weight, bias) = (
+            self.numbers(part(Leaf::Weight), &[self.dim]),
+            self.numbers(part(Leaf::Bias), &[self.dim]),
+        );
+        Some(Norm {
+            weight: weight?,
+            bias: bias?,
+        })
     }
 
-    fn linear(&mut self, part: impl Fn(Leaf) -> Part, outputs: usize, inputs: usize) -> Option<Linear> {
+    fn linear(
+        &mut self,
+        part: impl Fn(Leaf) -> Part,
+        outputs: usize,
+        inputs: usize,
+    ) -> Option<Linear> {
         let weight = self.tensor(part(Leaf::Weight), &[outputs, inputs]);
         let bias = self.numbers(part(Leaf::Bias), &[outputs]);
-        Some(Linear { weight: vec![weight?], bias: bias?, inputs, outputs })
+        Some(Linear {
+            weight: vec![weight?],
+            bias: bias?,
+            inputs,
+            outputs,
+        })
     }
 
     fn weights(&mut self, config: &VitConfig) -> Option<VitWeights> {
@@ -112,10 +132,12 @@ impl Assembly<'_> {
         } else {
             Some(Vec::new())
         };
-        let patch = self.tensor(Part::Patch(Leaf::Weight), &[dim, 3, side, side]).map(|mut t| {
-            t.shape = vec![dim, 3 * side * side];
-            t
-        });
+        let patch = self
+            .tensor(Part::Patch(Leaf::Weight), &[dim, 3, side, side])
+            .map(|mut t| {
+                t.shape = vec![dim, 3 * side * side];
+                t
+            });
         let patch_bias = self.numbers(Part::Patch(Leaf::Bias), &[dim]);
         let positions = match config.position {
             Position::Rope { .. } => Some(None),
@@ -131,18 +153,29 @@ impl Assembly<'_> {
             });
         }
         // a bias that one block has every block must have
-        let anywhere: Vec<B> =
-            [B::Qkv(Leaf::Bias), B::QkvMask, B::Query(Leaf::Bias), B::Key(Leaf::Bias), B::Value(Leaf::Bias)]
-                .into_iter()
-                .filter(|&b| (0..config.depth).any(|n| self.has(Part::Block(n, b))))
-                .collect();
-        let blocks: Vec<Option<BlockWeights>> =
-            (0..config.depth).map(|n| self.block(n, config, &anywhere)).collect();
+        let anywhere: Vec<B> = [
+            B::Qkv(Leaf::Bias),
+            B::QkvMask,
+            B::Query(Leaf::Bias),
+            B::Key(Leaf::Bias),
+            B::Value(Leaf::Bias),
+        ]
+        .into_iter()
+        .filter(|&b| (0..config.depth).any(|n| self.has(Part::Block(n, b))))
+        .collect();
+        let blocks: Vec<Option<BlockWeights>> = (0..config.depth)
+            .map(|n| self.block(n, config, &anywhere))
+            .collect();
         let norm = self.norm(Part::Norm);
         Some(VitWeights {
             cls: cls?,
             registers: registers?,
-            patch: Linear { weight: vec![patch?], bias: patch_bias?, inputs: 3 * side * side, outputs: dim },
+            patch: Linear {
+                weight: vec![patch?],
+                bias: patch_bias?,
+                inputs: 3 * side * side,
+                outputs: dim,
+            },
             positions: positions?,
             blocks: blocks.into_iter().collect::<Option<_>>()?,
             norm: norm?,
@@ -154,7 +187,10 @@ impl Assembly<'_> {
     /// registers and drops it, so that a row of zeros takes its place.
     fn positions(&mut self, grid: usize) -> Option<Vec<f32>> {
         let dim = self.dim;
-        let rows = self.parts.get(&Part::Positions).map_or(0, |(_, t)| t.len() / dim.max(1));
+        let rows = self
+            .parts
+            .get(&Part::Positions)
+            .map_or(0, |(_, t)| t.len() / dim.max(1));
         if rows == grid * grid {
             let mut table = vec![0.0; dim];
             table.extend(self.numbers(Part::Positions, &[1, grid * grid, dim])?);
@@ -175,12 +211,14 @@ impl Assembly<'_> {
             FeedForward::Mlp => {
                 let fc1 = self.linear(|l| at(B::Up(l)), hidden, dim);
                 let fc2 = self.linear(|l| at(B::Down(l)), dim, hidden);
-                fc1.zip(fc2).map(|(fc1, fc2)| FeedForwardWeights::Mlp { fc1, fc2 })
+                fc1.zip(fc2)
+                    .map(|(fc1, fc2)| FeedForwardWeights::Mlp { fc1, fc2 })
             }
             FeedForward::SwiGlu => {
                 let pair = self.gate_and_up(n, hidden);
                 let down = self.linear(|l| at(B::Down(l)), dim, hidden);
-                pair.zip(down).map(|((gate, up), down)| FeedForwardWeights::SwiGlu { gate, up, down })
+                pair.zip(down)
+                    .map(|((gate, up), down)| FeedForwardWeights::SwiGlu { gate, up, down })
             }
         };
         let scale2 = self.numbers(at(B::Scale2), &[dim]);
@@ -201,7 +239,8 @@ impl Assembly<'_> {
         let apart = [B::Query as fn(Leaf) -> B, B::Key, B::Value];
         let weight: Option<Vec<StoredTensor>> =
             if self.scheme != Scheme::HuggingFace && !self.has(at(B::Query(Leaf::Weight))) {
-                self.tensor(at(B::Qkv(Leaf::Weight)), &[3 * dim, dim]).map(|t| vec![t])
+                self.tensor(at(B::Qkv(Leaf::Weight)), &[3 * dim, dim])
+                    .map(|t| vec![t])
             } else {
                 let each = apart.map(|b| self.tensor(at(b(Leaf::Weight)), &[dim, dim]));
                 each.into_iter().collect()
@@ -226,13 +265,20 @@ impl Assembly<'_> {
             match self.numbers(at(B::QkvMask), &[3 * dim]) {
                 // masked entries may hold anything, NaN too
                 Some(mask) => {
-                    bias.iter_mut().zip(mask).for_each(|(b, m)| *b = if m == 0.0 { 0.0 } else { *b * m });
+                    bias.iter_mut()
+                        .zip(mask)
+                        .for_each(|(b, m)| *b = if m == 0.0 { 0.0 } else { *b * m });
                 }
                 None => complete = false,
             }
         }
         complete.then_some(())?;
-        Some(Linear { weight: weight?, bias, inputs: dim, outputs: 3 * dim })
+        Some(Linear {
+            weight: weight?,
+            bias,
+            inputs: dim,
+            outputs: 3 * dim,
+        })
     }
 
     /// Gate and up, which DINOv2's giant keeps stacked in that order.
@@ -264,6 +310,8 @@ impl Assembly<'_> {
             .map(|(part, (key, _))| (*part, *key))
             .collect();
         left.sort_unstable();
-        self.differences.unexpected.extend(left.into_iter().map(|(_, key)| key.to_owned()));
+        self.differences
+            .unexpected
+            .extend(left.into_iter().map(|(_, key)| key.to_owned()));
     }
 }

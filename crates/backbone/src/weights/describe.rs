@@ -76,7 +76,12 @@ pub fn describe(path: &Path) -> Result<Description, WeightsError> {
             Container::Sharded => Kind::ShardedSafetensors,
             Container::Torch => Kind::TorchStateDict,
         },
-        bytes: source.files.iter().filter_map(|f| fs::metadata(f).ok()).map(|m| m.len()).sum(),
+        bytes: source
+            .files
+            .iter()
+            .filter_map(|f| fs::metadata(f).ok())
+            .map(|m| m.len())
+            .sum(),
         scheme: None,
         config: None,
         tensors: source.tensors.len(),
@@ -86,7 +91,10 @@ pub fn describe(path: &Path) -> Result<Description, WeightsError> {
         notes: Vec::new(),
     };
     for (_, tensor) in &source.tensors {
-        let (count, elements) = out.dtypes.entry(tensor.dtype.name().to_owned()).or_default();
+        let (count, elements) = out
+            .dtypes
+            .entry(tensor.dtype.name().to_owned())
+            .or_default();
         *count += 1;
         *elements += tensor.len() as u64;
         out.parameters += tensor.len() as u64;
@@ -99,8 +107,10 @@ pub fn describe(path: &Path) -> Result<Description, WeightsError> {
         out.entries = checkpoint(&torch_file::read(&source.path)?);
         return Ok(out);
     }
-    let tensors =
-        source.tensors.iter().map(|(k, t)| (k.clone(), format!("{} {:?}", t.dtype.name(), t.shape)));
+    let tensors = source
+        .tensors
+        .iter()
+        .map(|(k, t)| (k.clone(), format!("{} {:?}", t.dtype.name(), t.shape)));
     out.entries = tensors.chain(source.others.iter().cloned()).collect();
     backbone(&source, &mut out);
     Ok(out)
@@ -131,7 +141,10 @@ fn backbone(source: &Source, out: &mut Description) {
 /// The top-level keys of a checkpoint with what they hold.
 fn checkpoint(value: &Value) -> Vec<(String, String)> {
     let entries = value.as_dict().unwrap_or_default();
-    entries.iter().filter_map(|(k, v)| Some((k.as_str()?.to_owned(), summary(v)))).collect()
+    entries
+        .iter()
+        .filter_map(|(k, v)| Some((k.as_str()?.to_owned(), summary(v))))
+        .collect()
 }
 
 fn summary(value: &Value) -> String {

@@ -104,12 +104,28 @@ impl fmt::Display for Mismatch {
             }
             text
         };
-        write!(f, "{}: not the weights of {} ({} keys)", self.path.display(), self.model, self.scheme)?;
+        write!(
+            f,
+            "{}: not the weights of {} ({} keys)",
+            self.path.display(),
+            self.model,
+            self.scheme
+        )?;
         if !self.missing.is_empty() {
-            write!(f, "; missing {}: {}", self.missing.len(), list(&self.missing))?;
+            write!(
+                f,
+                "; missing {}: {}",
+                self.missing.len(),
+                list(&self.missing)
+            )?;
         }
         if !self.unexpected.is_empty() {
-            write!(f, "; unexpected {}: {}", self.unexpected.len(), list(&self.unexpected))?;
+            write!(
+                f,
+                "; unexpected {}: {}",
+                self.unexpected.len(),
+                list(&self.unexpected)
+            )?;
         }
         if !self.different.is_empty() {
             let shapes: Vec<String> = self
@@ -117,7 +133,12 @@ impl fmt::Display for Mismatch {
                 .iter()
                 .map(|d| format!("{} is {:?}, not {:?}", d.key, d.found, d.wanted))
                 .collect();
-            write!(f, "; differently shaped {}: {}", shapes.len(), list(&shapes))?;
+            write!(
+                f,
+                "; differently shaped {}: {}",
+                shapes.len(),
+                list(&shapes)
+            )?;
         }
         if !self.hint.is_empty() {
             write!(f, "; {}", self.hint)?;

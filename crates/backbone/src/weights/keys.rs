@@ -127,14 +127,22 @@ pub(super) fn part(key: &str) -> Option<Part> {
 fn bare(key: &str) -> Option<Part> {
     Some(match key {
         "cls_token" | "embeddings.cls_token" => Part::Cls,
-        "reg_token" | "storage_tokens" | "register_tokens" | "embeddings.register_tokens" => Part::Registers,
+        "reg_token" | "storage_tokens" | "register_tokens" | "embeddings.register_tokens" => {
+            Part::Registers
+        }
         "pos_embed" | "embeddings.position_embeddings" => Part::Positions,
         "rope_embed.periods" => Part::Periods,
         _ => {
             if IGNORED.iter().any(|p| key.starts_with(p)) {
                 return Some(Part::Ignored);
             }
-            let blocks = ["encoder.layer.", "encoder.layers.", "layer.", "layers.", "blocks."];
+            let blocks = [
+                "encoder.layer.",
+                "encoder.layers.",
+                "layer.",
+                "layers.",
+                "blocks.",
+            ];
             if let Some(rest) = blocks.iter().find_map(|p| key.strip_prefix(p)) {
                 let (block, rest) = rest.split_once('.')?;
                 let (mut block, mut rest) = (block.parse().ok()?, rest);
@@ -160,7 +168,9 @@ fn bare(key: &str) -> Option<Part> {
 }
 
 fn leaf(key: &str) -> Option<(&str, Leaf)> {
-    key.strip_suffix(".weight").map(|s| (s, Weight)).or_else(|| key.strip_suffix(".bias").map(|s| (s, Bias)))
+    key.strip_suffix(".weight")
+        .map(|s| (s, Weight))
+        .or_else(|| key.strip_suffix(".bias").map(|s| (s, Bias)))
 }
 
 fn block_part(key: &str) -> Option<BlockPart> {
@@ -216,7 +226,12 @@ pub(super) fn spelling(part: Part, scheme: Scheme, v2: bool) -> String {
     let (hf, timm) = (scheme == Scheme::HuggingFace, scheme == Scheme::Timm);
     let tail = |leaf: Leaf| if leaf == Weight { "weight" } else { "bias" };
     match part {
-        Part::Cls => if hf { "embeddings.cls_token" } else { "cls_token" }.into(),
+        Part::Cls => if hf {
+            "embeddings.cls_token"
+        } else {
+            "cls_token"
+        }
+        .into(),
         Part::Registers => match (hf, timm, v2) {
             (true, ..) => "embeddings.register_tokens",
             (_, true, _) => "reg_token",
@@ -224,7 +239,12 @@ pub(super) fn spelling(part: Part, scheme: Scheme, v2: bool) -> String {
             (.., false) => "storage_tokens",
         }
         .into(),
-        Part::Positions => if hf { "embeddings.position_embeddings" } else { "pos_embed" }.into(),
+        Part::Positions => if hf {
+            "embeddings.position_embeddings"
+        } else {
+            "pos_embed"
+        }
+        .into(),
         Part::Patch(l) if hf && v2 => format!("embeddings.patch_embeddings.projection.{}", tail(l)),
         Part::Patch(l) if hf => format!("embeddings.patch_embeddings.{}", tail(l)),
         Part::Patch(l) => format!("patch_embed.proj.{}", tail(l)),
@@ -243,21 +263,39 @@ pub(super) fn spelling(part: Part, scheme: Scheme, v2: bool) -> String {
                 B::Norm1(l) => format!("norm1.{}", tail(l)),
                 B::Norm2(l) => format!("norm2.{}", tail(l)),
                 B::Query(l) if hf => {
-                    format!("attention.{}.{}", if v2 { "attention.query" } else { "q_proj" }, tail(l))
+                    format!(
+                        "attention.{}.{}",
+                        if v2 { "attention.query" } else { "q_proj" },
+                        tail(l)
+                    )
                 }
                 B::Key(l) if hf => {
-                    format!("attention.{}.{}", if v2 { "attention.key" } else { "k_proj" }, tail(l))
+                    format!(
+                        "attention.{}.{}",
+                        if v2 { "attention.key" } else { "k_proj" },
+                        tail(l)
+                    )
                 }
                 B::Value(l) if hf => {
-                    format!("attention.{}.{}", if v2 { "attention.value" } else { "v_proj" }, tail(l))
+                    format!(
+                        "attention.{}.{}",
+                        if v2 { "attention.value" } else { "v_proj" },
+                        tail(l)
+                    )
                 }
                 B::Query(Bias) if timm => "attn.q_bias".into(),
                 B::Key(Bias) if timm => "attn.k_bias".into(),
                 B::Value(Bias) if timm => "attn.v_bias".into(),
-                B::Query(l) | B::Key(l) | B::Value(l) | B::Qkv(l) => format!("attn.qkv.{}", tail(l)),
+                B::Query(l) | B::Key(l) | B::Value(l) | B::Qkv(l) => {
+                    format!("attn.qkv.{}", tail(l))
+                }
                 B::QkvMask => "attn.qkv.bias_mask".into(),
                 B::Proj(l) if hf => {
-                    format!("attention.{}.{}", if v2 { "output.dense" } else { "o_proj" }, tail(l))
+                    format!(
+                        "attention.{}.{}",
+                        if v2 { "output.dense" } else { "o_proj" },
+                        tail(l)
+                    )
                 }
                 B::Proj(l) => format!("attn.proj.{}", tail(l)),
                 B::Scale1 => match (hf, timm && !v2) {
@@ -282,9 +320,19 @@ pub(super) fn spelling(part: Part, scheme: Scheme, v2: bool) -> String {
                     };
                     format!("mlp.{gate}.{}", tail(l))
                 }
-                B::Up(l) => format!("mlp.{}.{}", if hf && !v2 { "up_proj" } else { "fc1" }, tail(l)),
-                B::GateUp(l) => format!("mlp.{}.{}", if hf { "weights_in" } else { "w12" }, tail(l)),
-                B::Down(l) => format!("mlp.{}.{}", if hf && !v2 { "down_proj" } else { "fc2" }, tail(l)),
+                B::Up(l) => format!(
+                    "mlp.{}.{}",
+                    if hf && !v2 { "up_proj" } else { "fc1" },
+                    tail(l)
+                ),
+                B::GateUp(l) => {
+                    format!("mlp.{}.{}", if hf { "weights_in" } else { "w12" }, tail(l))
+                }
+                B::Down(l) => format!(
+                    "mlp.{}.{}",
+                    if hf && !v2 { "down_proj" } else { "fc2" },
+                    tail(l)
+                ),
             };
             format!("{stem}.{n}.{name}")
         }
@@ -307,12 +355,23 @@ mod tests {
         ] {
             assert_eq!(part(key), wanted, "{key}");
         }
-        assert_eq!(part("teacher.backbone.blocks.1.7.ls1.gamma"), Some(Part::Block(7, B::Scale1)));
-        assert_eq!(part("model.model.model.norm.weight"), Some(Part::Norm(Weight)));
+        assert_eq!(
+            part("teacher.backbone.blocks.1.7.ls1.gamma"),
+            Some(Part::Block(7, B::Scale1))
+        );
+        assert_eq!(
+            part("model.model.model.norm.weight"),
+            Some(Part::Norm(Weight))
+        );
         assert_eq!(part("dino_head.mlp.0.weight"), Some(Part::Ignored));
-        for key in
-            ["", "conv1.weight", "blocks.x.norm1.weight", "blocks.3.attn.q_norm.weight", "model.", "blocks.1"]
-        {
+        for key in [
+            "",
+            "conv1.weight",
+            "blocks.x.norm1.weight",
+            "blocks.3.attn.q_norm.weight",
+            "model.",
+            "blocks.1",
+        ] {
             assert_eq!(part(key), None, "{key}");
         }
     }
@@ -321,10 +380,21 @@ mod tests {
     fn spellings_are_read_back() {
         for scheme in [Scheme::HuggingFace, Scheme::Timm, Scheme::Official] {
             for v2 in [false, true] {
-                let mut parts =
-                    vec![Part::Cls, Part::Registers, Part::Positions, Part::Patch(Bias), Part::Norm(Weight)];
-                let inner =
-                    [B::Norm1(Bias), B::Norm2(Weight), B::Proj(Weight), B::Scale1, B::Scale2, B::Gate(Bias)];
+                let mut parts = vec![
+                    Part::Cls,
+                    Part::Registers,
+                    Part::Positions,
+                    Part::Patch(Bias),
+                    Part::Norm(Weight),
+                ];
+                let inner = [
+                    B::Norm1(Bias),
+                    B::Norm2(Weight),
+                    B::Proj(Weight),
+                    B::Scale1,
+                    B::Scale2,
+                    B::Gate(Bias),
+                ];
                 parts.extend(inner.map(|b| Part::Block(3, b)));
                 for p in parts {
                     assert_eq!(part(&spelling(p, scheme, v2)), Some(p), "{scheme} {v2}");

@@ -63,7 +63,12 @@ fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, W
     if let (Position::Learned { .. }, Some(grid)) = (config.position, understood.found.grid) {
         config.position = Position::Learned { grid };
     }
-    let assembled = assemble(&understood.parts, &config, &understood.unknown, understood.scheme);
+    let assembled = assemble(
+        &understood.parts,
+        &config,
+        &understood.unknown,
+        understood.scheme,
+    );
     let mut weights = assembled.map_err(|d| {
         WeightsError::Mismatch(Box::new(Mismatch {
             path: source.path.clone(),
@@ -77,7 +82,12 @@ fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, W
     })?;
     periods(&understood.parts, &config, source, &mut notes)?;
     weights.content_hash = hash(source)?;
-    Ok(Loaded { config, weights, scheme: understood.scheme, notes })
+    Ok(Loaded {
+        config,
+        weights,
+        scheme: understood.scheme,
+        notes,
+    })
 }
 
 /// A file whose keys have been made out.
@@ -91,7 +101,10 @@ pub(super) struct Understood<'a> {
 
 impl<'a> Understood<'a> {
     pub(super) fn new(source: &'a Source) -> Result<Self, WeightsError> {
-        let not = |what: String| WeightsError::NotWeights { path: source.path.clone(), what };
+        let not = |what: String| WeightsError::NotWeights {
+            path: source.path.clone(),
+            what,
+        };
         let has = |name: &str| source.tensors.iter().any(|(k, _)| k == name);
         let other = |name: &str| source.others.iter().any(|(k, _)| k == name);
         if has("prompts") && other("model_name") {
@@ -125,7 +138,12 @@ impl<'a> Understood<'a> {
         unstack(&mut parts, &found);
         let found = infer::found(&parts).unwrap_or(found);
         let keys = source.tensors.iter().map(|(k, _)| k.as_str());
-        Ok(Self { scheme: scheme(&keys), parts, found, unknown })
+        Ok(Self {
+            scheme: scheme(&keys),
+            parts,
+            found,
+            unknown,
+        })
     }
 }
 
@@ -157,7 +175,12 @@ fn what_else(source: &Source, lacks: &str) -> String {
     } else {
         "flawtune runs DINOv2 and DINOv3 vision transformers"
     };
-    let keys: Vec<&str> = source.tensors.iter().take(3).map(|(k, _)| k.as_str()).collect();
+    let keys: Vec<&str> = source
+        .tensors
+        .iter()
+        .take(3)
+        .map(|(k, _)| k.as_str())
+        .collect();
     format!(
         "not the weights of a DINOv2 or DINOv3 vision transformer: {lacks} (keys such as {}); {seems}",
         keys.join(", ")
@@ -169,7 +192,10 @@ fn hint(found: &Found, config: &VitConfig, source: &Source, missing: &[String]) 
     let text = source.path.to_string_lossy().to_lowercase();
     match found.variant(&text) {
         Some(v) if v.name != config.name => {
-            format!("the file looks like {0}: use --model-name {0}, or another file", v.name)
+            format!(
+                "the file looks like {0}: use --model-name {0}, or another file",
+                v.name
+            )
         }
         _ if !missing.is_empty() => "the file is incomplete: download or export it again".into(),
         _ => format!("the file has {}", found.describe()),
@@ -183,15 +209,23 @@ fn periods(
     source: &Source,
     notes: &mut Vec<String>,
 ) -> Result<(), WeightsError> {
-    let (Some((key, tensor)), Position::Rope { base, round_periods }) =
-        (parts.get(&Part::Periods), config.position)
+    let (
+        Some((key, tensor)),
+        Position::Rope {
+            base,
+            round_periods,
+        },
+    ) = (parts.get(&Part::Periods), config.position)
     else {
         return Ok(());
     };
     let stored = tensor.to_f32();
     let exact = |j: usize| f64::from(base).powf(4.0 * j as f64 / config.head_dim() as f64);
     // bf16 keeps 8 bits: rounding is off by at most 2^-8 of the number
-    let far = stored.iter().enumerate().find(|&(j, &p)| (f64::from(p) / exact(j) - 1.0).abs() > 1.0 / 256.0);
+    let far = stored
+        .iter()
+        .enumerate()
+        .find(|&(j, &p)| (f64::from(p) / exact(j) - 1.0).abs() > 1.0 / 256.0);
     if let Some((j, p)) = far {
         return Err(WeightsError::NotWeights {
             path: source.path.clone(),
@@ -201,7 +235,10 @@ fn periods(
             ),
         });
     }
-    let rounded = stored.iter().enumerate().any(|(j, &p)| (f64::from(p) / exact(j) - 1.0).abs() > 1e-6);
+    let rounded = stored
+        .iter()
+        .enumerate()
+        .any(|(j, &p)| (f64::from(p) / exact(j) - 1.0).abs() > 1e-6);
     if rounded && !round_periods {
         notes.push(format!(
             "'{key}' is rounded to bf16; exact periods are used, as the Hugging Face and timm versions do (token values \
@@ -228,13 +265,25 @@ fn hash(source: &Source) -> Result<String, WeightsError> {
         digests.push(digest(file.bytes()));
         file.release(0..file.bytes().len());
     }
-    if let [(_, StoredTensor { storage: Storage::Embedded(bytes), .. }), ..] = source.tensors[..] {
+    if let [
+        (
+            _,
+            StoredTensor {
+                storage: Storage::Embedded(bytes),
+                ..
+            },
+        ),
+        ..,
+    ] = source.tensors[..]
+    {
         digests.push(digest(bytes));
     } else if digests.is_empty() {
         // every tensor was copied out of a file that has none contiguous
         for path in &source.files {
-            let file =
-                MappedFile::open(path).map_err(|source| WeightsError::Io { path: path.clone(), source })?;
+            let file = MappedFile::open(path).map_err(|source| WeightsError::Io {
+                path: path.clone(),
+                source,
+            })?;
             digests.push(digest(file.bytes()));
         }
     }

@@ -20,4 +20,6 @@ pub use keys::Scheme;
 pub use load::{Loaded, load, load_embedded};
 pub use random::random;
 pub(crate) use source::shards;
-pub use tensors::{BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights};
+pub use tensors::{
+    BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
+};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights};
+use super::{
+    BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
+};
 use crate::config::{FeedForward, Position, VitConfig};
 
 /// Uniform numbers in −1..1 from a linear congruence.
@@ -11,7 +13,10 @@ struct Numbers(u64);
 impl Numbers {
     fn many(&mut self, n: usize, bound: f32) -> Vec<f32> {
         let mut next = || {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             bound * ((self.0 >> 40) as f32 / 8_388_608.0 - 1.0)
         };
         (0..n).map(|_| next()).collect()
@@ -27,7 +32,12 @@ impl Numbers {
             dtype: DType::F32,
             shape: vec![outputs, inputs],
         };
-        Linear { weight: vec![weight], bias: self.many(outputs, 0.1), inputs, outputs }
+        Linear {
+            weight: vec![weight],
+            bias: self.many(outputs, 0.1),
+            inputs,
+            outputs,
+        }
     }
 }
 
@@ -35,7 +45,10 @@ impl Numbers {
 /// belongs in a cache.
 pub fn random(c: &VitConfig, seed: u64) -> VitWeights {
     let mut n = Numbers(seed);
-    let norm = || Norm { weight: vec![1.0; c.dim], bias: vec![0.0; c.dim] };
+    let norm = || Norm {
+        weight: vec![1.0; c.dim],
+        bias: vec![0.0; c.dim],
+    };
     let block = |n: &mut Numbers| BlockWeights {
         norm1: norm(),
         qkv: n.linear(3 * c.dim, c.dim),
@@ -43,9 +56,10 @@ pub fn random(c: &VitConfig, seed: u64) -> VitWeights {
         scale1: vec![0.2; c.dim],
         norm2: norm(),
         feed_forward: match c.feed_forward {
-            FeedForward::Mlp => {
-                FeedForwardWeights::Mlp { fc1: n.linear(c.hidden, c.dim), fc2: n.linear(c.dim, c.hidden) }
-            }
+            FeedForward::Mlp => FeedForwardWeights::Mlp {
+                fc1: n.linear(c.hidden, c.dim),
+                fc2: n.linear(c.dim, c.hidden),
+            },
             FeedForward::SwiGlu => FeedForwardWeights::SwiGlu {
                 gate: n.linear(c.hidden, c.dim),
                 up: n.linear(c.hidden, c.dim),

@@ -39,15 +39,26 @@ const MAX_INDEX: u64 = 16 << 20;
 
 /// Opens a file, an index or a folder.
 pub(super) fn open(path: &Path) -> Result<Source, WeightsError> {
-    let path = if path.is_dir() { choose(path)? } else { path.to_owned() };
+    let path = if path.is_dir() {
+        choose(path)?
+    } else {
+        path.to_owned()
+    };
     if path.extension() == Some(OsStr::new("json")) {
         return sharded(path);
     }
     let mut start = [0u8; 9];
     let n = fs::File::open(&path)
         .and_then(|mut f| std::io::Read::read(&mut f, &mut start))
-        .map_err(|source| WeightsError::Io { path: path.clone(), source })?;
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
+        .map_err(|source| WeightsError::Io {
+            path: path.clone(),
+            source,
+        })?;
+    let extension = path
+        .extension()
+        .and_then(OsStr::to_str)
+        .unwrap_or_default()
+        .to_lowercase();
     let torch = matches!(extension.as_str(), "pth" | "pt" | "bin" | "ckpt");
     // a safetensors file has a JSON object after its eight bytes of length, whatever its name ends in
     let pickle = start.starts_with(b"PK") || start.starts_with(b"\x80\x02");
@@ -81,7 +92,10 @@ pub(super) fn open(path: &Path) -> Result<Source, WeightsError> {
 
 /// The one model in a folder.
 fn choose(folder: &Path) -> Result<PathBuf, WeightsError> {
-    let io = |source| WeightsError::Io { path: folder.to_owned(), source };
+    let io = |source| WeightsError::Io {
+        path: folder.to_owned(),
+        source,
+    };
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         if let Some(name) = entry.map_err(io)?.file_name().to_str() {
@@ -94,9 +108,16 @@ fn choose(folder: &Path) -> Result<PathBuf, WeightsError> {
         }
     }
     let ending = |ends: &[&str]| -> Vec<&String> {
-        names.iter().filter(|n| !n.starts_with('.') && ends.iter().any(|e| n.ends_with(e))).collect()
+        names
+            .iter()
+            .filter(|n| !n.starts_with('.') && ends.iter().any(|e| n.ends_with(e)))
+            .collect()
     };
-    for ends in [&[".safetensors.index.json"][..], &[".safetensors"], &[".pth", ".pt", ".bin"]] {
+    for ends in [
+        &[".safetensors.index.json"][..],
+        &[".safetensors"],
+        &[".pth", ".pt", ".bin"],
+    ] {
         match ending(ends).as_slice() {
             [] => {}
             [one] => return Ok(folder.join(one)),
@@ -121,8 +142,14 @@ fn choose(folder: &Path) -> Result<PathBuf, WeightsError> {
 
 /// The shards that an index names, once each, by name.
 pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
-    let bad = |what: String| WeightsError::Config { path: index.to_owned(), what };
-    let io = |source| WeightsError::Io { path: index.to_owned(), source };
+    let bad = |what: String| WeightsError::Config {
+        path: index.to_owned(),
+        what,
+    };
+    let io = |source| WeightsError::Io {
+        path: index.to_owned(),
+        source,
+    };
     if fs::metadata(index).map_err(io)?.len() > MAX_INDEX {
         return Err(bad("too large for an index of shards".into()));
     }
@@ -130,14 +157,20 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
     let json: serde_json::Value =
         serde_json::from_slice(&text).map_err(|e| bad(format!("not an index of shards: {e}")))?;
     let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
-        return Err(bad("not an index of shards (no 'weight_map'): name the weight file itself".into()));
+        return Err(bad(
+            "not an index of shards (no 'weight_map'): name the weight file itself".into(),
+        ));
     };
     let mut names = BTreeSet::new();
     for (key, shard) in map {
-        let name = shard.as_str().ok_or_else(|| bad(format!("the shard of '{key}' is no file name")))?;
+        let name = shard
+            .as_str()
+            .ok_or_else(|| bad(format!("the shard of '{key}' is no file name")))?;
         // a file beside the index, never one elsewhere
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', ':']) {
-            return Err(bad(format!("the shard of '{key}' is '{name}', not a file beside the index")));
+            return Err(bad(format!(
+                "the shard of '{key}' is '{name}', not a file beside the index"
+            )));
         }
         names.insert(name.to_owned());
     }
@@ -150,7 +183,11 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
 fn sharded(path: PathBuf) -> Result<Source, WeightsError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let names = shards(&path)?;
-    let absent: Vec<&str> = names.iter().filter(|n| !folder.join(n).exists()).map(String::as_str).collect();
+    let absent: Vec<&str> = names
+        .iter()
+        .filter(|n| !folder.join(n).exists())
+        .map(String::as_str)
+        .collect();
     if !absent.is_empty() {
         return Err(WeightsError::NotWeights {
             what: format!(
@@ -177,7 +214,10 @@ fn sharded(path: PathBuf) -> Result<Source, WeightsError> {
 }
 
 fn safetensors_file(path: &Path, source: &mut Source) -> Result<(), WeightsError> {
-    let file = MappedFile::open(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+    let file = MappedFile::open(path).map_err(|source| WeightsError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     safetensors(&Storage::Mapped(Arc::new(file)), path, source)
 }
 
@@ -198,19 +238,27 @@ pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Source, Weigh
 
 /// Adds the tensors of a safetensors file.
 fn safetensors(storage: &Storage, path: &Path, source: &mut Source) -> Result<(), WeightsError> {
-    let bad = |what: String| WeightsError::Safetensors { path: path.to_owned(), what };
+    let bad = |what: String| WeightsError::Safetensors {
+        path: path.to_owned(),
+        what,
+    };
     let bytes = storage.bytes();
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| bad(explain(bytes, &e)))?;
+    let (header, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|e| bad(explain(bytes, &e)))?;
     let data = 8 + header;
     for name in metadata.offset_keys() {
-        let Some(info) = metadata.info(&name) else { continue };
+        let Some(info) = metadata.info(&name) else {
+            continue;
+        };
         let dtype = match info.dtype {
             safetensors::Dtype::F32 => DType::F32,
             safetensors::Dtype::F16 => DType::F16,
             safetensors::Dtype::BF16 => DType::Bf16,
             safetensors::Dtype::F64 => DType::F64,
             other => {
-                source.others.push((name, format!("{other:?} {:?}", info.shape)));
+                source
+                    .others
+                    .push((name, format!("{other:?} {:?}", info.shape)));
                 continue;
             }
         };
@@ -228,7 +276,10 @@ fn safetensors(storage: &Storage, path: &Path, source: &mut Source) -> Result<()
 /// Why a file is no safetensors file, and what to do.
 fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
     use safetensors::SafeTensorError as E;
-    let text = bytes.iter().take(256).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+    let text = bytes
+        .iter()
+        .take(256)
+        .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
     if bytes.is_empty() {
         "the file is empty; copy or download it again".into()
     } else if bytes.starts_with(b"version https://git-lfs") {
@@ -238,9 +289,12 @@ fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
     } else if text {
         "a text file, not weights; flawtune reads .safetensors, .pth and .pt".into()
     } else if bytes.get(8) != Some(&b'{') {
-        "neither a safetensors file nor a PyTorch one; flawtune reads .safetensors, .pth and .pt".into()
+        "neither a safetensors file nor a PyTorch one; flawtune reads .safetensors, .pth and .pt"
+            .into()
     } else if let E::MetadataIncompleteBuffer | E::InvalidHeaderLength | E::HeaderTooSmall = error {
-        let header = bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+        let header = bytes
+            .first_chunk::<8>()
+            .map_or(0, |b| u64::from_le_bytes(*b));
         format!(
             "a truncated or padded safetensors file ({} bytes, header of {header}): copy or download it again",
             bytes.len()

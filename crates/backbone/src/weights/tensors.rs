@@ -91,7 +91,12 @@ impl StoredTensor {
     /// When the tensor has no axis or fewer rows.
     #[must_use]
     pub fn rows(&self, start: usize, rows: usize) -> Self {
-        assert!(start + rows <= self.shape[0], "rows {start}..{} of shape {:?}", start + rows, self.shape);
+        assert!(
+            start + rows <= self.shape[0],
+            "rows {start}..{} of shape {:?}",
+            start + rows,
+            self.shape
+        );
         let row: usize = self.shape[1..].iter().product();
         let mut part = self.clone();
         part.offset += start * row * self.dtype.size();
@@ -128,7 +133,8 @@ impl StoredTensor {
             }
             DType::F64 => {
                 for (o, c) in out.iter_mut().zip(bytes.chunks_exact(8)) {
-                    *o = f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32;
+                    *o =
+                        f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32;
                 }
             }
         }

@@ -51,21 +51,35 @@ impl Golden {
                     .chunks_exact(4)
                     .map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap())))
                     .collect(),
-                Dtype::F64 => {
-                    data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().unwrap())).collect()
-                }
-                Dtype::I64 => {
-                    data.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap()) as f64).collect()
-                }
+                Dtype::F64 => data
+                    .chunks_exact(8)
+                    .map(|c| f64::from_le_bytes(c.try_into().unwrap()))
+                    .collect(),
+                Dtype::I64 => data
+                    .chunks_exact(8)
+                    .map(|c| i64::from_le_bytes(c.try_into().unwrap()) as f64)
+                    .collect(),
                 other => panic!("{other:?}"),
             };
-            Tensor { shape: view.shape().to_vec(), values }
+            Tensor {
+                shape: view.shape().to_vec(),
+                values,
+            }
         };
-        Self { tensors: file.tensors().into_iter().map(|(name, view)| (name, read(view))).collect() }
+        Self {
+            tensors: file
+                .tensors()
+                .into_iter()
+                .map(|(name, view)| (name, read(view)))
+                .collect(),
+        }
     }
 
     pub(crate) fn read(&self, name: &str) -> Tensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}")).clone()
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor {name}"))
+            .clone()
     }
 }
 
@@ -85,7 +99,10 @@ pub(crate) fn linear(weights: &[Tensor], bias: Vec<f32>) -> Linear {
     let inputs = weights[0].shape[1..].iter().product();
     Linear {
         outputs: weights.iter().map(|w| w.shape[0]).sum(),
-        weight: weights.iter().map(|w| stored(&w.f32(), &[w.shape[0], inputs])).collect(),
+        weight: weights
+            .iter()
+            .map(|w| stored(&w.f32(), &[w.shape[0], inputs]))
+            .collect(),
         bias,
         inputs,
     }
@@ -106,10 +123,17 @@ pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
         depth: size("depth"),
         heads: size("heads"),
         registers: size("registers"),
-        feed_forward: if gated { FeedForward::SwiGlu } else { FeedForward::Mlp },
+        feed_forward: if gated {
+            FeedForward::SwiGlu
+        } else {
+            FeedForward::Mlp
+        },
         hidden: size("hidden"),
         norm_eps: arch["norm_eps"].as_f64().unwrap() as f32,
-        position: Position::Rope { base: arch["rope_base"].as_f64().unwrap() as f32, round_periods: false },
+        position: Position::Rope {
+            base: arch["rope_base"].as_f64().unwrap() as f32,
+            round_periods: false,
+        },
         normalization: Normalization::IMAGENET,
     };
     let file = Golden::open(&dir.join("hf.safetensors"));
@@ -118,7 +142,12 @@ pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
         weight: vector(&format!("{name}.weight")),
         bias: vector(&format!("{name}.bias")),
     };
-    let one = |name: String| linear(&[file.read(&format!("{name}.weight"))], vector(&format!("{name}.bias")));
+    let one = |name: String| {
+        linear(
+            &[file.read(&format!("{name}.weight"))],
+            vector(&format!("{name}.bias")),
+        )
+    };
     let block = |i: usize| {
         let at = format!("layer.{i}");
         let part = |p: &str| file.read(&format!("{at}.attention.{p}_proj.weight"));
@@ -161,10 +190,19 @@ pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
 }
 
 /// Patch embedding `[B, 1 + R + P, D]` of `pixels` `[B, 3, H, W]` in f64, and the patch grid.
-pub(crate) fn embed(config: &VitConfig, weights: &VitWeights, pixels: &Tensor) -> (Vec<f32>, (usize, usize)) {
+pub(crate) fn embed(
+    config: &VitConfig,
+    weights: &VitWeights,
+    pixels: &Tensor,
+) -> (Vec<f32>, (usize, usize)) {
     let (height, width, side) = (pixels.shape[2], pixels.shape[3], config.patch_size);
     let grid = config.grid(height, width);
-    let kernel: Vec<f64> = weights.patch.weight_f32().iter().map(|&w| f64::from(w)).collect();
+    let kernel: Vec<f64> = weights
+        .patch
+        .weight_f32()
+        .iter()
+        .map(|&w| f64::from(w))
+        .collect();
     let mut out = Vec::new();
     for image in pixels.values.chunks_exact(3 * height * width) {
         out.extend_from_slice(&weights.cls);
@@ -179,7 +217,10 @@ pub(crate) fn embed(config: &VitConfig, weights: &VitWeights, pixels: &Tensor) -
                     }
                 }
                 for (w, &b) in kernel.chunks_exact(patch.len()).zip(&weights.patch.bias) {
-                    out.push((w.iter().zip(&patch).map(|(a, b)| a * b).sum::<f64>() + f64::from(b)) as f32);
+                    out.push(
+                        (w.iter().zip(&patch).map(|(a, b)| a * b).sum::<f64>() + f64::from(b))
+                            as f32,
+                    );
                 }
             }
         }

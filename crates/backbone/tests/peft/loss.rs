@@ -46,18 +46,31 @@ fn sim(a: &Unit, b: &Unit, dim: usize) -> (f64, Vec<usize>) {
 fn moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
+    (
+        mean,
+        (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt(),
+    )
 }
 
 /// `−(μ_nn − μ_nd) / (σ_nn + σ_nd + ε)` and its gradient.
 pub(crate) fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -> Separability {
-    let units: Vec<Unit> = normals.iter().chain(defects).map(|p| unit(p, dim)).collect();
+    let units: Vec<Unit> = normals
+        .iter()
+        .chain(defects)
+        .map(|p| unit(p, dim))
+        .collect();
     let n = normals.len();
-    let nn: Vec<(usize, usize)> =
-        (0..n).flat_map(|i| (0..n).filter(move |j| *j != i).map(move |j| (i, j))).collect();
-    let nd: Vec<(usize, usize)> = (0..n).flat_map(|i| (n..units.len()).map(move |j| (i, j))).collect();
+    let nn: Vec<(usize, usize)> = (0..n)
+        .flat_map(|i| (0..n).filter(move |j| *j != i).map(move |j| (i, j)))
+        .collect();
+    let nd: Vec<(usize, usize)> = (0..n)
+        .flat_map(|i| (n..units.len()).map(move |j| (i, j)))
+        .collect();
     let all = |pairs: &[(usize, usize)]| {
-        pairs.iter().map(|&(i, j)| sim(&units[i], &units[j], dim)).collect::<Vec<_>>()
+        pairs
+            .iter()
+            .map(|&(i, j)| sim(&units[i], &units[j], dim))
+            .collect::<Vec<_>>()
     };
     let (nn_sims, nd_sims) = (all(&nn), all(&nd));
     let values = |s: &[(f64, Vec<usize>)]| s.iter().map(|x| x.0).collect::<Vec<_>>();
@@ -66,9 +79,10 @@ pub(crate) fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -
     let spread = sd_nn + sd_nd + EPSILON;
     let loss = -(mu_nn - mu_nd) / spread;
     let mut grads: Vec<Vec<f64>> = units.iter().map(|u| vec![0.0; u.rows.len()]).collect();
-    for (pairs, sims, mu, sd, sign) in
-        [(&nn, &nn_sims, mu_nn, sd_nn, -1.0), (&nd, &nd_sims, mu_nd, sd_nd, 1.0)]
-    {
+    for (pairs, sims, mu, sd, sign) in [
+        (&nn, &nn_sims, mu_nn, sd_nn, -1.0),
+        (&nd, &nd_sims, mu_nd, sd_nd, 1.0),
+    ] {
         let m = sims.len() as f64;
         for (&(i, j), (s, index)) in pairs.iter().zip(sims) {
             // d loss / d sim, through the mean and through the deviation
@@ -86,11 +100,17 @@ pub(crate) fn separability(normals: &[&[f32]], defects: &[&[f32]], dim: usize) -
         .iter()
         .zip(&units)
         .map(|(g, u)| {
-            let rows = g.chunks_exact(dim).zip(u.rows.chunks_exact(dim)).zip(&u.norms);
+            let rows = g
+                .chunks_exact(dim)
+                .zip(u.rows.chunks_exact(dim))
+                .zip(&u.norms);
             rows.flat_map(|((g, row), n)| {
                 // row = x / (n + ε): d x = (g − row · (g·row) · (n + ε) / n) / (n + ε)
                 let along = g.iter().zip(row).map(|(a, b)| a * b).sum::<f64>() * (n + EPSILON) / n;
-                g.iter().zip(row).map(|(g, r)| ((g - r * along) / (n + EPSILON)) as f32).collect::<Vec<_>>()
+                g.iter()
+                    .zip(row)
+                    .map(|(g, r)| ((g - r * along) / (n + EPSILON)) as f32)
+                    .collect::<Vec<_>>()
             })
             .collect()
         })

@@ -11,7 +11,11 @@ pub(crate) type Values = Vec<(&'static str, Vec<f64>)>;
 
 pub(crate) fn values(insertions: &Insertions) -> Values {
     let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect();
-    insertions.tensors().iter().map(|t| (t.name, wide(&t.data))).collect()
+    insertions
+        .tensors()
+        .iter()
+        .map(|t| (t.name, wide(&t.data)))
+        .collect()
 }
 
 fn linear(x: &[f64], l: &Linear) -> Vec<f64> {
@@ -66,10 +70,13 @@ pub(crate) struct Reference<'a> {
 impl Reference<'_> {
     /// Part `index` of `parts` of a tensor; empty if it is not there.
     fn part<'v>(values: &'v Values, name: &str, index: usize, parts: usize) -> &'v [f64] {
-        values.iter().find(|(n, _)| *n == name).map_or(&[], |(_, v)| {
-            let n = v.len() / parts;
-            &v[index * n..(index + 1) * n]
-        })
+        values
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(&[], |(_, v)| {
+                let n = v.len() / parts;
+                &v[index * n..(index + 1) * n]
+            })
     }
 
     fn factor(scales: &[f64], i: usize) -> f64 {
@@ -85,23 +92,33 @@ impl Reference<'_> {
         let scales = Self::part(values, "vpt.scales", set, self.sets);
         let row = |(k, p): (usize, &[f64])| {
             let keep = f64::from(self.keep[(image * self.sets + set) * self.prompts + k]);
-            p.iter().enumerate().map(|(i, v)| keep * Self::factor(scales, i) * v).collect()
+            p.iter()
+                .enumerate()
+                .map(|(i, v)| keep * Self::factor(scales, i) * v)
+                .collect()
         };
-        prompts.chunks_exact(self.config.dim).enumerate().map(row).collect()
+        prompts
+            .chunks_exact(self.config.dim)
+            .enumerate()
+            .map(row)
+            .collect()
     }
 
     fn block(&self, i: usize, x: &mut Matrix) {
         let (c, w) = (self.config, &self.weights.blocks[i]);
         let (d, head) = (c.dim, c.head_dim());
-        let qkv: Matrix =
-            x.iter().map(|r| linear(&norm(r, &w.norm1.weight, &w.norm1.bias, c.norm_eps), &w.qkv)).collect();
+        let qkv: Matrix = x
+            .iter()
+            .map(|r| linear(&norm(r, &w.norm1.weight, &w.norm1.bias, c.norm_eps), &w.qkv))
+            .collect();
         let attended: Matrix = (0..x.len())
             .map(|t| {
                 let mut out = vec![0.0; d];
                 for h in 0..c.heads {
                     let q = &qkv[t][h * head..(h + 1) * head];
                     let logit = |k: &Vec<f64>| {
-                        dot(k[d + h * head..d + (h + 1) * head].iter().copied(), q) / (head as f64).sqrt()
+                        dot(k[d + h * head..d + (h + 1) * head].iter().copied(), q)
+                            / (head as f64).sqrt()
                     };
                     let p: Vec<f64> = qkv.iter().map(|k| logit(k).exp()).collect();
                     let total: f64 = p.iter().sum();
@@ -118,9 +135,10 @@ impl Reference<'_> {
             add_scaled(row, &linear(a, &w.proj), &w.scale1);
             let n = norm(row, &w.norm2.weight, &w.norm2.bias, c.norm_eps);
             let out = match &w.feed_forward {
-                FeedForwardWeights::Mlp { fc1, fc2 } => {
-                    linear(&linear(&n, fc1).into_iter().map(gelu).collect::<Vec<_>>(), fc2)
-                }
+                FeedForwardWeights::Mlp { fc1, fc2 } => linear(
+                    &linear(&n, fc1).into_iter().map(gelu).collect::<Vec<_>>(),
+                    fc2,
+                ),
                 FeedForwardWeights::SwiGlu { gate, up, down } => {
                     let both = linear(&n, gate).into_iter().zip(linear(&n, up));
                     linear(&both.map(|(g, u)| silu(g) * u).collect::<Vec<_>>(), down)
@@ -157,7 +175,12 @@ impl Reference<'_> {
     }
 
     /// Features `[1 + P, D]` of each layer for image `image`, whose embedded tokens are `tokens_in`.
-    pub(crate) fn forward(&self, image: usize, tokens_in: &[f64], values: &Values) -> Vec<Vec<f64>> {
+    pub(crate) fn forward(
+        &self,
+        image: usize,
+        tokens_in: &[f64],
+        values: &Values,
+    ) -> Vec<Vec<f64>> {
         let (d, prefix) = (self.config.dim, self.config.prefix());
         let mut x: Matrix = tokens_in.chunks_exact(d).map(<[f64]>::to_vec).collect();
         let patches = x.split_off(prefix);
@@ -176,7 +199,10 @@ impl Reference<'_> {
             if self.layers.contains(&i) {
                 let n = &self.weights.norm;
                 let rows = x[..1].iter().chain(&x[prefix + prompts..]);
-                features.push(rows.flat_map(|r| norm(r, &n.weight, &n.bias, self.config.norm_eps)).collect());
+                features.push(
+                    rows.flat_map(|r| norm(r, &n.weight, &n.bias, self.config.norm_eps))
+                        .collect(),
+                );
             }
         }
         features

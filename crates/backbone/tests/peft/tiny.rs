@@ -10,7 +10,10 @@ pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     pub(crate) fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / 8_388_608.0 - 1.0
     }
 
@@ -33,7 +36,10 @@ impl Numbers {
     }
 
     fn norm(&mut self, n: usize) -> Norm {
-        Norm { weight: self.around_one(n), bias: self.many(n, 0.2) }
+        Norm {
+            weight: self.around_one(n),
+            bias: self.many(n, 0.2),
+        }
     }
 }
 
@@ -62,9 +68,10 @@ pub(crate) fn dinov2(feed_forward: FeedForward, registers: usize) -> (VitConfig,
         scale1: n.around_one(d),
         norm2: n.norm(d),
         feed_forward: match feed_forward {
-            FeedForward::Mlp => {
-                FeedForwardWeights::Mlp { fc1: n.linear(hidden, d), fc2: n.linear(d, hidden) }
-            }
+            FeedForward::Mlp => FeedForwardWeights::Mlp {
+                fc1: n.linear(hidden, d),
+                fc2: n.linear(d, hidden),
+            },
             FeedForward::SwiGlu => FeedForwardWeights::SwiGlu {
                 gate: n.linear(hidden, d),
                 up: n.linear(hidden, d),

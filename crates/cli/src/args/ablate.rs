@@ -77,7 +77,12 @@ pub(crate) struct AblateArgs {
     #[arg(long, help_heading = "Study")]
     pub(crate) retry_failed: bool,
     /// Where tables, plots and runs are written
-    #[arg(long, value_name = "DIR", default_value = "ablation", help_heading = "Study")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "ablation",
+        help_heading = "Study"
+    )]
     pub(crate) output_dir: PathBuf,
     /// Resamples of the bootstrap intervals
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]

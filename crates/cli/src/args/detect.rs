@@ -204,7 +204,11 @@ pub(crate) struct PredictArgs {
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Pictures, folders (searched to any depth), quoted patterns with * ? [], or - for paths on standard input, one a line
-    #[arg(value_name = "IMAGES", required_unless_present = "watch", conflicts_with = "watch")]
+    #[arg(
+        value_name = "IMAGES",
+        required_unless_present = "watch",
+        conflicts_with = "watch"
+    )]
     pub(crate) images: Vec<PathBuf>,
     /// Score the pictures in this folder, and those that arrive, until Ctrl-C
     #[arg(long, value_name = "FOLDER")]

@@ -38,8 +38,8 @@ pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
 pub(crate) use train::{
-    DepthArg, EpochArg, HierarchyArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg, TrainArgs,
-    UniversalArg,
+    DepthArg, EpochArg, HierarchyArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg,
+    TrainArgs, UniversalArg,
 };
 pub(crate) use visualize::VisualizeArgs;
 
@@ -48,7 +48,12 @@ pub(crate) use visualize::VisualizeArgs;
 /// Teach it with good images and 1–20 defect images, get a small checkpoint, and an honest comparison with the
 /// untouched model.
 #[derive(Debug, Parser)]
-#[command(name = "flawtune", version, max_term_width = 110, propagate_version = true)]
+#[command(
+    name = "flawtune",
+    version,
+    max_term_width = 110,
+    propagate_version = true
+)]
 #[command(after_help = "Examples:
   flawtune demo
   flawtune baseline --category screw --root-dir mvtec_ad
@@ -204,7 +209,12 @@ pub(crate) struct BackboneArgs {
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<FilterArg>,
     /// Blocks whose normed tokens are the features, from 0; negative counts from the end [default: -1]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub(crate) layers: Option<Vec<i32>>,
     /// How tokens of several layers are joined [default: mean]
     #[arg(long, value_name = "HOW")]
@@ -295,7 +305,12 @@ Weights are random: nothing is downloaded. The defaults take about a minute. 'Of
 product that this machine can compute, measured in turns with it; other work on the machine lowers both.")]
 pub(crate) struct BenchArgs {
     /// Backbones: names of `flawtune models`
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "dinov3_vits16")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "dinov3_vits16"
+    )]
     pub(crate) model_name: Vec<String>,
     /// Sides of the square images, in pixels
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "224",
@@ -306,7 +321,12 @@ pub(crate) struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) batch: Vec<u32>,
     /// How weights are kept and multiplied; each is measured
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "f32")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "f32"
+    )]
     pub(crate) precision: Vec<PrecisionArg>,
     /// Measurements of each thing; medians are reported [default: 7; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -420,13 +440,22 @@ pub(crate) struct BaselineArgs {
 The file holds `patch_tokens` [images, patches, dim] and `class_tokens` [images, dim], f32, after the final norm.")]
 pub(crate) struct FeaturesArgs {
     /// Pictures
-    #[arg(value_name = "IMAGE", required_unless_present = "pixels", conflicts_with = "pixels")]
+    #[arg(
+        value_name = "IMAGE",
+        required_unless_present = "pixels",
+        conflicts_with = "pixels"
+    )]
     pub(crate) images: Vec<PathBuf>,
     /// safetensors file with normalised pixels [images, 3, height, width], f32, under the key `pixels`
     #[arg(long, value_name = "FILE")]
     pub(crate) pixels: Option<PathBuf>,
     /// Where the tokens are written
-    #[arg(long, short, value_name = "FILE", default_value = "features.safetensors")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "features.safetensors"
+    )]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) backbone: BackboneArgs,

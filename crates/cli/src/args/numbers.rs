@@ -13,29 +13,52 @@ pub(super) fn finite(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn positive(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be above 0".into()) })
+    number(text).and_then(|v| {
+        if v > 0.0 {
+            Ok(v)
+        } else {
+            Err("must be above 0".into())
+        }
+    })
 }
 
 pub(super) fn part(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|v| if (0.0..1.0).contains(&v) { Ok(v) } else { Err("must be from 0 to below 1".into()) })
+    number(text).and_then(|v| {
+        if (0.0..1.0).contains(&v) {
+            Ok(v)
+        } else {
+            Err("must be from 0 to below 1".into())
+        }
+    })
 }
 
 pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|v| if v > 0.0 && v <= 1.0 { Ok(v) } else { Err("must be above 0 and at most 1".into()) })
+    number(text).and_then(|v| {
+        if v > 0.0 && v <= 1.0 {
+            Ok(v)
+        } else {
+            Err("must be above 0 and at most 1".into())
+        }
+    })
 }
 
 /// A share above 0 and below 1.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|v| if v > 0.0 && v < 1.0 { Ok(v) } else { Err("must be above 0 and below 1".into()) })
+    number(text).and_then(|v| {
+        if v > 0.0 && v < 1.0 {
+            Ok(v)
+        } else {
+            Err("must be above 0 and below 1".into())
+        }
+    })
 }
 
 /// A number of bytes: `800M`, `2G`, `1.5GiB`, `123456`; K, M and G are powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let factor: u64 = match text[end..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kb" | "kib" => 1 << 10,
@@ -44,9 +67,19 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err("must be a number of bytes, such as 800M or 2G".into()),
     };
     let bytes = positive(text[..end].trim())? * factor as f64;
-    if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err("is too large".into()) }
+    if bytes < u64::MAX as f64 {
+        Ok(bytes as u64)
+    } else {
+        Err("is too large".into())
+    }
 }
 
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| if v >= 0.0 { Ok(v) } else { Err("must be 0 or more".into()) })
+    number(text).and_then(|v| {
+        if v >= 0.0 {
+            Ok(v)
+        } else {
+            Err("must be 0 or more".into())
+        }
+    })
 }

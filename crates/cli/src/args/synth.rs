@@ -49,7 +49,12 @@ pub(crate) struct SynthArgs {
     pub(crate) paste_on: Vec<PathBuf>,
     /// Kinds of defects to put on: scratch, hole, stain, cut-paste (a piece of the picture in a wrong place), blend (a
     /// foreign texture let in) [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "paste_on")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        requires = "paste_on"
+    )]
     pub(crate) kinds: Vec<String>,
     /// Pictures with a defect, of each kind
     #[arg(long, value_name = "N", default_value_t = 5, requires = "paste_on",

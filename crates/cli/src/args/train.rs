@@ -202,7 +202,12 @@ pub(crate) struct TrainArgs {
     pub(crate) holdout_fraction: Option<f64>,
     /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good pictures),
     /// or none; they are written to <category>_views in the output folder
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "none"
+    )]
     pub(crate) augment_defects: Vec<String>,
     /// Train again this many times without a part of the shots, to choose the epoch and to judge whether the prompts help;
     /// 0: the hold-out does both
@@ -218,7 +223,12 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "LAMBDA", value_parser = not_negative)]
     pub(crate) scaling_penalty: Option<f64>,
     /// Prompts for each known defect type beside the shared ones: 'evaluate' names the type of a flaw and scores it there
-    #[arg(long, value_name = "HOW", default_value = "none", conflicts_with = "use_cls")]
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "none",
+        conflicts_with = "use_cls"
+    )]
     pub(crate) hierarchy: HierarchyArg,
     /// Prompts a type, at most, with --hierarchy type [default: 3]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -251,7 +261,12 @@ pub(crate) struct EnsembleArgs {
     #[arg(long, conflicts_with = "ensemble_layers")]
     pub(crate) no_ensemble: bool,
     /// Blocks the ensemble looks at, from 0 [default: the one at three quarters of the depth]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub(crate) ensemble_layers: Option<Vec<i32>>,
     /// Use what was learned from the defects even where images left out of training show no gain by it
     #[arg(long)]

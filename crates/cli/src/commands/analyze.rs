@@ -53,7 +53,10 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
         let request = AnalyzeRequest {
             data: request::data_of(&args.source, name, cache, args.batch_size as usize)?,
             backbone: request::backbone(&args.backbone),
-            checkpoint: checkpoints.iter().find(|c| c.0 == *category).map(|c| c.1.clone()),
+            checkpoint: checkpoints
+                .iter()
+                .find(|c| c.0 == *category)
+                .map(|c| c.1.clone()),
             use_cls: args.use_cls,
             max_images: args.max_images as usize,
             seed: args.seed,
@@ -68,6 +71,10 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
         return out_json(&analyses);
     }
     out(analysis_markdown(&analyses).trim_end());
-    context.console.note(&format!("{} files written to {}", written.len(), args.output_dir.display()));
+    context.console.note(&format!(
+        "{} files written to {}",
+        written.len(),
+        args.output_dir.display()
+    ));
     Ok(())
 }

@@ -20,11 +20,18 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
         split: request::split(protocol, args.seed, 0, args.pool_size),
         k_neighbors: args.k_neighbors as usize,
-        bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        bootstrap: BootstrapOptions {
+            replicates: args.bootstrap as usize,
+            ..BootstrapOptions::default()
+        },
         output_dir: args.output_dir.clone(),
     };
-    let recording =
-        Recording::start(context, &args.output_dir, Some(args.seed), in_force::backbone(&request.backbone));
+    let recording = Recording::start(
+        context,
+        &args.output_dir,
+        Some(args.seed),
+        in_force::backbone(&request.backbone),
+    );
     let mut display = Display::new(context.console);
     let result = baseline(&request, &mut |event| {
         recording.hear(&event);
@@ -36,12 +43,22 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
     if context.json {
         return out_json(&found);
     }
-    out(&format!("{:<24}{:>8}  {:^20}{:>8}", "zero-shot scorer", "AUROC", "95 % interval", "AP"));
+    out(&format!(
+        "{:<24}{:>8}  {:^20}{:>8}",
+        "zero-shot scorer", "AUROC", "95 % interval", "AP"
+    ));
     for s in &found.scorers {
-        let auroc = s.auroc.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
-        let interval =
-            s.auroc_interval.as_ref().map_or_else(String::new, |i| format!("[{:.4}, {:.4}]", i.low, i.high));
-        out(&format!("{:<24}{auroc:>8}  {interval:^20}{:>8.4}", s.scorer, s.average_precision));
+        let auroc = s
+            .auroc
+            .map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+        let interval = s
+            .auroc_interval
+            .as_ref()
+            .map_or_else(String::new, |i| format!("[{:.4}, {:.4}]", i.low, i.high));
+        out(&format!(
+            "{:<24}{auroc:>8}  {interval:^20}{:>8.4}",
+            s.scorer, s.average_precision
+        ));
     }
     out(&format!(
         "{}: protocol {}, seed {}, {} support images, tested on {} normal and {} defective images",
@@ -52,6 +69,8 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
         found.test_normals,
         found.test_defects
     ));
-    context.console.note(&format!("written to {}", path.display()));
+    context
+        .console
+        .note(&format!("written to {}", path.display()));
     Ok(())
 }

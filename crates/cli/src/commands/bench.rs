@@ -15,8 +15,15 @@ pub(crate) fn run(args: &BenchArgs, context: Context) -> Result<(), Failure> {
         models: args.model_name.clone(),
         image_sizes: sizes(&args.image_size),
         batches: sizes(&args.batch),
-        precisions: args.precision.iter().copied().map(request::precision).collect(),
-        rounds: args.rounds.map_or(if args.quick { 1 } else { 7 }, |r| r as usize),
+        precisions: args
+            .precision
+            .iter()
+            .copied()
+            .map(request::precision)
+            .collect(),
+        rounds: args
+            .rounds
+            .map_or(if args.quick { 1 } else { 7 }, |r| r as usize),
         quick: args.quick,
     };
     let report = measure(&options, interrupt::cancel(), &mut |case| {
@@ -39,7 +46,11 @@ fn print(r: &BenchReport) {
         "{}, {} processors, {}; kernels {}, {} threads, medians of {} rounds",
         m.cpu.as_deref().unwrap_or(m.architecture),
         m.processors,
-        if m.caches.is_empty() { "caches unknown".to_owned() } else { m.caches.join(", ") },
+        if m.caches.is_empty() {
+            "caches unknown".to_owned()
+        } else {
+            m.caches.join(", ")
+        },
         m.kernels,
         r.threads,
         r.rounds
@@ -69,16 +80,24 @@ fn print(r: &BenchReport) {
     for o in &r.operators {
         if o.precision != precision {
             precision = o.precision;
-            let Some(first) = r.forward.iter().find(|f| f.precision == precision) else { continue };
+            let Some(first) = r.forward.iter().find(|f| f.precision == precision) else {
+                continue;
+            };
             out(&format!(
                 "\noperators of {} {precision} at {} px, batch {} ({}): milliseconds summed over threads, rates of one thread",
                 first.model, first.image_size, first.batch, first.kernels
             ));
         }
         let rate = o.gflops.zip(o.attainable_fraction);
-        let rate =
-            rate.map_or_else(String::new, |(g, a)| format!("{g:>10.1} GFLOP/s {a:>7.3} of attainable"));
-        out(&format!("{:<12} {:>10.2} ms {:>6.1} % {rate}", o.operator, o.milliseconds, 100.0 * o.share));
+        let rate = rate.map_or_else(String::new, |(g, a)| {
+            format!("{g:>10.1} GFLOP/s {a:>7.3} of attainable")
+        });
+        out(&format!(
+            "{:<12} {:>10.2} ms {:>6.1} % {rate}",
+            o.operator,
+            o.milliseconds,
+            100.0 * o.share
+        ));
     }
     let m = &r.matching;
     out(&format!(
@@ -91,6 +110,8 @@ fn print(r: &BenchReport) {
         t.normals, t.defects, t.prompts, t.milliseconds_per_step
     ));
     if let Some(mib) = r.memory.peak_resident_mib {
-        out(&format!("peak resident memory of this process: {mib:.0} MiB"));
+        out(&format!(
+            "peak resident memory of this process: {mib:.0} MiB"
+        ));
     }
 }

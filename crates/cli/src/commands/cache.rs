@@ -7,8 +7,9 @@ use crate::console::{bytes, out, out_json};
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &CacheArgs, context: Context) -> Result<(), Failure> {
-    let cache = user_cache(args.cache_dir.as_deref())
-        .ok_or_else(|| Failure::Input("no cache folder is known; name one with --cache-dir".into()))?;
+    let cache = user_cache(args.cache_dir.as_deref()).ok_or_else(|| {
+        Failure::Input("no cache folder is known; name one with --cache-dir".into())
+    })?;
     let failed = |e: std::io::Error| Failure::Machine(format!("{}: {e}", cache.folder().display()));
     let (report, verb) = match args.action {
         CacheAction::Info => (cache.report().map_err(failed)?, "holds"),
@@ -28,7 +29,11 @@ pub(crate) fn run(args: &CacheArgs, context: Context) -> Result<(), Failure> {
             || "(unreadable)".to_owned(),
             |s| format!("{}, {}, {}", s.model, s.variant, s.preprocessing),
         );
-        out(&format!("  {:>10}  {:>6} images  {name}", bytes(model.bytes), model.entries));
+        out(&format!(
+            "  {:>10}  {:>6} images  {name}",
+            bytes(model.bytes),
+            model.entries
+        ));
     }
     Ok(())
 }

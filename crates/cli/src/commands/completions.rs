@@ -19,7 +19,11 @@ fn with_hints(command: clap::Command) -> clap::Command {
         let folder = arg
             .get_value_names()
             .is_some_and(|names| names.iter().any(|n| matches!(n.as_str(), "DIR" | "FOLDER")));
-        if folder { arg.value_hint(ValueHint::DirPath) } else { arg }
+        if folder {
+            arg.value_hint(ValueHint::DirPath)
+        } else {
+            arg
+        }
     });
     command.mut_subcommands(with_hints)
 }

@@ -46,7 +46,11 @@ pub(crate) fn run(args: &ConfigArgs, context: Context) -> Result<(), Failure> {
     }
     table(all.iter().flat_map(|(command, options)| {
         options.iter().map(move |(option, record)| {
-            [format!("{command} {option}"), shown(&record.value), source(record)]
+            [
+                format!("{command} {option}"),
+                shown(&record.value),
+                source(record),
+            ]
         })
     }));
     Ok(())

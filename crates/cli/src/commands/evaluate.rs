@@ -21,10 +21,9 @@ fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
     for name in names {
         match name.as_str() {
             "all" => found.extend(Supervised::ALL),
-            name => found.push(
-                name.parse()
-                    .map_err(|e| Failure::Input(format!("--scorers: {name:?} is no scorer; {e}, all")))?,
-            ),
+            name => found.push(name.parse().map_err(|e| {
+                Failure::Input(format!("--scorers: {name:?} is no scorer; {e}, all"))
+            })?),
         }
     }
     found.sort_unstable();
@@ -47,7 +46,10 @@ pub(super) fn request_of(
         protocol: args.protocol.map(|p| request::protocol(p, None)),
         k_neighbors: args.k_neighbors as usize,
         max_false_alarm: args.max_false_alarm,
-        bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        bootstrap: BootstrapOptions {
+            replicates: args.bootstrap as usize,
+            ..BootstrapOptions::default()
+        },
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,
             masks: args.shot_masks == MasksArg::Auto,
@@ -63,7 +65,9 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         return bundle::run(args, bundle, context);
     }
     let Some(checkpoint) = args.checkpoint.clone() else {
-        return Err(Failure::Input("name a checkpoint with --checkpoint, or a bundle with --bundle".into()));
+        return Err(Failure::Input(
+            "name a checkpoint with --checkpoint, or a bundle with --bundle".into(),
+        ));
     };
     let request = request_of(args, checkpoint, context)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
@@ -85,7 +89,11 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
     out(evaluation.comparison.table().trim_end());
     if let Some(ensemble) = &evaluation.ensemble {
         let blocks: Vec<String> = ensemble.layers.iter().map(i32::to_string).collect();
-        out(&format!("\nEnsemble (block {}, {} trained numbers):", blocks.join(", "), ensemble.trainable));
+        out(&format!(
+            "\nEnsemble (block {}, {} trained numbers):",
+            blocks.join(", "),
+            ensemble.trainable
+        ));
         out(ensemble.comparison.table().trim_end());
         for head in &ensemble.supervised {
             let masks = match head.masked_shots {
@@ -100,7 +108,9 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         }
     }
     if let Some(levels) = &evaluation.hierarchy {
-        out("\nEach image at the level of its type (patch bank, top 1 %) against the shared prompts:");
+        out(
+            "\nEach image at the level of its type (patch bank, top 1 %) against the shared prompts:",
+        );
         out(levels.against_flat.table().trim_end());
         out(&format!("\n{}", levels.table()));
     }
@@ -113,7 +123,8 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         out(adapted.frozen_ensemble.table().trim_end());
     }
     if let Some(seen) = &evaluation.seen_type {
-        let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+        let number =
+            |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
         out(&format!(
             "learned type {} ({} images outside the pool): AUROC adapted {}, zero-shot {}; the table above is on \
              unseen types",
@@ -124,8 +135,12 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         ));
     }
     if evaluation.leaky {
-        out("leaky: training images are among the tested; for comparison with the original recipe only");
+        out(
+            "leaky: training images are among the tested; for comparison with the original recipe only",
+        );
     }
-    context.console.note(&format!("written to {}", evaluated.path.display()));
+    context
+        .console
+        .note(&format!("written to {}", evaluated.path.display()));
     Ok(())
 }

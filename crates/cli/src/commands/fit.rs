@@ -5,13 +5,16 @@ use std::path::Path;
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
-    CategoryOptions, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
+    CategoryOptions, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice,
+    fit,
 };
 use serde_json::json;
 
 use super::{in_force, request};
 use crate::Context;
-use crate::args::{AugmentArg, BankPrecisionArg, FitArgs, IndexArg, MaskArg, ScorerArg, ThresholdArg};
+use crate::args::{
+    AugmentArg, BankPrecisionArg, FitArgs, IndexArg, MaskArg, ScorerArg, ThresholdArg,
+};
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -21,7 +24,10 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
     let data = request::data(&args.data, cache, args.batch_size as usize)?;
     let request = FitRequest {
-        data: CategoryOptions { needs_test: false, ..data },
+        data: CategoryOptions {
+            needs_test: false,
+            ..data
+        },
         backbone: request::backbone(&args.backbone),
         checkpoint: args.checkpoint.clone(),
         output: args.output.clone(),
@@ -57,11 +63,18 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             ThresholdArg::F1 => ThresholdChoice::F1Max,
             ThresholdArg::Recall => ThresholdChoice::Recall,
         },
-        max_memory: args.max_memory.map(|b| usize::try_from(b).unwrap_or(usize::MAX)),
+        max_memory: args
+            .max_memory
+            .map(|b| usize::try_from(b).unwrap_or(usize::MAX)),
         guard: !args.no_guard,
         seed: args.seed,
     };
-    let recording = Recording::start(context, folder_of(&args.output), Some(args.seed), in_force::fit(args));
+    let recording = Recording::start(
+        context,
+        folder_of(&args.output),
+        Some(args.seed),
+        in_force::fit(args),
+    );
     let mut display = Display::new(context.console);
     let result = fit(&request, &mut |event| {
         recording.hear(&event);
@@ -79,7 +92,9 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
 
 /// The folder of a file.
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
@@ -109,22 +124,43 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
     let t = &header.threshold;
     let (n, share) = (t.good.len(), |rate: f64| format!("{} %", 100.0 * rate));
     let chosen = match &t.rule {
-        Rule::Quantile { max_false_alarm, reachable, .. } if max_false_alarm < reachable => format!(
+        Rule::Quantile {
+            max_false_alarm,
+            reachable,
+            ..
+        } if max_false_alarm < reachable => format!(
             "above all of {n} good images; so few can promise {:.1} % false alarms, {} were asked for",
             100.0 * reachable,
             share(*max_false_alarm)
         ),
-        Rule::Quantile { max_false_alarm, .. } => {
-            format!("{} false alarms by the quantile of {n} good images", share(*max_false_alarm))
+        Rule::Quantile {
+            max_false_alarm, ..
+        } => {
+            format!(
+                "{} false alarms by the quantile of {n} good images",
+                share(*max_false_alarm)
+            )
         }
-        Rule::ExtremeValue { max_false_alarm, .. } => {
-            format!("{} false alarms by the tail of {n} good images' scores", share(*max_false_alarm))
+        Rule::ExtremeValue {
+            max_false_alarm, ..
+        } => {
+            format!(
+                "{} false alarms by the tail of {n} good images' scores",
+                share(*max_false_alarm)
+            )
         }
         Rule::F1Max { f1, .. } => {
-            format!("largest F1, {f1:.3}, of {n} good images and {} defects", t.defects.len())
+            format!(
+                "largest F1, {f1:.3}, of {n} good images and {} defects",
+                t.defects.len()
+            )
         }
         Rule::RecallAt { recall, .. } => {
-            format!("finds {:.1} % of {} defects, {n} good images", 100.0 * recall, t.defects.len())
+            format!(
+                "finds {:.1} % of {} defects, {n} good images",
+                100.0 * recall,
+                t.defects.len()
+            )
         }
     };
     console.note(&format!("threshold {:.4}: {chosen}", t.value));
@@ -140,5 +176,8 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         header.support.len(),
         thousands(header.bank.rows)
     ));
-    console.note(&format!("next: flawtune predict {} IMAGES", request.output.display()));
+    console.note(&format!(
+        "next: flawtune predict {} IMAGES",
+        request.output.display()
+    ));
 }

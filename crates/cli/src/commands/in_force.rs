@@ -9,7 +9,9 @@ use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::Combine;
 use serde_json::{Value, json};
 
-use crate::args::{CombineArg, EpochArg, FilterArg, FitArgs, ModulationArg, ProtocolArg, ResizeArg};
+use crate::args::{
+    CombineArg, EpochArg, FilterArg, FitArgs, ModulationArg, ProtocolArg, ResizeArg,
+};
 use crate::recording::InForce;
 
 /// Of `train`: of the preset, of training inside the transformer, of the backbone.
@@ -49,14 +51,30 @@ pub(super) fn train(request: &TrainRequest) -> InForce {
         of_preset("scaling-factor", factor.map_or(Value::Null, |f| json!(f)));
     }
     if training.scale_penalty.0 > 0.0 {
-        all.push(("scaling-penalty", OptionSource::Default, json!(training.scale_penalty.0)));
+        all.push((
+            "scaling-penalty",
+            OptionSource::Default,
+            json!(training.scale_penalty.0),
+        ));
     }
-    if let Some(width) = request.inside.as_ref().and_then(|inside| inside.adapter_dim) {
+    if let Some(width) = request
+        .inside
+        .as_ref()
+        .and_then(|inside| inside.adapter_dim)
+    {
         all.push(("adapter-dim", OptionSource::Default, json!(width)));
     }
     if let Loss::Scores(loss) = &training.loss {
-        all.push(("loss-top-fraction", OptionSource::Default, json!(loss.top_fraction)));
-        all.push(("loss-temperature", OptionSource::Default, json!(loss.temperature)));
+        all.push((
+            "loss-top-fraction",
+            OptionSource::Default,
+            json!(loss.top_fraction),
+        ));
+        all.push((
+            "loss-temperature",
+            OptionSource::Default,
+            json!(loss.temperature),
+        ));
     }
     all
 }
@@ -68,7 +86,10 @@ pub(super) fn fit(args: &FitArgs) -> InForce {
     }
     let options = super::request::backbone(&args.backbone).over(BackboneOptions::default());
     // which block depends on the backbone's depth
-    backbone(&options).into_iter().filter(|(name, ..)| *name != "layers").collect()
+    backbone(&options)
+        .into_iter()
+        .filter(|(name, ..)| *name != "layers")
+        .collect()
 }
 
 /// Of `fit`, once the backbone is known.
@@ -76,7 +97,11 @@ pub(super) fn fitted(args: &FitArgs, fitted: &Fitted) -> InForce {
     if args.checkpoint.is_some() {
         return Vec::new();
     }
-    vec![("layers", OptionSource::Default, fitted.header.backbone["layers"].clone())]
+    vec![(
+        "layers",
+        OptionSource::Default,
+        fitted.header.backbone["layers"].clone(),
+    )]
 }
 
 /// Of the backbone.
@@ -107,10 +132,14 @@ pub(super) fn backbone(options: &BackboneOptions) -> InForce {
         ),
         ("precision", json!(options.precision.name())),
     ];
-    all.into_iter().map(|(name, value)| (name, OptionSource::Default, value)).collect()
+    all.into_iter()
+        .map(|(name, value)| (name, OptionSource::Default, value))
+        .collect()
 }
 
 /// A value by the name it has on the command line.
 fn name(value: &impl ValueEnum) -> Value {
-    value.to_possible_value().map_or(Value::Null, |v| json!(v.get_name()))
+    value
+        .to_possible_value()
+        .map_or(Value::Null, |v| json!(v.get_name()))
 }

@@ -20,10 +20,17 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
             .dtypes
             .iter()
             .map(|(name, (tensors, numbers))| {
-                (name.clone(), json!({"tensors": tensors, "parameters": numbers}))
+                (
+                    name.clone(),
+                    json!({"tensors": tensors, "parameters": numbers}),
+                )
             })
             .collect();
-        let entries: Map<String, Value> = d.entries.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let entries: Map<String, Value> = d
+            .entries
+            .iter()
+            .map(|(k, v)| (k.clone(), json!(v)))
+            .collect();
         let result = json!({
             "path": d.path,
             "kind": d.kind.name(),
@@ -39,7 +46,12 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         out(&result.to_string());
         return Ok(());
     }
-    out(&format!("{}: {}, {}", d.path.display(), d.kind.name(), bytes(d.bytes)));
+    out(&format!(
+        "{}: {}, {}",
+        d.path.display(),
+        d.kind.name(),
+        bytes(d.bytes)
+    ));
     if let Some(scheme) = d.scheme {
         out(&format!("keys        {scheme}"));
     }
@@ -53,7 +65,10 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         .dtypes
         .iter()
         .map(|(name, (tensors, numbers))| {
-            format!("{tensors} {name} ({} numbers)", thousands(*numbers as usize))
+            format!(
+                "{tensors} {name} ({} numbers)",
+                thousands(*numbers as usize)
+            )
         })
         .collect();
     out(&format!(
@@ -73,30 +88,47 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
 
 /// A file of `flawtune fit`.
 fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
-    let header = Bundle::read(&args.file).map_err(|e| Failure::from_error(&e))?.header;
+    let header = Bundle::read(&args.file)
+        .map_err(|e| Failure::from_error(&e))?
+        .header;
     if context.json {
         return out_json(&header);
     }
     let (rows, columns) = header.grid;
     let (bank, t, map) = (&header.bank, &header.threshold, &header.map);
-    out(&format!("{}: bundle of flawtune fit {}", args.file.display(), header.flawtune_version));
+    out(&format!(
+        "{}: bundle of flawtune fit {}",
+        args.file.display(),
+        header.flawtune_version
+    ));
     out(&format!("category    {}", header.category));
-    out(&format!("backbone    {} (weights {})", header.model_name, header.weights_hash));
+    out(&format!(
+        "backbone    {} (weights {})",
+        header.model_name, header.weights_hash
+    ));
     out(&format!("pictures    {}", header.preprocessing));
-    out(&format!("tokens      {rows}×{columns} patches of {} numbers, {}", header.dim, header.variant));
+    out(&format!(
+        "tokens      {rows}×{columns} patches of {} numbers, {}",
+        header.dim, header.variant
+    ));
     out(&format!("scorer      {}", header.scorer.name()));
     out(&format!(
         "bank        {} patches of {} good images, {:?}{}",
         thousands(bank.rows),
         header.support.len(),
         bank.precision,
-        bank.coreset.map_or_else(String::new, |share| format!(", coreset of {share}"))
+        bank.coreset
+            .map_or_else(String::new, |share| format!(", coreset of {share}"))
     ));
     if let Some(index) = &bank.index {
         out(&format!("index       {}", index.text()));
     }
     if let Some(c) = &header.checkpoint {
-        let used = if c.applied { "changes the tokens" } else { "tokens stay as they are" };
+        let used = if c.applied {
+            "changes the tokens"
+        } else {
+            "tokens stay as they are"
+        };
         out(&format!("checkpoint  {} ({used})", c.file));
     }
     let curve = match header.calibration.defects {
@@ -109,6 +141,9 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         t.good.len(),
         t.defects.len()
     ));
-    out(&format!("maps        flaws from {}, colours from {} to {}", map.threshold, map.low, map.high));
+    out(&format!(
+        "maps        flaws from {}, colours from {} to {}",
+        map.threshold, map.low, map.high
+    ));
     Ok(())
 }

@@ -30,7 +30,9 @@ pub(super) fn options(args: &TrainArgs) -> Result<Option<InsideOptions>, Failure
             DepthArg::Deep => PromptDepth::Deep,
         },
         num_prompts: args.num_prompts as usize,
-        adapter_dim: a.use_adapters.then(|| a.adapter_dim.map_or(DEFAULT_ADAPTER_DIM, |r| r as usize)),
+        adapter_dim: a
+            .use_adapters
+            .then(|| a.adapter_dim.map_or(DEFAULT_ADAPTER_DIM, |r| r as usize)),
         scaling: scaling(args),
         prompt_dropout: a.prompt_dropout as f32,
         prompt_init: match a.prompt_init {

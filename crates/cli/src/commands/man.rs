@@ -20,7 +20,9 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
         for name in &args.command {
             command = command.find_subcommand(name).ok_or_else(|| {
                 let typed = args.command.join(" ");
-                Failure::Input(format!("flawtune {typed} is no command; 'flawtune --help' lists them"))
+                Failure::Input(format!(
+                    "flawtune {typed} is no command; 'flawtune --help' lists them"
+                ))
             })?;
         }
         return out_file(&page(command).map_err(failed)?);
@@ -37,7 +39,10 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
         let path = folder.join(Man::new(command.clone()).get_filename());
         let text = page(command).map_err(failed)?;
         atomic_file::write(&path, &text).map_err(|e| {
-            Failure::Machine(format!("{}: {e}; make room, or choose another --output-dir", path.display()))
+            Failure::Machine(format!(
+                "{}: {e}; make room, or choose another --output-dir",
+                path.display()
+            ))
         })?;
     }
     Ok(())
@@ -48,9 +53,14 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     let man = Man::new(command.clone());
     let mut page = Vec::new();
     // the date stays empty, which the library would leave out: what follows would then stand in its place
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name());
     let version = env!("CARGO_PKG_VERSION");
-    writeln!(page, ".TH {name} 1 \"\" \"flawtune {version}\" \"flawtune manual\"")?;
+    writeln!(
+        page,
+        ".TH {name} 1 \"\" \"flawtune {version}\" \"flawtune manual\""
+    )?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

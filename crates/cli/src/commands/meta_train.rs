@@ -2,7 +2,9 @@
 
 use flawtune::adapt::AdaptationOptions;
 use flawtune::adapt::meta::{IterationReport, MetaOptions, Method};
-use flawtune::workflow::{BackboneOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train};
+use flawtune::workflow::{
+    BackboneOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train,
+};
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
 
@@ -53,8 +55,13 @@ pub(crate) fn run(args: &MetaArgs, context: Context) -> Result<(), Failure> {
 
 fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure> {
     let batch_size = args.batch_size as usize;
-    let data =
-        request::each_category(&args.source, &args.categories, &args.cache, context.console, batch_size)?;
+    let data = request::each_category(
+        &args.source,
+        &args.categories,
+        &args.cache,
+        context.console,
+        batch_size,
+    )?;
     let names: Vec<&str> = data.iter().map(|d| d.category.as_str()).collect();
     let categories = names.join(",");
     let method = match args.method {
@@ -83,7 +90,9 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
             tasks_per_iteration: args.tasks_per_iteration as usize,
             inner_steps: args.inner_steps as usize,
             inner_rate: args.inner_rate,
-            outer_rate: args.outer_rate.unwrap_or_else(|| MetaOptions::default_outer_rate(method)),
+            outer_rate: args
+                .outer_rate
+                .unwrap_or_else(|| MetaOptions::default_outer_rate(method)),
             batch_size,
             loss: request::loss(args.loss_type, args.margin),
             seed: args.seed,
@@ -92,8 +101,14 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
         args: vec![
             recorded("categories", Value::Str(categories)),
             recorded("method", Value::from(method.name())),
-            recorded("loss_type", Value::Str(format!("{:?}", args.loss_type).to_lowercase())),
-            recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
+            recorded(
+                "loss_type",
+                Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
+            ),
+            recorded(
+                "flawtune_version",
+                Value::Str(env!("CARGO_PKG_VERSION").into()),
+            ),
         ],
     })
 }

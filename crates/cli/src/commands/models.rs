@@ -23,7 +23,10 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
             .collect();
         return out_json(&list);
     }
-    out(&format!("{:<22}{:>6}{:>7}{:>7}  {}", "name", "dim", "depth", "patch", "repository"));
+    out(&format!(
+        "{:<22}{:>6}{:>7}{:>7}  {}",
+        "name", "dim", "depth", "patch", "repository"
+    ));
     for v in VARIANTS {
         let c = v.config();
         let place = match v.hub() {
@@ -31,7 +34,10 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
             Some(hub) => hub.repository.to_owned(),
             None => "part of flawtune, for demonstrations".to_owned(),
         };
-        out(&format!("{:<22}{:>6}{:>7}{:>7}  {place}", c.name, c.dim, c.depth, c.patch_size));
+        out(&format!(
+            "{:<22}{:>6}{:>7}{:>7}  {place}",
+            c.name, c.dim, c.depth, c.patch_size
+        ));
     }
     Ok(())
 }

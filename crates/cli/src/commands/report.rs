@@ -16,7 +16,11 @@ pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
         introduction: args.introduction.clone(),
         root_dir: args.root_dir.clone(),
         maps: args.maps.clone(),
-        thumbnails: if args.no_thumbnails { 0 } else { args.thumbnails.into() },
+        thumbnails: if args.no_thumbnails {
+            0
+        } else {
+            args.thumbnails.into()
+        },
         plots: args.plots.clone(),
         plot_format: match args.plot_format {
             PlotFormatArg::Svg => PlotFormat::Svg,
@@ -35,15 +39,23 @@ pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
             0 => String::new(),
             n => format!(", {n} plots"),
         };
-        let runs =
-            if made.runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", made.runs.len()) };
-        context.console.note(&format!("{runs}, {}{plots}", bytes(made.bytes as u64)));
+        let runs = if made.runs.len() == 1 {
+            "1 run".to_owned()
+        } else {
+            format!("{} runs", made.runs.len())
+        };
+        context
+            .console
+            .note(&format!("{runs}, {}{plots}", bytes(made.bytes as u64)));
     }
     if args.open
         && let Err(error) = open::that_detached(&made.page)
     {
         // the page is there; a machine without a browser is no failure
-        warn(&format!("no browser could be started ({error}); open {} yourself", made.page.display()));
+        warn(&format!(
+            "no browser could be started ({error}); open {} yourself",
+            made.page.display()
+        ));
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::{Combine, Precision};
 
 use crate::args::{
-    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, LossArg, ModulationArg, PrecisionArg,
-    ProtocolArg, ResizeArg, SourceArgs,
+    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, LossArg, ModulationArg,
+    PrecisionArg, ProtocolArg, ResizeArg, SourceArgs,
 };
 use crate::console::Console;
 use crate::failure::Failure;
@@ -107,7 +107,11 @@ fn source(args: &SourceArgs, category: Option<&str>) -> Result<(Source, String),
             masks: args.masks.clone(),
         })
     } else if category.is_some() {
-        Source::Root { root: args.root_dir.clone(), layout: args.layout, visa_split: args.visa_split }
+        Source::Root {
+            root: args.root_dir.clone(),
+            layout: args.layout,
+            visa_split: args.visa_split,
+        }
     } else {
         return Source::root_as_category(&args.root_dir, args.layout, args.visa_split);
     };
@@ -124,10 +128,20 @@ pub(super) fn each_category(
     batch_size: usize,
 ) -> Result<Vec<CategoryOptions>, Failure> {
     let names = categories(source, named)?;
-    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
-        return Err(Failure::Input(format!("--categories names {} twice; name each once", twice.1)));
+    if let Some(twice) = names
+        .iter()
+        .enumerate()
+        .find(|(i, n)| names[..*i].contains(n))
+    {
+        return Err(Failure::Input(format!(
+            "--categories names {} twice; name each once",
+            twice.1
+        )));
     }
-    names.iter().map(|n| data_of(source, Some(n), self::cache(cache, console), batch_size)).collect()
+    names
+        .iter()
+        .map(|n| data_of(source, Some(n), self::cache(cache, console), batch_size))
+        .collect()
 }
 
 /// What is minimised, with the usual numbers of the losses of image scores.
@@ -190,7 +204,9 @@ pub(super) fn protocol(arg: ProtocolArg, defect_type: Option<&str>) -> Protocol 
     match arg {
         ProtocolArg::HeldOut => Protocol::HeldOut,
         ProtocolArg::Leaky => Protocol::Leaky,
-        ProtocolArg::Hard => Protocol::Hard { defect_type: defect_type.unwrap_or_default().to_owned() },
+        ProtocolArg::Hard => Protocol::Hard {
+            defect_type: defect_type.unwrap_or_default().to_owned(),
+        },
     }
 }
 
@@ -198,12 +214,23 @@ pub(super) fn protocol(arg: ProtocolArg, defect_type: Option<&str>) -> Protocol 
 pub(super) fn check_type(protocol: &Protocol, defect_type: Option<&str>) -> Result<(), Failure> {
     match (protocol, defect_type) {
         (Protocol::Hard { .. }, _) | (_, None) => Ok(()),
-        (_, Some(_)) => Err(Failure::Input("--defect-type goes with --protocol hard only".into())),
+        (_, Some(_)) => Err(Failure::Input(
+            "--defect-type goes with --protocol hard only".into(),
+        )),
     }
 }
 
-pub(super) fn split(protocol: Protocol, seed: u64, shots: usize, pool: Option<u32>) -> SplitOptions {
-    SplitOptions { protocol, pool: pool.map(|p| p as usize), ..SplitOptions::held_out(seed, shots) }
+pub(super) fn split(
+    protocol: Protocol,
+    seed: u64,
+    shots: usize,
+    pool: Option<u32>,
+) -> SplitOptions {
+    SplitOptions {
+        protocol,
+        pool: pool.map(|p| p as usize),
+        ..SplitOptions::held_out(seed, shots)
+    }
 }
 
 pub(super) fn modulation(arg: ModulationArg) -> ModulationType {

@@ -20,13 +20,25 @@ pub(super) struct Curves {
 impl Curves {
     /// # Errors
     /// Nothing can be written there.
-    pub(super) fn new(folder: &Path, category: &str, settings: &[(String, Value)]) -> Result<Self, Failure> {
+    pub(super) fn new(
+        folder: &Path,
+        category: &str,
+        settings: &[(String, Value)],
+    ) -> Result<Self, Failure> {
         let folder = folder.join(category);
-        std::fs::create_dir_all(&folder).and_then(|()| atomic_file::probe(&folder)).map_err(|e| {
-            let folder = folder.display();
-            Failure::Input(format!("{folder}: {e}; choose a folder that can be written with --tensorboard"))
-        })?;
-        Ok(Self { folder, settings: table(settings), file: None })
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| atomic_file::probe(&folder))
+            .map_err(|e| {
+                let folder = folder.display();
+                Failure::Input(format!(
+                    "{folder}: {e}; choose a folder that can be written with --tensorboard"
+                ))
+            })?;
+        Ok(Self {
+            folder,
+            settings: table(settings),
+            file: None,
+        })
     }
 
     /// Adds what the event says.
@@ -35,7 +47,9 @@ impl Curves {
     /// The file cannot be written any more.
     pub(super) fn add(&mut self, event: &Event<'_>) -> Result<(), EventFileError> {
         match event {
-            Event::Training { part, resumed_at, .. } => {
+            Event::Training {
+                part, resumed_at, ..
+            } => {
                 let folder = match part {
                     Some((part, _)) => &self.folder.join(format!("part_{part}")),
                     None => &self.folder,
@@ -97,6 +111,9 @@ mod tests {
             ("num_prompts".to_owned(), Value::Int(10)),
         ];
         let rows = "| category | a\\|b |\n| learning_rate | 0.001 |\n| num_prompts | 10 |\n";
-        assert_eq!(table(&settings), format!("| setting | value |\n|---|---|\n{rows}"));
+        assert_eq!(
+            table(&settings),
+            format!("| setting | value |\n|---|---|\n{rows}")
+        );
     }
 }

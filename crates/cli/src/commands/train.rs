@@ -11,7 +11,8 @@ use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::record::Outcome;
 use flawtune::workflow::{
-    BackboneOptions, EnsembleFit, Event, FrozenScores, OnEvent, TrainRequest, Trained, WorkflowError, train,
+    BackboneOptions, EnsembleFit, Event, FrozenScores, OnEvent, TrainRequest, Trained,
+    WorkflowError, train,
 };
 use flawtune_backbone::torch_file::Value;
 use serde_json::json;
@@ -20,7 +21,8 @@ use super::tensorboard::Curves;
 use super::{in_force, inside, request, universal};
 use crate::Context;
 use crate::args::{
-    EpochArg, HierarchyArg, LossArg, MasksArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg, TrainArgs,
+    EpochArg, HierarchyArg, LossArg, MasksArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg,
+    TrainArgs,
 };
 use crate::console::{out, warn};
 use crate::failure::Failure;
@@ -84,7 +86,10 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
         return universal::run(how, request, args, context);
     }
     let category = &request.data.category;
-    let curves = args.tensorboard.as_deref().map(|folder| Curves::new(folder, category, &request.args));
+    let curves = args
+        .tensorboard
+        .as_deref()
+        .map(|folder| Curves::new(folder, category, &request.args));
     let mut curves = curves.transpose()?;
     let job = |on_event: OnEvent<'_>| {
         train(&request, interrupt::cancel(), &mut |event| {
@@ -93,14 +98,23 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             if let Some(failed) = failed {
                 // a curve less is no reason to lose the training
                 curves = None;
-                on_event(Event::Warning(format!("{failed}; no more curves are written")));
+                on_event(Event::Warning(format!(
+                    "{failed}; no more curves are written"
+                )));
             }
         })
     };
-    let trained =
-        recorded((args, context), category, in_force::train(&request), |t: &Trained| t.interrupted, job)?;
+    let trained = recorded(
+        (args, context),
+        category,
+        in_force::train(&request),
+        |t: &Trained| t.interrupted,
+        job,
+    )?;
     match &trained.state {
-        Some(state) if trained.interrupted => Err(interrupted(state.epochs_done, &trained.checkpoint)),
+        Some(state) if trained.interrupted => {
+            Err(interrupted(state.epochs_done, &trained.checkpoint))
+        }
         Some(state) => {
             report(&trained, state, args, &request.data.category, context);
             Ok(())
@@ -143,7 +157,11 @@ pub(super) fn interrupted(epochs: usize, path: &Path) -> Failure {
 }
 
 pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequest, Failure> {
-    if let Some(several) = args.data.category.as_ref().filter(|c| c.contains(',') && args.universal.is_none())
+    if let Some(several) = args
+        .data
+        .category
+        .as_ref()
+        .filter(|c| c.contains(',') && args.universal.is_none())
     {
         return Err(Failure::Input(format!(
             "--category names {several}: add --universal joint (or average) to train one set of prompts on all of them, or \
@@ -151,18 +169,30 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         )));
     }
     let preset = Preset::of(args.preset);
-    let protocol = request::protocol(args.protocol.unwrap_or(preset.protocol), args.defect_type.as_deref());
+    let protocol = request::protocol(
+        args.protocol.unwrap_or(preset.protocol),
+        args.defect_type.as_deref(),
+    );
     request::check_type(&protocol, args.defect_type.as_deref())?;
     let inside = inside::options(args)?;
     let through = inside.is_some();
-    let patience = args.patience.unwrap_or(if through { inside::PATIENCE } else { preset.patience });
-    let epochs = args.num_epochs.unwrap_or(if through { inside::EPOCHS } else { EPOCHS });
+    let patience = args.patience.unwrap_or(if through {
+        inside::PATIENCE
+    } else {
+        preset.patience
+    });
+    let epochs = args
+        .num_epochs
+        .unwrap_or(if through { inside::EPOCHS } else { EPOCHS });
     let clip = args.grad_clip.unwrap_or(preset.grad_clip);
     let modulation = args.modulation_type.unwrap_or(preset.modulation);
     let scaling_factor = args.scaling_factor.unwrap_or(preset.scaling_factor);
-    let epoch = args.epoch.unwrap_or(if through { EpochArg::One } else { preset.epoch });
+    let epoch = args
+        .epoch
+        .unwrap_or(if through { EpochArg::One } else { preset.epoch });
     // asking for its layers asks for it
-    let ensemble = !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
+    let ensemble =
+        !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
     let cache = request::cache(&args.cache, context.console);
     let data = request::data(&args.data, cache, args.batch_size as usize)?;
     let category = data.category.clone();
@@ -173,7 +203,12 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
         split: SplitOptions {
             holdout_fraction: args.holdout_fraction.unwrap_or(preset.holdout_fraction),
-            ..request::split(protocol, args.seed, args.num_defect_samples as usize, args.pool_size)
+            ..request::split(
+                protocol,
+                args.seed,
+                args.num_defect_samples as usize,
+                args.pool_size,
+            )
         },
         adaptation: AdaptationOptions {
             modulation: request::modulation(modulation),
@@ -224,16 +259,28 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             recorded("num_defect_samples", int(args.num_defect_samples)),
             recorded("num_epochs", int(epochs)),
             recorded("learning_rate", Value::Float(args.learning_rate)),
-            recorded("loss_type", Value::Str(format!("{:?}", args.loss_type).to_lowercase())),
+            recorded(
+                "loss_type",
+                Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
+            ),
             recorded("margin", Value::Float(args.margin)),
             recorded("shot_masks", Value::Bool(args.shot_masks == MasksArg::Auto)),
             recorded("use_cls", Value::Bool(args.use_cls)),
             recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
             recorded("batch_size", int(args.batch_size)),
-            recorded("augment_defects", Value::Str(args.augment_defects.join(","))),
+            recorded(
+                "augment_defects",
+                Value::Str(args.augment_defects.join(",")),
+            ),
             recorded("scaling_factor", Value::Float(scaling_factor)),
-            recorded("preset", Value::Str(format!("{:?}", args.preset).to_lowercase())),
-            recorded("flawtune_version", Value::Str(env!("CARGO_PKG_VERSION").into())),
+            recorded(
+                "preset",
+                Value::Str(format!("{:?}", args.preset).to_lowercase()),
+            ),
+            recorded(
+                "flawtune_version",
+                Value::Str(env!("CARGO_PKG_VERSION").into()),
+            ),
         ],
     })
 }
@@ -244,9 +291,9 @@ const TYPE_PROMPTS: u32 = 3;
 /// Prompts of each defect type, where a hierarchy is asked for.
 fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
     match (args.hierarchy, args.type_prompts) {
-        (HierarchyArg::None, Some(_)) => {
-            Err(Failure::Input("--type-prompts belongs to --hierarchy type; add it, or leave it away".into()))
-        }
+        (HierarchyArg::None, Some(_)) => Err(Failure::Input(
+            "--type-prompts belongs to --hierarchy type; add it, or leave it away".into(),
+        )),
         (HierarchyArg::None, None) => Ok(None),
         (HierarchyArg::Type, given) => Ok(Some(given.unwrap_or(TYPE_PROMPTS) as usize)),
     }
@@ -274,7 +321,10 @@ fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
             matches!(args.loss_type, LossArg::Separability | LossArg::Contrastive),
             "is for --loss-type ranking or logistic, which compare patches with the normal ones; add one of them",
         ),
-        (args.use_cls, "is for patches, and --use-cls compares class tokens; leave one of them away"),
+        (
+            args.use_cls,
+            "is for patches, and --use-cls compares class tokens; leave one of them away",
+        ),
         (
             args.hierarchy == HierarchyArg::Type,
             "says nothing to the prompts of --hierarchy; leave one of them away",
@@ -290,10 +340,9 @@ fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
 fn augmentations(names: &[String]) -> Result<Vec<Augmentation>, Failure> {
     let mut found = Vec::new();
     for name in names.iter().filter(|name| *name != "none") {
-        found.push(
-            name.parse()
-                .map_err(|e| Failure::Input(format!("--augment-defects: {name:?} is unknown; {e}, none")))?,
-        );
+        found.push(name.parse().map_err(|e| {
+            Failure::Input(format!("--augment-defects: {name:?} is unknown; {e}, none"))
+        })?);
     }
     found.sort_unstable();
     found.dedup();
@@ -302,7 +351,11 @@ fn augmentations(names: &[String]) -> Result<Vec<Augmentation>, Failure> {
 
 /// What the guard found, for people.
 pub(super) fn verdict(guard: &PromptGuard) -> String {
-    let so = if guard.fallback { ": 'evaluate' falls back to zero-shot" } else { "" };
+    let so = if guard.fallback {
+        ": 'evaluate' falls back to zero-shot"
+    } else {
+        ""
+    };
     match (guard.evidence, guard.zero_shot, guard.adapted) {
         (Evidence::Nothing, _, _) | (_, None, _) | (_, _, None) => {
             format!("no shot was left out to judge by{so}")
@@ -330,18 +383,29 @@ fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
         ("--loss-temperature", args.loss_temperature.is_some()),
     ];
     match (loss, asked.iter().find(|a| a.1)) {
-        (Loss::Separability | Loss::Contrastive { .. }, Some((flag, _))) => Err(Failure::Input(format!(
-            "{flag} belongs to --loss-type ranking or logistic; add one of them, or leave it away"
-        ))),
+        (Loss::Separability | Loss::Contrastive { .. }, Some((flag, _))) => {
+            Err(Failure::Input(format!(
+                "{flag} belongs to --loss-type ranking or logistic; add one of them, or leave it away"
+            )))
+        }
         _ => Ok(loss),
     }
 }
 
-fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &str, context: Context) {
+fn report(
+    trained: &Trained,
+    state: &TrainState,
+    args: &TrainArgs,
+    category: &str,
+    context: Context,
+) {
     let kept = state.kept_epoch();
     if context.json {
-        let by_tensor: serde_json::Map<String, serde_json::Value> =
-            trained.trainable.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
+        let by_tensor: serde_json::Map<String, serde_json::Value> = trained
+            .trainable
+            .iter()
+            .map(|(name, n)| (name.clone(), json!(n)))
+            .collect();
         let result = json!({
             "category": category,
             "checkpoint": trained.checkpoint,
@@ -370,7 +434,10 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
     let console = context.console;
     let hold_out = match (&state.best, state.zero_shot_hold_out) {
         (Some(best), Some(before)) => {
-            format!(", hold-out AUROC {:.4} (zero-shot {before:.4})", best.metric)
+            format!(
+                ", hold-out AUROC {:.4} (zero-shot {before:.4})",
+                best.metric
+            )
         }
         _ => String::new(),
     };
@@ -379,12 +446,22 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
         state.epochs_done, trained.seconds
     ));
     if let Some(levels) = &trained.levels {
-        let types: Vec<String> =
-            levels.levels.iter().map(|l| format!("{} ({} prompts)", l.name, l.count())).collect();
-        console.note(&format!("types: {}; {} numbers", types.join(", "), levels.count()));
+        let types: Vec<String> = levels
+            .levels
+            .iter()
+            .map(|l| format!("{} ({} prompts)", l.name, l.count()))
+            .collect();
+        console.note(&format!(
+            "types: {}; {} numbers",
+            types.join(", "),
+            levels.count()
+        ));
     }
     if args.learn_scaling != ScalingArg::None {
-        let scales: Vec<String> = LearnedScale::all(state.kept()).iter().map(ToString::to_string).collect();
+        let scales: Vec<String> = LearnedScale::all(state.kept())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         console.note(&format!("scales: {}", scales.join("; ")));
     }
     if let Some(guard) = &trained.guard {
@@ -397,11 +474,18 @@ fn report(trained: &Trained, state: &TrainState, args: &TrainArgs, category: &st
                 "left-out shots ranked above {:.1} % of left-out normals, {:.1} % without the shots{}",
                 100.0 * after,
                 100.0 * before,
-                if guard.fallback { ": falls back to zero-shot" } else { "" }
+                if guard.fallback {
+                    ": falls back to zero-shot"
+                } else {
+                    ""
+                }
             ),
             _ => "too few shots to cross-validate".to_owned(),
         };
-        console.note(&format!("ensemble: {} trained numbers; {found}", ensemble.trainable));
+        console.note(&format!(
+            "ensemble: {} trained numbers; {found}",
+            ensemble.trainable
+        ));
     }
     out(&trained.checkpoint.display().to_string());
     console.note(&format!(

@@ -6,8 +6,8 @@ use flawtune::adapt::LearnedScale;
 use flawtune::adapt::universal::Merge;
 use flawtune::evaluate::protocol::Protocol;
 use flawtune::workflow::{
-    CategoryOptions, MergeRequest, TrainRequest, Trained, UNIVERSAL, UniversalRequest, UniversalTrained,
-    merge, train, train_universal,
+    CategoryOptions, MergeRequest, TrainRequest, Trained, UNIVERSAL, UniversalRequest,
+    UniversalTrained, merge, train, train_universal,
 };
 use serde_json::json;
 
@@ -27,8 +27,13 @@ pub(super) fn run(
     context: Context,
 ) -> Result<(), Failure> {
     refuse(args, &plain)?;
-    let named: Vec<String> =
-        args.data.category.iter().flat_map(|list| list.split(',')).map(|c| c.trim().to_owned()).collect();
+    let named: Vec<String> = args
+        .data
+        .category
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(|c| c.trim().to_owned())
+        .collect();
     let (batch_size, console) = (args.batch_size as usize, context.console);
     let data = request::each_category(&args.data.source, &named, &args.cache, console, batch_size)?;
     match how {
@@ -45,14 +50,42 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
             "prompts and adapters inside the transformer",
             "--prompt-depth and --use-adapters",
         ),
-        (plain.type_prompts.is_some(), "prompts for each defect type", "--hierarchy"),
+        (
+            plain.type_prompts.is_some(),
+            "prompts for each defect type",
+            "--hierarchy",
+        ),
         (plain.init.is_some(), "from given first values", "--init"),
-        (plain.shot_masks, "by masks of the shots", "--shot-masks auto"),
-        (plain.guard_folds > 0, "a cross-validation over the shots", "--guard-folds"),
-        (!plain.augment_defects.is_empty(), "augmented shots", "--augment-defects"),
-        (args.ensemble.ensemble_layers.is_some(), "an ensemble", "--ensemble-layers"),
-        (matches!(plain.split.protocol, Protocol::Hard { .. }), "one defect type", "--protocol hard"),
-        (args.tensorboard.is_some(), "curves for TensorBoard", "--tensorboard"),
+        (
+            plain.shot_masks,
+            "by masks of the shots",
+            "--shot-masks auto",
+        ),
+        (
+            plain.guard_folds > 0,
+            "a cross-validation over the shots",
+            "--guard-folds",
+        ),
+        (
+            !plain.augment_defects.is_empty(),
+            "augmented shots",
+            "--augment-defects",
+        ),
+        (
+            args.ensemble.ensemble_layers.is_some(),
+            "an ensemble",
+            "--ensemble-layers",
+        ),
+        (
+            matches!(plain.split.protocol, Protocol::Hard { .. }),
+            "one defect type",
+            "--protocol hard",
+        ),
+        (
+            args.tensorboard.is_some(),
+            "curves for TensorBoard",
+            "--tensorboard",
+        ),
     ];
     match wrong.into_iter().find(|w| w.0) {
         None => Ok(()),
@@ -120,7 +153,10 @@ fn report(trained: &UniversalTrained, context: Context) {
         trained.seconds
     ));
     if let Some(guard) = &trained.guard {
-        console.note(&format!("prompts, mean of the categories: {}", verdict(guard)));
+        console.note(&format!(
+            "prompts, mean of the categories: {}",
+            verdict(guard)
+        ));
     }
     out(&trained.checkpoint.display().to_string());
     next(&trained.checkpoint, context);
@@ -149,13 +185,22 @@ fn average(
     for data in data {
         let category = data.category.clone();
         let done = args.output_dir.join(format!("{category}_prompts.pt"));
-        let half = args.output_dir.join(format!("{category}_resume.pt")).exists();
+        let half = args
+            .output_dir
+            .join(format!("{category}_resume.pt"))
+            .exists();
         if args.resume && !half && done.exists() {
-            context.console.note(&format!("{category}: done before, {}", done.display()));
+            context
+                .console
+                .note(&format!("{category}: done before, {}", done.display()));
             checkpoints.push(done);
             continue;
         }
-        let request = TrainRequest { data, resume: args.resume && half, ..plain.clone() };
+        let request = TrainRequest {
+            data,
+            resume: args.resume && half,
+            ..plain.clone()
+        };
         let in_force = in_force::train(&request);
         let trained = recorded(
             (args, context),
@@ -171,8 +216,15 @@ fn average(
         checkpoints.push(trained.checkpoint);
     }
     let output = args.output_dir.join(format!("{UNIVERSAL}_prompts.pt"));
-    let merged = merge(&MergeRequest { checkpoints, how: Merge::Mean, output }, &mut |_| {})
-        .map_err(|e| Failure::from_error(&e))?;
+    let merged = merge(
+        &MergeRequest {
+            checkpoints,
+            how: Merge::Mean,
+            output,
+        },
+        &mut |_| {},
+    )
+    .map_err(|e| Failure::from_error(&e))?;
     if context.json {
         out(&merging::to_json(&merged).to_string());
         return Ok(());

@@ -16,7 +16,11 @@ fn write(text: &str) -> io::Result<()> {
 
 /// Moves the cursor; no step at all would mean one to a terminal.
 fn by(steps: usize, direction: char) -> io::Result<()> {
-    if steps == 0 { Ok(()) } else { write(&format!("\x1b[{steps}{direction}")) }
+    if steps == 0 {
+        Ok(())
+    } else {
+        write(&format!("\x1b[{steps}{direction}"))
+    }
 }
 
 impl TermLike for Drawn {

@@ -13,7 +13,8 @@ pub(super) fn start(command: Option<&str>) {
     COMMAND.get_or_init(|| command.map(str::to_owned));
     // a defect of ours is the last that may break a program's reading of the lines before
     std::panic::set_hook(Box::new(|panic| {
-        let fields = serde_json::json!({"kind": "defect", "message": panic.to_string(), "exit_code": 101});
+        let fields =
+            serde_json::json!({"kind": "defect", "message": panic.to_string(), "exit_code": 101});
         event("error", fields);
     }));
 }

@@ -47,13 +47,25 @@ impl Console {
         if how == How::Json {
             json::start(Some(command));
         }
-        Self { quiet, how, started: Instant::now() }
+        Self {
+            quiet,
+            how,
+            started: Instant::now(),
+        }
     }
 
     /// The same without notes and lines: bars at most, for a command inside of another.
     pub(crate) fn bars_only(self) -> Self {
-        let how = if self.live() || self.json() { self.how } else { How::Nothing };
-        Self { quiet: true, how, ..self }
+        let how = if self.live() || self.json() {
+            self.how
+        } else {
+            How::Nothing
+        };
+        Self {
+            quiet: true,
+            how,
+            ..self
+        }
     }
 
     /// Whether only results and errors are wanted.
@@ -122,7 +134,9 @@ impl Console {
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━╸─");
-        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(label);
+        let bar = ProgressBar::with_draw_target(Some(total), target)
+            .with_style(style)
+            .with_prefix(label);
         if self.live() {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -191,7 +205,12 @@ static CAPTURED: Mutex<Option<String>> = Mutex::new(None);
 
 /// Does some work, and gives what it would have written to standard output.
 pub(crate) fn captured<T>(work: impl FnOnce() -> T) -> (T, String) {
-    let take = |next| std::mem::replace(&mut *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner), next);
+    let take = |next| {
+        std::mem::replace(
+            &mut *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner),
+            next,
+        )
+    };
     let before = take(Some(String::new()));
     let result = work();
     (result, take(before).unwrap_or_default())
@@ -217,9 +236,9 @@ pub(crate) fn sent(text: &str) -> bool {
 pub(crate) fn out_file(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Machine(format!("cannot write to standard output: {e}")))
-        }
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::Machine(format!(
+            "cannot write to standard output: {e}"
+        ))),
         _ => Ok(()),
     }
 }

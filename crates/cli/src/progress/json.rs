@@ -21,14 +21,19 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(console: Console, category: Option<String>) -> Self {
-        Self { console, category, tally: Tally::new(console) }
+        Self {
+            console,
+            category,
+            tally: Tally::new(console),
+        }
     }
 
     pub(super) fn show(&mut self, event: &Event<'_>, clock: &Clock) {
         match event {
             Event::Download { file, done, total } => {
                 let fields = json!({"file": file, "done": done, "total": total});
-                self.tally.show("download", file, fields, *total == Some(*done));
+                self.tally
+                    .show("download", file, fields, *total == Some(*done));
                 return;
             }
             Event::Images(progress) => {
@@ -41,9 +46,19 @@ impl Events {
         match event {
             Event::Note(text) => self.console.note(text),
             Event::Warning(text) => warn(text),
-            Event::Training { part, trainable, frozen, images, hold_out, resumed_at, epochs } => {
-                let by_tensor: Map<String, Value> =
-                    trainable.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
+            Event::Training {
+                part,
+                trainable,
+                frozen,
+                images,
+                hold_out,
+                resumed_at,
+                epochs,
+            } => {
+                let by_tensor: Map<String, Value> = trainable
+                    .iter()
+                    .map(|(name, n)| (name.clone(), json!(n)))
+                    .collect();
                 self.write(
                     "training",
                     json!({
@@ -111,7 +126,11 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(console: Console) -> Self {
-        Self { console, last: None, held: None }
+        Self {
+            console,
+            last: None,
+            held: None,
+        }
     }
 
     pub(crate) fn images(&mut self, stage: &str, done: usize, total: usize) {
@@ -123,7 +142,12 @@ impl Tally {
         if self.last.as_ref().is_some_and(|(last, _)| last != what) {
             self.finish();
         }
-        if !end && self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < PAUSE) {
+        if !end
+            && self
+                .last
+                .as_ref()
+                .is_some_and(|(_, at)| at.elapsed() < PAUSE)
+        {
             self.held = Some((event, fields));
             return;
         }

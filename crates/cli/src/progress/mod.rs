@@ -45,15 +45,38 @@ impl Display {
 
     /// As [`new`](Self::new); programs are told the category.
     pub(crate) fn of(console: Console, category: Option<&str>) -> Self {
-        let clock = Clock { started: Instant::now(), resumed_at: 0, epochs: 0, part: None };
-        let events = console.json().then(|| Events::new(console, category.map(str::to_owned)));
-        Self { console, bar: None, clock, events }
+        let clock = Clock {
+            started: Instant::now(),
+            resumed_at: 0,
+            epochs: 0,
+            part: None,
+        };
+        let events = console
+            .json()
+            .then(|| Events::new(console, category.map(str::to_owned)));
+        Self {
+            console,
+            bar: None,
+            clock,
+            events,
+        }
     }
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
-        if let Event::Training { part, resumed_at, epochs, .. } = event {
+        if let Event::Training {
+            part,
+            resumed_at,
+            epochs,
+            ..
+        } = event
+        {
             interrupt::training_starts();
-            self.clock = Clock { started: Instant::now(), resumed_at, epochs, part };
+            self.clock = Clock {
+                started: Instant::now(),
+                resumed_at,
+                epochs,
+                part,
+            };
         }
         match &mut self.events {
             Some(events) => events.show(&event, &self.clock),
@@ -67,16 +90,28 @@ impl Display {
             Event::Warning(text) => self.text(|_| warn(&text)),
             Event::Download { file, done, total } => {
                 let console = self.console;
-                let bar = self.bar("download", || console.bytes_bar(total.unwrap_or(done), "download"));
+                let bar = self.bar("download", || {
+                    console.bytes_bar(total.unwrap_or(done), "download")
+                });
                 bar.set_message(file.to_owned());
                 bar.set_position(done);
             }
             Event::Images(progress) => self.images(progress),
-            Event::Training { trainable, frozen, images, hold_out, resumed_at, epochs, .. } => {
+            Event::Training {
+                trainable,
+                frozen,
+                images,
+                hold_out,
+                resumed_at,
+                epochs,
+                ..
+            } => {
                 self.finish();
                 let count: usize = trainable.iter().map(|(_, n)| n).sum();
-                let parts: Vec<String> =
-                    trainable.iter().map(|(name, n)| format!("{name} {}", thousands(*n))).collect();
+                let parts: Vec<String> = trainable
+                    .iter()
+                    .map(|(name, n)| format!("{name} {}", thousands(*n)))
+                    .collect();
                 self.console.note(&format!(
                     "training {} numbers ({}); {} frozen",
                     thousands(count),
@@ -97,7 +132,8 @@ impl Display {
                     }
                 ));
                 if resumed_at > 0 {
-                    self.console.note(&format!("going on after epoch {resumed_at} of {epochs}"));
+                    self.console
+                        .note(&format!("going on after epoch {resumed_at} of {epochs}"));
                 }
             }
             Event::Epoch(report) => self.epoch(report),
@@ -137,7 +173,9 @@ impl Display {
     fn images(&mut self, progress: Progress) {
         let label = stage(progress.stage);
         let console = self.console;
-        let bar = self.bar(label, || console.bar(progress.total as u64, label, "images"));
+        let bar = self.bar(label, || {
+            console.bar(progress.total as u64, label, "images")
+        });
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         if progress.done >= progress.total {
@@ -157,7 +195,8 @@ impl Display {
             r.separability,
             r.mu_nn,
             r.mu_nd,
-            r.hold_out.map_or(String::new(), |h| format!("  hold-out {h:.4}")),
+            r.hold_out
+                .map_or(String::new(), |h| format!("  hold-out {h:.4}")),
             r.learning_rate,
         );
         if self.console.live() {
@@ -198,6 +237,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped() {
-        assert_eq!([0, 999, 1000, 21_596_544].map(thousands), ["0", "999", "1,000", "21,596,544"]);
+        assert_eq!(
+            [0, 999, 1000, 21_596_544].map(thousands),
+            ["0", "999", "1,000", "21,596,544"]
+        );
     }
 }

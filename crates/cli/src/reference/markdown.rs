@@ -15,8 +15,16 @@ pub(super) fn page(root: &Command) -> String {
     let mut text = HEAD.to_owned();
     for command in super::all(root) {
         let name = name(command);
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "- [{name}](#{}): {}", name.replace(' ', "-"), escaped(&about));
+        let about = command
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "- [{name}](#{}): {}",
+            name.replace(' ', "-"),
+            escaped(&about)
+        );
     }
     sections(&mut text, root, &[]);
     text
@@ -26,7 +34,10 @@ pub(super) fn page(root: &Command) -> String {
 /// commands above.
 fn sections(text: &mut String, command: &Command, said: &[&str]) {
     section(text, command, said);
-    let global = command.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().as_str());
+    let global = command
+        .get_arguments()
+        .filter(|a| a.is_global_set())
+        .map(|a| a.get_id().as_str());
     let said: Vec<&str> = said.iter().copied().chain(global).collect();
     for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         sections(text, below, &said);
@@ -43,12 +54,23 @@ fn section(text: &mut String, command: &Command, said: &[&str]) {
     let about = about.map(ToString::to_string).unwrap_or_default();
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    let _ = write!(text, "\n## {}\n\n{}\n\n```\n{usage}\n```\n", name(command), escaped(&about));
+    let _ = write!(
+        text,
+        "\n## {}\n\n{}\n\n```\n{usage}\n```\n",
+        name(command),
+        escaped(&about)
+    );
     let root = said.is_empty();
-    let shown = |a: &&Arg| !a.is_hide_set() && !said.contains(&a.get_id().as_str()) && (root || !is_help(a));
+    let shown = |a: &&Arg| {
+        !a.is_hide_set() && !said.contains(&a.get_id().as_str()) && (root || !is_help(a))
+    };
     let arguments: Vec<&Arg> = command.get_positionals().filter(shown).collect();
     list(text, "Arguments", &arguments);
-    let options: Vec<&Arg> = command.get_arguments().filter(|a| !a.is_positional()).filter(shown).collect();
+    let options: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|a| !a.is_positional())
+        .filter(shown)
+        .collect();
     let mut headings: Vec<Option<&str>> = Vec::new();
     for option in &options {
         if !headings.contains(&option.get_help_heading()) {
@@ -57,11 +79,25 @@ fn section(text: &mut String, command: &Command, said: &[&str]) {
     }
     headings.sort_by_key(Option::is_some);
     for heading in headings {
-        let under: Vec<&Arg> = options.iter().copied().filter(|a| a.get_help_heading() == heading).collect();
-        let title = heading.unwrap_or(if root { "Options of every command" } else { "Options" });
+        let under: Vec<&Arg> = options
+            .iter()
+            .copied()
+            .filter(|a| a.get_help_heading() == heading)
+            .collect();
+        let title = heading.unwrap_or(if root {
+            "Options of every command"
+        } else {
+            "Options"
+        });
         list(text, title, &under);
     }
-    after(text, &command.get_after_help().map(ToString::to_string).unwrap_or_default());
+    after(
+        text,
+        &command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    );
 }
 
 /// Help and version: every command has them, each its own.
@@ -78,19 +114,36 @@ fn list(text: &mut String, title: &str, args: &[&Arg]) {
     }
     let _ = writeln!(text, "\n{title}:\n");
     for arg in args {
-        let help =
-            arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        let help = arg
+            .get_long_help()
+            .or_else(|| arg.get_help())
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         // a default that depends on something stands in the text
-        let help = match help.strip_suffix(']').and_then(|h| h.rsplit_once(" [default: ")) {
+        let help = match help
+            .strip_suffix(']')
+            .and_then(|h| h.rsplit_once(" [default: "))
+        {
             Some((help, default)) => format!("{help}. Default: {default}"),
             None => help,
         };
-        let _ = writeln!(text, "- `{}`: {}{}", spelling(arg), escaped(&help), facts(arg));
+        let _ = writeln!(
+            text,
+            "- `{}`: {}{}",
+            spelling(arg),
+            escaped(&help),
+            facts(arg)
+        );
         if takes_value(arg) {
-            for value in arg.get_possible_values().iter().filter(|v| !v.is_hide_set()) {
-                let help =
-                    value.get_help().map_or_else(String::new, |h| format!(": {}", escaped(&h.to_string())));
+            for value in arg
+                .get_possible_values()
+                .iter()
+                .filter(|v| !v.is_hide_set())
+            {
+                let help = value
+                    .get_help()
+                    .map_or_else(String::new, |h| format!(": {}", escaped(&h.to_string())));
                 let _ = writeln!(text, "  - `{}`{help}", value.get_name());
             }
         }
@@ -100,7 +153,11 @@ fn list(text: &mut String, title: &str, args: &[&Arg]) {
 /// What a value is called.
 pub(super) fn value(arg: &Arg) -> String {
     let names = arg.get_value_names().unwrap_or_default();
-    names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>().join("> <")
+    names
+        .iter()
+        .map(clap::builder::Str::as_str)
+        .collect::<Vec<_>>()
+        .join("> <")
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -115,15 +172,21 @@ fn spelling(arg: &Arg) -> String {
         String::new()
     };
     let short = arg.get_short().map(|c| format!("-{c}"));
-    let names: Vec<String> = short.into_iter().chain(arg.get_long().map(|l| format!("--{l}"))).collect();
+    let names: Vec<String> = short
+        .into_iter()
+        .chain(arg.get_long().map(|l| format!("--{l}")))
+        .collect();
     format!("{} {value}", names.join(", ")).trim().to_owned()
 }
 
 /// The default and the name of the environment's variable. Never its value.
 fn facts(arg: &Arg) -> String {
     let mut text = String::new();
-    let defaults: Vec<String> =
-        arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
+    let defaults: Vec<String> = arg
+        .get_default_values()
+        .iter()
+        .map(|v| v.to_string_lossy().into_owned())
+        .collect();
     if takes_value(arg) && !defaults.is_empty() && !arg.is_hide_default_value_set() {
         let _ = write!(text, ". Default: `{}`", defaults.join(","));
     }

@@ -19,7 +19,9 @@ fn built() -> Command {
 /// A command and all below it that `--help` shows, each before its own.
 fn all(command: &Command) -> Vec<&Command> {
     let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
-    std::iter::once(command).chain(shown.flat_map(all)).collect()
+    std::iter::once(command)
+        .chain(shown.flat_map(all))
+        .collect()
 }
 
 #[test]
@@ -47,25 +49,42 @@ fn docs_cli_md_is_what_the_binary_says() {
 fn every_command_and_option_is_in_the_reference() {
     let (command, text) = (built(), markdown::page(&built()));
     let names: Vec<&str> = all(&command).into_iter().map(markdown::name).collect();
-    for name in ["flawtune", "flawtune train", "flawtune cache clear", "flawtune man"] {
+    for name in [
+        "flawtune",
+        "flawtune train",
+        "flawtune cache clear",
+        "flawtune man",
+    ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     for command in all(&command) {
         let name = markdown::name(command);
-        let sections: Vec<&str> =
-            text.split("\n## ").filter(|s| s.starts_with(&format!("{name}\n"))).collect();
+        let sections: Vec<&str> = text
+            .split("\n## ")
+            .filter(|s| s.starts_with(&format!("{name}\n")))
+            .collect();
         assert_eq!(sections.len(), 1, "sections of {name}");
-        for arg in command.get_arguments().filter(|a| !a.is_hide_set() && !a.is_global_set()) {
+        for arg in command
+            .get_arguments()
+            .filter(|a| !a.is_hide_set() && !a.is_global_set())
+        {
             if markdown::is_help(arg) && name.contains(' ') {
                 continue;
             }
-            let shown = arg
-                .get_long()
-                .map_or_else(|| format!("<{}>", markdown::value(arg)), |long| format!("--{long}"));
-            assert!(sections[0].contains(&shown), "{shown} is not in the section of {name}");
+            let shown = arg.get_long().map_or_else(
+                || format!("<{}>", markdown::value(arg)),
+                |long| format!("--{long}"),
+            );
+            assert!(
+                sections[0].contains(&shown),
+                "{shown} is not in the section of {name}"
+            );
         }
     }
     // numbers that a reader must find as they are
-    assert!(text.contains("`--num-defect-samples <M>`") && text.contains("Default: `10`"), "{text}");
+    assert!(
+        text.contains("`--num-defect-samples <M>`") && text.contains("Default: `10`"),
+        "{text}"
+    );
     assert!(text.contains("Environment: `FLAWTUNE_CACHE_DIR`"));
 }

@@ -44,14 +44,20 @@ pub(super) fn told_defaults(command: &Command) -> BTreeMap<String, String> {
         let help = arg.get_help()?.to_string();
         let (_, rest) = help.split_once("[default: ")?;
         let (text, _) = rest.split_once(']')?;
-        Some((long.to_owned(), text.split_whitespace().collect::<Vec<_>>().join(" ")))
+        Some((
+            long.to_owned(),
+            text.split_whitespace().collect::<Vec<_>>().join(" "),
+        ))
     };
     of(command).filter_map(told).collect()
 }
 
 /// The option that `long` means nothing without.
 pub(super) fn companion(long: &str) -> Option<&'static str> {
-    COMPANIONS.iter().find(|(one, _)| *one == long).map(|(_, other)| *other)
+    COMPANIONS
+        .iter()
+        .find(|(one, _)| *one == long)
+        .map(|(_, other)| *other)
 }
 
 pub(super) fn is_flag(arg: &Arg) -> bool {
@@ -88,7 +94,10 @@ pub(super) fn exclude_each_other(command: &Command, a: &Arg, b: &Arg) -> bool {
     let says = |one: &Arg, other: &Arg| {
         // what is set for all commands conflicts with nothing of one of them
         !one.is_global_set()
-            && command.get_arg_conflicts_with(one).iter().any(|c| c.get_id() == other.get_id())
+            && command
+                .get_arg_conflicts_with(one)
+                .iter()
+                .any(|c| c.get_id() == other.get_id())
     };
     says(a, b) || says(b, a)
 }
@@ -103,19 +112,28 @@ pub(super) fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
     if let Some(delimiter) = arg.get_value_delimiter() {
         alone = alone.value_delimiter(delimiter);
     }
-    let command = Command::new("flawtune").no_binary_name(true).disable_help_flag(true).arg(alone);
-    let Err(error) = command.try_get_matches_from([option("value", value)]) else { return Ok(()) };
+    let command = Command::new("flawtune")
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .arg(alone);
+    let Err(error) = command.try_get_matches_from([option("value", value)]) else {
+        return Ok(());
+    };
     let shown = value.to_string_lossy();
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(list)) if !list.is_empty() => Some(list.join(", ")),
         _ => None,
     };
-    if let (ErrorKind::ValueValidation, Some(source)) = (error.kind(), std::error::Error::source(&error)) {
+    if let (ErrorKind::ValueValidation, Some(source)) =
+        (error.kind(), std::error::Error::source(&error))
+    {
         return Err(format!("'{shown}': {source}"));
     }
-    let known = text(ContextKind::ValidValue).map_or_else(String::new, |v| format!("; it is one of {v}"));
-    let meant = text(ContextKind::SuggestedValue).map_or_else(String::new, |v| format!(" (is '{v}' meant?)"));
+    let known =
+        text(ContextKind::ValidValue).map_or_else(String::new, |v| format!("; it is one of {v}"));
+    let meant = text(ContextKind::SuggestedValue)
+        .map_or_else(String::new, |v| format!(" (is '{v}' meant?)"));
     Err(format!("'{shown}' is no value for it{meant}{known}"))
 }
 
@@ -128,7 +146,9 @@ pub(super) fn option(long: &str, value: &OsStr) -> OsString {
 
 /// `; is 'x' meant?`, for a name that is not known.
 pub(super) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = known.map(|k| (strsim::damerau_levenshtein(name, k), k)).min();
+    let near = known
+        .map(|k| (strsim::damerau_levenshtein(name, k), k))
+        .min();
     near.filter(|(edits, k)| *edits <= 2.max(k.len() / 3))
         .map_or_else(String::new, |(_, k)| format!("; is '{k}' meant?"))
 }
@@ -143,7 +163,8 @@ pub(super) fn options(
     let set = |arg: &Arg| source(arg).is_some_and(|s| s != ValueSource::DefaultValue);
     let idle = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
     let put_aside = |arg: &Arg| {
-        !set(arg) && of(command).any(|(_, other)| set(other) && exclude_each_other(command, arg, other))
+        !set(arg)
+            && of(command).any(|(_, other)| set(other) && exclude_each_other(command, arg, other))
     };
     let one = |(long, arg): (&str, &Arg)| {
         let value = value(arg, matches);
@@ -151,11 +172,17 @@ pub(super) fn options(
             return None;
         }
         let record = match (origins.get(long), source(arg)) {
-            (Some((source, from)), _) => OptionRecord { value, source: *source, from: Some(from.clone()) },
+            (Some((source, from)), _) => OptionRecord {
+                value,
+                source: *source,
+                from: Some(from.clone()),
+            },
             (None, Some(ValueSource::CommandLine)) => OptionRecord::new(value, OptionSource::Flag),
-            (None, Some(ValueSource::EnvVariable)) => {
-                OptionRecord { value, source: OptionSource::Environment, from: Some(super::variable(long)) }
-            }
+            (None, Some(ValueSource::EnvVariable)) => OptionRecord {
+                value,
+                source: OptionSource::Environment,
+                from: Some(super::variable(long)),
+            },
             _ => OptionRecord::new(value, OptionSource::Default),
         };
         Some((long.to_owned(), record))
@@ -166,15 +193,24 @@ pub(super) fn options(
 /// The value of an option as JSON; `null` where it has none.
 fn value(arg: &Arg, matches: &ArgMatches) -> Value {
     let id = arg.get_id().as_str();
-    let raw: Vec<String> =
-        matches.get_raw(id).into_iter().flatten().map(|v| v.to_string_lossy().into_owned()).collect();
+    let raw: Vec<String> = matches
+        .get_raw(id)
+        .into_iter()
+        .flatten()
+        .map(|v| v.to_string_lossy().into_owned())
+        .collect();
     if is_flag(arg) {
         return json!(raw.first().is_some_and(|v| v == "true"));
     }
     let number = is_number(arg.get_value_parser());
     let one = |text: &String| {
-        let parsed =
-            number.then(|| serde_json::from_str::<Value>(text).ok().filter(Value::is_number)).flatten();
+        let parsed = number
+            .then(|| {
+                serde_json::from_str::<Value>(text)
+                    .ok()
+                    .filter(Value::is_number)
+            })
+            .flatten();
         parsed.unwrap_or_else(|| json!(text))
     };
     match (takes_list(arg), raw.first()) {

@@ -59,16 +59,29 @@ impl File {
         let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
         let root = DeTable::parse(text).map_err(|e| {
             let at = e.span().map_or(1, |s| line(s.start));
-            Failure::Input(format!("{}:{at}: {}", path.display(), e.message().replace('\n', " ")))
+            Failure::Input(format!(
+                "{}:{at}: {}",
+                path.display(),
+                e.message().replace('\n', " ")
+            ))
         })?;
-        let mut file = Self { path, top: Vec::new(), tables: Vec::new() };
+        let mut file = Self {
+            path,
+            top: Vec::new(),
+            tables: Vec::new(),
+        };
         for (key, value) in root.get_ref() {
             let (name, at) = (key.get_ref().to_string(), line(key.span().start));
             match value.get_ref() {
                 DeValue::Table(table) => {
                     let entries = table.iter().map(|(key, value)| {
                         let at = line(key.span().start);
-                        file.entry(&format!("{name}.{}", key.get_ref()), key.get_ref(), at, value)
+                        file.entry(
+                            &format!("{name}.{}", key.get_ref()),
+                            key.get_ref(),
+                            at,
+                            value,
+                        )
                     });
                     let entries: Vec<Entry> = entries.collect::<Result<_, _>>()?;
                     file.tables.push((name, at, entries));
@@ -94,9 +107,11 @@ impl File {
         };
         let given = match value.get_ref() {
             DeValue::Boolean(on) => Some(Given::Flag(*on)),
-            DeValue::Array(list) => {
-                list.iter().map(|v| one(v.get_ref())).collect::<Option<_>>().map(Given::List)
-            }
+            DeValue::Array(list) => list
+                .iter()
+                .map(|v| one(v.get_ref()))
+                .collect::<Option<_>>()
+                .map(Given::List),
             value => one(value).map(Given::One),
         };
         let value = given.ok_or_else(|| {
@@ -105,7 +120,11 @@ impl File {
                 self.at(line)
             ))
         })?;
-        Ok(Entry { key: key.to_owned(), line, value })
+        Ok(Entry {
+            key: key.to_owned(),
+            line,
+            value,
+        })
     }
 
     /// A line of it, for people.
@@ -121,7 +140,9 @@ impl File {
 
 fn nearest() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
-    here.ancestors().map(|folder| folder.join(NAME)).find(|path| path.is_file())
+    here.ancestors()
+        .map(|folder| folder.join(NAME))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -140,18 +161,33 @@ mod tests {
         let (name, line, entries) = &file.tables[0];
         assert_eq!((name.as_str(), *line, entries.len()), ("train", 3, 3));
         assert_eq!(entries[0].value, Given::List(vec!["1".into(), "-2".into()]));
-        assert_eq!((entries[1].line, &entries[1].value), (5, &Given::Flag(true)));
+        assert_eq!(
+            (entries[1].line, &entries[1].value),
+            (5, &Given::Flag(true))
+        );
         assert_eq!(entries[2].value, Given::One("10.5e-3".into()));
-        assert_eq!((file.at(4), file.folder()), ("p/flawtune.toml:4".to_owned(), Path::new("p")));
+        assert_eq!(
+            (file.at(4), file.folder()),
+            ("p/flawtune.toml:4".to_owned(), Path::new("p"))
+        );
     }
 
     #[test]
     fn what_is_no_option_is_refused_with_its_line() {
         for (text, part) in [
             ("a = 1\nb = ", "error: p/flawtune.toml:2: "),
-            ("a = 1979-05-27", "error: p/flawtune.toml:1: a: takes a text, "),
-            ("[t]\na = [[1]]", "error: p/flawtune.toml:2: t.a: takes a text, "),
-            ("a = 0xff", "error: p/flawtune.toml:1: a: takes a text, a decimal number"),
+            (
+                "a = 1979-05-27",
+                "error: p/flawtune.toml:1: a: takes a text, ",
+            ),
+            (
+                "[t]\na = [[1]]",
+                "error: p/flawtune.toml:2: t.a: takes a text, ",
+            ),
+            (
+                "a = 0xff",
+                "error: p/flawtune.toml:1: a: takes a text, a decimal number",
+            ),
             ("a = 1\na = 2", "error: p/flawtune.toml:2: duplicate key"),
         ] {
             let message = parse(text).unwrap_err();

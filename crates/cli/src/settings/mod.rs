@@ -57,7 +57,11 @@ pub(crate) fn of_process() -> Result<(Cli, Settings), Refusal> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let mut root = Cli::command();
     root.build();
-    let Ok(lenient) = root.clone().ignore_errors(true).try_get_matches_from(&typed) else {
+    let Ok(lenient) = root
+        .clone()
+        .ignore_errors(true)
+        .try_get_matches_from(&typed)
+    else {
         // help or version: what a file says does not matter
         return strict(&root, &typed, &Origins::default());
     };
@@ -80,7 +84,11 @@ pub(crate) fn of_process() -> Result<(Cli, Settings), Refusal> {
 pub(crate) fn of_arguments(arguments: &[OsString]) -> Result<(Cli, Settings), Refusal> {
     let mut root = Cli::command();
     root.build();
-    let all: Vec<OsString> = [OsString::from("flawtune")].iter().chain(arguments).cloned().collect();
+    let all: Vec<OsString> = [OsString::from("flawtune")]
+        .iter()
+        .chain(arguments)
+        .cloned()
+        .collect();
     strict(&root, &all, &Origins::default())
 }
 
@@ -89,7 +97,11 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
     let mut root = Cli::command();
     root.build();
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let Ok(lenient) = root.clone().ignore_errors(true).try_get_matches_from(&typed) else {
+    let Ok(lenient) = root
+        .clone()
+        .ignore_errors(true)
+        .try_get_matches_from(&typed)
+    else {
         return Ok(Settings::default());
     };
     let sources = Sources::read(&lenient)?;
@@ -103,19 +115,32 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
     };
     let scope = Scope::new(name, command);
     let (origins, more) = settle::settle(&root, &scope, None, &sources)?;
-    let line: Vec<OsString> = [OsString::from("flawtune"), name.into()].into_iter().chain(more).collect();
+    let line: Vec<OsString> = [OsString::from("flawtune"), name.into()]
+        .into_iter()
+        .chain(more)
+        .collect();
     let failed = |e: clap::Error| Failure::Input(e.to_string());
     // what has to be typed is missing here, and that is no error
-    let matches = root.clone().ignore_errors(true).try_get_matches_from(line).map_err(failed)?;
+    let matches = root
+        .clone()
+        .ignore_errors(true)
+        .try_get_matches_from(line)
+        .map_err(failed)?;
     let options = leaf(&root, &matches).map(|(_, m, command)| arg::options(command, m, &origins));
-    Ok(Settings { command: name.to_owned(), options: options.unwrap_or_default(), ..Settings::default() })
+    Ok(Settings {
+        command: name.to_owned(),
+        options: options.unwrap_or_default(),
+        ..Settings::default()
+    })
 }
 
 /// What the help says of defaults that a command chooses when it runs.
 pub(crate) fn told_defaults(name: &str) -> BTreeMap<String, String> {
     let mut root = Cli::command();
     root.build();
-    root.find_subcommand(name).map(arg::told_defaults).unwrap_or_default()
+    root.find_subcommand(name)
+        .map(arg::told_defaults)
+        .unwrap_or_default()
 }
 
 /// The environment variables of all options, and those that name the file.
@@ -129,7 +154,10 @@ pub(crate) fn variables() -> Vec<String> {
 
 /// All commands.
 pub(crate) fn commands() -> Vec<String> {
-    Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect()
+    Cli::command()
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect()
 }
 
 fn strict(root: &Command, all: &[OsString], origins: &Origins) -> Result<(Cli, Settings), Refusal> {
@@ -157,11 +185,17 @@ fn path(matches: &ArgMatches) -> String {
 
 /// The arguments without the program, as text.
 fn words(all: &[OsString]) -> Vec<String> {
-    all.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect()
+    all.iter()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The innermost subcommand's matches, and the name of the outermost.
-fn leaf<'a>(root: &'a Command, matches: &'a ArgMatches) -> Option<(&'a str, &'a ArgMatches, &'a Command)> {
+fn leaf<'a>(
+    root: &'a Command,
+    matches: &'a ArgMatches,
+) -> Option<(&'a str, &'a ArgMatches, &'a Command)> {
     let (name, mut matches) = matches.subcommand()?;
     let mut command = root.find_subcommand(name)?;
     while let Some((inner, found)) = matches.subcommand() {

@@ -63,7 +63,13 @@ impl Sources {
     /// The file that the command line or the environment names, or else the nearest.
     pub(super) fn read(typed: &ArgMatches) -> Result<Self, Failure> {
         let value = |id: &str| typed.try_get_one::<PathBuf>(id).ok().flatten();
-        let off = || typed.try_get_one::<bool>("no_config").ok().flatten().is_some_and(|on| *on);
+        let off = || {
+            typed
+                .try_get_one::<bool>("no_config")
+                .ok()
+                .flatten()
+                .is_some_and(|on| *on)
+        };
         let named = value("config").cloned();
         if named.is_none() {
             let by_variable = flag("no-config", &variable("no-config"))?.unwrap_or(false);
@@ -72,13 +78,17 @@ impl Sources {
             }
         }
         let named = named.or_else(|| environment(&variable("config")).map(PathBuf::from));
-        Ok(Self { file: File::find(named.as_deref())? })
+        Ok(Self {
+            file: File::find(named.as_deref())?,
+        })
     }
 }
 
 /// A flag in the environment.
 fn flag(long: &str, name: &str) -> Result<Option<bool>, Failure> {
-    let Some(value) = environment(name) else { return Ok(None) };
+    let Some(value) = environment(name) else {
+        return Ok(None);
+    };
     match value.to_str() {
         Some("true" | "1") => Ok(Some(true)),
         Some("false" | "0") => Ok(Some(false)),
@@ -106,17 +116,24 @@ pub(super) fn settle(
     let was_typed = |arg: &Arg| {
         typed.and_then(|m| m.value_source(arg.get_id().as_str())) == Some(ValueSource::CommandLine)
     };
-    let mut decided: Vec<&Arg> = arg::of(command).map(|(_, a)| a).filter(|a| was_typed(a)).collect();
+    let mut decided: Vec<&Arg> = arg::of(command)
+        .map(|(_, a)| a)
+        .filter(|a| was_typed(a))
+        .collect();
     let mut on = decided.clone();
     let mut kept: Vec<Candidate<'_>> = Vec::new();
     for tier in tiers(scope, sources)? {
         let said = |arg: &Arg| decided.iter().any(|d| d.get_id() == arg.get_id());
         let excluded = |arg: &Arg| on.iter().any(|s| arg::exclude_each_other(command, arg, s));
-        let tier: Vec<Candidate<'_>> =
-            tier.into_iter().filter(|c| !said(c.arg) && (c.is_off() || !excluded(c.arg))).collect();
+        let tier: Vec<Candidate<'_>> = tier
+            .into_iter()
+            .filter(|c| !said(c.arg) && (c.is_off() || !excluded(c.arg)))
+            .collect();
         let tier_on: Vec<&Candidate<'_>> = tier.iter().filter(|c| !c.is_off()).collect();
         for (i, a) in tier_on.iter().enumerate() {
-            let other = tier_on[i + 1..].iter().find(|b| arg::exclude_each_other(command, a.arg, b.arg));
+            let other = tier_on[i + 1..]
+                .iter()
+                .find(|b| arg::exclude_each_other(command, a.arg, b.arg));
             if let Some(b) = other {
                 return Err(Failure::Input(format!(
                     "{}: {} cannot stand beside {} ({}); leave one of them away",
@@ -135,16 +152,22 @@ pub(super) fn settle(
             arg::of(command).any(|(l, a)| l == long && was_typed(a))
                 || kept.iter().any(|c| c.long == long && !c.is_off())
         };
-        let alone = kept
-            .iter()
-            .position(|c| !c.is_off() && arg::companion(&c.long).is_some_and(|other| !there(other)));
+        let alone = kept.iter().position(|c| {
+            !c.is_off() && arg::companion(&c.long).is_some_and(|other| !there(other))
+        });
         match alone {
             Some(at) => drop(kept.remove(at)),
             None => break,
         }
     }
-    let origins = kept.iter().map(|c| (c.long.clone(), (c.source, c.from.clone()))).collect();
-    Ok((origins, kept.into_iter().flat_map(|c| c.arguments).collect()))
+    let origins = kept
+        .iter()
+        .map(|c| (c.long.clone(), (c.source, c.from.clone())))
+        .collect();
+    Ok((
+        origins,
+        kept.into_iter().flat_map(|c| c.arguments).collect(),
+    ))
 }
 
 /// What the sources say, the strongest first: the environment, the command's table, the top of the file.
@@ -166,16 +189,29 @@ fn of_environment(command: &Command) -> Result<Vec<Candidate<'_>>, Failure> {
     for (long, arg) in arg::of(command) {
         let name = variable(long);
         let arguments = if arg::is_flag(arg) {
-            flag(long, &name)?.map(|on| if on { vec![OsString::from(format!("--{long}"))] } else { vec![] })
+            flag(long, &name)?.map(|on| {
+                if on {
+                    vec![OsString::from(format!("--{long}"))]
+                } else {
+                    vec![]
+                }
+            })
         } else if let Some(value) = environment(&name) {
-            arg::check(arg, &value).map_err(|e| Failure::Input(format!("{name}: --{long}: {e}")))?;
+            arg::check(arg, &value)
+                .map_err(|e| Failure::Input(format!("{name}: --{long}: {e}")))?;
             Some(vec![arg::option(long, &value)])
         } else {
             None
         };
         if let Some(arguments) = arguments {
             let source = OptionSource::Environment;
-            found.push(Candidate { long: long.to_owned(), arg, source, from: name, arguments });
+            found.push(Candidate {
+                long: long.to_owned(),
+                arg,
+                source,
+                from: name,
+                arguments,
+            });
         }
     }
     Ok(found)
@@ -189,7 +225,9 @@ fn of_entries<'a>(
 ) -> Result<Vec<Candidate<'a>>, Failure> {
     let mut found = Vec::new();
     for entry in entries {
-        let Some((long, arg)) = arg::of(command).find(|(long, _)| *long == entry.key) else { continue };
+        let Some((long, arg)) = arg::of(command).find(|(long, _)| *long == entry.key) else {
+            continue;
+        };
         found.push(Candidate {
             long: long.to_owned(),
             arg,
@@ -203,10 +241,15 @@ fn of_entries<'a>(
 
 /// An entry as it would be typed.
 fn arguments(file: &File, entry: &Entry, long: &str, arg: &Arg) -> Result<Vec<OsString>, Failure> {
-    let wrong = |text: String| Failure::Input(format!("{}: {}: {text}", file.at(entry.line), entry.key));
+    let wrong =
+        |text: String| Failure::Input(format!("{}: {}: {text}", file.at(entry.line), entry.key));
     let values: &[String] = match (&entry.value, arg::is_flag(arg)) {
         (Given::Flag(on), true) => {
-            return Ok(if *on { vec![OsString::from(format!("--{long}"))] } else { Vec::new() });
+            return Ok(if *on {
+                vec![OsString::from(format!("--{long}"))]
+            } else {
+                Vec::new()
+            });
         }
         (_, true) => return Err(wrong("is true or false, without quotes".into())),
         (Given::Flag(_), false) => return Err(wrong("takes a value, not true or false".into())),
@@ -233,7 +276,11 @@ fn arguments(file: &File, entry: &Entry, long: &str, arg: &Arg) -> Result<Vec<Os
 /// Every key has to be an option of some command, every table a command, and its keys that command's options: a slip of the
 /// pen would otherwise change nothing, silently.
 fn check_keys(root: &Command, file: &File) -> Result<(), Failure> {
-    let own = |command: &Command| arg::of(command).map(|(long, _)| long.to_owned()).collect::<Vec<_>>();
+    let own = |command: &Command| {
+        arg::of(command)
+            .map(|(long, _)| long.to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut all: Vec<String> = root.get_subcommands().flat_map(own).collect();
     all.sort();
     all.dedup();

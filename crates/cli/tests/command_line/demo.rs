@@ -15,7 +15,9 @@ fn demo(world: &World, line: &str) -> Run {
 
 /// The commands that a demonstration shows, in order.
 fn shown(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.trim_start().strip_prefix("$ ")).collect()
+    text.lines()
+        .filter_map(|line| line.trim_start().strip_prefix("$ "))
+        .collect()
 }
 
 #[test]
@@ -24,41 +26,87 @@ fn it_runs_from_end_to_end_and_shows_the_commands_that_it_runs() {
     let first = demo(&world, "demo --output-dir {}/demo --seeds 2").succeeds();
     let folder = world.path("demo");
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
-    assert!(first.stdout.contains(&folder.join("report.html").display().to_string()), "{first:#?}");
-    for text in ["What was found, and where", "demo_vit_tiny16", "data:image/"] {
+    assert!(
+        first
+            .stdout
+            .contains(&folder.join("report.html").display().to_string()),
+        "{first:#?}"
+    );
+    for text in [
+        "What was found, and where",
+        "demo_vit_tiny16",
+        "data:image/",
+    ] {
         assert!(page.contains(text), "{text}");
     }
 
     // one of the commands, typed in that folder, says what the demonstration said
     let commands = shown(&first.stdout);
-    let names = ["cd", "baseline", "baseline", "train", "evaluate", "train", "evaluate", "ablate", "fit"];
+    let names = [
+        "cd", "baseline", "baseline", "train", "evaluate", "train", "evaluate", "ablate", "fit",
+    ];
     for (command, name) in commands.iter().zip(names) {
         let words: Vec<&str> = command.split(' ').collect();
         assert_eq!(words[usize::from(name != "cd")], name, "{commands:#?}");
     }
-    assert!(commands.last().unwrap().starts_with("flawtune report outputs "), "{commands:#?}");
-    let evaluate = commands.iter().find(|c| c.starts_with("flawtune evaluate")).unwrap();
+    assert!(
+        commands
+            .last()
+            .unwrap()
+            .starts_with("flawtune report outputs "),
+        "{commands:#?}"
+    );
+    let evaluate = commands
+        .iter()
+        .find(|c| c.starts_with("flawtune evaluate"))
+        .unwrap();
     let line = evaluate.strip_prefix("flawtune ").unwrap();
-    let typed = Run::new(world.command(&format!("{line} --json")).current_dir(&folder).output().unwrap());
+    let typed = Run::new(
+        world
+            .command(&format!("{line} --json"))
+            .current_dir(&folder)
+            .output()
+            .unwrap(),
+    );
     let said = typed.succeeds().json();
     let said = said["ensemble"]["prompt_tuned"]["auroc"].as_f64().unwrap();
-    assert!(first.stdout.contains(&format!("{said:.3} with them")), "{said}: {}", first.stdout);
+    assert!(
+        first.stdout.contains(&format!("{said:.3} with them")),
+        "{said}: {}",
+        first.stdout
+    );
 
     // again, as JSON: the same numbers, whatever the number of threads
-    let again = demo(&world, "demo --output-dir {}/demo --seeds 2 --json --threads 1").succeeds();
+    let again = demo(
+        &world,
+        "demo --output-dir {}/demo --seeds 2 --json --threads 1",
+    )
+    .succeeds();
     let json = again.json();
     assert_eq!(json["model_name"], "demo_vit_tiny16");
     assert_eq!(json["categories"].as_array().unwrap().len(), 2);
     for row in json["over_seeds"].as_array().unwrap() {
         let mean = |v: &Json| {
-            format!("{:.3} ± {:.3}", v["mean"].as_f64().unwrap(), v["deviation"].as_f64().unwrap())
+            format!(
+                "{:.3} ± {:.3}",
+                v["mean"].as_f64().unwrap(),
+                v["deviation"].as_f64().unwrap()
+            )
         };
         for part in [&row["zero_shot"], &row["adapted"]] {
-            assert!(first.stdout.contains(&mean(part)), "{row} is not in {}", first.stdout);
+            assert!(
+                first.stdout.contains(&mean(part)),
+                "{row} is not in {}",
+                first.stdout
+            );
         }
     }
     let same = &json["categories"][0]["evaluation"]["ensemble"]["prompt_tuned"]["auroc"];
-    assert!(first.stdout.contains(&format!("{:.3} with them", same.as_f64().unwrap())));
+    assert!(
+        first
+            .stdout
+            .contains(&format!("{:.3} with them", same.as_f64().unwrap()))
+    );
 }
 
 #[test]

@@ -7,12 +7,20 @@ use crate::world::World;
 #[test]
 fn one_shot_is_no_evidence_and_evaluation_falls_back() {
     let w = World::new();
-    let train =
-        "--num-epochs 2 --num-defect-samples 1 --loss-type ranking --no-ensemble --output-dir {}/out --json";
-    let run = w.job("train", &format!("{train} --guard-folds 3")).succeeds();
-    assert!(run.stderr.contains("one shot cannot be left out"), "{}", run.stderr);
+    let train = "--num-epochs 2 --num-defect-samples 1 --loss-type ranking --no-ensemble --output-dir {}/out --json";
+    let run = w
+        .job("train", &format!("{train} --guard-folds 3"))
+        .succeeds();
+    assert!(
+        run.stderr.contains("one shot cannot be left out"),
+        "{}",
+        run.stderr
+    );
     let guard = &run.json()["guard"];
-    assert_eq!((guard["evidence"].as_str(), guard["fallback"].as_bool()), (Some("nothing"), Some(true)));
+    assert_eq!(
+        (guard["evidence"].as_str(), guard["fallback"].as_bool()),
+        (Some("nothing"), Some(true))
+    );
     let line = "--checkpoint {}/out/cloth_prompts.pt --output-dir {}/out --bootstrap 100 --json";
     let run = w.job("evaluate", line).succeeds();
     assert!(run.stderr.contains("--no-guard"), "{}", run.stderr);
@@ -20,12 +28,27 @@ fn one_shot_is_no_evidence_and_evaluation_falls_back() {
     assert_eq!(found["prompt_tuned"], found["zero_shot"]);
     assert_eq!(found["adapted_tokens"], serde_json::Value::Null);
     // the prompts are there all the same, and a loss of image scores brings its scorer along
-    let found = w.job("evaluate", &format!("{line} --no-guard")).succeeds().json();
-    assert!(found["adapted_tokens"]["bank"]["prompt_tuned"]["auroc"].is_number(), "{found}");
+    let found = w
+        .job("evaluate", &format!("{line} --no-guard"))
+        .succeeds()
+        .json();
+    assert!(
+        found["adapted_tokens"]["bank"]["prompt_tuned"]["auroc"].is_number(),
+        "{found}"
+    );
     let scores = fs::read_to_string(w.out().join("cloth_scores.csv")).unwrap();
     let header = scores.lines().next().unwrap();
-    assert!(header.ends_with("zero_shot_bank,adapted_bank,frozen_ensemble,adapted_ensemble"), "{header}");
-    assert!(scores.lines().skip(1).any(|l| l.split(',').nth(2) != l.split(',').nth(3)), "{scores}");
+    assert!(
+        header.ends_with("zero_shot_bank,adapted_bank,frozen_ensemble,adapted_ensemble"),
+        "{header}"
+    );
+    assert!(
+        scores
+            .lines()
+            .skip(1)
+            .any(|l| l.split(',').nth(2) != l.split(',').nth(3)),
+        "{scores}"
+    );
     // without a guard no verdict is recorded
     let run = w.job("train", &format!("{train} --no-guard")).succeeds();
     assert_eq!(run.json()["guard"], serde_json::Value::Null);
@@ -40,14 +63,32 @@ fn cross_validation_chooses_the_epoch_and_trains_on_every_shot() {
     let run = w.job("train", &format!("{line}out")).succeeds();
     let found = run.json();
     let guard = &found["guard"];
-    assert_eq!((guard["evidence"].as_str(), guard["folds"].as_u64()), (Some("cross-validation"), Some(3)));
-    assert_eq!(guard["epoch"], found["epochs_done"], "training ends at the epoch chosen");
-    assert!(run.stderr.contains("3 shots train, 2 are left out"), "{}", run.stderr);
+    assert_eq!(
+        (guard["evidence"].as_str(), guard["folds"].as_u64()),
+        (Some("cross-validation"), Some(3))
+    );
+    assert_eq!(
+        guard["epoch"], found["epochs_done"],
+        "training ends at the epoch chosen"
+    );
+    assert!(
+        run.stderr.contains("3 shots train, 2 are left out"),
+        "{}",
+        run.stderr
+    );
     assert!(run.stderr.contains("and 5 defect images"), "{}", run.stderr);
-    assert_eq!(w.written(), ["cloth_history.json", "cloth_prompts.pt"], "the parts are cleaned up");
-    w.job("train", &format!("{line}again --threads 1")).succeeds();
+    assert_eq!(
+        w.written(),
+        ["cloth_history.json", "cloth_prompts.pt"],
+        "the parts are cleaned up"
+    );
+    w.job("train", &format!("{line}again --threads 1"))
+        .succeeds();
     let bytes = |folder: &str| fs::read(w.path(folder).join("cloth_prompts.pt")).unwrap();
-    assert!(bytes("out") == bytes("again"), "other bytes with one thread");
+    assert!(
+        bytes("out") == bytes("again"),
+        "other bytes with one thread"
+    );
     w.job("train", &format!("{line}out --holdout-fraction 0"))
         .refuses(&["--guard-folds", "--holdout-fraction"]);
 }
@@ -65,9 +106,17 @@ fn parts_of_a_cross_validation_survive_an_interrupt() {
     assert!(text.contains("repeat the command"), "{text}");
     assert_eq!(w.written(), ["cloth_folds.json"]);
     let run = w.job("train", &first).succeeds();
-    assert!(!run.stderr.contains("part 1 of 2"), "the first part is done: {}", run.stderr);
+    assert!(
+        !run.stderr.contains("part 1 of 2"),
+        "the first part is done: {}",
+        run.stderr
+    );
     assert!(run.stderr.contains("part 2 of 2"), "{}", run.stderr);
-    w.job("train", &format!("{options} --output-dir {{}}/whole")).succeeds();
+    w.job("train", &format!("{options} --output-dir {{}}/whole"))
+        .succeeds();
     let bytes = |folder: &str| fs::read(w.path(folder).join("cloth_prompts.pt")).unwrap();
-    assert!(bytes("out") == bytes("whole"), "the file differs from that of a run in one go");
+    assert!(
+        bytes("out") == bytes("whole"),
+        "the file differs from that of a run in one go"
+    );
 }

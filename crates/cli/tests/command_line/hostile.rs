@@ -28,13 +28,20 @@ fn folders_that_are_not_a_data_set() {
             w.run(&line)
         };
         with("{}/data", "{}/none").refuses(&["none: no such folder", "--root-dir"]);
-        with("--category cloth", "--category clott").refuses(&["clott", "Did you mean 'cloth'", "cloth"]);
+        with("--category cloth", "--category clott").refuses(&[
+            "clott",
+            "Did you mean 'cloth'",
+            "cloth",
+        ]);
         with("{}/data", "{}/data/cloth").refuses(&["--root-dir"]);
     }
     fs::create_dir_all(w.root().join("plain/train/good")).unwrap();
     fs::create_dir_all(w.root().join("plain/test/good")).unwrap();
     let plain = |command: &str| {
-        w.run(&format!("{command} {}", data_and_backbone()).replace("--category cloth", "--category plain"))
+        w.run(
+            &format!("{command} {}", data_and_backbone())
+                .replace("--category cloth", "--category plain"),
+        )
     };
     plain(all[0]).refuses(&["plain", "no pictures"]);
     for i in 0..3 {
@@ -73,7 +80,10 @@ fn pictures_that_cannot_be_read() {
     let good = fs::read(w.sample("train/good/000.png")).unwrap();
     let bad: [(&str, Vec<u8>); 4] = [
         ("train/good/001.png", good[..good.len() / 2].to_vec()),
-        ("train/good/002.png", b"this is a text, not a picture\n".to_vec()),
+        (
+            "train/good/002.png",
+            b"this is a text, not a picture\n".to_vec(),
+        ),
         ("test/good/001.png", Vec::new()),
         ("test/hole/003.png", huge_header()),
     ];
@@ -83,15 +93,28 @@ fn pictures_that_cannot_be_read() {
         fs::write(&path, bytes).unwrap();
         // pool size 13 of 14 defects, so that a bad one is met whatever the seed draws
         let name = path.to_str().unwrap();
-        let command = if id.starts_with("train") { "train" } else { "baseline" };
-        let rest = if command == "train" { "--num-epochs 1" } else { "--bootstrap 100 --protocol leaky" };
+        let command = if id.starts_with("train") {
+            "train"
+        } else {
+            "baseline"
+        };
+        let rest = if command == "train" {
+            "--num-epochs 1"
+        } else {
+            "--bootstrap 100 --protocol leaky"
+        };
         let rest = format!("{rest} --output-dir {{}}/out");
-        w.job(command, &rest).refuses(&[name, "1 of", "--skip-bad-images"]);
+        w.job(command, &rest)
+            .refuses(&[name, "1 of", "--skip-bad-images"]);
         assert!(w.written().is_empty(), "{id}: {:?}", w.written());
-        let run = w.job(command, &format!("{rest} --skip-bad-images")).succeeds();
+        let run = w
+            .job(command, &format!("{rest} --skip-bad-images"))
+            .succeeds();
         assert!(run.stderr.contains(name), "{}", run.stderr);
         // named even when quiet: it changes what the result means
-        let run = w.job(command, &format!("{rest} --skip-bad-images --quiet")).succeeds();
+        let run = w
+            .job(command, &format!("{rest} --skip-bad-images --quiet"))
+            .succeeds();
         assert!(run.stderr.contains(name), "{}", run.stderr);
         fs::remove_dir_all(w.out()).unwrap();
         fs::write(&path, kept).unwrap();
@@ -100,12 +123,21 @@ fn pictures_that_cannot_be_read() {
     for (id, bytes) in &bad[..2] {
         fs::write(w.sample(id), bytes).unwrap();
     }
-    let names = bad[..2].iter().map(|(id, _)| w.sample(id).display().to_string()).collect::<Vec<_>>();
-    w.job("train", "--output-dir {}/out").refuses(&[&names[0], &names[1], "2 of"]);
+    let names = bad[..2]
+        .iter()
+        .map(|(id, _)| w.sample(id).display().to_string())
+        .collect::<Vec<_>>();
+    w.job("train", "--output-dir {}/out")
+        .refuses(&[&names[0], &names[1], "2 of"]);
     // all of them: nothing is left to learn from
     for i in 0..8 {
-        fs::write(w.sample(&format!("train/good/{i:03}.png")), format!("text {i}")).unwrap();
+        fs::write(
+            w.sample(&format!("train/good/{i:03}.png")),
+            format!("text {i}"),
+        )
+        .unwrap();
     }
-    w.job("train", "--output-dir {}/out --skip-bad-images").refuses(&["train/good/007.png"]);
+    w.job("train", "--output-dir {}/out --skip-bad-images")
+        .refuses(&["train/good/007.png"]);
     assert!(w.written().is_empty(), "{:?}", w.written());
 }

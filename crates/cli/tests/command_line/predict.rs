@@ -13,13 +13,17 @@ use crate::world::{Run, TEST_GOOD, TEST_PER_TYPE, TRAIN_GOOD, World, golden, rea
 impl World {
     /// Fits `{}/m.flaw`.
     fn fitted(&self, rest: &str) -> Run {
-        self.job("fit", &format!("--output {{}}/m.flaw {rest}")).succeeds()
+        self.job("fit", &format!("--output {{}}/m.flaw {rest}"))
+            .succeeds()
     }
 }
 
 /// Lines of JSON by the picture's path under the category.
 fn by_picture(run: &Run) -> BTreeMap<String, Json> {
-    let lines = run.stdout.lines().map(|l| serde_json::from_str::<Json>(l).unwrap());
+    let lines = run
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str::<Json>(l).unwrap());
     lines
         .map(|l| {
             let path = l["path"].as_str().unwrap();
@@ -31,26 +35,45 @@ fn by_picture(run: &Run) -> BTreeMap<String, Json> {
 /// Scores in the CSV of 'evaluate --bundle', as text.
 fn evaluated(w: &World, folder: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(w.path(folder).join("cloth_predictions.csv")).unwrap();
-    let rows = text.lines().skip(1).map(|l| l.split(',').collect::<Vec<_>>());
+    let rows = text
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').collect::<Vec<_>>());
     rows.map(|r| (r[0].to_owned(), r[2].to_owned())).collect()
 }
 
 /// The scores of 'evaluate', of 'predict', of other batches and of another number of threads, to the last bit.
 fn same_everywhere(w: &World) {
     let line = "--bundle {}/m.flaw --category cloth --root-dir {}/data --bootstrap 100";
-    w.run(&format!("evaluate {line} --output-dir {{}}/e1")).succeeds();
-    w.run(&format!("evaluate {line} --output-dir {{}}/e2 --threads 1 --batch-size 1")).succeeds();
+    w.run(&format!("evaluate {line} --output-dir {{}}/e1"))
+        .succeeds();
+    w.run(&format!(
+        "evaluate {line} --output-dir {{}}/e2 --threads 1 --batch-size 1"
+    ))
+    .succeeds();
     let scores = evaluated(w, "e1");
     assert!(scores.len() >= TEST_GOOD as usize + 4, "{scores:?}");
     assert_eq!(scores, evaluated(w, "e2"));
-    for rest in ["", "--threads 3 --batch-size 5", "--threads 1 --batch-size 1", "--maps {}/maps"] {
-        let run =
-            w.run(&format!("predict {{}}/m.flaw {{}}/data/cloth/test --format jsonl {rest}")).succeeds();
+    for rest in [
+        "",
+        "--threads 3 --batch-size 5",
+        "--threads 1 --batch-size 1",
+        "--maps {}/maps",
+    ] {
+        let run = w
+            .run(&format!(
+                "predict {{}}/m.flaw {{}}/data/cloth/test --format jsonl {rest}"
+            ))
+            .succeeds();
         let found = by_picture(&run);
         assert_eq!(found.len(), (TEST_GOOD + 2 * TEST_PER_TYPE) as usize);
         for (id, score) in &scores {
             let predicted = found[id]["score"].as_f64().unwrap();
-            assert_eq!(predicted.to_bits(), score.parse::<f64>().unwrap().to_bits(), "{id} {rest}");
+            assert_eq!(
+                predicted.to_bits(),
+                score.parse::<f64>().unwrap().to_bits(),
+                "{id} {rest}"
+            );
         }
     }
 }
@@ -71,7 +94,11 @@ fn predict_and_evaluate_agree_to_the_last_bit() {
             "fit {} --output {{}}/m.flaw {rest}",
             crate::world::data_and_backbone().replace(
                 "--image-size 64",
-                if rest.contains("--image-size") { "" } else { "--image-size 64" },
+                if rest.contains("--image-size") {
+                    ""
+                } else {
+                    "--image-size 64"
+                },
             )
         ))
         .succeeds();
@@ -87,11 +114,23 @@ fn a_checkpoint_with_an_ensemble_and_one_that_changes_tokens_agree_too() {
     assert!(fitted.stderr.contains("ensemble"), "{}", fitted.stderr);
     same_everywhere(&w);
     let info = w.run("info {}/m.flaw").succeeds();
-    assert!(info.stdout.contains("ensemble") && info.stdout.contains("cloth_prompts.pt"), "{}", info.stdout);
+    assert!(
+        info.stdout.contains("ensemble") && info.stdout.contains("cloth_prompts.pt"),
+        "{}",
+        info.stdout
+    );
     // the pool's other defects and the left-out shots
-    assert!(info.stdout.contains("and 0 defects; probability: fitted to 10 defects"), "{}", info.stdout);
+    assert!(
+        info.stdout
+            .contains("and 0 defects; probability: fitted to 10 defects"),
+        "{}",
+        info.stdout
+    );
 
-    w.fitted(&format!("--checkpoint {} --scorer patch-bank --threshold f1", checkpoint.display()));
+    w.fitted(&format!(
+        "--checkpoint {} --scorer patch-bank --threshold f1",
+        checkpoint.display()
+    ));
     same_everywhere(&w);
     let info = w.run("info {}/m.flaw --json").succeeds().json();
     assert_eq!(info["checkpoint"]["applied"], true);
@@ -105,7 +144,9 @@ fn a_checkpoint_with_an_ensemble_and_one_that_changes_tokens_agree_too() {
     same_everywhere(&w);
     // without the checkpoint the same bank gives other scores: what was trained counts
     let score = |w: &World| {
-        let line = w.run("predict {}/m.flaw {}/data/cloth/test/hole/000.png --format jsonl").succeeds();
+        let line = w
+            .run("predict {}/m.flaw {}/data/cloth/test/hole/000.png --format jsonl")
+            .succeeds();
         line.json()["score"].as_f64().unwrap()
     };
     let adapted = score(&w);
@@ -118,19 +159,34 @@ fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
     let w = World::new();
     let scores = |rest: &str| {
         w.fitted(&format!("--support-shots 3 {rest}"));
-        let run = w.run("predict {}/m.flaw {}/data/cloth/test/good --format jsonl").succeeds();
-        let scores = by_picture(&run).values().map(|l| l["score"].as_f64().unwrap()).collect::<Vec<_>>();
+        let run = w
+            .run("predict {}/m.flaw {}/data/cloth/test/good --format jsonl")
+            .succeeds();
+        let scores = by_picture(&run)
+            .values()
+            .map(|l| l["score"].as_f64().unwrap())
+            .collect::<Vec<_>>();
         (scores, w.run("info {}/m.flaw --json").succeeds().json())
     };
     let (plain, info) = scores("");
-    assert_eq!((&info["neighbourhood"], &info["bank"]["rotations"]), (&1.into(), &false.into()), "{info}");
+    assert_eq!(
+        (&info["neighbourhood"], &info["bank"]["rotations"]),
+        (&1.into(), &false.into()),
+        "{info}"
+    );
     let (turned, more) = scores("--augment rotations");
     assert_eq!(more["bank"]["rotations"], true);
     // 64 pixels are 4×4 patches; halves and quarters of a turn show all of them, the other four all but the corners
     let patches = |info: &Json| info["bank"]["rows"].as_u64().unwrap();
-    assert_eq!((patches(&info), patches(&more)), (3 * 16, 3 * (4 * 16 + 4 * 12)));
+    assert_eq!(
+        (patches(&info), patches(&more)),
+        (3 * 16, 3 * (4 * 16 + 4 * 12))
+    );
     // more patches to be near to: no distance grows
-    assert!(turned.iter().zip(&plain).all(|(t, p)| t <= p) && turned != plain, "{turned:?} {plain:?}");
+    assert!(
+        turned.iter().zip(&plain).all(|(t, p)| t <= p) && turned != plain,
+        "{turned:?} {plain:?}"
+    );
     let (means, info) = scores("--neighbourhood 3");
     assert_eq!(info["neighbourhood"], 3);
     assert_ne!(means, plain);
@@ -146,9 +202,18 @@ fn a_bank_searched_by_an_index_agrees_everywhere_and_says_what_it_misses() {
     let w = World::new();
     let scores = |rest: &str| {
         let json = w.fitted(&format!("--json {rest}")).json();
-        let run = w.run("predict {}/m.flaw {}/data/cloth/test --format jsonl").succeeds();
-        let scores = by_picture(&run).values().map(|l| l["score"].as_f64().unwrap()).collect::<Vec<_>>();
-        (scores, json["index"].clone(), fs::read(w.path("m.flaw")).unwrap())
+        let run = w
+            .run("predict {}/m.flaw {}/data/cloth/test --format jsonl")
+            .succeeds();
+        let scores = by_picture(&run)
+            .values()
+            .map(|l| l["score"].as_f64().unwrap())
+            .collect::<Vec<_>>();
+        (
+            scores,
+            json["index"].clone(),
+            fs::read(w.path("m.flaw")).unwrap(),
+        )
     };
     let version = |file: &[u8], wanted: &str| {
         let mark = format!("\"format_version\":\"{wanted}\"");
@@ -161,36 +226,74 @@ fn a_bank_searched_by_an_index_agrees_everywhere_and_says_what_it_misses() {
     assert_eq!(all, exact, "all cells are searched");
     assert_eq!(index["probes"], index["cells"]);
     let recall = &index["recall"];
-    assert_eq!((&recall["images"], &recall["patches"]), (&TRAIN_GOOD.into(), &(16 * TRAIN_GOOD).into()));
-    assert_eq!((&recall["at_1"], &recall["score_error"]), (&1.0.into(), &0.0.into()), "{index}");
+    assert_eq!(
+        (&recall["images"], &recall["patches"]),
+        (&TRAIN_GOOD.into(), &(16 * TRAIN_GOOD).into())
+    );
+    assert_eq!(
+        (&recall["at_1"], &recall["score_error"]),
+        (&1.0.into(), &0.0.into()),
+        "{index}"
+    );
 
     let (near, index, file) = scores("--index approximate --index-probes 1 --threads 1");
-    assert!(near.iter().zip(&exact).all(|(n, e)| n >= e) && near != exact, "{near:?} {exact:?}");
+    assert!(
+        near.iter().zip(&exact).all(|(n, e)| n >= e) && near != exact,
+        "{near:?} {exact:?}"
+    );
     assert!(version(&file, "3"));
-    assert_eq!((&index["kind"], &index["probes"]), (&"cells".into(), &1.into()), "{index}");
+    assert_eq!(
+        (&index["kind"], &index["probes"]),
+        (&"cells".into(), &1.into()),
+        "{index}"
+    );
     let share = |key: &str| index["recall"][key].as_f64().unwrap();
     assert!(share("at_1") > 0.0 && share("at_1") < 1.0, "{index}");
-    assert!(share("distance_error") > 0.0 && share("score_error") >= 0.0, "{index}");
-    assert_eq!(scores("--index approximate --index-probes 1 --threads 3").2, file, "the same bytes");
+    assert!(
+        share("distance_error") > 0.0 && share("score_error") >= 0.0,
+        "{index}"
+    );
+    assert_eq!(
+        scores("--index approximate --index-probes 1 --threads 3").2,
+        file,
+        "the same bytes"
+    );
     same_everywhere(&w);
     let evaluated = read_json(&w.path("e1").join("cloth_detection.json"));
     assert_eq!(evaluated["index"], index);
-    assert_eq!(w.run("info {}/m.flaw --json").succeeds().json()["bank"]["index"], index);
+    assert_eq!(
+        w.run("info {}/m.flaw --json").succeeds().json()["bank"]["index"],
+        index
+    );
     let said = w.run("info {}/m.flaw").succeeds().stdout;
-    assert!(said.contains("\nindex       1 of ") && said.contains("recall@1 0."), "{said}");
+    assert!(
+        said.contains("\nindex       1 of ") && said.contains("recall@1 0."),
+        "{said}"
+    );
 
     // edits of the same length keep the file readable
     let edited = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let at = file.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        let at = file
+            .windows(from.len())
+            .position(|w| w == from.as_bytes())
+            .unwrap();
         let mut bytes = file.clone();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         fs::write(w.path("edited.flaw"), bytes).unwrap();
         w.run("predict {}/edited.flaw {}/data/cloth/test/good/000.png")
     };
-    edited("\\\"probes\\\":1", "\\\"probes\\\":0").refuses(&["edited.flaw", "bank.index.probes", "is 0"]);
+    edited("\\\"probes\\\":1", "\\\"probes\\\":0").refuses(&[
+        "edited.flaw",
+        "bank.index.probes",
+        "is 0",
+    ]);
     edited("\\\"cells\\\":", "\\\"calls\\\":").refuses(&["edited.flaw", "header", "cells"]);
-    edited("\\\"kind\\\":\\\"cells", "\\\"kind\\\":\\\"calls").refuses(&["edited.flaw", "header", "calls"]);
+    edited("\\\"kind\\\":\\\"cells", "\\\"kind\\\":\\\"calls").refuses(&[
+        "edited.flaw",
+        "header",
+        "calls",
+    ]);
     edited("\"U64\"", "\"I64\"").refuses(&["edited.flaw", "'cell_rows'", "I64"]);
     edited("\"centres\"", "\"centers\"").refuses(&["edited.flaw", "'centres'", "missing"]);
     edited("\\\"at_1\\\":0", "\\\"at_1\\\":7").refuses(&["edited.flaw", "bank.index.recall"]);
@@ -209,27 +312,54 @@ fn every_format_and_every_source_says_the_same() {
     // so low a threshold that pictures are flawed
     w.fitted("--max-false-alarm 0.9");
     let list = "{}/data/cloth/test/hole/000.png {}/data/cloth/test/good/001.png";
-    let json = w.run(&format!("predict {{}}/m.flaw {list} --json")).succeeds();
-    let lines: Vec<Json> = json.stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let json = w
+        .run(&format!("predict {{}}/m.flaw {list} --json"))
+        .succeeds();
+    let lines: Vec<Json> = json
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     assert_eq!(lines.len(), 2);
     let flaw = &lines[0];
     assert_eq!(flaw["verdict"], "flaw", "{flaw}");
     let side = |key: &str| flaw["box"][key].as_u64().unwrap();
     assert!(side("width") > 0 && side("height") > 0, "{flaw}");
-    assert!(side("x") + side("width") <= 64 && side("y") + side("height") <= 64, "{flaw}");
+    assert!(
+        side("x") + side("width") <= 64 && side("y") + side("height") <= 64,
+        "{flaw}"
+    );
     let probability = flaw["probability"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&probability));
 
-    let csv = w.run(&format!("predict {{}}/m.flaw {list} --format csv")).succeeds();
+    let csv = w
+        .run(&format!("predict {{}}/m.flaw {list} --format csv"))
+        .succeeds();
     let rows: Vec<Vec<&str>> = csv.stdout.lines().map(|l| l.split(',').collect()).collect();
-    assert_eq!(rows[0].join(","), "path,score,probability,verdict,box_x,box_y,box_width,box_height");
-    assert_eq!(rows[1][1].parse::<f64>().unwrap(), flaw["score"].as_f64().unwrap());
+    assert_eq!(
+        rows[0].join(","),
+        "path,score,probability,verdict,box_x,box_y,box_width,box_height"
+    );
+    assert_eq!(
+        rows[1][1].parse::<f64>().unwrap(),
+        flaw["score"].as_f64().unwrap()
+    );
     assert_eq!(rows[1][6].parse::<u64>().unwrap(), side("width"));
     let table = w.run(&format!("predict {{}}/m.flaw {list}")).succeeds();
-    assert!(table.stdout.lines().nth(1).unwrap().starts_with("flaw "), "{}", table.stdout);
-    assert!(table.stderr.contains("of 2 pictures are flawed"), "{}", table.stderr);
+    assert!(
+        table.stdout.lines().nth(1).unwrap().starts_with("flaw "),
+        "{}",
+        table.stdout
+    );
+    assert!(
+        table.stderr.contains("of 2 pictures are flawed"),
+        "{}",
+        table.stderr
+    );
 
-    let glob = w.run("predict {}/m.flaw {}/data/cloth/test/h*/*0.png --json").succeeds();
+    let glob = w
+        .run("predict {}/m.flaw {}/data/cloth/test/h*/*0.png --json")
+        .succeeds();
     assert_eq!(glob.stdout.lines().count(), 1);
     assert_eq!(glob.stdout.lines().next(), json.stdout.lines().next());
 
@@ -243,7 +373,10 @@ fn every_format_and_every_source_says_the_same() {
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    for (id, wanted) in [("test/hole/000.png", &lines[0]), ("test/good/001.png", &lines[1])] {
+    for (id, wanted) in [
+        ("test/hole/000.png", &lines[0]),
+        ("test/good/001.png", &lines[1]),
+    ] {
         writeln!(input, "{}", w.sample(id).display()).unwrap();
         let line: Json = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
         assert_eq!(&line, wanted);
@@ -252,27 +385,45 @@ fn every_format_and_every_source_says_the_same() {
     assert!(output.next().is_none());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 
-    assert_eq!(w.run(&format!("predict {{}}/m.flaw {list} --fail-on-flaw")).code, Some(1));
+    assert_eq!(
+        w.run(&format!("predict {{}}/m.flaw {list} --fail-on-flaw"))
+            .code,
+        Some(1)
+    );
     w.fitted("--max-false-alarm 0.01");
-    let good = w.run("predict {}/m.flaw {}/data/cloth/train/good --fail-on-flaw").succeeds();
-    assert!(good.stderr.contains(&format!("0 of {TRAIN_GOOD} pictures")), "{}", good.stderr);
+    let good = w
+        .run("predict {}/m.flaw {}/data/cloth/train/good --fail-on-flaw")
+        .succeeds();
+    assert!(
+        good.stderr.contains(&format!("0 of {TRAIN_GOOD} pictures")),
+        "{}",
+        good.stderr
+    );
 }
 
 #[test]
 fn maps_have_the_pictures_size_and_lie_where_the_pictures_do() {
     let w = World::new();
     w.fitted("");
-    w.run("predict {}/m.flaw {}/data/cloth/test --maps {}/maps --map-format npy --quiet").succeeds();
+    w.run("predict {}/m.flaw {}/data/cloth/test --maps {}/maps --map-format npy --quiet")
+        .succeeds();
     let place = w.path("maps/hole/003.png");
     let with = |ending: &str| Path::new(&format!("{}{ending}", place.display())).to_owned();
     let npy = fs::read(with(".npy")).unwrap();
     assert!(String::from_utf8_lossy(&npy[..100]).contains("'shape': (64, 64)"));
     let overlay = image::open(with(".overlay.png")).unwrap();
     assert_eq!((overlay.width(), overlay.height()), (64, 64));
-    assert_eq!(fs::read_dir(w.path("maps/good")).unwrap().count(), 2 * TEST_GOOD as usize);
-    w.run("predict {}/m.flaw {}/data/cloth/test/hole/003.png --maps {}/tiff --quiet").succeeds();
+    assert_eq!(
+        fs::read_dir(w.path("maps/good")).unwrap().count(),
+        2 * TEST_GOOD as usize
+    );
+    w.run("predict {}/m.flaw {}/data/cloth/test/hole/003.png --maps {}/tiff --quiet")
+        .succeeds();
     let found: Vec<_> = walk(&w.path("tiff"));
-    assert!(found.iter().any(|p| p.ends_with("hole/003.png.tiff")), "{found:?}");
+    assert!(
+        found.iter().any(|p| p.ends_with("hole/003.png.tiff")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -280,28 +431,42 @@ fn a_box_surrounds_what_reaches_the_maps_threshold() {
     let w = World::new();
     // so low that maps reach it
     w.fitted("--max-false-alarm 0.9");
-    let run =
-        w.run("predict {}/m.flaw {}/data/cloth/test/hole --json --maps {}/maps --map-format npy").succeeds();
-    let threshold =
-        w.run("info {}/m.flaw --json").succeeds().json()["map"]["threshold"].as_f64().unwrap() as f32;
+    let run = w
+        .run("predict {}/m.flaw {}/data/cloth/test/hole --json --maps {}/maps --map-format npy")
+        .succeeds();
+    let threshold = w.run("info {}/m.flaw --json").succeeds().json()["map"]["threshold"]
+        .as_f64()
+        .unwrap() as f32;
     let mut reached = 0;
     for (id, line) in by_picture(&run) {
         let name = id.replace("test/hole/", "");
         let npy = fs::read(w.path("maps").join(format!("{name}.npy"))).unwrap();
-        let map: Vec<f32> =
-            npy[128..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        let peak = (0..map.len()).max_by(|a, b| map[*a].total_cmp(&map[*b])).unwrap();
+        let map: Vec<f32> = npy[128..]
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
+        let peak = (0..map.len())
+            .max_by(|a, b| map[*a].total_cmp(&map[*b]))
+            .unwrap();
         if line["verdict"] != "flaw" || map[peak] < threshold {
             continue;
         }
         reached += 1;
         let side = |key: &str| line["box"][key].as_u64().unwrap() as usize;
         let (x, y, width, height) = (side("x"), side("y"), side("width"), side("height"));
-        assert!((x..x + width).contains(&(peak % 64)) && (y..y + height).contains(&(peak / 64)), "{line}");
+        assert!(
+            (x..x + width).contains(&(peak % 64)) && (y..y + height).contains(&(peak / 64)),
+            "{line}"
+        );
         // each edge touches the region, which ends at the threshold
         let above = |x: usize, y: usize| map[y * 64 + x] >= threshold;
-        assert!((y..y + height).any(|y| above(x, y)) && (y..y + height).any(|y| above(x + width - 1, y)));
-        assert!((x..x + width).any(|x| above(x, y)) && (x..x + width).any(|x| above(x, y + height - 1)));
+        assert!(
+            (y..y + height).any(|y| above(x, y))
+                && (y..y + height).any(|y| above(x + width - 1, y))
+        );
+        assert!(
+            (x..x + width).any(|x| above(x, y)) && (x..x + width).any(|x| above(x, y + height - 1))
+        );
     }
     assert!(reached > 0);
 }
@@ -309,7 +474,13 @@ fn a_box_surrounds_what_reaches_the_maps_threshold() {
 fn walk(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     entries
-        .flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p.display().to_string().replace('\\', "/")] })
+        .flat_map(|p| {
+            if p.is_dir() {
+                walk(&p)
+            } else {
+                vec![p.display().to_string().replace('\\', "/")]
+            }
+        })
         .collect()
 }
 
@@ -318,13 +489,18 @@ fn masks_give_pixel_metrics() {
     let w = World::new();
     w.run("synth --output-dir {}/data --category twill --size 64 --train-good 10 --test-good 5 --test-per-type 3")
         .succeeds();
-    w.job("fit", "--category twill --output {}/m.flaw").refuses(&["--category"]);
+    w.job("fit", "--category twill --output {}/m.flaw")
+        .refuses(&["--category"]);
     let data = crate::world::data_and_backbone().replace("cloth", "twill");
-    w.run(&format!("fit {data} --output {{}}/m.flaw")).succeeds();
-    let line =
-        "evaluate --bundle {}/m.flaw --category twill --root-dir {}/data --bootstrap 100 --output-dir {}/out";
+    w.run(&format!("fit {data} --output {{}}/m.flaw"))
+        .succeeds();
+    let line = "evaluate --bundle {}/m.flaw --category twill --root-dir {}/data --bootstrap 100 --output-dir {}/out";
     let table = w.run(line).succeeds();
-    assert!(table.stdout.contains("AUPRO") && table.stdout.contains("false alarms"), "{}", table.stdout);
+    assert!(
+        table.stdout.contains("AUPRO") && table.stdout.contains("false alarms"),
+        "{}",
+        table.stdout
+    );
     let found = read_json(&w.out().join("twill_detection.json"));
     let pixels = &found["pixels"];
     for key in ["auroc", "average_precision", "aupro", "f1_max"] {
@@ -334,16 +510,25 @@ fn masks_give_pixel_metrics() {
     assert!(pixels["auroc_error"].as_f64().unwrap() < 1e-3);
     assert_eq!(pixels["masked_images"], found["test_defects"]);
     let types = found["per_defect_type"].as_object().unwrap();
-    assert!(!types.is_empty() && types.values().all(|t| t["pixels"]["aupro"].is_f64()), "{found}");
-    w.run(&format!("{line} --aupro-limit 0")).refuses(&["--aupro-limit"]);
+    assert!(
+        !types.is_empty() && types.values().all(|t| t["pixels"]["aupro"].is_f64()),
+        "{found}"
+    );
+    w.run(&format!("{line} --aupro-limit 0"))
+        .refuses(&["--aupro-limit"]);
 }
 
 #[test]
 fn what_a_bundle_was_fitted_to_is_not_tested() {
     let w = World::new();
     w.fitted("");
-    let line = "evaluate --bundle {}/m.flaw --category cloth --root-dir {}/data --output-dir {}/out";
-    fs::rename(w.sample("train/good/002.png"), w.sample("test/good/zzz.png")).unwrap();
+    let line =
+        "evaluate --bundle {}/m.flaw --category cloth --root-dir {}/data --output-dir {}/out";
+    fs::rename(
+        w.sample("train/good/002.png"),
+        w.sample("test/good/zzz.png"),
+    )
+    .unwrap();
     w.run(line).refuses(&["test/good/zzz.png", "same content"]);
     assert!(w.written().is_empty(), "{:?}", w.written());
 }
@@ -352,7 +537,11 @@ fn what_a_bundle_was_fitted_to_is_not_tested() {
 fn bundles_that_are_none() {
     let w = World::new();
     w.fitted("");
-    let predict = |name: &str| w.run(&format!("predict {{}}/{name} {{}}/data/cloth/test/good/000.png"));
+    let predict = |name: &str| {
+        w.run(&format!(
+            "predict {{}}/{name} {{}}/data/cloth/test/good/000.png"
+        ))
+    };
     let bytes = fs::read(w.path("m.flaw")).unwrap();
     predict("none.flaw").refuses(&["none.flaw", "flawtune fit"]);
     fs::write(w.path("empty.flaw"), "").unwrap();
@@ -368,13 +557,20 @@ fn bundles_that_are_none() {
     // edits of the same length keep the file readable
     let edited = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        let at = bytes
+            .windows(from.len())
+            .position(|w| w == from.as_bytes())
+            .unwrap();
         let mut bytes = bytes.clone();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         fs::write(w.path("edited.flaw"), bytes).unwrap();
         predict("edited.flaw")
     };
-    edited("\"format_version\":\"1\"", "\"format_version\":\"9\"").refuses(&["edited.flaw", "9", "newer"]);
+    edited("\"format_version\":\"1\"", "\"format_version\":\"9\"").refuses(&[
+        "edited.flaw",
+        "9",
+        "newer",
+    ]);
     edited("\"F16\"", "\"I16\"").refuses(&["edited.flaw", "'bank'", "I16"]);
     edited("\\\"dim\\\":64", "\\\"dim\\\":63").refuses(&["edited.flaw", "'bank'", "63"]);
     edited("train/good/000.png", "train/good/0x0.png").refuses(&["edited.flaw", "manifest"]);
@@ -387,7 +583,10 @@ fn bundles_that_are_none() {
     fs::copy(checkpoint, w.path("checkpoint.flaw")).unwrap();
     predict("checkpoint.flaw").refuses(&["checkpoint.flaw", "fit --checkpoint"]);
     let other = golden("ckpt/tiny_swiglu/hf.safetensors");
-    let run = format!("predict {{}}/m.flaw {{}}/data/cloth/test/good/000.png --weights {}", other.display());
+    let run = format!(
+        "predict {{}}/m.flaw {{}}/data/cloth/test/good/000.png --weights {}",
+        other.display()
+    );
     w.run(&run).refuses(&["m.flaw", "weights", "--weights"]);
 }
 
@@ -399,17 +598,25 @@ fn pictures_and_options_that_are_wrong() {
     let bad = w.sample("test/good/002.png").display().to_string();
     let run = w.run("predict {}/m.flaw {}/data/cloth/test/good --json --batch-size 4");
     assert_eq!(run.code, Some(2), "{run:#?}");
-    assert!(run.stderr.contains(&bad) && run.stderr.contains("--skip-bad-images"), "{run:#?}");
+    assert!(
+        run.stderr.contains(&bad) && run.stderr.contains("--skip-bad-images"),
+        "{run:#?}"
+    );
     assert_eq!(run.stdout.lines().count(), 2, "those before it: {run:#?}");
-    let skipped = w.run("predict {}/m.flaw {}/data/cloth/test/good --json --skip-bad-images -q").succeeds();
+    let skipped = w
+        .run("predict {}/m.flaw {}/data/cloth/test/good --json --skip-bad-images -q")
+        .succeeds();
     assert_eq!(skipped.stdout.lines().count(), TEST_GOOD as usize - 1);
     assert!(skipped.stderr.contains(&bad), "{skipped:#?}");
 
     w.run("predict {}/m.flaw").refuses(&["IMAGES"]);
-    w.run("predict {}/m.flaw - {}/data/cloth/test/good/000.png").refuses(&["standard input"]);
-    w.run("predict {}/m.flaw {}/nowhere/*.png").refuses(&["no picture matches"]);
+    w.run("predict {}/m.flaw - {}/data/cloth/test/good/000.png")
+        .refuses(&["standard input"]);
+    w.run("predict {}/m.flaw {}/nowhere/*.png")
+        .refuses(&["no picture matches"]);
     w.run("predict {}/m.flaw {}/home").refuses(&["home"]);
-    w.run("predict {}/m.flaw --watch {}/nowhere").refuses(&["nowhere", "--watch"]);
+    w.run("predict {}/m.flaw --watch {}/nowhere")
+        .refuses(&["nowhere", "--watch"]);
 
     let fit = |rest: &str| w.job("fit", &format!("--output {{}}/n.flaw {rest}"));
     fit("--support-shots 9").refuses(&["--support-shots 9", "8"]);
@@ -429,9 +636,11 @@ fn pictures_and_options_that_are_wrong() {
     fit("--tile-size 32 --tile-overlap 32").refuses(&["--tile-overlap 32", "not less"]);
     fit("--tile-overlap 16").refuses(&["--tile-overlap", "--tile-size"]);
     fit("--layers 7").refuses(&["--layers 7"]);
-    w.run(&World::job_line("fit", "--output {}/data")).refuses(&["--output"]);
+    w.run(&World::job_line("fit", "--output {}/data"))
+        .refuses(&["--output"]);
     assert!(!w.path("n.flaw").exists());
-    w.run("evaluate --category cloth --root-dir {}/data").refuses(&["--checkpoint"]);
+    w.run("evaluate --category cloth --root-dir {}/data")
+        .refuses(&["--checkpoint"]);
 }
 
 #[cfg(unix)]
@@ -441,7 +650,8 @@ fn a_watched_folder_is_scored_until_ctrl_c() {
     w.fitted("");
     let folder = w.path("camera");
     fs::create_dir(&folder).unwrap();
-    let arrive = |id: &str, name: &str| fs::copy(w.sample(id), folder.join(name)).map(drop).unwrap();
+    let arrive =
+        |id: &str, name: &str| fs::copy(w.sample(id), folder.join(name)).map(drop).unwrap();
     arrive("test/good/000.png", "a.png");
     let mut child = w
         .command("predict {}/m.flaw --watch {}/camera --json --maps {}/maps")

@@ -20,14 +20,22 @@ fn evaluate(w: &World, checkpoint: &Path, rest: &str) -> crate::world::Run {
 }
 
 fn nothing_written(w: &World) {
-    let left = fs::read_dir(w.path("eval")).map(Iterator::count).unwrap_or_default();
+    let left = fs::read_dir(w.path("eval"))
+        .map(Iterator::count)
+        .unwrap_or_default();
     assert_eq!(left, 0, "files are left in the output folder");
     assert!(w.written().is_empty(), "{:?}", w.written());
 }
 
 /// The checkpoint with some keys changed, under another name.
-fn changed(checkpoint: &Path, name: &str, change: impl Fn(&str, Value) -> Option<Value>) -> PathBuf {
-    let Value::Dict(pairs) = torch_file::read(checkpoint).unwrap() else { panic!("no dictionary") };
+fn changed(
+    checkpoint: &Path,
+    name: &str,
+    change: impl Fn(&str, Value) -> Option<Value>,
+) -> PathBuf {
+    let Value::Dict(pairs) = torch_file::read(checkpoint).unwrap() else {
+        panic!("no dictionary")
+    };
     let pairs = pairs.into_iter().filter_map(|(key, value)| {
         let name = key.as_str().unwrap().to_owned();
         change(&name, value).map(|value| (name, value))
@@ -49,7 +57,12 @@ fn weights_that_are_none() {
     };
     with(&w.path("absent.safetensors")).refuses(&["absent.safetensors"]);
     let bytes = fs::read(&tiny).unwrap();
-    for (name, part) in [("half", bytes.len() / 2), ("header", 100), ("start", 5), ("none", 0)] {
+    for (name, part) in [
+        ("half", bytes.len() / 2),
+        ("header", 100),
+        ("start", 5),
+        ("none", 0),
+    ] {
         let path = w.path(&format!("{name}.safetensors"));
         fs::write(&path, &bytes[..part]).unwrap();
         with(&path).refuses(&[&format!("{name}.safetensors")]);
@@ -73,8 +86,10 @@ fn checkpoints_that_are_none() {
     evaluate(&w, &bare, "").refuses(&["bare.pt", "bare pickle"]);
     evaluate(&w, &w.path("absent.pt"), "").refuses(&["absent.pt"]);
     evaluate(&w, &golden("ckpt/tiny_mlp/hf.safetensors"), "").refuses(&["hf.safetensors"]);
-    evaluate(&w, &golden("ckpt/tiny_mlp/official.pth"), "").refuses(&["official.pth", "flawtune train"]);
-    w.run(&format!("info {}", path.display())).refuses(&["foreign.pt", "system"]);
+    evaluate(&w, &golden("ckpt/tiny_mlp/official.pth"), "")
+        .refuses(&["official.pth", "flawtune train"]);
+    w.run(&format!("info {}", path.display()))
+        .refuses(&["foreign.pt", "system"]);
     w.run("info {}/absent.pt").refuses(&["absent.pt"]);
     w.run("info {}").refuses(&[]);
     // the recipe's own checkpoint does not say what it was trained on
@@ -92,12 +107,19 @@ fn checkpoints_of_something_else() {
     fs::remove_dir_all(w.out()).unwrap();
 
     // tokens of another width
-    let other = format!("--weights {}", golden("ckpt/tiny_swiglu/hf.safetensors").display());
+    let other = format!(
+        "--weights {}",
+        golden("ckpt/tiny_swiglu/hf.safetensors").display()
+    );
     evaluate(&w, &kept, &other).refuses(&["kept.pt", "64 numbers", "48 numbers"]);
     // the same sizes, other numbers
     let folder = w.path("twin");
     fs::create_dir(&folder).unwrap();
-    fs::copy(golden("ckpt/tiny_mlp/hf_config.json"), folder.join("config.json")).unwrap();
+    fs::copy(
+        golden("ckpt/tiny_mlp/hf_config.json"),
+        folder.join("config.json"),
+    )
+    .unwrap();
     let mut bytes = fs::read(golden("ckpt/tiny_mlp/hf.safetensors")).unwrap();
     let last = bytes.len() - 4;
     bytes[last..].copy_from_slice(&0.5_f32.to_le_bytes());
@@ -109,17 +131,31 @@ fn checkpoints_of_something_else() {
     evaluate(&w, &kept, "--layers 0").refuses(&["kept.pt", "layers"]);
     // what it was trained on was edited, or cannot be told
     let edited = changed(&kept, "edited.pt", |key, value| {
-        let text = value.as_str().map(|t| t.replace("test/hole/00", "test/hole/10"));
-        Some(if key == "split_manifest" { Value::Str(text.unwrap()) } else { value })
+        let text = value
+            .as_str()
+            .map(|t| t.replace("test/hole/00", "test/hole/10"));
+        Some(if key == "split_manifest" {
+            Value::Str(text.unwrap())
+        } else {
+            value
+        })
     });
     evaluate(&w, &edited, "").refuses(&["edited.pt", "manifest"]);
     let garbled = changed(&kept, "garbled.pt", |key, value| {
-        Some(if key == "split_manifest" { Value::Str("{".into()) } else { value })
+        Some(if key == "split_manifest" {
+            Value::Str("{".into())
+        } else {
+            value
+        })
     });
     evaluate(&w, &garbled, "").refuses(&["garbled.pt", "manifest"]);
-    let silent = changed(&kept, "silent.pt", |key, value| (key != "split_manifest").then_some(value));
+    let silent = changed(&kept, "silent.pt", |key, value| {
+        (key != "split_manifest").then_some(value)
+    });
     evaluate(&w, &silent, "").refuses(&["silent.pt", "--protocol leaky"]);
-    let headless = changed(&kept, "headless.pt", |key, value| (key != "prompts").then_some(value));
+    let headless = changed(&kept, "headless.pt", |key, value| {
+        (key != "prompts").then_some(value)
+    });
     evaluate(&w, &headless, "").refuses(&["headless.pt", "prompts"]);
     nothing_written(&w);
     let run = evaluate(&w, &silent, "--protocol leaky").succeeds();
@@ -139,7 +175,10 @@ fn output_folders_that_cannot_be_written() {
     let image = "features {}/data/cloth/train/good/000.png --image-size 64";
     let weights = golden("ckpt/tiny_mlp/hf.safetensors");
     for output in ["{}/file/t.safetensors", "{}/data"] {
-        let run = w.run(&format!("{image} --output {output} --weights {}", weights.display()));
+        let run = w.run(&format!(
+            "{image} --output {output} --weights {}",
+            weights.display()
+        ));
         run.refuses(&["--output"]);
     }
     assert_eq!(fs::read_to_string(w.path("file")).unwrap(), "x");
@@ -150,9 +189,17 @@ fn options_that_make_no_sense() {
     let w = World::new();
     let train = |rest: &str| w.job("train", &format!("--output-dir {{}}/out {rest}"));
     train("--image-size 64 --image-size 8").refuses(&["--image-size"]);
-    w.run(&World::job_line("train", "--output-dir {}/out").replace("--image-size 64", "--image-size 8"))
-        .refuses(&["--image-size 8", "16 pixels"]);
-    for (layers, part) in [("3", "--layers 3"), ("-4", "--layers -4"), ("0,0", "twice"), ("x", "--layers")] {
+    w.run(
+        &World::job_line("train", "--output-dir {}/out")
+            .replace("--image-size 64", "--image-size 8"),
+    )
+    .refuses(&["--image-size 8", "16 pixels"]);
+    for (layers, part) in [
+        ("3", "--layers 3"),
+        ("-4", "--layers -4"),
+        ("0,0", "twice"),
+        ("x", "--layers"),
+    ] {
         train(&format!("--layers={layers}")).refuses(&[part]);
     }
     train("--learning-rate 0").refuses(&["--learning-rate"]);
@@ -165,7 +212,9 @@ fn options_that_make_no_sense() {
     train("--no-such-option").refuses(&["--no-such-option"]);
     // without a file the backbone is found by name
     let named = |name: &str| {
-        w.run(&format!("baseline --category cloth --root-dir {{}}/data --output-dir {{}}/out {name}"))
+        w.run(&format!(
+            "baseline --category cloth --root-dir {{}}/data --output-dir {{}}/out {name}"
+        ))
     };
     named("--model-name dinov3_vits61").refuses(&["dinov3_vits61", "dinov3_vits16"]);
     named("").refuses(&["dinov3_vits16", "HF_HUB_OFFLINE", "--weights"]);

@@ -11,13 +11,23 @@ fn recorded() -> World {
     let w = World::new();
     // what only the environment and a file said, and is gone when the runs are repeated
     fs::write(w.path("flawtune.toml"), "[train]\nnum-prompts = 3\n").unwrap();
-    let mut train = w.command(&format!("train {} --num-epochs 2 --output-dir out", data_and_backbone()));
+    let mut train = w.command(&format!(
+        "train {} --num-epochs 2 --output-dir out",
+        data_and_backbone()
+    ));
     train.env("FLAWTUNE_SEED", "4");
     assert!(train.output().unwrap().status.success());
     fs::write(w.path("flawtune.toml"), "[train]\nnum-prompts = 5\n").unwrap();
-    w.job("evaluate", "--checkpoint out/cloth_prompts.pt --output-dir out --bootstrap 100 --threads 2")
-        .succeeds();
-    w.job("fit", "--checkpoint out/cloth_prompts.pt --output out/cloth.flaw").succeeds();
+    w.job(
+        "evaluate",
+        "--checkpoint out/cloth_prompts.pt --output-dir out --bootstrap 100 --threads 2",
+    )
+    .succeeds();
+    w.job(
+        "fit",
+        "--checkpoint out/cloth_prompts.pt --output out/cloth.flaw",
+    )
+    .succeeds();
     w
 }
 
@@ -62,15 +72,24 @@ fn runs_give_the_same_bytes_on_other_threads_whatever_is_set_today() {
     assert!(same("cloth_prompts.pt") && same("cloth.flaw") && same("cloth_scores.csv"));
     // the evaluation read the repeated checkpoint
     let comparison = read_json(&w.path("out_reproduced/cloth_comparison.json"));
-    assert!(comparison["checkpoint"].as_str().unwrap().contains("out_reproduced"), "{comparison}");
+    assert!(
+        comparison["checkpoint"]
+            .as_str()
+            .unwrap()
+            .contains("out_reproduced"),
+        "{comparison}"
+    );
     let record = read_json(&w.path("out_reproduced/run.json"));
     assert_eq!(record["runs"][0]["threads"], 1);
     assert_eq!(record["runs"][0]["options"]["num-prompts"]["value"], 3);
     // what is there is not written over
-    w.run("reproduce {}/out/run.json").refuses(&["out_reproduced", "--output-dir"]);
+    w.run("reproduce {}/out/run.json")
+        .refuses(&["out_reproduced", "--output-dir"]);
 
     // a part of them, as a table
-    let one = w.run("reproduce {}/out --command evaluate --output-dir {}/more --category cloth").succeeds();
+    let one = w
+        .run("reproduce {}/out --command evaluate --output-dir {}/more --category cloth")
+        .succeeds();
     let rows: Vec<&str> = one.stdout.lines().collect();
     assert_eq!(
         rows,
@@ -129,19 +148,29 @@ fn what_changed_since_is_named() {
     ]);
     assert!(!w.path("out_reproduced").exists());
     fs::remove_file(&picture).unwrap();
-    w.run("reproduce {}/out").refuses(&["gone test/hole/003.png"]);
+    w.run("reproduce {}/out")
+        .refuses(&["gone test/hole/003.png"]);
     fs::write(&picture, was).unwrap();
 
     w.run("reproduce {}/out --command predict")
         .refuses(&["--command predict", "train, baseline, fit, evaluate"]);
-    w.run("reproduce {}/out --category wood").refuses(&["holds train cloth, evaluate cloth, fit cloth"]);
-    w.run("reproduce {}/nowhere/run.json").refuses(&["run.json"]);
+    w.run("reproduce {}/out --category wood")
+        .refuses(&["holds train cloth, evaluate cloth, fit cloth"]);
+    w.run("reproduce {}/nowhere/run.json")
+        .refuses(&["run.json"]);
 
     edit(&w, |run| run["weights"]["hash"] = "0123".into());
     w.run("reproduce {}/out --command train")
         .refuses(&["the weights are not those of the record: 0123 became"]);
-    let run = w.run("reproduce {}/out --command train --allow-changed-data").succeeds();
-    assert!(run.stderr.contains("warning: train cloth: the weights are not"), "{}", run.stderr);
+    let run = w
+        .run("reproduce {}/out --command train --allow-changed-data")
+        .succeeds();
+    assert!(
+        run.stderr
+            .contains("warning: train cloth: the weights are not"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -154,9 +183,22 @@ fn another_hash_makes_it_differ() {
     });
     let run = w.run("reproduce {}/out --command train");
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert!(run.stdout.contains("cloth_prompts.pt    differs: other bytes ("), "{}", run.stdout);
-    assert!(run.stdout.contains("cloth_history.json  identical"), "{}", run.stdout);
-    assert!(run.stderr.ends_with("differs: 1 of 2 files\n"), "{}", run.stderr);
+    assert!(
+        run.stdout
+            .contains("cloth_prompts.pt    differs: other bytes ("),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("cloth_history.json  identical"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stderr.ends_with("differs: 1 of 2 files\n"),
+        "{}",
+        run.stderr
+    );
     // another option: the first value that differs is said
     edit(&w, |run| {
         if run["command"] == "train" {
@@ -166,6 +208,16 @@ fn another_hash_makes_it_differ() {
     });
     let run = w.run("reproduce {}/out --command train --output-dir {}/rate");
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert!(run.stdout.contains("cloth_history.json  differs: loss[1]: "), "{}", run.stdout);
-    assert!(run.stderr.contains("warning: recorded by flawtune 0.0.9, and this is "), "{}", run.stderr);
+    assert!(
+        run.stdout
+            .contains("cloth_history.json  differs: loss[1]: "),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stderr
+            .contains("warning: recorded by flawtune 0.0.9, and this is "),
+        "{}",
+        run.stderr
+    );
 }

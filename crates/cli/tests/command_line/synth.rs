@@ -16,7 +16,11 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 open.push(path);
             } else {
-                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .replace('\\', "/");
                 found.insert(name, fs::read(path).unwrap());
             }
         }
@@ -26,23 +30,37 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Pictures in a folder of a category, by their path.
 fn below<'a>(found: &'a BTreeMap<String, Vec<u8>>, folder: &str) -> Vec<&'a Vec<u8>> {
-    found.iter().filter(|(name, _)| name.starts_with(folder)).map(|(_, bytes)| bytes).collect()
+    found
+        .iter()
+        .filter(|(name, _)| name.starts_with(folder))
+        .map(|(_, bytes)| bytes)
+        .collect()
 }
 
 #[test]
 fn three_categories_are_drawn_unless_some_are_named() {
     let w = World::new();
     let few = "--size 32 --train-good 2 --test-good 1 --test-per-type 1";
-    let run = w.run(&format!("synth {few} --output-dir {{}}/all")).succeeds();
+    let run = w
+        .run(&format!("synth {few} --output-dir {{}}/all"))
+        .succeeds();
     for category in ["flange", "gravel", "twill"] {
         assert!(run.stdout.contains(category), "{}", run.stdout);
         assert_eq!(files(&w.path("all").join(category)).len(), 2 + 1 + 4 + 4);
     }
-    let made =
-        w.run(&format!("synth {few} --category gravel --output-dir {{}}/one --json")).succeeds().json();
-    assert_eq!((made.as_array().unwrap().len(), &made[0]["images"]), (1, &7.into()));
+    let made = w
+        .run(&format!(
+            "synth {few} --category gravel --output-dir {{}}/one --json"
+        ))
+        .succeeds()
+        .json();
+    assert_eq!(
+        (made.as_array().unwrap().len(), &made[0]["images"]),
+        (1, &7.into())
+    );
     assert_eq!(files(&w.path("one/gravel")), files(&w.path("all/gravel")));
-    w.run("synth --category slate --output-dir {}/two").refuses(&["'slate'", "flange, gravel, twill"]);
+    w.run("synth --category slate --output-dir {}/two")
+        .refuses(&["'slate'", "flange, gravel, twill"]);
     assert!(!w.path("two").exists());
 }
 
@@ -52,7 +70,10 @@ fn defects_are_put_on_own_pictures() {
     // 8 + 6 good pictures
     let line = "synth --paste-on {}/data/cloth/train/good {}/data/cloth/test/good/*.png --kinds stain,cut-paste \
                 --per-kind 4 --category mine --json";
-    let made = w.run(&format!("{line} --output-dir {{}}/pasted --threads 1")).succeeds().json();
+    let made = w
+        .run(&format!("{line} --output-dir {{}}/pasted --threads 1"))
+        .succeeds()
+        .json();
     for (key, count) in [
         ("images", 19),
         ("train_good", 8),
@@ -64,7 +85,10 @@ fn defects_are_put_on_own_pictures() {
         assert_eq!(made[0][key], count, "{key}: {made}");
     }
     let found = files(&w.path("pasted/mine"));
-    assert_eq!(made[0]["bytes"], found.values().map(Vec::len).sum::<usize>());
+    assert_eq!(
+        made[0]["bytes"],
+        found.values().map(Vec::len).sum::<usize>()
+    );
     assert_eq!(found.len(), 19 + 8);
     // byte for byte, and in one group only
     let originals = files(&w.root());
@@ -76,26 +100,44 @@ fn defects_are_put_on_own_pictures() {
     assert!(test.iter().all(|copy| !train.contains(copy)));
     for kind in ["stain", "cut-paste"] {
         for index in 0..4 {
-            let flawed = image::load_from_memory(&found[&format!("test/{kind}/{index:03}.png")]).unwrap();
+            let flawed =
+                image::load_from_memory(&found[&format!("test/{kind}/{index:03}.png")]).unwrap();
             let flawed = flawed.into_rgb8();
             let mask = &found[&format!("ground_truth/{kind}/{index:03}_mask.png")];
             let mask = image::load_from_memory(mask).unwrap().into_luma8();
-            assert_eq!((flawed.dimensions(), mask.dimensions()), ((64, 64), (64, 64)));
+            assert_eq!(
+                (flawed.dimensions(), mask.dimensions()),
+                ((64, 64), (64, 64))
+            );
             assert!(mask.pixels().any(|p| p.0 == [255]) && mask.pixels().any(|p| p.0 == [0]));
             // it agrees in most of its pixels with its original, and with none that is copied
             let same = |bytes: &[u8]| {
                 let other = image::load_from_memory(bytes).unwrap().into_rgb8();
-                2 * other.pixels().zip(flawed.pixels()).filter(|(a, b)| a == b).count() > 64 * 64
+                2 * other
+                    .pixels()
+                    .zip(flawed.pixels())
+                    .filter(|(a, b)| a == b)
+                    .count()
+                    > 64 * 64
             };
-            assert!(train.iter().chain(&test).all(|copy| !same(copy)), "{kind} {index}");
+            assert!(
+                train.iter().chain(&test).all(|copy| !same(copy)),
+                "{kind} {index}"
+            );
             let good = originals.iter().filter(|(name, _)| name.contains("/good/"));
-            assert_eq!(good.filter(|(_, bytes)| same(bytes)).count(), 1, "{kind} {index}");
+            assert_eq!(
+                good.filter(|(_, bytes)| same(bytes)).count(),
+                1,
+                "{kind} {index}"
+            );
         }
     }
     // the same bytes whatever the threads; other ones with another seed
-    w.run(&format!("{line} --output-dir {{}}/again --threads 5")).succeeds();
+    w.run(&format!("{line} --output-dir {{}}/again --threads 5"))
+        .succeeds();
     assert_eq!(files(&w.path("again/mine")), found);
-    w.run(&format!("{line} --output-dir {{}}/other --seed 2")).succeeds();
+    w.run(&format!("{line} --output-dir {{}}/other --seed 2"))
+        .succeeds();
     assert_ne!(files(&w.path("other/mine")), found);
     // a category like any other
     let model = crate::world::golden("ckpt/tiny_mlp/hf.safetensors");
@@ -106,8 +148,15 @@ fn defects_are_put_on_own_pictures() {
     );
     w.run(&baseline).succeeds();
     // for people, with all kinds and the default name
-    let run = w.run("synth --paste-on {}/data/cloth/test/good --output-dir {}/pasted").succeeds();
-    assert!(run.stdout.contains("train/good 4, test/good 1, 25 defects on 1 other"), "{}", run.stdout);
+    let run = w
+        .run("synth --paste-on {}/data/cloth/test/good --output-dir {}/pasted")
+        .succeeds();
+    assert!(
+        run.stdout
+            .contains("train/good 4, test/good 1, 25 defects on 1 other"),
+        "{}",
+        run.stdout
+    );
     assert_eq!(files(&w.path("pasted/pasted")).len(), 4 + 1 + 2 * 25);
 }
 
@@ -117,29 +166,53 @@ fn pasting_that_cannot_be_done_is_refused_and_leaves_nothing() {
     let good = "--paste-on {}/data/cloth/train/good --output-dir {}/pasted";
     w.run(&format!("synth {good} --kinds scratch,dent"))
         .refuses(&["'dent'", "scratch, hole, stain, cut-paste, blend"]);
-    w.run(&format!("synth {good} --category a,b")).refuses(&["one name"]);
-    w.run(&format!("synth {good} --category ../b")).refuses(&["'../b'"]);
-    for option in ["--size 64", "--train-good 3", "--test-good 3", "--test-per-type 3"] {
+    w.run(&format!("synth {good} --category a,b"))
+        .refuses(&["one name"]);
+    w.run(&format!("synth {good} --category ../b"))
+        .refuses(&["'../b'"]);
+    for option in [
+        "--size 64",
+        "--train-good 3",
+        "--test-good 3",
+        "--test-per-type 3",
+    ] {
         let name = option.split(' ').next().unwrap();
-        w.run(&format!("synth {good} {option}")).refuses(&["--paste-on", name]);
+        w.run(&format!("synth {good} {option}"))
+            .refuses(&["--paste-on", name]);
     }
-    for option in ["--kinds hole", "--per-kind 3", "--train-share 0.5", "--exif-orientation"] {
-        w.run(&format!("synth --output-dir {{}}/pasted {option}")).refuses(&["--paste-on"]);
+    for option in [
+        "--kinds hole",
+        "--per-kind 3",
+        "--train-share 0.5",
+        "--exif-orientation",
+    ] {
+        w.run(&format!("synth --output-dir {{}}/pasted {option}"))
+            .refuses(&["--paste-on"]);
     }
     for option in ["--per-kind 0", "--train-share 1", "--train-share 0"] {
-        w.run(&format!("synth {good} {option}")).refuses(&[option.split(' ').next().unwrap()]);
+        w.run(&format!("synth {good} {option}"))
+            .refuses(&[option.split(' ').next().unwrap()]);
     }
     fs::create_dir(w.path("none")).unwrap();
-    w.run("synth --paste-on {}/none --output-dir {}/pasted").refuses(&["none: no pictures"]);
-    w.run("synth --paste-on {}/none/*.png --output-dir {}/pasted").refuses(&["*.png: no picture"]);
-    w.run("synth --paste-on {}/absent.png --output-dir {}/pasted").refuses(&["absent.png"]);
+    w.run("synth --paste-on {}/none --output-dir {}/pasted")
+        .refuses(&["none: no pictures"]);
+    w.run("synth --paste-on {}/none/*.png --output-dir {}/pasted")
+        .refuses(&["*.png: no picture"]);
+    w.run("synth --paste-on {}/absent.png --output-dir {}/pasted")
+        .refuses(&["absent.png"]);
     let one = "{}/data/cloth/train/good/000.png";
-    w.run(&format!("synth --paste-on {one} {one} {one} --output-dir {{}}/pasted"))
-        .refuses(&["3 picture(s) with 1 different", "at least 3"]);
+    w.run(&format!(
+        "synth --paste-on {one} {one} {one} --output-dir {{}}/pasted"
+    ))
+    .refuses(&["3 picture(s) with 1 different", "at least 3"]);
     fs::write(w.path("none/broken.png"), "no picture").unwrap();
-    w.run(&format!("synth {good} --paste-on {{}}/none")).refuses(&["broken.png", "not a picture"]);
-    image::RgbImage::new(90, 5).save(w.path("none/broken.png")).unwrap();
-    w.run(&format!("synth {good} --paste-on {{}}/none")).refuses(&["broken.png: 90x5", "at least 8"]);
+    w.run(&format!("synth {good} --paste-on {{}}/none"))
+        .refuses(&["broken.png", "not a picture"]);
+    image::RgbImage::new(90, 5)
+        .save(w.path("none/broken.png"))
+        .unwrap();
+    w.run(&format!("synth {good} --paste-on {{}}/none"))
+        .refuses(&["broken.png: 90x5", "at least 8"]);
     assert!(!w.path("pasted").exists());
     fs::create_dir_all(w.path("pasted/pasted")).unwrap();
     w.run(&format!("synth {good}")).refuses(&["already exists"]);

@@ -15,7 +15,11 @@ fn tensor(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let view = file.tensor(name).unwrap();
     assert_eq!(view.dtype(), Dtype::F32);
-    let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let values = view
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
     (view.shape().to_vec(), values)
 }
 
@@ -26,7 +30,10 @@ fn write(path: &Path, name: &str, shape: &[usize], values: &[f32]) {
 }
 
 fn weights() -> String {
-    format!("--weights {}", golden("ckpt/tiny_mlp/hf.safetensors").display())
+    format!(
+        "--weights {}",
+        golden("ckpt/tiny_mlp/hf.safetensors").display()
+    )
 }
 
 #[test]
@@ -40,21 +47,34 @@ fn tokens_of_pixels_are_the_golden_ones() {
             weights()
         );
         w.run(&line).succeeds();
-        let (wanted_shape, wanted) =
-            tensor(&golden("backbone/tiny_mlp.safetensors"), &format!("{input}.normed"));
+        let (wanted_shape, wanted) = tensor(
+            &golden("backbone/tiny_mlp.safetensors"),
+            &format!("{input}.normed"),
+        );
         let (class_shape, class) = tensor(&w.path("t.safetensors"), "class_tokens");
         let (patch_shape, patches) = tensor(&w.path("t.safetensors"), "patch_tokens");
         let (images, tokens, dim) = (wanted_shape[0], wanted_shape[1], wanted_shape[2]);
         let count = patch_shape[1];
-        assert_eq!((class_shape, patch_shape), (vec![images, dim], vec![images, count, dim]));
+        assert_eq!(
+            (class_shape, patch_shape),
+            (vec![images, dim], vec![images, count, dim])
+        );
         assert_eq!(count, (shape[2] / 16) * (shape[3] / 16));
-        let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let far = |a: &[f32], b: &[f32]| {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max)
+        };
         for i in 0..images {
             let image = &wanted[i * tokens * dim..][..tokens * dim];
             let d = far(&class[i * dim..][..dim], &image[..dim]);
             assert!(d < TOLERANCE, "{input}, class token of image {i}: {d}");
             // the class token and the registers come first
-            let d = far(&patches[i * count * dim..][..count * dim], &image[(tokens - count) * dim..]);
+            let d = far(
+                &patches[i * count * dim..][..count * dim],
+                &image[(tokens - count) * dim..],
+            );
             assert!(d < TOLERANCE, "{input}, patch tokens of image {i}: {d}");
         }
     }
@@ -64,8 +84,10 @@ fn tokens_of_pixels_are_the_golden_ones() {
 fn tokens_of_pictures() {
     let w = World::new();
     let pictures = "{}/data/cloth/train/good/000.png {}/data/cloth/test/hole/001.png";
-    let line =
-        format!("features {pictures} --output {{}}/t.safetensors --image-size 32 --json {}", weights());
+    let line = format!(
+        "features {pictures} --output {{}}/t.safetensors --image-size 32 --json {}",
+        weights()
+    );
     let found = w.run(&line).succeeds().json();
     assert_eq!(found["images"], 2);
     assert_eq!(found["grid"], serde_json::json!([2, 2]));
@@ -76,7 +98,9 @@ fn tokens_of_pictures() {
 
     // a picture among them that cannot be read
     fs::write(w.path("bad.png"), "not a picture").unwrap();
-    let line = line.replace("features ", "features {}/bad.png ").replace("t.safetensors", "u.safetensors");
+    let line = line
+        .replace("features ", "features {}/bad.png ")
+        .replace("t.safetensors", "u.safetensors");
     w.run(&line).refuses(&["bad.png", "--skip-bad-images"]);
     assert!(!w.path("u.safetensors").exists());
     let run = w.run(&format!("{line} --skip-bad-images")).succeeds();
@@ -88,12 +112,17 @@ fn tokens_of_pictures() {
 fn pixel_files_that_make_no_sense() {
     let w = World::new();
     let path = w.path("p.safetensors");
-    let line = format!("features --pixels {{}}/p.safetensors --output {{}}/out/t.safetensors {}", weights());
+    let line = format!(
+        "features --pixels {{}}/p.safetensors --output {{}}/out/t.safetensors {}",
+        weights()
+    );
     w.run(&line).refuses(&["p.safetensors"]);
     write(&path, "other", &[1, 3, 16, 16], &[0.0; 768]);
-    w.run(&line).refuses(&["p.safetensors", "'pixels'", "other"]);
+    w.run(&line)
+        .refuses(&["p.safetensors", "'pixels'", "other"]);
     write(&path, "pixels", &[3, 16, 16], &[0.0; 768]);
-    w.run(&line).refuses(&["p.safetensors", "[3, 16, 16]", "[images, 3, height, width]"]);
+    w.run(&line)
+        .refuses(&["p.safetensors", "[3, 16, 16]", "[images, 3, height, width]"]);
     write(&path, "pixels", &[0, 3, 16, 16], &[]);
     w.run(&line).refuses(&["p.safetensors", "no image"]);
     write(&path, "pixels", &[1, 3, 8, 16], &[0.0; 384]);
@@ -103,7 +132,12 @@ fn pixel_files_that_make_no_sense() {
     let bytes = fs::read(golden("backbone/inputs.safetensors")).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     w.run(&line).refuses(&["p.safetensors"]);
-    w.run(&format!("{line} {{}}/data/cloth/train/good/000.png")).refuses(&["--pixels"]);
-    w.run(&format!("features --output {{}}/t.safetensors {}", weights())).refuses(&["IMAGE"]);
+    w.run(&format!("{line} {{}}/data/cloth/train/good/000.png"))
+        .refuses(&["--pixels"]);
+    w.run(&format!(
+        "features --output {{}}/t.safetensors {}",
+        weights()
+    ))
+    .refuses(&["IMAGE"]);
     assert!(w.written().is_empty(), "{:?}", w.written());
 }

@@ -49,7 +49,11 @@ impl Run {
         assert_eq!(self.stderr.matches("error: ").count(), 1, "{self:#?}");
         assert!(!self.stderr.contains("panicked"), "{self:#?}");
         for part in parts {
-            assert!(self.stderr.contains(part), "'{part}' is not in {}", self.stderr);
+            assert!(
+                self.stderr.contains(part),
+                "'{part}' is not in {}",
+                self.stderr
+            );
         }
         self
     }
@@ -60,14 +64,21 @@ impl Run {
 
     /// Pictures extracted by the forward pass, from the notes.
     pub(crate) fn extracted(&self) -> usize {
-        let counts = self.stderr.lines().filter_map(|line| line.split("from the cache, ").nth(1));
-        counts.map(|rest| rest.split(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+        let counts = self
+            .stderr
+            .lines()
+            .filter_map(|line| line.split("from the cache, ").nth(1));
+        counts
+            .map(|rest| rest.split(' ').next().unwrap().parse::<usize>().unwrap())
+            .sum()
     }
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let world = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         let category = world.root().join(CATEGORY);
         for (folder, count, defect) in [
             ("train/good", TRAIN_GOOD, None),
@@ -78,7 +89,9 @@ impl World {
             fs::create_dir_all(category.join(folder)).unwrap();
             for i in 0..count {
                 let seed = i + 1000 * folder.len() as u32;
-                picture(seed, defect).save(category.join(folder).join(format!("{i:03}.png"))).unwrap();
+                picture(seed, defect)
+                    .save(category.join(folder).join(format!("{i:03}.png")))
+                    .unwrap();
             }
         }
         world
@@ -93,9 +106,19 @@ impl World {
         for kind in DEFECT_TYPES {
             let masks = self.root().join(CATEGORY).join("ground_truth").join(kind);
             fs::create_dir_all(&masks).unwrap();
-            for picture in fs::read_dir(self.root().join(CATEGORY).join("test").join(kind)).unwrap() {
-                let stem = picture.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
-                let mask = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([u8::from(x < 9 && y < 9)]));
+            for picture in fs::read_dir(self.root().join(CATEGORY).join("test").join(kind)).unwrap()
+            {
+                let stem = picture
+                    .unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                let mask = image::GrayImage::from_fn(32, 32, |x, y| {
+                    image::Luma([u8::from(x < 9 && y < 9)])
+                });
                 mask.save(masks.join(format!("{stem}_mask.png"))).unwrap();
             }
         }
@@ -124,11 +147,19 @@ impl World {
         // nothing of the machine the tests run on
         let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let ours = ours.filter(|name| name.starts_with("FLAWTUNE_"));
-        for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"].map(str::to_owned).into_iter().chain(ours) {
+        for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(ours)
+        {
             command.env_remove(name);
         }
-        command.env("HOME", self.path("home")).env("XDG_CACHE_HOME", self.path("home/cache"));
-        command.env("HF_HOME", self.path("home/hf")).env("HF_HUB_OFFLINE", "1");
+        command
+            .env("HOME", self.path("home"))
+            .env("XDG_CACHE_HOME", self.path("home/cache"));
+        command
+            .env("HF_HOME", self.path("home/hf"))
+            .env("HF_HUB_OFFLINE", "1");
         command.env("FLAWTUNE_CACHE_DIR", self.path("cache"));
         command
     }
@@ -148,15 +179,23 @@ impl World {
 
     /// Trains for a few epochs into `{}/out` and returns the checkpoint.
     pub(crate) fn trained(&self, rest: &str) -> PathBuf {
-        self.job("train", &format!("--num-epochs 2 --num-prompts 3 --output-dir {{}}/out {rest}")).succeeds();
+        self.job(
+            "train",
+            &format!("--num-epochs 2 --num-prompts 3 --output-dir {{}}/out {rest}"),
+        )
+        .succeeds();
         self.out().join(format!("{CATEGORY}_prompts.pt"))
     }
 
     /// Files in the output folder, none if there is no such folder. The record of the runs is not among them: it has tests
     /// of its own.
     pub(crate) fn written(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.out()) else { return Vec::new() };
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let Ok(entries) = fs::read_dir(self.out()) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.retain(|name| name != "run.json");
         names.sort();
         names
@@ -187,7 +226,10 @@ pub(crate) fn drawn_and_backbone() -> String {
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"), PathBuf::from)
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"),
+            PathBuf::from,
+        )
         .canonicalize()
         .unwrap()
         .join(name)

@@ -41,7 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
     let value = |flag: &str| match arguments.iter().position(|a| a == flag) {
-        Some(at) => arguments.get(at + 1).map(Some).ok_or_else(|| format!("{flag} needs a value")),
+        Some(at) => arguments
+            .get(at + 1)
+            .map(Some)
+            .ok_or_else(|| format!("{flag} needs a value")),
         None => Ok(None),
     };
     let [path, ids, ..] = &arguments[..] else {
@@ -53,7 +56,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let types: Vec<Option<&str>> = category
         .ids
         .iter()
-        .map(|id| id.strip_prefix("test/").and_then(|rest| rest.split('/').next()).filter(|t| *t != "good"))
+        .map(|id| {
+            id.strip_prefix("test/")
+                .and_then(|rest| rest.split('/').next())
+                .filter(|t| *t != "good")
+        })
         .collect();
     let samples: Vec<SampleInfo<'_>> = category
         .ids
@@ -70,13 +77,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     if development && has("--hard") {
         return Err("--development is of the held-out protocol: leave --hard out".into());
     }
-    let counts: &[usize] = if development { &DEVELOPMENT_SHOTS } else { &SHOTS };
+    let counts: &[usize] = if development {
+        &DEVELOPMENT_SHOTS
+    } else {
+        &SHOTS
+    };
     let mut protocols = vec![Protocol::HeldOut];
     if has("--hard") {
         let mut names: Vec<&str> = types.iter().copied().flatten().collect();
         names.sort_unstable();
         names.dedup();
-        protocols = names.into_iter().map(|t| Protocol::Hard { defect_type: t.to_owned() }).collect();
+        protocols = names
+            .into_iter()
+            .map(|t| Protocol::Hard {
+                defect_type: t.to_owned(),
+            })
+            .collect();
     }
 
     let mut all = Study::default();
@@ -89,8 +105,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 // the same pool for every type, small ones included: under the hard protocol a type that is learned is
                 // not tested, so a pool may take all of it
                 let pool = (*protocol != Protocol::HeldOut).then_some(20);
-                let mut options =
-                    SplitOptions { protocol: protocol.clone(), pool, ..SplitOptions::held_out(seed, shots) };
+                let mut options = SplitOptions {
+                    protocol: protocol.clone(),
+                    pool,
+                    ..SplitOptions::held_out(seed, shots)
+                };
                 if development {
                     options.holdout_fraction = DEVELOPMENT_NORMALS;
                 }
@@ -98,7 +117,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let (normals, test) = if development {
                     let learned = DEVELOPMENT_SHOTS[DEVELOPMENT_SHOTS.len() - 1];
                     let left = split.pool.iter().skip(learned);
-                    (split.train_normals, split.holdout_normals.iter().chain(left).copied().collect())
+                    (
+                        split.train_normals,
+                        split.holdout_normals.iter().chain(left).copied().collect(),
+                    )
                 } else {
                     (category.normals.clone(), split.test)
                 };
@@ -117,8 +139,17 @@ fn main() -> Result<(), Box<dyn Error>> {
                         .filter(|&at| types[tested[at]].is_none() || seen(&tested[at]) == wanted)
                         .collect();
                     let images = pick(&tested, &at);
-                    let rows: Named = rows.iter().map(|(name, scores)| (*name, pick(scores, &at))).collect();
-                    add(&mut apart[of_type], shots, (&category, &types), &images, &rows);
+                    let rows: Named = rows
+                        .iter()
+                        .map(|(name, scores)| (*name, pick(scores, &at)))
+                        .collect();
+                    add(
+                        &mut apart[of_type],
+                        shots,
+                        (&category, &types),
+                        &images,
+                        &rows,
+                    );
                     add(pooled, shots, (&category, &types), &images, &rows);
                 }
             }
@@ -130,7 +161,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("Tested on the rest of the type that was learned:\n");
         own.print()?;
         own.print_guard()?;
-        for (at, title) in ["the types never seen", "the rest of its own"].into_iter().enumerate() {
+        for (at, title) in ["the types never seen", "the rest of its own"]
+            .into_iter()
+            .enumerate()
+        {
             println!(
                 "Each type learned, tested on {title}: differences to the strongest zero-shot scorer there.\n"
             );

@@ -35,7 +35,11 @@ impl Study {
             if !self.order.contains(name) {
                 self.order.push(name);
             }
-            let run = Run { ids: ids.to_vec(), labels: labels.to_vec(), scores: scores.clone() };
+            let run = Run {
+                ids: ids.to_vec(),
+                labels: labels.to_vec(),
+                scores: scores.clone(),
+            };
             self.runs.entry((name, shots)).or_default().push(run);
         }
     }
@@ -63,7 +67,9 @@ impl Study {
     fn strongest(&self) -> Result<&'static str, Box<dyn Error>> {
         let mut strongest = ("", f64::NEG_INFINITY);
         for &name in self.order.iter().filter(|n| n.starts_with("zero-shot")) {
-            let mean = self.spread(name, self.counts[0], RankingMetric::Auroc)?.mean;
+            let mean = self
+                .spread(name, self.counts[0], RankingMetric::Auroc)?
+                .mean;
             if mean > strongest.1 {
                 strongest = (name, mean);
             }
@@ -78,19 +84,31 @@ impl Study {
         shots: usize,
     ) -> Result<String, Box<dyn Error>> {
         let (own, base) = (&self.runs[&(name, shots)], &self.runs[&(base, shots)]);
-        let ids: Vec<Vec<&str>> = own.iter().map(|r| r.ids.iter().map(String::as_str).collect()).collect();
+        let ids: Vec<Vec<&str>> = own
+            .iter()
+            .map(|r| r.ids.iter().map(String::as_str).collect())
+            .collect();
         let pairs: Vec<SeedScores<'_>> = own
             .iter()
             .zip(base)
             .zip(&ids)
-            .map(|((a, b), ids)| SeedScores { ids, labels: &a.labels, first: &a.scores, second: &b.scores })
+            .map(|((a, b), ids)| SeedScores {
+                ids,
+                labels: &a.labels,
+                first: &a.scores,
+                second: &b.scores,
+            })
             .collect();
         difference(&pairs)
     }
 
     fn heading(&self, first: &str) -> String {
         let counts: Vec<String> = self.counts.iter().map(|m| format!("M = {m}")).collect();
-        format!("| {first} | {} |\n|---|{}", counts.join(" | "), "---|".repeat(counts.len()))
+        format!(
+            "| {first} | {} |\n|---|{}",
+            counts.join(" | "),
+            "---|".repeat(counts.len())
+        )
     }
 
     /// One row of the table: `name` and a cell for each number of shots.
@@ -99,15 +117,25 @@ impl Study {
         name: &str,
         cell: impl Fn(usize) -> Result<String, Box<dyn Error>>,
     ) -> Result<String, Box<dyn Error>> {
-        let cells: Vec<String> = self.counts.iter().map(|&m| cell(m)).collect::<Result<_, _>>()?;
+        let cells: Vec<String> = self
+            .counts
+            .iter()
+            .map(|&m| cell(m))
+            .collect::<Result<_, _>>()?;
         Ok(format!("| {name} | {} |", cells.join(" | ")))
     }
 
     /// AUROC and AP of everything, and differences to the strongest zero-shot scorer.
     pub(crate) fn print(&self) -> Result<(), Box<dyn Error>> {
         let strongest = self.strongest()?;
-        println!("Strongest zero-shot scorer: {}.\n", strongest.trim_start_matches("zero-shot: "));
-        for (which, name) in [(RankingMetric::Auroc, "AUROC"), (RankingMetric::AveragePrecision, "AP")] {
+        println!(
+            "Strongest zero-shot scorer: {}.\n",
+            strongest.trim_start_matches("zero-shot: ")
+        );
+        for (which, name) in [
+            (RankingMetric::Auroc, "AUROC"),
+            (RankingMetric::AveragePrecision, "AP"),
+        ] {
             println!("{}", self.heading(name));
             for &name in &self.order {
                 let cell = |shots| Ok(mean_and_deviation(&self.spread(name, shots, which)?));
@@ -117,8 +145,15 @@ impl Study {
         }
         println!("AUROC difference against that scorer, 95 % interval:\n");
         println!("{}", self.heading(""));
-        for &name in self.order.iter().filter(|n| !n.starts_with("zero-shot") || **n == OWN_BASE) {
-            println!("{}", self.row(name, |shots| self.difference(name, strongest, shots))?);
+        for &name in self
+            .order
+            .iter()
+            .filter(|n| !n.starts_with("zero-shot") || **n == OWN_BASE)
+        {
+            println!(
+                "{}",
+                self.row(name, |shots| self.difference(name, strongest, shots))?
+            );
         }
         println!();
         Ok(())
@@ -137,7 +172,10 @@ impl Study {
             ))
         );
         for &name in self.order.iter().filter(|n| !n.starts_with("zero-shot")) {
-            println!("{}", self.row(name, |shots| self.difference(name, strongest, shots))?);
+            println!(
+                "{}",
+                self.row(name, |shots| self.difference(name, strongest, shots))?
+            );
         }
         println!();
         Ok(())
@@ -145,7 +183,10 @@ impl Study {
 
     /// What the guard decided against what the test set says: the ensemble without it and its base.
     pub(crate) fn print_guard(&self) -> Result<(), Box<dyn Error>> {
-        println!("{}", self.heading("guard's verdict, and what it was worth on the test set (runs)"));
+        println!(
+            "{}",
+            self.heading("guard's verdict, and what it was worth on the test set (runs)")
+        );
         let runs = |shots: usize| -> Result<Vec<(bool, f64)>, Box<dyn Error>> {
             let base = self.metric(OWN_BASE, shots, RankingMetric::Auroc)?;
             let adapted = self.metric(UNGUARDED, shots, RankingMetric::Auroc)?;
@@ -153,7 +194,10 @@ impl Study {
                 .iter()
                 .zip(&self.runs[&(OWN_BASE, shots)])
                 .map(|(guarded, base)| guarded.scores != base.scores);
-            Ok(kept.zip(adapted.iter().zip(&base)).map(|(kept, (a, b))| (kept, a - b)).collect())
+            Ok(kept
+                .zip(adapted.iter().zip(&base))
+                .map(|(kept, (a, b))| (kept, a - b))
+                .collect())
         };
         // a draw is no loss to who kept it, and none to who fell back
         let gains = |kept: bool, gain: f64| gain > 0.0 || (kept && gain == 0.0);

@@ -19,7 +19,10 @@ impl Jobs {
     /// `threads` shared out: as many runs at once as asked for (or as there are threads), never more than runs.
     pub fn share(threads: usize, asked: Option<usize>, runs: usize) -> Self {
         let at_once = asked.unwrap_or(threads).clamp(1, runs.max(1));
-        Self { at_once, threads: (threads / at_once).max(1) }
+        Self {
+            at_once,
+            threads: (threads / at_once).max(1),
+        }
     }
 }
 
@@ -59,7 +62,9 @@ pub fn execute(
     run: &(dyn Fn(&RunSpec) -> Ended + Sync),
     on_over: &(dyn Fn(&RunResult) + Sync),
 ) -> Result<Vec<Option<RunResult>>, AblateError> {
-    let open: Vec<usize> = (0..results.len()).filter(|&i| results[i].is_none()).collect();
+    let open: Vec<usize> = (0..results.len())
+        .filter(|&i| results[i].is_none())
+        .collect();
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<AblateError>> = Mutex::new(None);
     let fresh: Mutex<Vec<(usize, RunResult)>> = Mutex::new(Vec::new());
@@ -70,7 +75,10 @@ pub fn execute(
             .map_err(|e| io_error(&study.folder)(std::io::Error::other(e)))?;
         loop {
             let stop = cancel.load(Ordering::SeqCst) || failure.lock().is_ok_and(|f| f.is_some());
-            let Some(&at) = open.get(next.fetch_add(1, Ordering::SeqCst)).filter(|_| !stop) else {
+            let Some(&at) = open
+                .get(next.fetch_add(1, Ordering::SeqCst))
+                .filter(|_| !stop)
+            else {
                 return Ok(());
             };
             let spec = &study.runs[at];
@@ -83,14 +91,20 @@ pub fn execute(
             let result = RunResult::new(spec, status, warnings, start.elapsed().as_secs_f64());
             result.write(&folder)?;
             on_over(&result);
-            fresh.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+            fresh
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((at, result));
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..jobs.at_once.min(open.len()) {
             scope.spawn(|| {
                 if let Err(e) = work() {
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                    failure
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(e);
                 }
             });
         }
@@ -132,14 +146,46 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             failed("no")
         };
-        let jobs = Jobs { at_once: 2, threads: 1 };
-        let first = execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
+        let jobs = Jobs {
+            at_once: 2,
+            threads: 1,
+        };
+        let first = execute(
+            &study,
+            results(&study, false).unwrap(),
+            jobs,
+            &go,
+            &one,
+            &|_| (),
+        )
+        .unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 6);
-        assert!(first.iter().zip(&study.runs).all(|(r, s)| r.as_ref().is_some_and(|r| r.seed == s.seed)));
-        let again = execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
+        assert!(
+            first
+                .iter()
+                .zip(&study.runs)
+                .all(|(r, s)| r.as_ref().is_some_and(|r| r.seed == s.seed))
+        );
+        let again = execute(
+            &study,
+            results(&study, false).unwrap(),
+            jobs,
+            &go,
+            &one,
+            &|_| (),
+        )
+        .unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 6);
         assert_eq!(first, again);
-        execute(&study, results(&study, true).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
+        execute(
+            &study,
+            results(&study, true).unwrap(),
+            jobs,
+            &go,
+            &one,
+            &|_| (),
+        )
+        .unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 12);
     }
 
@@ -158,7 +204,10 @@ mod tests {
         let got = execute(
             &study,
             results(&study, false).unwrap(),
-            Jobs { at_once: 1, threads: 1 },
+            Jobs {
+                at_once: 1,
+                threads: 1,
+            },
             &stop,
             &one,
             &|_| (),
@@ -174,9 +223,23 @@ mod tests {
         let mut study = study(folder.path());
         let go = AtomicBool::new(false);
         let jobs = Jobs::share(4, None, 6);
-        assert_eq!(jobs, Jobs { at_once: 4, threads: 1 });
+        assert_eq!(
+            jobs,
+            Jobs {
+                at_once: 4,
+                threads: 1
+            }
+        );
         let one = |_: &RunSpec| failed("no");
-        execute(&study, results(&study, false).unwrap(), jobs, &go, &one, &|_| ()).unwrap();
+        execute(
+            &study,
+            results(&study, false).unwrap(),
+            jobs,
+            &go,
+            &one,
+            &|_| (),
+        )
+        .unwrap();
         study.runs[2].key = "other".into();
         let error = results(&study, false).unwrap_err();
         assert!(matches!(error, AblateError::Other { .. }), "{error}");
@@ -184,9 +247,33 @@ mod tests {
 
     #[test]
     fn threads_are_shared_out() {
-        assert_eq!(Jobs::share(8, Some(3), 100), Jobs { at_once: 3, threads: 2 });
-        assert_eq!(Jobs::share(2, Some(9), 100), Jobs { at_once: 9, threads: 1 });
-        assert_eq!(Jobs::share(8, None, 2), Jobs { at_once: 2, threads: 4 });
-        assert_eq!(Jobs::share(0, None, 0), Jobs { at_once: 1, threads: 1 });
+        assert_eq!(
+            Jobs::share(8, Some(3), 100),
+            Jobs {
+                at_once: 3,
+                threads: 2
+            }
+        );
+        assert_eq!(
+            Jobs::share(2, Some(9), 100),
+            Jobs {
+                at_once: 9,
+                threads: 1
+            }
+        );
+        assert_eq!(
+            Jobs::share(8, None, 2),
+            Jobs {
+                at_once: 2,
+                threads: 4
+            }
+        );
+        assert_eq!(
+            Jobs::share(0, None, 0),
+            Jobs {
+                at_once: 1,
+                threads: 1
+            }
+        );
     }
 }

@@ -32,7 +32,10 @@ impl FromStr for Setting {
     /// `num-prompts=10`; dashes in front of the name are forgiven.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = split(text)?;
-        Ok(Self { name, value: value.to_owned() })
+        Ok(Self {
+            name,
+            value: value.to_owned(),
+        })
     }
 }
 
@@ -75,12 +78,20 @@ fn split(text: &str) -> Result<(String, &str), String> {
     let wrong = || format!("{text:?}: write NAME=VALUE, such as num-prompts=10");
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
     let name = name.trim().trim_start_matches('-');
-    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), value.trim())) }
+    if name.is_empty() {
+        Err(wrong())
+    } else {
+        Ok((name.to_owned(), value.trim()))
+    }
 }
 
 /// Settings on one line.
 pub(super) fn joined<'a>(settings: impl IntoIterator<Item = &'a Setting>, between: &str) -> String {
-    settings.into_iter().map(Setting::to_string).collect::<Vec<_>>().join(between)
+    settings
+        .into_iter()
+        .map(Setting::to_string)
+        .collect::<Vec<_>>()
+        .join(between)
 }
 
 /// Every combination of the axes' values; the last axis changes fastest. No axes give one point without settings.
@@ -91,14 +102,20 @@ pub fn points(axes: &[Axis]) -> Result<Vec<Vec<Setting>>, AblateError> {
     let mut found = vec![Vec::new()];
     for (i, axis) in axes.iter().enumerate() {
         if axes[..i].iter().any(|a| a.name == axis.name) {
-            return Err(AblateError::Plan(format!("the grid names {} twice", axis.name)));
+            return Err(AblateError::Plan(format!(
+                "the grid names {} twice",
+                axis.name
+            )));
         }
         found = found
             .iter()
             .flat_map(|point: &Vec<Setting>| {
                 axis.values.iter().map(|value| {
                     let mut point = point.clone();
-                    point.push(Setting { name: axis.name.clone(), value: value.clone() });
+                    point.push(Setting {
+                        name: axis.name.clone(),
+                        value: value.clone(),
+                    });
                     point
                 })
             })
@@ -118,9 +135,15 @@ pub(super) fn folder_name(point: &[Setting]) -> String {
     if exact.len() <= LONGEST_NAME && exact.chars().all(plain) {
         return exact;
     }
-    let readable: String =
-        exact.chars().map(|c| if plain(c) { c } else { '_' }).take(LONGEST_NAME - 17).collect();
-    format!("{readable}~{}", &blake3::hash(exact.as_bytes()).to_hex()[..16])
+    let readable: String = exact
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .take(LONGEST_NAME - 17)
+        .collect();
+    format!(
+        "{readable}~{}",
+        &blake3::hash(exact.as_bytes()).to_hex()[..16]
+    )
 }
 
 /// A study as a TOML file describes it.
@@ -187,28 +210,46 @@ impl Plan {
     /// # Errors
     /// A text that says what is wrong and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: PlanFile = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let file: PlanFile =
+            toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         let setting = |(name, value): (&String, &toml::Value)| {
-            let value = typed(value).ok_or_else(|| format!("options.{name}: a table is no value"))?;
-            Ok(Setting { name: name.clone(), value })
+            let value =
+                typed(value).ok_or_else(|| format!("options.{name}: a table is no value"))?;
+            Ok(Setting {
+                name: name.clone(),
+                value,
+            })
         };
         let axis = |(name, values): (&String, &toml::Value)| {
             let toml::Value::Array(values) = values else {
-                return Err(format!("grid.{name}: a list of values is needed, such as {name} = [1, 5]"));
+                return Err(format!(
+                    "grid.{name}: a list of values is needed, such as {name} = [1, 5]"
+                ));
             };
             let values: Option<Vec<String>> = values.iter().map(typed).collect();
             let values = values.ok_or_else(|| format!("grid.{name}: a table is no value"))?;
-            Axis { name: name.clone(), values }.checked().map_err(|e| format!("grid.{e}"))
+            Axis {
+                name: name.clone(),
+                values,
+            }
+            .checked()
+            .map_err(|e| format!("grid.{e}"))
         };
         Ok(Self {
             categories: file.categories,
             seeds: match file.seeds {
                 None => Vec::new(),
-                Some(Seeds::Count(0)) => return Err("seeds = 0: at least one seed is needed".into()),
+                Some(Seeds::Count(0)) => {
+                    return Err("seeds = 0: at least one seed is needed".into());
+                }
                 Some(Seeds::Count(n)) => (0..u64::from(n)).collect(),
                 Some(Seeds::List(list)) => list,
             },
-            options: file.options.iter().map(setting).collect::<Result<_, String>>()?,
+            options: file
+                .options
+                .iter()
+                .map(setting)
+                .collect::<Result<_, String>>()?,
             grid: file.grid.iter().map(axis).collect::<Result<_, String>>()?,
         })
     }
@@ -218,7 +259,12 @@ impl Plan {
 fn typed(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(s) => Some(s.clone()),
-        toml::Value::Array(list) => Some(list.iter().map(typed).collect::<Option<Vec<_>>>()?.join(",")),
+        toml::Value::Array(list) => Some(
+            list.iter()
+                .map(typed)
+                .collect::<Option<Vec<_>>>()?
+                .join(","),
+        ),
         toml::Value::Table(_) => None,
         other => Some(other.to_string()),
     }
@@ -230,9 +276,14 @@ mod tests {
 
     #[test]
     fn points_cross_the_axes_the_last_fastest() {
-        let axes: Vec<Axis> =
-            ["--num-prompts=5, 10", "loss-type=ranking,logistic"].map(|a| a.parse().unwrap()).into();
-        let names: Vec<String> = points(&axes).unwrap().iter().map(|p| folder_name(p)).collect();
+        let axes: Vec<Axis> = ["--num-prompts=5, 10", "loss-type=ranking,logistic"]
+            .map(|a| a.parse().unwrap())
+            .into();
+        let names: Vec<String> = points(&axes)
+            .unwrap()
+            .iter()
+            .map(|p| folder_name(p))
+            .collect();
         assert_eq!(
             names,
             [
@@ -255,10 +306,19 @@ mod tests {
 
     #[test]
     fn folder_names_are_plain_and_tell_points_apart() {
-        let name = |value: &str| folder_name(&[Setting { name: "model-name".into(), value: value.into() }]);
+        let name = |value: &str| {
+            folder_name(&[Setting {
+                name: "model-name".into(),
+                value: value.into(),
+            }])
+        };
         let (a, b) = (name("a/b"), name("a b"));
         assert!(a != b && a.starts_with("model-name=a_b~") && b.starts_with("model-name=a_b~"));
-        assert!(name(&"ü".repeat(500)).chars().all(|c| c.is_ascii() && c != '/'));
+        assert!(
+            name(&"ü".repeat(500))
+                .chars()
+                .all(|c| c.is_ascii() && c != '/')
+        );
         assert!(name(&"x".repeat(500)).len() <= LONGEST_NAME);
         assert_eq!(folder_name(&[]), "all-defaults");
     }
@@ -273,7 +333,13 @@ mod tests {
         assert_eq!(plan.seeds, [0, 1, 2]);
         let options: Vec<String> = plan.options.iter().map(Setting::to_string).collect();
         assert_eq!(options, ["image-size=112", "use-cls=true"]);
-        assert_eq!(plan.grid[0], Axis { name: "zeta".into(), values: vec!["1".into(), "0.5".into()] });
+        assert_eq!(
+            plan.grid[0],
+            Axis {
+                name: "zeta".into(),
+                values: vec!["1".into(), "0.5".into()]
+            }
+        );
         assert_eq!(plan.grid[1].values, ["8", "8,11"]);
         assert_eq!(Plan::parse("seeds = [4, 9]").unwrap().seeds, [4, 9]);
     }

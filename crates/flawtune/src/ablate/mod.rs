@@ -90,5 +90,9 @@ pub enum AblateError {
 const MAKE_ROOM: &str = "choose another --output-dir or make room";
 
 fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> AblateError + '_ {
-    move |source| AblateError::Io { path: path.to_owned(), source, hint: MAKE_ROOM }
+    move |source| AblateError::Io {
+        path: path.to_owned(),
+        source,
+        hint: MAKE_ROOM,
+    }
 }

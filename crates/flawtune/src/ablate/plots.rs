@@ -17,7 +17,11 @@ pub fn plots(study: &Study, summary: &Summary) -> Result<Vec<PathBuf>, AblateErr
     let mut written = Vec::new();
     for category in &study.categories {
         for axis in study.axes.iter().filter(|a| a.values.len() > 1) {
-            let rows: Vec<&SummaryRow> = summary.rows.iter().filter(|r| &r.category == category).collect();
+            let rows: Vec<&SummaryRow> = summary
+                .rows
+                .iter()
+                .filter(|r| &r.category == category)
+                .collect();
             let series = series(axis, &rows);
             if series.is_empty() {
                 continue;
@@ -56,10 +60,13 @@ fn series<'a>(axis: &'a GridAxis, rows: &[&'a SummaryRow]) -> Vec<Series<'a>> {
         let best = of.iter().find(|r| r.best)?;
         let along = |value: &'a String| {
             let fits = |row: &SummaryRow| {
-                row.settings
-                    .iter()
-                    .zip(&best.settings)
-                    .all(|(s, b)| if s.name == axis.name { s.value == *value } else { s == b })
+                row.settings.iter().zip(&best.settings).all(|(s, b)| {
+                    if s.name == axis.name {
+                        s.value == *value
+                    } else {
+                        s == b
+                    }
+                })
             };
             of.iter().find(|r| fits(r)).map(|r| (value.as_str(), **r))
         };
@@ -70,14 +77,23 @@ fn series<'a>(axis: &'a GridAxis, rows: &[&'a SummaryRow]) -> Vec<Series<'a>> {
 
 /// What the other axes are held at, for a label.
 fn held(axis: &GridAxis, series: &[Series<'_>]) -> String {
-    let Some((_, row)) = series.first().and_then(|s| s.1.first()) else { return String::new() };
+    let Some((_, row)) = series.first().and_then(|s| s.1.first()) else {
+        return String::new();
+    };
     let others = joined(row.settings.iter().filter(|s| s.name != axis.name), ", ");
-    if others.is_empty() { String::new() } else { format!(" ({others})") }
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!(" ({others})")
+    }
 }
 
 /// The values as numbers, if they all are.
 fn numbers(axis: &GridAxis) -> Option<Vec<f64>> {
-    axis.values.iter().map(|v| v.parse::<f64>().ok().filter(|v| v.is_finite())).collect()
+    axis.values
+        .iter()
+        .map(|v| v.parse::<f64>().ok().filter(|v| v.is_finite()))
+        .collect()
 }
 
 fn absolute(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) -> Plot {
@@ -87,16 +103,38 @@ fn absolute(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) 
     };
     let baseline = |row: &SummaryRow| row.against.as_ref().map(|a| a.auroc.mean);
     let title = format!("{category}: AUROC by {}", axis.name);
-    draw(&title, ["AUROC, ± 1 std over seeds", held], axis, series, |r| r.auroc.mean, band, Some(&baseline))
+    draw(
+        &title,
+        ["AUROC, ± 1 std over seeds", held],
+        axis,
+        series,
+        |r| r.auroc.mean,
+        band,
+        Some(&baseline),
+    )
 }
 
 fn difference(category: &str, axis: &GridAxis, series: &[Series<'_>], held: &str) -> Plot {
-    let of = |row: &SummaryRow| row.against.as_ref().map_or(f64::NAN, |a| a.difference.difference);
+    let of = |row: &SummaryRow| {
+        row.against
+            .as_ref()
+            .map_or(f64::NAN, |a| a.difference.difference)
+    };
     let band = |row: &SummaryRow| {
-        row.against.as_ref().map_or([f64::NAN; 2], |a| [a.difference.low, a.difference.high])
+        row.against
+            .as_ref()
+            .map_or([f64::NAN; 2], |a| [a.difference.low, a.difference.high])
     };
     let title = format!("{category}: gain over zero-shot by {}", axis.name);
-    draw(&title, ["AUROC difference, 95 % interval", held], axis, series, of, band, None)
+    draw(
+        &title,
+        ["AUROC difference, 95 % interval", held],
+        axis,
+        series,
+        of,
+        band,
+        None,
+    )
 }
 
 /// Lines over an axis of numbers, bars over an axis of words; `held` says what the other axes are at.
@@ -111,9 +149,10 @@ fn draw(
 ) -> Plot {
     let Some(marks) = numbers(axis) else {
         let bar = |rows: &[(&str, &SummaryRow)], at: &str| {
-            rows.iter()
-                .find(|r| r.0 == at)
-                .map(|(_, row)| Bar { value: value(row), interval: Some(band(row)) })
+            rows.iter().find(|r| r.0 == at).map(|(_, row)| Bar {
+                value: value(row),
+                interval: Some(band(row)),
+            })
         };
         let bars = series
             .iter()
@@ -122,11 +161,22 @@ fn draw(
                 bars: axis.values.iter().map(|v| bar(rows, v)).collect(),
             })
             .collect();
-        let base =
-            series.first().and_then(|s| s.1.first()).and_then(|(_, row)| baseline.and_then(|b| b(row)));
+        let base = series
+            .first()
+            .and_then(|s| s.1.first())
+            .and_then(|(_, row)| baseline.and_then(|b| b(row)));
         let guide = base.map(|b| ("zero-shot".to_owned(), b));
-        let chart = Chart::Bars { labels: axis.values.clone(), series: bars, guide };
-        return Plot::new(title, Axis::new(format!("{label}{held}")), Axis::new(&axis.name), chart);
+        let chart = Chart::Bars {
+            labels: axis.values.clone(),
+            series: bars,
+            guide,
+        };
+        return Plot::new(
+            title,
+            Axis::new(format!("{label}{held}")),
+            Axis::new(&axis.name),
+            chart,
+        );
     };
     let at = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
     let mut lines: Vec<Line> = series
@@ -140,17 +190,27 @@ fn draw(
         })
         .collect();
     let mut guides = Vec::new();
-    let (low, high) =
-        marks.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &m| (l.min(m), h.max(m)));
+    let (low, high) = marks
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &m| {
+            (l.min(m), h.max(m))
+        });
     if let (Some(baseline), Some((_, rows))) = (baseline, series.first()) {
         lines.push(Line {
             name: "strongest zero-shot".to_owned(),
-            points: rows.iter().map(|(x, row)| [at(x), baseline(row).unwrap_or(f64::NAN)]).collect(),
+            points: rows
+                .iter()
+                .map(|(x, row)| [at(x), baseline(row).unwrap_or(f64::NAN)])
+                .collect(),
             dashed: true,
             ..Line::default()
         });
     } else {
-        guides.push(Guide { label: "zero-shot".to_owned(), from: [low, 0.0], to: [high, 0.0] });
+        guides.push(Guide {
+            label: "zero-shot".to_owned(),
+            from: [low, 0.0],
+            to: [high, 0.0],
+        });
     }
     for line in &mut lines {
         let mut order: Vec<usize> = (0..line.points.len()).collect();
@@ -161,6 +221,9 @@ fn draw(
         }
     }
     let logarithmic = low > 0.0 && high / low >= 10.0;
-    let x = Axis { logarithmic, ..Axis::new(format!("{}{held}", axis.name)).marks(marks) };
+    let x = Axis {
+        logarithmic,
+        ..Axis::new(format!("{}{held}", axis.name)).marks(marks)
+    };
     Plot::new(title, x, Axis::new(label), Chart::Lines { lines, guides })
 }

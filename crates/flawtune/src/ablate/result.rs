@@ -18,7 +18,10 @@ const FILE: &str = "result.json";
 
 /// Whether a column of the table of scores is a scorer that saw no defect.
 pub fn is_zero_shot(column: &str) -> bool {
-    matches!(column, "zero_shot" | "ensemble_zero_shot" | "bank_top" | "bank_mean" | "zero_shot_bank")
+    matches!(
+        column,
+        "zero_shot" | "ensemble_zero_shot" | "bank_top" | "bank_mean" | "zero_shot_bank"
+    )
 }
 
 /// How a run ended.
@@ -156,7 +159,12 @@ impl RunResult {
 
     /// Which run it is, for people: `screw num-prompts=5 seed 0`.
     pub fn title(&self) -> String {
-        format!("{} {} seed {}", self.category, joined(&self.settings, " "), self.seed)
+        format!(
+            "{} {} seed {}",
+            self.category,
+            joined(&self.settings, " "),
+            self.seed
+        )
     }
 
     /// What it found, if it did not fail.

@@ -11,7 +11,8 @@ use crate::adapt::TrainState;
 use crate::evaluate::score_table::ScoreTable;
 use crate::record::{OptionRecord, Outcome, Recorder};
 use crate::workflow::{
-    EvaluateRequest, Evaluated, Event, OnEvent, TrainRequest, Trained, WorkflowError, evaluate, train,
+    EvaluateRequest, Evaluated, Event, OnEvent, TrainRequest, Trained, WorkflowError, evaluate,
+    train,
 };
 
 /// A hash of everything that decides a run's result: `inputs` (pictures, weights, preprocessing, as [`extract_all`] hashes
@@ -24,9 +25,14 @@ pub fn run_key<'a>(spec: &RunSpec, inputs: &str, options: impl Iterator<Item = &
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     };
-    [inputs, env!("CARGO_PKG_VERSION"), &spec.category, &spec.seed.to_string()]
-        .into_iter()
-        .for_each(&mut add);
+    [
+        inputs,
+        env!("CARGO_PKG_VERSION"),
+        &spec.category,
+        &spec.seed.to_string(),
+    ]
+    .into_iter()
+    .for_each(&mut add);
     spec.point.iter().for_each(|s| add(&s.to_string()));
     add("options");
     options.for_each(&mut add);
@@ -94,13 +100,22 @@ impl RunRequests {
         let evaluated = recorded(recorder("evaluate", of_evaluate), on_event, |on_event| {
             evaluate(&self.evaluate, on_event).map(|e| (Outcome::Finished, e))
         })?;
-        let table = folder.join(format!("{}_scores.csv", evaluated.evaluation.comparison.category));
-        finished(&trained, &evaluated, &table).map(Some).map_err(|e| e.to_string())
+        let table = folder.join(format!(
+            "{}_scores.csv",
+            evaluated.evaluation.comparison.category
+        ));
+        finished(&trained, &evaluated, &table)
+            .map(Some)
+            .map_err(|e| e.to_string())
     }
 }
 
 fn outcome(interrupted: bool) -> Outcome {
-    if interrupted { Outcome::Interrupted } else { Outcome::Finished }
+    if interrupted {
+        Outcome::Interrupted
+    } else {
+        Outcome::Finished
+    }
 }
 
 /// Does a job and leaves its record, however it ends.
@@ -120,7 +135,11 @@ fn recorded<T>(
     result.map(|found| found.1).map_err(|e| e.to_string())
 }
 
-fn finished(trained: &Trained, evaluated: &Evaluated, table: &Path) -> Result<Finished, AblateError> {
+fn finished(
+    trained: &Trained,
+    evaluated: &Evaluated,
+    table: &Path,
+) -> Result<Finished, AblateError> {
     let evaluation = &evaluated.evaluation;
     let comparison = &evaluation.comparison;
     Ok(Finished {

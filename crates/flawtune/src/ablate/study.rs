@@ -65,7 +65,12 @@ impl Study {
                 return Err(AblateError::Plan(format!("no {what} is named")));
             }
             let twice = (1..names.len()).find(|&i| names[..i].contains(&names[i]));
-            twice.map_or(Ok(()), |i| Err(AblateError::Plan(format!("{what} {} is named twice", names[i]))))
+            twice.map_or(Ok(()), |i| {
+                Err(AblateError::Plan(format!(
+                    "{what} {} is named twice",
+                    names[i]
+                )))
+            })
         };
         once("category", categories.clone())?;
         once("seed", seeds.iter().map(u64::to_string).collect())?;
@@ -83,7 +88,13 @@ impl Study {
                 }
             }
         }
-        Ok(Self { folder, axes, categories, seeds, runs })
+        Ok(Self {
+            folder,
+            axes,
+            categories,
+            seeds,
+            runs,
+        })
     }
 
     /// Keeps other processes out of the folder until the lock is dropped or the process ends, however it ends.
@@ -93,11 +104,17 @@ impl Study {
     pub fn lock(&self) -> Result<StudyLock, AblateError> {
         std::fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
         let path = self.folder.join(".lock");
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_error(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(StudyLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(AblateError::Busy { folder: self.folder.clone() }),
+            Err(TryLockError::WouldBlock) => Err(AblateError::Busy {
+                folder: self.folder.clone(),
+            }),
             Err(TryLockError::Error(e)) => Err(io_error(&path)(e)),
         }
     }
@@ -122,14 +139,31 @@ mod tests {
     #[test]
     fn runs_are_listed_by_category_point_and_seed() {
         let found = study(Path::new("d"), &["x", "y"], &[3, 0]).unwrap();
-        let names: Vec<String> = found.runs.iter().map(|r| r.folder().display().to_string()).collect();
+        let names: Vec<String> = found
+            .runs
+            .iter()
+            .map(|r| r.folder().display().to_string())
+            .collect();
         assert_eq!(names.len(), 8);
-        assert_eq!(&names[..3], ["runs/x/a=1/seed-3", "runs/x/a=1/seed-0", "runs/x/a=2/seed-3"]);
+        assert_eq!(
+            &names[..3],
+            [
+                "runs/x/a=1/seed-3",
+                "runs/x/a=1/seed-0",
+                "runs/x/a=2/seed-3"
+            ]
+        );
         assert_eq!(names[7], "runs/y/a=2/seed-0");
-        for (categories, seeds) in
-            [(&[][..], &[0][..]), (&["x"], &[]), (&["x", "x"], &[0]), (&["x"], &[1, 1])]
-        {
-            assert!(matches!(study(Path::new("d"), categories, seeds), Err(AblateError::Plan(_))));
+        for (categories, seeds) in [
+            (&[][..], &[0][..]),
+            (&["x"], &[]),
+            (&["x", "x"], &[0]),
+            (&["x"], &[1, 1]),
+        ] {
+            assert!(matches!(
+                study(Path::new("d"), categories, seeds),
+                Err(AblateError::Plan(_))
+            ));
         }
     }
 

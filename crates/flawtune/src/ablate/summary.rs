@@ -28,7 +28,10 @@ impl Spread {
         }
         let mean = values.iter().sum::<f64>() / n;
         let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        Some(Self { mean, deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) })
+        Some(Self {
+            mean,
+            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+        })
     }
 }
 
@@ -93,29 +96,48 @@ pub fn summarise(
     bootstrap: &BootstrapOptions,
 ) -> Result<Summary, AblateError> {
     let mut summary = Summary {
-        failed: results.iter().flatten().filter(|r| r.finished().is_none()).count(),
+        failed: results
+            .iter()
+            .flatten()
+            .filter(|r| r.finished().is_none())
+            .count(),
         open: results.iter().filter(|r| r.is_none()).count(),
         ..Summary::default()
     };
     // the runs of one category and point stand together
-    for (specs, results) in study.runs.chunks(study.seeds.len()).zip(results.chunks(study.seeds.len())) {
+    for (specs, results) in study
+        .runs
+        .chunks(study.seeds.len())
+        .zip(results.chunks(study.seeds.len()))
+    {
         let mut tables = Vec::new();
         let mut leaky = false;
         for (spec, result) in specs.iter().zip(results) {
             if let Some(found) = result.as_ref().and_then(RunResult::finished) {
                 let file = format!("{}_scores.csv", spec.category);
-                tables.push((found, ScoreTable::read(&study.folder.join(spec.folder()).join(file), None)?));
+                tables.push((
+                    found,
+                    ScoreTable::read(&study.folder.join(spec.folder()).join(file), None)?,
+                ));
                 leaky |= found.leaky;
             }
         }
-        let Some(spec) = specs.first().filter(|_| !tables.is_empty()) else { continue };
+        let Some(spec) = specs.first().filter(|_| !tables.is_empty()) else {
+            continue;
+        };
         let group = Group::new(&tables);
         for scorer in group.scorers() {
-            let Some((auroc, precision)) = group.spreads(&scorer) else { continue };
+            let Some((auroc, precision)) = group.spreads(&scorer) else {
+                continue;
+            };
             summary.rows.push(SummaryRow {
                 category: spec.category.clone(),
                 settings: spec.point.clone(),
-                against: if is_zero_shot(&scorer) { None } else { group.against(&scorer, bootstrap)? },
+                against: if is_zero_shot(&scorer) {
+                    None
+                } else {
+                    group.against(&scorer, bootstrap)?
+                },
                 scorer,
                 seeds: tables.len(),
                 auroc,
@@ -143,7 +165,10 @@ impl<'a> Group<'a> {
         for (found, _) in seeds {
             for scorer in &found.scorers {
                 if let Some(auroc) = scorer.auroc {
-                    metrics.entry(&scorer.scorer).or_default().push((auroc, scorer.average_precision));
+                    metrics
+                        .entry(&scorer.scorer)
+                        .or_default()
+                        .push((auroc, scorer.average_precision));
                 }
             }
         }
@@ -153,8 +178,15 @@ impl<'a> Group<'a> {
 
     /// In the order of the first seed's columns.
     fn scorers(&self) -> Vec<String> {
-        let columns = self.seeds.first().map_or(&[][..], |(_, table)| &table.columns);
-        columns.iter().map(|c| c.0.clone()).filter(|c| self.metrics.contains_key(c.as_str())).collect()
+        let columns = self
+            .seeds
+            .first()
+            .map_or(&[][..], |(_, table)| &table.columns);
+        columns
+            .iter()
+            .map(|c| c.0.clone())
+            .filter(|c| self.metrics.contains_key(c.as_str()))
+            .collect()
     }
 
     fn spreads(&self, scorer: &str) -> Option<(Spread, Spread)> {
@@ -175,8 +207,14 @@ impl<'a> Group<'a> {
         best
     }
 
-    fn against(&self, scorer: &str, bootstrap: &BootstrapOptions) -> Result<Option<Against>, AblateError> {
-        let Some((base, auroc)) = self.strongest() else { return Ok(None) };
+    fn against(
+        &self,
+        scorer: &str,
+        bootstrap: &BootstrapOptions,
+    ) -> Result<Option<Against>, AblateError> {
+        let Some((base, auroc)) = self.strongest() else {
+            return Ok(None);
+        };
         let rows: Vec<(Vec<&str>, Vec<bool>)> = self
             .seeds
             .iter()
@@ -187,11 +225,17 @@ impl<'a> Group<'a> {
             let (Some(first), Some(second)) = (table.column(scorer), table.column(&base)) else {
                 return Ok(None);
             };
-            pairs.push(SeedScores { ids, labels, first, second });
+            pairs.push(SeedScores {
+                ids,
+                labels,
+                first,
+                second,
+            });
         }
         let difference = paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, bootstrap)?;
         let (own, other) = (&self.metrics[scorer], &self.metrics[base.as_str()]);
-        let count = |f: fn(f64, f64) -> bool| own.iter().zip(other).filter(|(a, b)| f(a.0, b.0)).count();
+        let count =
+            |f: fn(f64, f64) -> bool| own.iter().zip(other).filter(|(a, b)| f(a.0, b.0)).count();
         Ok(Some(Against {
             wins: count(|a, b| a > b),
             losses: count(|a, b| a < b),
@@ -208,11 +252,17 @@ fn correct(rows: &mut [SummaryRow]) {
     let mut families: BTreeMap<(String, Vec<String>), Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate().filter(|(_, r)| r.against.is_some()) {
         let settings = row.settings.iter().map(Setting::to_string).collect();
-        families.entry((row.scorer.clone(), settings)).or_default().push(at);
+        families
+            .entry((row.scorer.clone(), settings))
+            .or_default()
+            .push(at);
     }
     for family in families.values() {
-        let p: Vec<f64> =
-            family.iter().filter_map(|&at| rows[at].against.as_ref()).map(|a| a.difference.p_value).collect();
+        let p: Vec<f64> = family
+            .iter()
+            .filter_map(|&at| rows[at].against.as_ref())
+            .map(|a| a.difference.p_value)
+            .collect();
         for (&at, corrected) in family.iter().zip(holm(&p)) {
             if let Some(against) = &mut rows[at].against {
                 against.p_holm = corrected;
@@ -244,8 +294,18 @@ mod tests {
     /// Ten images: the lower a seed, the more of its `adapted` scores are right; `zero_shot` ranks half of them right.
     fn table(seed: u64) -> ScoreTable {
         let ids = (0..10).map(|i| format!("test/{i}.png")).collect();
-        let defect_types = (0..10).map(|i| (i >= 5).then(|| "hole".to_owned())).collect();
-        let good: Vec<f64> = (0..10).map(|i| if i == 5 && seed == 1 { 0.5 } else { f64::from(i) }).collect();
+        let defect_types = (0..10)
+            .map(|i| (i >= 5).then(|| "hole".to_owned()))
+            .collect();
+        let good: Vec<f64> = (0..10)
+            .map(|i| {
+                if i == 5 && seed == 1 {
+                    0.5
+                } else {
+                    f64::from(i)
+                }
+            })
+            .collect();
         let weak: Vec<f64> = (0..10).map(|i| f64::from(i % 5)).collect();
         ScoreTable {
             ids,
@@ -259,7 +319,9 @@ mod tests {
         let folder = study.folder.join(spec.folder());
         std::fs::create_dir_all(&folder).unwrap();
         let table = table(spec.seed);
-        table.write(&folder.join(format!("{}_scores.csv", spec.category))).unwrap();
+        table
+            .write(&folder.join(format!("{}_scores.csv", spec.category)))
+            .unwrap();
         let found = Finished {
             protocol: "held-out".into(),
             leaky: false,
@@ -279,7 +341,13 @@ mod tests {
 
     fn study(folder: &Path) -> Study {
         let categories = vec!["x".into(), "y".into()];
-        Study::new(folder.to_owned(), vec!["a=1,2".parse().unwrap()], categories, vec![0, 1]).unwrap()
+        Study::new(
+            folder.to_owned(),
+            vec!["a=1,2".parse().unwrap()],
+            categories,
+            vec![0, 1],
+        )
+        .unwrap()
     }
 
     #[test]
@@ -287,21 +355,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let study = study(folder.path());
         let results: Vec<Option<RunResult>> = (0..8).map(|i| Some(finished(&study, i))).collect();
-        let options = BootstrapOptions { replicates: 200, ..BootstrapOptions::default() };
+        let options = BootstrapOptions {
+            replicates: 200,
+            ..BootstrapOptions::default()
+        };
         let summary = summarise(&study, &results, &options).unwrap();
-        assert_eq!((summary.rows.len(), summary.failed, summary.open), (8, 0, 0));
+        assert_eq!(
+            (summary.rows.len(), summary.failed, summary.open),
+            (8, 0, 0)
+        );
         let row = &summary.rows[1];
-        assert_eq!((row.category.as_str(), row.scorer.as_str(), row.seeds), ("x", "prompt_tuned", 2));
+        assert_eq!(
+            (row.category.as_str(), row.scorer.as_str(), row.seeds),
+            ("x", "prompt_tuned", 2)
+        );
         // seed 0 ranks all 25 pairs right; in seed 1 one defect lies below four good images: 21 of 25
         assert!((row.auroc.mean - 0.92).abs() < 1e-12);
         assert!((row.auroc.deviation.unwrap() - 0.16 / 2f64.sqrt()).abs() < 1e-12);
         let against = row.against.as_ref().unwrap();
-        assert_eq!((against.scorer.as_str(), against.wins, against.losses), ("zero_shot", 2, 0));
+        assert_eq!(
+            (against.scorer.as_str(), against.wins, against.losses),
+            ("zero_shot", 2, 0)
+        );
         assert!((against.auroc.mean - 0.5).abs() < 1e-12);
         assert!((against.difference.difference - 0.42).abs() < 1e-12);
         // two categories with the same p-value: the correction doubles it
         assert!((against.p_holm - (2.0 * against.difference.p_value).min(1.0)).abs() < 1e-12);
-        assert!(summary.rows[0].against.is_none(), "zero-shot has nothing to be compared with");
+        assert!(
+            summary.rows[0].against.is_none(),
+            "zero-shot has nothing to be compared with"
+        );
         // both points are alike: the first is the best
         let best: Vec<bool> = summary.rows.iter().map(|r| r.best).collect();
         assert_eq!(best, [true, true, false, false, true, true, false, false]);
@@ -311,20 +394,41 @@ mod tests {
     fn failed_and_open_runs_are_counted_and_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let study = study(folder.path());
-        let mut results: Vec<Option<RunResult>> = (0..8).map(|i| Some(finished(&study, i))).collect();
-        results[1] = Some(RunResult::new(&study.runs[1], Status::Failed { error: "no".into() }, vec![], 0.0));
+        let mut results: Vec<Option<RunResult>> =
+            (0..8).map(|i| Some(finished(&study, i))).collect();
+        results[1] = Some(RunResult::new(
+            &study.runs[1],
+            Status::Failed { error: "no".into() },
+            vec![],
+            0.0,
+        ));
         results[2] = None;
         results[3] = None;
-        let options = BootstrapOptions { replicates: 50, ..BootstrapOptions::default() };
+        let options = BootstrapOptions {
+            replicates: 50,
+            ..BootstrapOptions::default()
+        };
         let summary = summarise(&study, &results, &options).unwrap();
-        assert_eq!((summary.failed, summary.open, summary.rows.len()), (1, 2, 6));
-        assert_eq!((summary.rows[0].seeds, summary.rows[0].auroc.deviation), (1, None));
+        assert_eq!(
+            (summary.failed, summary.open, summary.rows.len()),
+            (1, 2, 6)
+        );
+        assert_eq!(
+            (summary.rows[0].seeds, summary.rows[0].auroc.deviation),
+            (1, None)
+        );
     }
 
     #[test]
     fn a_spread_is_unbiased() {
         assert_eq!(Spread::of(&[]), None);
-        assert_eq!(Spread::of(&[2.0]), Some(Spread { mean: 2.0, deviation: None }));
+        assert_eq!(
+            Spread::of(&[2.0]),
+            Some(Spread {
+                mean: 2.0,
+                deviation: None
+            })
+        );
         let got = Spread::of(&[1.0, 2.0, 4.0]).unwrap();
         assert!((got.deviation.unwrap() - (7.0f64 / 3.0).sqrt()).abs() < 1e-12);
     }

@@ -52,7 +52,9 @@ fn csv_of(
     for row in rows {
         writer.write_record(row).map_err(failed)?;
     }
-    writer.into_inner().map_err(|e| io_error(folder)(e.into_error()))
+    writer
+        .into_inner()
+        .map_err(|e| io_error(folder)(e.into_error()))
 }
 
 fn text(value: Option<impl ToString>) -> String {
@@ -61,7 +63,11 @@ fn text(value: Option<impl ToString>) -> String {
 
 fn runs_csv(study: &Study, results: &[&RunResult]) -> Result<Vec<u8>, AblateError> {
     let mut scorers: Vec<&str> = Vec::new();
-    for scorer in results.iter().filter_map(|r| r.finished()).flat_map(|f| &f.scorers) {
+    for scorer in results
+        .iter()
+        .filter_map(|r| r.finished())
+        .flat_map(|f| &f.scorers)
+    {
         if !scorers.contains(&scorer.scorer.as_str()) {
             scorers.push(&scorer.scorer);
         }
@@ -85,7 +91,11 @@ fn runs_csv(study: &Study, results: &[&RunResult]) -> Result<Vec<u8>, AblateErro
     let mut header = vec!["category".to_owned(), "seed".to_owned()];
     header.extend(study.axes.iter().map(|a| a.name.clone()));
     header.extend(fixed.map(str::to_owned));
-    header.extend(scorers.iter().flat_map(|s| [format!("{s}_auroc"), format!("{s}_ap")]));
+    header.extend(
+        scorers
+            .iter()
+            .flat_map(|s| [format!("{s}_auroc"), format!("{s}_ap")]),
+    );
     header.push("error".to_owned());
     let row = |result: &&RunResult| {
         let mut row = vec![result.category.clone(), result.seed.to_string()];
@@ -223,7 +233,11 @@ impl Summary {
                 settings.replace('|', "\\|"),
                 row.scorer,
                 row.seeds,
-                if row.best { format!("**{auroc}**") } else { auroc },
+                if row.best {
+                    format!("**{auroc}**")
+                } else {
+                    auroc
+                },
                 spread(&row.average_precision),
                 spread(&a.auroc),
                 a.scorer,
@@ -240,10 +254,16 @@ impl Summary {
              corrected by Holm's method for the categories. Bold: the highest mean AUROC of a scorer in a category."
         );
         if self.rows.iter().any(|r| r.leaky) {
-            out.push_str("Leaky: training images are among the tested, so these numbers are no result.\n");
+            out.push_str(
+                "Leaky: training images are among the tested, so these numbers are no result.\n",
+            );
         }
         if self.failed + self.open > 0 {
-            let _ = writeln!(out, "{} runs failed, {} are not over.", self.failed, self.open);
+            let _ = writeln!(
+                out,
+                "{} runs failed, {} are not over.",
+                self.failed, self.open
+            );
         }
         out
     }

@@ -94,7 +94,11 @@ impl Adaptation {
             }
         }
         if let Some(count) = self_scaled::shape(options.residual_scaling, dim) {
-            p.push(RESIDUAL_SCALE, &[count], vec![INITIAL_RESIDUAL_SCALE; count])?;
+            p.push(
+                RESIDUAL_SCALE,
+                &[count],
+                vec![INITIAL_RESIDUAL_SCALE; count],
+            )?;
         }
         Self::from_parameters(options, &p)
     }
@@ -105,7 +109,10 @@ impl Adaptation {
     /// # Errors
     /// [`AdaptError::Missing`] or [`AdaptError::Shape`] if a tensor is not there or does not fit,
     /// [`AdaptError::Option`] for a scaling factor that is not finite.
-    pub fn from_parameters(mut options: AdaptationOptions, given: &Parameters) -> Result<Self, AdaptError> {
+    pub fn from_parameters(
+        mut options: AdaptationOptions,
+        given: &Parameters,
+    ) -> Result<Self, AdaptError> {
         if !options.scaling_factor.is_finite() {
             return Err(AdaptError::Option {
                 option: "scaling factor",
@@ -119,19 +126,30 @@ impl Adaptation {
                 hint: "the file holds no such tensor, so this modulation cannot be built from it",
             })?;
             let wanted = wanted.unwrap_or_else(|| {
-                vec![tensor.shape[0].max(1), tensor.shape.get(1).map_or(1, |&d| d.max(1))]
+                vec![
+                    tensor.shape[0].max(1),
+                    tensor.shape.get(1).map_or(1, |&d| d.max(1)),
+                ]
             });
             if tensor.shape == wanted {
                 Ok(tensor.clone())
             } else {
                 let (name, found) = (name.to_owned(), tensor.shape.clone());
-                Err(AdaptError::Shape { name, found, wanted, hint: "" })
+                Err(AdaptError::Shape {
+                    name,
+                    found,
+                    wanted,
+                    hint: "",
+                })
             }
         };
         if given.get(PROMPTS).is_some_and(|t| t.shape.len() != 2) {
             return Err(AdaptError::Shape {
                 name: PROMPTS.to_owned(),
-                found: given.get(PROMPTS).map(|t| t.shape.clone()).unwrap_or_default(),
+                found: given
+                    .get(PROMPTS)
+                    .map(|t| t.shape.clone())
+                    .unwrap_or_default(),
                 wanted: vec![options.num_prompts, 0],
                 hint: "; prompts are [number, width]",
             });
@@ -141,8 +159,16 @@ impl Adaptation {
         options.num_prompts = k;
         let mut p = Parameters::new();
         p.push(PROMPTS, &[k, dim], prompts.data)?;
-        p.push(PROMPT_SCALES, &[k], take(PROMPT_SCALES, Some(vec![k]))?.data)?;
-        let modulation = if options.use_cls { ModulationType::PerPatch } else { options.modulation };
+        p.push(
+            PROMPT_SCALES,
+            &[k],
+            take(PROMPT_SCALES, Some(vec![k]))?.data,
+        )?;
+        let modulation = if options.use_cls {
+            ModulationType::PerPatch
+        } else {
+            options.modulation
+        };
         if modulation == ModulationType::LearnedTransform {
             for (name, shape) in mlp_shapes(dim) {
                 p.push(name, &shape, take(name, Some(shape.clone()))?.data)?;
@@ -150,7 +176,11 @@ impl Adaptation {
         }
         let scaled = self_scaled::shape(options.residual_scaling, dim);
         if let Some(count) = scaled {
-            p.push(RESIDUAL_SCALE, &[count], take(RESIDUAL_SCALE, Some(vec![count]))?.data)?;
+            p.push(
+                RESIDUAL_SCALE,
+                &[count],
+                take(RESIDUAL_SCALE, Some(vec![count]))?.data,
+            )?;
         }
         if let Some(bad) = p.iter().find(|t| t.data.iter().any(|v| !v.is_finite())) {
             return Err(AdaptError::Option {
@@ -165,9 +195,16 @@ impl Adaptation {
             ModulationType::PerPatch => Box::new(PerPatch::new(p, alpha)),
             ModulationType::LearnedTransform => Box::new(LearnedTransform::new(p, alpha)),
         };
-        let modulation =
-            if scaled.is_some() { Box::new(SelfScaled::new(modulation, dim)) } else { modulation };
-        Ok(Self { options, dim, modulation })
+        let modulation = if scaled.is_some() {
+            Box::new(SelfScaled::new(modulation, dim))
+        } else {
+            modulation
+        };
+        Ok(Self {
+            options,
+            dim,
+            modulation,
+        })
     }
 
     /// What it is made of.
@@ -197,7 +234,10 @@ impl Adaptation {
 
     /// How many numbers are trained, by tensor: name and count.
     pub fn trainable(&self) -> Vec<(String, usize)> {
-        self.parameters().iter().map(|t| (t.name.clone(), t.data.len())).collect()
+        self.parameters()
+            .iter()
+            .map(|t| (t.name.clone(), t.data.len()))
+            .collect()
     }
 
     /// The rows of an image that are adapted and compared: its patch tokens, or its class token alone.
@@ -232,5 +272,9 @@ impl Adaptation {
 
 /// Patch tokens or class token of an image, row-major.
 pub fn rows_of(image: &ImageTokens, use_cls: bool) -> &[f32] {
-    if use_cls { image.cls() } else { image.patches() }
+    if use_cls {
+        image.cls()
+    } else {
+        image.patches()
+    }
 }

@@ -56,21 +56,24 @@ impl BankMatches {
     pub(super) fn forward(&mut self) -> &[f64] {
         let (n, size, rows) = (self.normals, self.rows * self.dim, self.rows);
         self.norms.resize(self.images * rows, 0.0);
-        self.packs.resize_with(self.images, || PackedPatches::pack(&[], self.dim));
+        self.packs
+            .resize_with(self.images, || PackedPatches::pack(&[], self.dim));
         self.units
             .par_chunks_exact_mut(size)
             .zip(self.norms.par_chunks_exact_mut(rows))
             .for_each(|(tokens, norms)| normalise_rows(tokens, self.dim, norms));
         let frame = Frame::around(&self.units, self.dim);
-        self.packs.par_iter_mut().zip(self.units.par_chunks_exact(size)).for_each(|(pack, tokens)| {
-            match &frame {
+        self.packs
+            .par_iter_mut()
+            .zip(self.units.par_chunks_exact(size))
+            .for_each(|(pack, tokens)| match &frame {
                 Some(frame) => pack.repack_in(frame, tokens, self.dim),
                 None => pack.repack(tokens, self.dim),
-            }
-        });
+            });
         let among_normals = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
         let of_defects = (n..self.images).flat_map(|i| (0..n).map(move |j| (i, j)));
-        self.pairs.resize_with(n * (n - 1) / 2 + (self.images - n) * n, Pair::default);
+        self.pairs
+            .resize_with(n * (n - 1) / 2 + (self.images - n) * n, Pair::default);
         for (pair, (from, to)) in self.pairs.iter_mut().zip(among_normals.chain(of_defects)) {
             (pair.from, pair.to) = (from, to);
         }
@@ -103,7 +106,8 @@ impl BankMatches {
             }
         }
         self.distances.clear();
-        self.distances.extend(self.best.iter().map(|&b| 1.0 - f64::from(b)));
+        self.distances
+            .extend(self.best.iter().map(|&b| 1.0 - f64::from(b)));
         &self.distances
     }
 
@@ -123,7 +127,11 @@ impl BankMatches {
         touched.sort_unstable();
         touched.dedup();
         for row in touched {
-            unit_backward(unit(row), self.norms[row], &mut grad_tokens[row * dim..][..dim]);
+            unit_backward(
+                unit(row),
+                self.norms[row],
+                &mut grad_tokens[row * dim..][..dim],
+            );
         }
     }
 }
@@ -140,12 +148,16 @@ mod tests {
 
     fn tokens() -> Vec<f32> {
         let mut stream = Stream::new(5, Purpose::Init);
-        (0..IMAGES * ROWS * DIM).map(|_| stream.uniform() as f32 - 0.4).collect()
+        (0..IMAGES * ROWS * DIM)
+            .map(|_| stream.uniform() as f32 - 0.4)
+            .collect()
     }
 
     fn run(tokens: &[f32]) -> BankMatches {
         let mut matches = BankMatches::default();
-        matches.tokens_mut(NORMALS, IMAGES, ROWS, DIM).copy_from_slice(tokens);
+        matches
+            .tokens_mut(NORMALS, IMAGES, ROWS, DIM)
+            .copy_from_slice(tokens);
         matches.forward();
         matches
     }
@@ -154,12 +166,18 @@ mod tests {
     fn naive(tokens: &[f32]) -> Vec<f64> {
         let row = |r: usize| &tokens[r * DIM..][..DIM];
         let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                .sum()
         };
-        let cosine =
-            |a: usize, b: usize| dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt();
+        let cosine = |a: usize, b: usize| {
+            dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt()
+        };
         let bank = |image: usize| (0..NORMALS * ROWS).filter(move |r| r / ROWS != image);
-        (0..IMAGES * ROWS).map(|r| 1.0 - bank(r / ROWS).map(|b| cosine(r, b)).fold(-1.0, f64::max)).collect()
+        (0..IMAGES * ROWS)
+            .map(|r| 1.0 - bank(r / ROWS).map(|b| cosine(r, b)).fold(-1.0, f64::max))
+            .collect()
     }
 
     /// f32 dot products of seven numbers: 1e-6 is ten times their rounding.
@@ -177,8 +195,10 @@ mod tests {
     fn the_gradient_agrees_with_finite_differences() {
         const STEP: f32 = 1e-3;
         let tokens = tokens();
-        let derivatives: Vec<(usize, f64)> =
-            (0..IMAGES * ROWS).step_by(3).map(|r| (r, 0.3 + r as f64)).collect();
+        let derivatives: Vec<(usize, f64)> = (0..IMAGES * ROWS)
+            .step_by(3)
+            .map(|r| (r, 0.3 + r as f64))
+            .collect();
         let loss = |tokens: &[f32]| -> f64 {
             let distances = naive(tokens);
             derivatives.iter().map(|&(r, d)| d * distances[r]).sum()
@@ -193,7 +213,11 @@ mod tests {
             };
             let ((high, to), (low, from)) = (at(STEP), at(-STEP));
             let slope = (high - low) / (to - from);
-            assert!((slope - f64::from(gradient[i])).abs() < 1e-2, "{i}: {} {slope}", gradient[i]);
+            assert!(
+                (slope - f64::from(gradient[i])).abs() < 1e-2,
+                "{i}: {} {slope}",
+                gradient[i]
+            );
         }
     }
 }

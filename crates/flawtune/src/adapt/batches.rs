@@ -89,7 +89,11 @@ impl Sampler {
         self.normals.shuffle(&mut order);
         let full = (self.normal_count / self.batch_size).max(1);
         let count = if steps == EpochSteps::One { 1 } else { full };
-        order.chunks(self.batch_size).take(count).map(<[usize]>::to_vec).collect()
+        order
+            .chunks(self.batch_size)
+            .take(count)
+            .map(<[usize]>::to_vec)
+            .collect()
     }
 
     /// The next batch of defects: as many as a batch holds, or all there are. No defect comes twice in a batch.
@@ -124,7 +128,10 @@ mod tests {
         assert_eq!(all.len(), 32);
         assert_ne!(sampler.epoch(EpochSteps::FullPass), batches);
         assert_eq!(sampler.epoch(EpochSteps::One).len(), 1);
-        assert_eq!(Sampler::new(3, 9, 5, 16).epoch(EpochSteps::FullPass)[0].len(), 9);
+        assert_eq!(
+            Sampler::new(3, 9, 5, 16).epoch(EpochSteps::FullPass)[0].len(),
+            9
+        );
     }
 
     #[test]
@@ -153,7 +160,10 @@ mod tests {
         let state = sampler.state();
         let mut other = Sampler::new(3, 40, 7, 4);
         assert!(other.restore(&state));
-        assert_eq!(other.epoch(EpochSteps::FullPass), sampler.epoch(EpochSteps::FullPass));
+        assert_eq!(
+            other.epoch(EpochSteps::FullPass),
+            sampler.epoch(EpochSteps::FullPass)
+        );
         assert_eq!(other.defects(), sampler.defects());
         assert!(!Sampler::new(3, 40, 6, 4).restore(&state));
     }

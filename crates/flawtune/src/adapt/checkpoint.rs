@@ -14,7 +14,8 @@ use super::inside::Inserted;
 use super::self_scaled::RESIDUAL_SCALE;
 use super::state::{history_value, int, tensor, word};
 use super::{
-    AdaptError, Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters, TrainState,
+    AdaptError, Adaptation, AdaptationOptions, ModulationType, PROMPT_SCALES, PROMPTS, Parameters,
+    TrainState,
 };
 
 /// Highest version of what we write beyond the recipe's keys; a file with a higher one is refused. A file has version 1
@@ -117,7 +118,12 @@ impl Checkpoint {
     }
 
     /// Of an adaptation and the training that made it. Fill in what else is known; `resume` is left empty.
-    pub fn new(model_name: &str, category: &str, adaptation: &Adaptation, state: &TrainState) -> Self {
+    pub fn new(
+        model_name: &str,
+        category: &str,
+        adaptation: &Adaptation,
+        state: &TrainState,
+    ) -> Self {
         Self {
             history: history_value(&state.history),
             best_epoch: Some(state.kept_epoch()),
@@ -127,7 +133,10 @@ impl Checkpoint {
 
     /// A key that this version has no field for.
     pub fn other(&self, key: &str) -> Option<&Value> {
-        self.others.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+        self.others
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value)
     }
 
     /// Name of the checkpoint file of a category.
@@ -145,7 +154,10 @@ impl Checkpoint {
 
     /// Numbers per prompt, and so per token.
     pub fn dim(&self) -> usize {
-        self.parameters.get(PROMPTS).and_then(|t| t.shape.last().copied()).unwrap_or(0)
+        self.parameters
+            .get(PROMPTS)
+            .and_then(|t| t.shape.last().copied())
+            .unwrap_or(0)
     }
 
     /// Checks that it was made for a backbone: the same model under any of its names, and tokens of `dim` numbers.
@@ -153,7 +165,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`AdaptError::OtherBackbone`], naming `path`.
-    pub fn check_backbone(&self, path: &Path, model_name: &str, dim: usize) -> Result<(), AdaptError> {
+    pub fn check_backbone(
+        &self,
+        path: &Path,
+        model_name: &str,
+        dim: usize,
+    ) -> Result<(), AdaptError> {
         let known = |name: &str| models::find(name).ok().map(|v| v.name);
         let other = match (known(&self.model_name), known(model_name)) {
             (Some(a), Some(b)) => a != b,
@@ -177,7 +194,10 @@ impl Checkpoint {
     /// or wrong.
     pub fn read(path: &Path) -> Result<Self, AdaptError> {
         let value = torch_file::read(path)?;
-        Self::from_value(&value).map_err(|what| AdaptError::Checkpoint { path: path.to_owned(), what })
+        Self::from_value(&value).map_err(|what| AdaptError::Checkpoint {
+            path: path.to_owned(),
+            what,
+        })
     }
 
     /// Writes the checkpoint, whole or not at all, and returns its path: `<folder>/<category>_prompts.pt`, with
@@ -186,14 +206,18 @@ impl Checkpoint {
     /// # Errors
     /// [`AdaptError::Io`] and [`AdaptError::TorchFile`].
     pub fn save(&self, folder: &Path) -> Result<PathBuf, AdaptError> {
-        let io = |path: &Path, source| AdaptError::Io { path: path.to_owned(), source };
+        let io = |path: &Path, source| AdaptError::Io {
+            path: path.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
         let history = folder.join(format!("{}_history.json", self.category));
         let mut file = AtomicFile::create(&history).map_err(|e| io(&history, e))?;
-        let mut text =
-            serde_json::to_string_pretty(&json(&self.history)).map_err(|e| io(&history, e.into()))?;
+        let mut text = serde_json::to_string_pretty(&json(&self.history))
+            .map_err(|e| io(&history, e.into()))?;
         text.push('\n');
-        file.write_all(text.as_bytes()).map_err(|e| io(&history, e))?;
+        file.write_all(text.as_bytes())
+            .map_err(|e| io(&history, e))?;
         let path = folder.join(Self::file_name(&self.category));
         torch_file::write(&path, &self.to_value())?;
         file.commit().map_err(|e| io(&history, e))?;
@@ -238,7 +262,10 @@ impl Checkpoint {
         for t in &self.parameters {
             put(&t.name, tensor(t));
         }
-        put("modulation_type", Value::from(self.options.modulation.name()));
+        put(
+            "modulation_type",
+            Value::from(self.options.modulation.name()),
+        );
         // through its shortest decimal form, so that 0.01 is saved as 0.01 and not as 0.009999999776
         let shortest = self.options.scaling_factor.to_string().parse();
         put(
@@ -255,7 +282,12 @@ impl Checkpoint {
         put("preprocessing", text(&self.preprocessing));
         put("layers", text(&self.layers));
         put("split_manifest", text(&self.split_manifest));
-        put("resume", self.resume.as_ref().map_or(Value::None, TrainState::to_value));
+        put(
+            "resume",
+            self.resume
+                .as_ref()
+                .map_or(Value::None, TrainState::to_value),
+        );
         d.extend(self.inserted.iter().flat_map(Inserted::entries));
         d.extend(self.others.iter().cloned());
         Value::dict(d)
@@ -263,20 +295,28 @@ impl Checkpoint {
 
     /// From a value of a torch file; an error says which key is wrong.
     fn from_value(value: &Value) -> Result<Self, String> {
-        let dict =
-            value.as_dict().ok_or_else(|| format!("its type is {}, wanted a dictionary", value.kind()))?;
-        let args = value.get("args").cloned().unwrap_or_else(|| Value::Dict(Vec::new()));
+        let dict = value
+            .as_dict()
+            .ok_or_else(|| format!("its type is {}, wanted a dictionary", value.kind()))?;
+        let args = value
+            .get("args")
+            .cloned()
+            .unwrap_or_else(|| Value::Dict(Vec::new()));
         let wrong = |key: &str, wanted: &str| match value.get(key) {
             Some(v) => format!("'{key}' has the type {}, wanted {wanted}", v.kind()),
             None => format!("'{key}' is missing"),
         };
         let present = |key: &str| value.get(key).filter(|v| !matches!(v, Value::None));
         // a key of ours, or the recipe's argument of that name
-        let setting =
-            |key: &str| present(key).or_else(|| args.get(key).filter(|v| !matches!(v, Value::None)));
+        let setting = |key: &str| {
+            present(key).or_else(|| args.get(key).filter(|v| !matches!(v, Value::None)))
+        };
         let text = |key: &str| match present(key) {
             None => Ok(None),
-            Some(v) => v.as_str().map(|s| Some(s.to_owned())).ok_or_else(|| wrong(key, "text")),
+            Some(v) => v
+                .as_str()
+                .map(|s| Some(s.to_owned()))
+                .ok_or_else(|| wrong(key, "text")),
         };
         let count = |key: &str| match present(key) {
             None => Ok(None),
@@ -288,24 +328,40 @@ impl Checkpoint {
                 "format version {version} is newer than this program's {FORMAT_VERSION}: update it"
             ));
         }
-        let prompts =
-            value.get(PROMPTS).and_then(Value::as_tensor).ok_or_else(|| wrong(PROMPTS, "a tensor"))?;
+        let prompts = value
+            .get(PROMPTS)
+            .and_then(Value::as_tensor)
+            .ok_or_else(|| wrong(PROMPTS, "a tensor"))?;
         let &[k, dim] = &prompts.shape[..] else {
-            return Err(format!("'prompts' has shape {:?}, wanted [number, width]", prompts.shape));
+            return Err(format!(
+                "'prompts' has shape {:?}, wanted [number, width]",
+                prompts.shape
+            ));
         };
         if k == 0 || dim == 0 || count("num_prompts")?.is_some_and(|n| n != k) {
-            return Err(format!("'prompts' has shape {:?}, which does not fit 'num_prompts'", prompts.shape));
+            return Err(format!(
+                "'prompts' has shape {:?}, which does not fit 'num_prompts'",
+                prompts.shape
+            ));
         }
         let mut parameters = Parameters::new();
-        let mut push =
-            |name: &str, shape: &[usize], data| parameters.push(name, shape, data).map_err(|e| e.to_string());
+        let mut push = |name: &str, shape: &[usize], data| {
+            parameters
+                .push(name, shape, data)
+                .map_err(|e| e.to_string())
+        };
         push(PROMPTS, &[k, dim], prompts.to_f32())?;
         match present(PROMPT_SCALES) {
             None => push(PROMPT_SCALES, &[k], vec![INITIAL_PROMPT_SCALE; k])?,
             Some(v) => {
-                let t = v.as_tensor().ok_or_else(|| wrong(PROMPT_SCALES, "a tensor"))?;
+                let t = v
+                    .as_tensor()
+                    .ok_or_else(|| wrong(PROMPT_SCALES, "a tensor"))?;
                 if t.shape != [k] {
-                    return Err(format!("'{PROMPT_SCALES}' has shape {:?}, wanted [{k}]", t.shape));
+                    return Err(format!(
+                        "'{PROMPT_SCALES}' has shape {:?}, wanted [{k}]",
+                        t.shape
+                    ));
                 }
                 push(PROMPT_SCALES, &[k], t.to_f32())?;
             }
@@ -319,12 +375,17 @@ impl Checkpoint {
         }
         let mut residual_scaling = Scaling::Fixed;
         if let Some(v) = present(RESIDUAL_SCALE) {
-            let t = v.as_tensor().ok_or_else(|| wrong(RESIDUAL_SCALE, "a tensor"))?;
+            let t = v
+                .as_tensor()
+                .ok_or_else(|| wrong(RESIDUAL_SCALE, "a tensor"))?;
             residual_scaling = match t.shape[..] {
                 [1] => Scaling::Scalar,
                 [n] if n == dim => Scaling::Channel,
                 _ => {
-                    return Err(format!("'{RESIDUAL_SCALE}' has shape {:?}, wanted [1] or [{dim}]", t.shape));
+                    return Err(format!(
+                        "'{RESIDUAL_SCALE}' has shape {:?}, wanted [1] or [{dim}]",
+                        t.shape
+                    ));
                 }
             };
             push(RESIDUAL_SCALE, &t.shape, t.to_f32())?;
@@ -339,11 +400,15 @@ impl Checkpoint {
         };
         let scaling_factor = match setting("scaling_factor") {
             None => RECIPE_SCALING,
-            Some(v) => v.as_f64().ok_or_else(|| wrong("scaling_factor", "a number"))?,
+            Some(v) => v
+                .as_f64()
+                .ok_or_else(|| wrong("scaling_factor", "a number"))?,
         } as f32;
         let use_cls = match setting("use_cls") {
             None => false,
-            Some(v) => v.as_bool().ok_or_else(|| wrong("use_cls", "True or False"))?,
+            Some(v) => v
+                .as_bool()
+                .ok_or_else(|| wrong("use_cls", "True or False"))?,
         };
         let seed = match setting("seed") {
             Some(Value::Int(seed)) => seed.cast_unsigned(),
@@ -351,15 +416,18 @@ impl Checkpoint {
         };
         let resume = match present("resume") {
             None => None,
-            Some(v) => {
-                Some(TrainState::from_value(v).map_err(|key| format!("'resume.{key}' is missing or wrong"))?)
-            }
+            Some(v) => Some(
+                TrainState::from_value(v)
+                    .map_err(|key| format!("'resume.{key}' is missing or wrong"))?,
+            ),
         };
         let others = dict
             .iter()
             .filter_map(|(key, v)| Some((key.as_str()?, v)))
             .filter(|(key, _)| {
-                !KNOWN.contains(key) && !Inserted::is_key(key) && mlp.iter().all(|(name, _)| name != key)
+                !KNOWN.contains(key)
+                    && !Inserted::is_key(key)
+                    && mlp.iter().all(|(name, _)| name != key)
             })
             .map(|(key, v)| (key.to_owned(), v.clone()))
             .collect();
@@ -375,7 +443,10 @@ impl Checkpoint {
                 seed,
             },
             parameters,
-            history: value.get("history").cloned().unwrap_or_else(|| Value::Dict(Vec::new())),
+            history: value
+                .get("history")
+                .cloned()
+                .unwrap_or_else(|| Value::Dict(Vec::new())),
             args,
             format_version,
             best_epoch: count("best_epoch")?,
@@ -403,7 +474,10 @@ pub fn json(value: &Value) -> serde_json::Value {
         Value::List(l) | Value::Tuple(l) => Json::Array(l.iter().map(json).collect()),
         Value::Tensor(t) => Json::from(format!("{} {:?}", t.dtype.name(), t.shape)),
         Value::Dict(d) => {
-            let key = |k: &Value| k.as_str().map_or_else(|| json(k).to_string(), str::to_owned);
+            let key = |k: &Value| {
+                k.as_str()
+                    .map_or_else(|| json(k).to_string(), str::to_owned)
+            };
             Json::Object(d.iter().map(|(k, v)| (key(k), json(v))).collect())
         }
     }

@@ -22,7 +22,10 @@ pub(super) struct Global {
 impl Global {
     /// Over tensors whose layout has been checked.
     pub(super) fn new(parameters: Parameters, scaling_factor: f32) -> Self {
-        Self { parameters, scaling_factor }
+        Self {
+            parameters,
+            scaling_factor,
+        }
     }
 
     fn prepare(&self) -> PreparedPrompts {
@@ -32,9 +35,15 @@ impl Global {
     /// `out = image + α · e` of one image, with its attention `[K, rows]`.
     fn add(&self, s: &PreparedPrompts, image: &[f32], attention: &[f32], out: &mut [f32]) {
         let e = seen(&mean_over_prompts(attention, s.count), image, s.dim);
-        let e: Vec<f32> = e.iter().map(|v| (f64::from(self.scaling_factor) * v) as f32).collect();
+        let e: Vec<f32> = e
+            .iter()
+            .map(|v| (f64::from(self.scaling_factor) * v) as f32)
+            .collect();
         for (out, row) in out.chunks_exact_mut(s.dim).zip(image.chunks_exact(s.dim)) {
-            out.iter_mut().zip(row).zip(&e).for_each(|((o, x), e)| *o = x + e);
+            out.iter_mut()
+                .zip(row)
+                .zip(&e)
+                .for_each(|((o, x), e)| *o = x + e);
         }
     }
 }
@@ -42,22 +51,39 @@ impl Global {
 /// Attention `[K, rows]` of the prompts over the rows of one image.
 fn attend(s: &PreparedPrompts, image: &[f32], attention: &mut [f32]) {
     let rows = image.len() / s.dim;
-    matmul(s.count, rows, s.dim, &s.unit, Op::None, image, Op::Transpose, attention, false);
+    matmul(
+        s.count,
+        rows,
+        s.dim,
+        &s.unit,
+        Op::None,
+        image,
+        Op::Transpose,
+        attention,
+        false,
+    );
     divide_by_norms(attention, image, s.dim);
     attention.chunks_exact_mut(rows).for_each(softmax);
 }
 
 /// The transpose of a matrix with rows of `width` numbers.
 fn transposed(matrix: &[f32], width: usize) -> Vec<f32> {
-    (0..width).flat_map(|c| matrix.iter().skip(c).step_by(width).copied()).collect()
+    (0..width)
+        .flat_map(|c| matrix.iter().skip(c).step_by(width).copied())
+        .collect()
 }
 
 /// Divides column `p` of `matrix` (`[K, P]`) by `‖row_p‖ + ε`.
 fn divide_by_norms(matrix: &mut [f32], rows: &[f32], dim: usize) {
     let p = rows.len() / dim;
-    let inverse: Vec<f64> = rows.chunks_exact(dim).map(|r| 1.0 / (norm(r) + NORM_EPSILON)).collect();
+    let inverse: Vec<f64> = rows
+        .chunks_exact(dim)
+        .map(|r| 1.0 / (norm(r) + NORM_EPSILON))
+        .collect();
     for line in matrix.chunks_exact_mut(p) {
-        line.iter_mut().zip(&inverse).for_each(|(v, i)| *v = (f64::from(*v) * i) as f32);
+        line.iter_mut()
+            .zip(&inverse)
+            .for_each(|(v, i)| *v = (f64::from(*v) * i) as f32);
     }
 }
 
@@ -66,7 +92,9 @@ fn mean_over_prompts(attention: &[f32], count: usize) -> Vec<f64> {
     let p = attention.len() / count;
     let mut mean = vec![0.0f64; p];
     for line in attention.chunks_exact(p) {
-        mean.iter_mut().zip(line).for_each(|(m, &v)| *m += f64::from(v));
+        mean.iter_mut()
+            .zip(line)
+            .for_each(|(m, &v)| *m += f64::from(v));
     }
     for m in &mut mean {
         *m /= count as f64;
@@ -78,7 +106,9 @@ fn mean_over_prompts(attention: &[f32], count: usize) -> Vec<f64> {
 fn seen(mean: &[f64], rows: &[f32], dim: usize) -> Vec<f64> {
     let mut e = vec![0.0f64; dim];
     for (row, m) in rows.chunks_exact(dim).zip(mean) {
-        e.iter_mut().zip(row).for_each(|(e, &v)| *e += m * f64::from(v));
+        e.iter_mut()
+            .zip(row)
+            .for_each(|(e, &v)| *e += m * f64::from(v));
     }
     e
 }
@@ -147,11 +177,19 @@ impl Modulation for Global {
                 let e = seen(&mean_over_prompts(attention, s.count), image, s.dim);
                 let total = g.iter().zip(&e).map(|(g, e)| g * e).sum::<f64>();
                 // gradient with respect to e
-                summed.iter_mut().zip(&g).for_each(|(t, g)| *t = (f64::from(self.scaling_factor) * g) as f32);
+                summed
+                    .iter_mut()
+                    .zip(&g)
+                    .for_each(|(t, g)| *t = (f64::from(self.scaling_factor) * g) as f32);
                 let share = 1.0 / s.count as f64;
-                let per_patch: Vec<f32> =
-                    image.chunks_exact(s.dim).map(|row| (share * dot(row, summed)) as f32).collect();
-                for (line, w) in logits.chunks_exact_mut(rows).zip(attention.chunks_exact(rows)) {
+                let per_patch: Vec<f32> = image
+                    .chunks_exact(s.dim)
+                    .map(|row| (share * dot(row, summed)) as f32)
+                    .collect();
+                for (line, w) in logits
+                    .chunks_exact_mut(rows)
+                    .zip(attention.chunks_exact(rows))
+                {
                     line.copy_from_slice(&per_patch);
                     softmax_backward(w, line, 1.0);
                 }
@@ -159,7 +197,17 @@ impl Modulation for Global {
                 scaled.fill(0.0);
                 let mut shares = logits.to_vec();
                 divide_by_norms(&mut shares, image, s.dim);
-                matmul(s.count, s.dim, rows, &shares, Op::None, image, Op::None, unit, false);
+                matmul(
+                    s.count,
+                    s.dim,
+                    rows,
+                    &shares,
+                    Op::None,
+                    image,
+                    Op::None,
+                    unit,
+                    false,
+                );
                 total
             })
             .collect();
@@ -187,7 +235,10 @@ impl Modulation for Global {
                     let lines = image.chunks_exact(s.dim).zip(grad.chunks_exact_mut(s.dim));
                     for (p, (row, grad)) in lines.enumerate() {
                         add_scaled(grad, mean[p] as f32, summed);
-                        column.iter_mut().enumerate().for_each(|(k, c)| *c = logits[k * rows + p]);
+                        column
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(k, c)| *c = logits[k * rows + p]);
                         s.row_gradient(row, &column, &mut room, grad);
                     }
                 });

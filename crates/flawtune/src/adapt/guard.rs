@@ -72,10 +72,9 @@ impl PromptGuard {
             folds.iter().map(|f| f.shots as f64 * value(f)).sum::<f64>() / total
         };
         let epochs: Vec<usize> = folds.first()?.epochs.iter().map(|e| e.0).collect();
-        if folds
-            .iter()
-            .any(|f| f.epochs.len() != epochs.len() || f.epochs.iter().zip(&epochs).any(|(a, b)| a.0 != *b))
-        {
+        if folds.iter().any(|f| {
+            f.epochs.len() != epochs.len() || f.epochs.iter().zip(&epochs).any(|(a, b)| a.0 != *b)
+        }) {
             return None;
         }
         let mut best: Option<(usize, f64)> = None;
@@ -106,7 +105,11 @@ impl PromptGuard {
     /// Of the hold-out that chose the epoch; [`Evidence::Nothing`] and a fallback if there was none.
     pub fn of_training(state: &TrainState) -> Self {
         let (best, zero_shot) = (state.best.as_ref(), state.zero_shot_hold_out);
-        let evidence = if best.is_some() { Evidence::HoldOut } else { Evidence::Nothing };
+        let evidence = if best.is_some() {
+            Evidence::HoldOut
+        } else {
+            Evidence::Nothing
+        };
         let adapted = best.map(|b| b.metric);
         Self {
             evidence,
@@ -115,7 +118,9 @@ impl PromptGuard {
             zero_shot,
             adapted,
             standard_error: None,
-            fallback: !adapted.zip(zero_shot).is_some_and(|(after, before)| after > before),
+            fallback: !adapted
+                .zip(zero_shot)
+                .is_some_and(|(after, before)| after > before),
         }
     }
 
@@ -143,10 +148,17 @@ impl PromptGuard {
             Value::None => Ok(None),
             v => v.as_f64().map(Some).ok_or_else(|| key.to_owned()),
         };
-        let all = [Evidence::CrossValidation, Evidence::HoldOut, Evidence::Nothing];
+        let all = [
+            Evidence::CrossValidation,
+            Evidence::HoldOut,
+            Evidence::Nothing,
+        ];
         let name = get("evidence")?.as_str();
         Ok(Self {
-            evidence: all.into_iter().find(|e| Some(e.name()) == name).ok_or("evidence")?,
+            evidence: all
+                .into_iter()
+                .find(|e| Some(e.name()) == name)
+                .ok_or("evidence")?,
             folds: get("folds")?.as_usize().ok_or("folds")?,
             epoch: match get("epoch")? {
                 Value::None => None,
@@ -165,35 +177,51 @@ mod tests {
     use super::*;
 
     fn fold(shots: usize, zero_shot: f64, after: [f64; 2]) -> Fold {
-        Fold { shots, zero_shot, epochs: vec![(10, after[0]), (20, after[1])] }
+        Fold {
+            shots,
+            zero_shot,
+            epochs: vec![(10, after[0]), (20, after[1])],
+        }
     }
 
     #[test]
     fn the_best_epoch_counts_shots_and_a_gain_must_exceed_its_error() {
-        let found = PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), fold(1, 0.7, [0.7, 0.6])]).unwrap();
+        let found =
+            PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), fold(1, 0.7, [0.7, 0.6])]).unwrap();
         // means .767 and .8; the gain of .1 scatters by ± .2 and ∓ .1
         assert_eq!(found.epoch, Some(20));
         assert!((found.adapted.unwrap() - 0.8).abs() < 1e-12);
         let spread: f64 = (2.0 * 0.1f64.powi(2) + 0.2f64.powi(2)) / 3.0;
         assert!((found.standard_error.unwrap() - spread.sqrt()).abs() < 1e-12);
         assert!(found.fallback);
-        let steady = PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.79]), fold(2, 0.6, [0.71, 0.7])]).unwrap();
+        let steady =
+            PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.79]), fold(2, 0.6, [0.71, 0.7])]).unwrap();
         assert_eq!((steady.epoch, steady.fallback), (Some(10), false));
         assert!(
-            PromptGuard::of_folds(&[fold(2, 0.7, [0.7, 0.7]), fold(2, 0.6, [0.6, 0.6])]).unwrap().fallback
+            PromptGuard::of_folds(&[fold(2, 0.7, [0.7, 0.7]), fold(2, 0.6, [0.6, 0.6])])
+                .unwrap()
+                .fallback
         );
     }
 
     #[test]
     fn folds_that_were_measured_at_other_epochs_are_no_evidence() {
-        let other = Fold { shots: 2, zero_shot: 0.5, epochs: vec![(10, 0.6)] };
-        assert_eq!(PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), other]), None);
+        let other = Fold {
+            shots: 2,
+            zero_shot: 0.5,
+            epochs: vec![(10, 0.6)],
+        };
+        assert_eq!(
+            PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), other]),
+            None
+        );
         assert_eq!(PromptGuard::of_folds(&[]), None);
     }
 
     #[test]
     fn a_checkpoint_gives_it_back() {
-        let found = PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), fold(1, 0.7, [0.7, 0.6])]).unwrap();
+        let found =
+            PromptGuard::of_folds(&[fold(2, 0.7, [0.8, 0.9]), fold(1, 0.7, [0.7, 0.6])]).unwrap();
         assert_eq!(PromptGuard::from_value(&found.to_value()), Ok(found));
         let nothing = PromptGuard {
             evidence: Evidence::Nothing,

@@ -69,17 +69,27 @@ impl HoldOutImages<'_> {
     ) -> Result<f64, AdaptError> {
         match metric {
             HoldOutMetric::Separability => {
-                let images: Vec<&[f32]> = self.normals.iter().chain(&self.defects).copied().collect();
+                let images: Vec<&[f32]> =
+                    self.normals.iter().chain(&self.defects).copied().collect();
                 let mut pass = BatchPass::new();
-                let found =
-                    pass.forward(modulation, &images, self.normals.len(), self.dim, Loss::Separability)?;
+                let found = pass.forward(
+                    modulation,
+                    &images,
+                    self.normals.len(),
+                    self.dim,
+                    Loss::Separability,
+                )?;
                 Ok(found.stats.separability())
             }
             HoldOutMetric::Auroc => {
                 let support = NearestImages::new(pack(modulation, &self.support, self.dim, tape));
                 let scores = |images: &[&[f32]], tape: &mut Tape| -> Vec<f64> {
                     let packs = pack(modulation, images, self.dim, tape);
-                    support.nearest(&packs, 1).iter().map(|near| 1.0 - near.images[0].1).collect()
+                    support
+                        .nearest(&packs, 1)
+                        .iter()
+                        .map(|near| 1.0 - near.images[0].1)
+                        .collect()
                 };
                 let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
                 Ok(auroc(&normals, &defects))
@@ -88,7 +98,10 @@ impl HoldOutImages<'_> {
                 let support = pack(modulation, &self.support, self.dim, tape);
                 let scores = |images: &[&[f32]], tape: &mut Tape| -> Vec<f64> {
                     let packs = pack(modulation, images, self.dim, tape);
-                    packs.par_iter().map(|image| bank_score(image, &support)).collect()
+                    packs
+                        .par_iter()
+                        .map(|image| bank_score(image, &support))
+                        .collect()
                 };
                 let (normals, defects) = (scores(&self.normals, tape), scores(&self.defects, tape));
                 Ok(auroc(&normals, &defects))
@@ -103,7 +116,9 @@ fn bank_score(image: &PackedPatches, bank: &[PackedPatches]) -> f64 {
     let mut found = vec![0.0; image.patches()];
     for other in bank {
         max_similarity(image, other, &mut found);
-        best.iter_mut().zip(&found).for_each(|(best, found)| *best = best.max(*found));
+        best.iter_mut()
+            .zip(&found)
+            .for_each(|(best, found)| *best = best.max(*found));
     }
     let distances: Vec<f32> = best.iter().map(|b| 1.0 - b).collect();
     top_mean(&distances, BANK_SHARE)
@@ -117,14 +132,19 @@ pub(crate) fn pack(
     dim: usize,
     tape: &mut Tape,
 ) -> Vec<PackedPatches> {
-    let Some(size) = images.first().map(|i| i.len()) else { return Vec::new() };
+    let Some(size) = images.first().map(|i| i.len()) else {
+        return Vec::new();
+    };
     let mut packs = Vec::with_capacity(images.len());
     let mut room = vec![0.0; size * images.len().min(IMAGES_AT_ONCE)];
     for images in images.chunks(IMAGES_AT_ONCE) {
         let room = &mut room[..size * images.len()];
         match modulation {
             Some(m) => m.forward(images, room, tape),
-            None => room.chunks_exact_mut(size).zip(images).for_each(|(to, from)| to.copy_from_slice(from)),
+            None => room
+                .chunks_exact_mut(size)
+                .zip(images)
+                .for_each(|(to, from)| to.copy_from_slice(from)),
         }
         packs.par_extend(room.par_chunks_exact_mut(size).map(|rows| {
             normalise_rows(rows, dim, &mut vec![0.0; rows.len() / dim]);
@@ -139,7 +159,13 @@ fn auroc(normals: &[f64], defects: &[f64]) -> f64 {
     let wins: f64 = defects
         .iter()
         .flat_map(|d| {
-            normals.iter().map(move |n| if d > n { 1.0 } else { f64::from(u8::from(d == n)) / 2.0 })
+            normals.iter().map(move |n| {
+                if d > n {
+                    1.0
+                } else {
+                    f64::from(u8::from(d == n)) / 2.0
+                }
+            })
         })
         .sum();
     wins / (normals.len() * defects.len()) as f64
@@ -151,7 +177,10 @@ mod tests {
 
     #[test]
     fn auroc_counts_ties_half() {
-        assert_eq!(auroc(&[0.1, 0.4], &[0.4, 0.9]), (1.0 + 0.5 + 1.0 + 1.0) / 4.0);
+        assert_eq!(
+            auroc(&[0.1, 0.4], &[0.4, 0.9]),
+            (1.0 + 0.5 + 1.0 + 1.0) / 4.0
+        );
         assert_eq!(auroc(&[0.5], &[0.5]), 0.5);
     }
 }

@@ -24,7 +24,10 @@ pub(super) struct LearnedTransform {
 impl LearnedTransform {
     /// Over tensors whose layout has been checked.
     pub(super) fn new(parameters: Parameters, scaling_factor: f32) -> Self {
-        Self { parameters, scaling_factor }
+        Self {
+            parameters,
+            scaling_factor,
+        }
     }
 
     fn prepare(&self) -> PreparedPrompts {
@@ -47,25 +50,35 @@ impl LearnedTransform {
         for (c, images) in images.chunks(at_once).enumerate() {
             let (n, from) = (images.len() * rows, c * at_once * rows);
             let joined = resize(joined, n * 2 * d);
-            join(s, images, &attention[from * s.count..][..n * s.count], joined);
+            join(
+                s,
+                images,
+                &attention[from * s.count..][..n * s.count],
+                joined,
+            );
             let pre = &mut pre[from * d..][..n * d];
             matmul(n, d, 2 * d, joined, Op::None, w0, Op::Transpose, pre, false);
             let hidden = resize(hidden, n * d);
-            hidden.par_chunks_exact_mut(d).zip(pre.par_chunks_exact_mut(d)).for_each(|(h, p)| {
-                for ((h, p), b) in h.iter_mut().zip(p).zip(b0) {
-                    *p += b;
-                    *h = gelu(*p);
-                }
-            });
+            hidden
+                .par_chunks_exact_mut(d)
+                .zip(pre.par_chunks_exact_mut(d))
+                .for_each(|(h, p)| {
+                    for ((h, p), b) in h.iter_mut().zip(p).zip(b0) {
+                        *p += b;
+                        *h = gelu(*p);
+                    }
+                });
             let out = &mut out[from * d..][..n * d];
             matmul(n, d, d, hidden, Op::None, w2, Op::Transpose, out, false);
-            out.par_chunks_exact_mut(size).zip(images).for_each(|(out, image)| {
-                for (out, row) in out.chunks_exact_mut(d).zip(image.chunks_exact(d)) {
-                    for ((o, x), b) in out.iter_mut().zip(row).zip(b2) {
-                        *o = x + self.scaling_factor * (*o + b);
+            out.par_chunks_exact_mut(size)
+                .zip(images)
+                .for_each(|(out, image)| {
+                    for (out, row) in out.chunks_exact_mut(d).zip(image.chunks_exact(d)) {
+                        for ((o, x), b) in out.iter_mut().zip(row).zip(b2) {
+                            *o = x + self.scaling_factor * (*o + b);
+                        }
                     }
-                }
-            });
+                });
         }
     }
 }
@@ -80,7 +93,17 @@ fn join(s: &PreparedPrompts, images: &[&[f32]], attention: &[f32], joined: &mut 
         .zip(joined.par_chunks_exact_mut(2 * size))
         .for_each(|((image, attention), joined)| {
             let mut mix = vec![0.0; size];
-            matmul(rows, s.dim, s.count, attention, Op::None, &s.scaled, Op::None, &mut mix, false);
+            matmul(
+                rows,
+                s.dim,
+                s.count,
+                attention,
+                Op::None,
+                &s.scaled,
+                Op::None,
+                &mut mix,
+                false,
+            );
             let pairs = image.chunks_exact(s.dim).zip(mix.chunks_exact(s.dim));
             for (to, (x, m)) in joined.chunks_exact_mut(2 * s.dim).zip(pairs) {
                 to[..s.dim].copy_from_slice(x);
@@ -112,7 +135,9 @@ fn through_gelu(grad: &mut [f32], pre: &[f32]) -> f64 {
 /// Adds the column sums of `rows` to `sums`.
 fn add_columns(rows: &[f32], sums: &mut [f64]) {
     for row in rows.chunks_exact(sums.len()) {
-        sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(s, &v)| *s += f64::from(v));
     }
 }
 
@@ -148,7 +173,13 @@ impl Modulation for LearnedTransform {
 
     fn mix(&self, image: &[f32], attention: &[f32], out: &mut [f32]) {
         let [mut pre, mut joined, mut hidden] = [vec![0.0; image.len()], Vec::new(), Vec::new()];
-        self.transform(&self.prepare(), &[image], attention, [&mut pre, &mut joined, &mut hidden], out);
+        self.transform(
+            &self.prepare(),
+            &[image],
+            attention,
+            [&mut pre, &mut joined, &mut hidden],
+            out,
+        );
     }
 
     fn backward(
@@ -174,9 +205,19 @@ impl Modulation for LearnedTransform {
         let mut grad_mix = Vec::new();
         // the halves of W0 that see the token and the mix of prompts; the token's gradient is seldom asked for
         let half = |at: usize| -> Vec<f32> {
-            w0.chunks_exact(2 * d).flat_map(|row| &row[at..at + d]).copied().collect()
+            w0.chunks_exact(2 * d)
+                .flat_map(|row| &row[at..at + d])
+                .copied()
+                .collect()
         };
-        let (of_row, of_mix) = (if grad_in.is_some() { half(0) } else { Vec::new() }, half(d));
+        let (of_row, of_mix) = (
+            if grad_in.is_some() {
+                half(0)
+            } else {
+                Vec::new()
+            },
+            half(d),
+        );
         for (c, images) in images.chunks(at_once).enumerate() {
             let (n, from) = (images.len() * rows, c * at_once * rows);
             let attention = &attention[from * s.count..][..n * s.count];
@@ -185,9 +226,22 @@ impl Modulation for LearnedTransform {
             let joined = resize(joined, n * 2 * d);
             join(&s, images, attention, joined);
             let hidden = resize(hidden, n * d);
-            hidden.par_iter_mut().zip(pre).for_each(|(h, &p)| *h = gelu(p));
+            hidden
+                .par_iter_mut()
+                .zip(pre)
+                .for_each(|(h, &p)| *h = gelu(p));
             add_columns(grad, &mut sum_b2);
-            matmul(d, d, n, grad, Op::Transpose, hidden, Op::None, &mut grad_w2, true);
+            matmul(
+                d,
+                d,
+                n,
+                grad,
+                Op::Transpose,
+                hidden,
+                Op::None,
+                &mut grad_w2,
+                true,
+            );
             // hidden now becomes the gradient with respect to itself, then to what entered the GELU
             matmul(n, d, d, grad, Op::None, w2, Op::None, hidden, false);
             let totals: Vec<f64> = hidden
@@ -197,9 +251,29 @@ impl Modulation for LearnedTransform {
                 .collect();
             total += totals.iter().sum::<f64>();
             add_columns(hidden, &mut sum_b0);
-            matmul(d, 2 * d, n, hidden, Op::Transpose, joined, Op::None, &mut grad_w0, true);
+            matmul(
+                d,
+                2 * d,
+                n,
+                hidden,
+                Op::Transpose,
+                joined,
+                Op::None,
+                &mut grad_w0,
+                true,
+            );
             let grad_mix = resize(&mut grad_mix, n * d);
-            matmul(n, d, d, hidden, Op::None, &of_mix, Op::None, grad_mix, false);
+            matmul(
+                n,
+                d,
+                d,
+                hidden,
+                Op::None,
+                &of_mix,
+                Op::None,
+                grad_mix,
+                false,
+            );
             let grad_logits = resize(logits, n * s.count);
             images
                 .par_iter()
@@ -215,18 +289,35 @@ impl Modulation for LearnedTransform {
                 let grad_in = &mut grad_in[from * d..][..n * d];
                 grad_in.copy_from_slice(grad);
                 // the mix's gradient is used up
-                matmul(n, d, d, hidden, Op::None, &of_row, Op::None, grad_mix, false);
-                let lines = grad_in.par_chunks_exact_mut(d).zip(grad_mix.par_chunks_exact(d));
-                lines.zip(grad_logits.par_chunks_exact(s.count)).enumerate().for_each(
-                    |(r, ((grad, through), logits))| {
+                matmul(
+                    n,
+                    d,
+                    d,
+                    hidden,
+                    Op::None,
+                    &of_row,
+                    Op::None,
+                    grad_mix,
+                    false,
+                );
+                let lines = grad_in
+                    .par_chunks_exact_mut(d)
+                    .zip(grad_mix.par_chunks_exact(d));
+                lines
+                    .zip(grad_logits.par_chunks_exact(s.count))
+                    .enumerate()
+                    .for_each(|(r, ((grad, through), logits))| {
                         add_scaled(grad, alpha, through);
                         let row = &images[r / rows][r % rows * d..][..d];
                         s.row_gradient(row, logits, &mut vec![0.0; d], grad);
-                    },
-                );
+                    });
             }
         }
-        total += sum_b2.iter().zip(b2).map(|(g, &b)| g * f64::from(b)).sum::<f64>();
+        total += sum_b2
+            .iter()
+            .zip(b2)
+            .map(|(g, &b)| g * f64::from(b))
+            .sum::<f64>();
         gradients.scaling_factor += total;
         let mut grad_scales = vec![0.0; s.count];
         s.finish(

@@ -6,8 +6,8 @@ use crate::features::TokenSet;
 use super::hold_out::HoldOutImages;
 use super::train::TrainData;
 use super::{
-    AdaptError, Adaptation, BatchLoss, BatchPass, Gradients, HoldOut, HoldOutMetric, Loss, MatchMemory,
-    Parameters, Tape, rows_of,
+    AdaptError, Adaptation, BatchLoss, BatchPass, Gradients, HoldOut, HoldOutMetric, Loss,
+    MatchMemory, Parameters, Tape, rows_of,
 };
 
 /// The images of one step.
@@ -26,7 +26,10 @@ pub(super) fn flaws_of(masks: &[Option<Vec<bool>>], defects: &[usize]) -> Vec<Op
     if masks.is_empty() {
         return Vec::new();
     }
-    defects.iter().map(|&i| masks.get(i).cloned().flatten()).collect()
+    defects
+        .iter()
+        .map(|&i| masks.get(i).cloned().flatten())
+        .collect()
 }
 
 /// Something with parameters that a loss can be brought down by.
@@ -80,23 +83,39 @@ impl<'a> FrozenTokens<'a> {
     ) -> Self {
         let use_cls = adaptation.options().use_cls;
         let rows = |set: &'a TokenSet, list: &[usize]| -> Vec<&'a [f32]> {
-            list.iter().map(|&i| rows_of(&set.images[i], use_cls)).collect()
+            list.iter()
+                .map(|&i| rows_of(&set.images[i], use_cls))
+                .collect()
         };
         let held_out = HoldOutImages {
-            normals: hold_out.map(|h| rows(data.normals, &h.normals)).unwrap_or_default(),
-            defects: hold_out.map(|h| rows(data.defects, &h.defects)).unwrap_or_default(),
-            support: hold_out.map(|h| rows(data.normals, &h.support)).unwrap_or_default(),
+            normals: hold_out
+                .map(|h| rows(data.normals, &h.normals))
+                .unwrap_or_default(),
+            defects: hold_out
+                .map(|h| rows(data.defects, &h.defects))
+                .unwrap_or_default(),
+            support: hold_out
+                .map(|h| rows(data.normals, &h.support))
+                .unwrap_or_default(),
             dim: adaptation.dim(),
         };
         let mut pass = BatchPass::new();
         if keep_matches && !use_cls {
             let (normals, defects) = (data.normals.images.len(), data.defects.images.len());
-            if let Some(memory) = MatchMemory::new(normals, defects, data.normals.patches(), adaptation.dim())
+            if let Some(memory) =
+                MatchMemory::new(normals, defects, data.normals.patches(), adaptation.dim())
             {
                 pass.matches_mut().remember(memory);
             }
         }
-        Self { adaptation, data, held_out, pass, images: Vec::new(), tape: Tape::default() }
+        Self {
+            adaptation,
+            data,
+            held_out,
+            pass,
+            images: Vec::new(),
+            tape: Tape::default(),
+        }
     }
 }
 
@@ -112,20 +131,43 @@ impl Learner for FrozenTokens<'_> {
     fn forward(&mut self, batch: &Batch, loss: Loss) -> Result<BatchLoss, AdaptError> {
         let (data, use_cls) = (self.data, self.adaptation.options().use_cls);
         self.images.clear();
-        self.images.extend(batch.normals.iter().map(|&i| rows_of(&data.normals.images[i], use_cls)));
-        self.images.extend(batch.defects.iter().map(|&i| rows_of(&data.defects.images[i], use_cls)));
-        self.pass.matches_mut().announce(&batch.normals, &batch.defects);
+        self.images.extend(
+            batch
+                .normals
+                .iter()
+                .map(|&i| rows_of(&data.normals.images[i], use_cls)),
+        );
+        self.images.extend(
+            batch
+                .defects
+                .iter()
+                .map(|&i| rows_of(&data.defects.images[i], use_cls)),
+        );
+        self.pass
+            .matches_mut()
+            .announce(&batch.normals, &batch.defects);
         self.pass.set_flaws(flaws_of(data.masks, &batch.defects));
         let m = self.adaptation.modulation();
-        self.pass.forward(Some(m), &self.images, batch.normals.len(), self.adaptation.dim(), loss)
+        self.pass.forward(
+            Some(m),
+            &self.images,
+            batch.normals.len(),
+            self.adaptation.dim(),
+            loss,
+        )
     }
 
     fn backward(&mut self, gradients: &mut Gradients) -> Result<(), AdaptError> {
-        self.pass.backward(self.adaptation.modulation(), &self.images, gradients, None);
+        self.pass
+            .backward(self.adaptation.modulation(), &self.images, gradients, None);
         Ok(())
     }
 
     fn measure(&mut self, metric: HoldOutMetric, adapted: bool) -> Result<f64, AdaptError> {
-        self.held_out.measure(adapted.then(|| self.adaptation.modulation()), metric, &mut self.tape)
+        self.held_out.measure(
+            adapted.then(|| self.adaptation.modulation()),
+            metric,
+            &mut self.tape,
+        )
     }
 }

@@ -48,7 +48,9 @@ impl FromStr for Loss {
     fn from_str(s: &str) -> Result<Self, AdaptError> {
         match s {
             "separability" => Ok(Self::Separability),
-            "contrastive" => Ok(Self::Contrastive { margin: DEFAULT_MARGIN }),
+            "contrastive" => Ok(Self::Contrastive {
+                margin: DEFAULT_MARGIN,
+            }),
             "ranking" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Ranking))),
             "logistic" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Logistic))),
             _ => Err(AdaptError::Option {
@@ -83,7 +85,12 @@ impl SimilarityStats {
         check_counts(s.normals, s.defects)?;
         let (mu_nn, sd_nn) = moments(off_diagonal(s).map(|i| s.nn[i]));
         let (mu_nd, sd_nd) = moments(s.nd.iter().copied());
-        Ok(Self { mu_nn, mu_nd, sd_nn, sd_nd })
+        Ok(Self {
+            mu_nn,
+            mu_nd,
+            sd_nn,
+            sd_nd,
+        })
     }
 
     /// Of image scores, normals first: a score's complement to 1 is the image's similarity to the normals of the batch.
@@ -97,7 +104,12 @@ impl SimilarityStats {
         let (mu_nn, sd_nn) = moments(similarities(of_normals).into_iter());
         let (mu_nd, sd_nd) = moments(similarities(of_defects).into_iter());
         // one defect has no spread
-        Ok(Self { mu_nn, mu_nd, sd_nn, sd_nd: if sd_nd.is_nan() { 0.0 } else { sd_nd } })
+        Ok(Self {
+            mu_nn,
+            mu_nd,
+            sd_nn,
+            sd_nd: if sd_nd.is_nan() { 0.0 } else { sd_nd },
+        })
     }
 
     /// `(μ_NN − μ_ND) / (σ_NN + σ_ND + 1e-8)`.
@@ -143,7 +155,11 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
 /// loss's epsilon is rounding noise of f32 similarities (two normals that match mutually have exactly 0): its
 /// gradient is taken as 0, as PyTorch takes it at exactly 0.
 fn spread_slope(offset: f64, sd: f64, n: usize) -> f64 {
-    if sd <= SPREAD_EPSILON { 0.0 } else { offset / ((n as f64 - 1.0) * sd) }
+    if sd <= SPREAD_EPSILON {
+        0.0
+    } else {
+        offset / ((n as f64 - 1.0) * sd)
+    }
 }
 
 impl Loss {
@@ -195,7 +211,8 @@ impl Loss {
             Self::Scores(loss) => Err(AdaptError::Option {
                 option: "loss type",
                 found: loss.name().to_owned(),
-                wanted: "a loss of image pairs is needed here: separability or contrastive".to_owned(),
+                wanted: "a loss of image pairs is needed here: separability or contrastive"
+                    .to_owned(),
             }),
         }
     }
@@ -222,12 +239,18 @@ mod tests {
         for loss in [Loss::Separability, Loss::Contrastive { margin: 0.5 }] {
             let s = similarities();
             let (mut g, mut unused) = (Similarities::default(), Similarities::default());
-            loss.evaluate(&s, &SimilarityStats::of(&s).unwrap(), &mut g).unwrap();
+            loss.evaluate(&s, &SimilarityStats::of(&s).unwrap(), &mut g)
+                .unwrap();
             for i in 0..s.nn.len() + s.nd.len() {
                 let mut at = |delta: f64| {
                     let mut s = s.clone();
-                    *(if i < s.nn.len() { &mut s.nn[i] } else { &mut s.nd[i - 9] }) += delta;
-                    loss.evaluate(&s, &SimilarityStats::of(&s).unwrap(), &mut unused).unwrap()
+                    *(if i < s.nn.len() {
+                        &mut s.nn[i]
+                    } else {
+                        &mut s.nd[i - 9]
+                    }) += delta;
+                    loss.evaluate(&s, &SimilarityStats::of(&s).unwrap(), &mut unused)
+                        .unwrap()
                 };
                 let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
                 let found = if i < s.nn.len() { g.nn[i] } else { g.nd[i - 9] };
@@ -242,8 +265,22 @@ mod tests {
     #[test]
     fn one_normal_is_an_error() {
         let s = Similarities::zeros(1, 3);
-        assert!(matches!(SimilarityStats::of(&s), Err(AdaptError::TooFewImages { found: 1, wanted: 2, .. })));
+        assert!(matches!(
+            SimilarityStats::of(&s),
+            Err(AdaptError::TooFewImages {
+                found: 1,
+                wanted: 2,
+                ..
+            })
+        ));
         let s = Similarities::zeros(3, 0);
-        assert!(matches!(SimilarityStats::of(&s), Err(AdaptError::TooFewImages { found: 0, wanted: 1, .. })));
+        assert!(matches!(
+            SimilarityStats::of(&s),
+            Err(AdaptError::TooFewImages {
+                found: 0,
+                wanted: 1,
+                ..
+            })
+        ));
     }
 }

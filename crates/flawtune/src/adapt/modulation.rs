@@ -45,11 +45,14 @@ impl FromStr for ModulationType {
     type Err = AdaptError;
 
     fn from_str(s: &str) -> Result<Self, AdaptError> {
-        Self::ALL.into_iter().find(|m| m.name() == s).ok_or_else(|| AdaptError::Option {
-            option: "modulation type",
-            found: format!("{s:?}"),
-            wanted: "it is one of global, per_patch, learned_transform".to_owned(),
-        })
+        Self::ALL
+            .into_iter()
+            .find(|m| m.name() == s)
+            .ok_or_else(|| AdaptError::Option {
+                option: "modulation type",
+                found: format!("{s:?}"),
+                wanted: "it is one of global, per_patch, learned_transform".to_owned(),
+            })
     }
 }
 

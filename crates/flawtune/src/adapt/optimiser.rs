@@ -31,7 +31,11 @@ pub struct Adam {
 impl Adam {
     /// No steps taken yet.
     pub fn new(parameters: &Parameters) -> Self {
-        Self { steps: 0, first: parameters.zeros_like(), second: parameters.zeros_like() }
+        Self {
+            steps: 0,
+            first: parameters.zeros_like(),
+            second: parameters.zeros_like(),
+        }
     }
 
     /// Steps taken.

@@ -38,15 +38,24 @@ impl Parameters {
                 hint: "",
             });
         }
-        self.tensors.push(NamedTensor { name: name.to_owned(), shape: shape.to_vec(), data });
+        self.tensors.push(NamedTensor {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            data,
+        });
         Ok(())
     }
 
     /// The same names and shapes with every value 0.
     #[must_use]
     pub fn zeros_like(&self) -> Self {
-        let zero = |t: &NamedTensor| NamedTensor { data: vec![0.0; t.data.len()], ..t.clone() };
-        Self { tensors: self.tensors.iter().map(zero).collect() }
+        let zero = |t: &NamedTensor| NamedTensor {
+            data: vec![0.0; t.data.len()],
+            ..t.clone()
+        };
+        Self {
+            tensors: self.tensors.iter().map(zero).collect(),
+        }
     }
 
     /// Sets every value to 0.
@@ -93,7 +102,12 @@ impl Parameters {
 
     /// Square root of the sum of squares over all tensors.
     pub fn norm(&self) -> f64 {
-        self.tensors.iter().flat_map(|t| &t.data).map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+        self.tensors
+            .iter()
+            .flat_map(|t| &t.data)
+            .map(|&v| f64::from(v) * f64::from(v))
+            .sum::<f64>()
+            .sqrt()
     }
 
     /// Multiplies every value by `factor`.
@@ -190,7 +204,10 @@ pub struct Gradients {
 impl Gradients {
     /// All zero, for these parameters.
     pub fn zeros_for(parameters: &Parameters) -> Self {
-        Self { parameters: parameters.zeros_like(), scaling_factor: 0.0 }
+        Self {
+            parameters: parameters.zeros_like(),
+            scaling_factor: 0.0,
+        }
     }
 
     /// Sets every value to 0.

@@ -18,7 +18,10 @@ pub(super) struct PerPatch {
 impl PerPatch {
     /// Over tensors whose layout has been checked.
     pub(super) fn new(parameters: Parameters, scaling_factor: f32) -> Self {
-        Self { parameters, scaling_factor }
+        Self {
+            parameters,
+            scaling_factor,
+        }
     }
 
     fn prepare(&self) -> PreparedPrompts {
@@ -48,7 +51,17 @@ impl Modulation for PerPatch {
             .for_each(|((image, out), attention)| {
                 s.attend(image, attention);
                 out.copy_from_slice(image);
-                matmul(rows, s.dim, s.count, attention, Op::None, &mixture, Op::None, out, true);
+                matmul(
+                    rows,
+                    s.dim,
+                    s.count,
+                    attention,
+                    Op::None,
+                    &mixture,
+                    Op::None,
+                    out,
+                    true,
+                );
             });
     }
 
@@ -64,7 +77,17 @@ impl Modulation for PerPatch {
         let mixture: Vec<f32> = s.scaled.iter().map(|v| v * self.scaling_factor).collect();
         out.copy_from_slice(image);
         let rows = image.len() / s.dim;
-        matmul(rows, s.dim, s.count, attention, Op::None, &mixture, Op::None, out, true);
+        matmul(
+            rows,
+            s.dim,
+            s.count,
+            attention,
+            Op::None,
+            &mixture,
+            Op::None,
+            out,
+            true,
+        );
     }
 
     fn backward(
@@ -89,7 +112,15 @@ impl Modulation for PerPatch {
             .zip(parts.par_chunks_exact_mut(2 * kd))
             .map(|((((image, grad), attention), logits), parts)| {
                 let (scaled, unit) = parts.split_at_mut(kd);
-                s.attend_backward(image, attention, grad, self.scaling_factor, logits, scaled, unit)
+                s.attend_backward(
+                    image,
+                    attention,
+                    grad,
+                    self.scaling_factor,
+                    logits,
+                    scaled,
+                    unit,
+                )
             })
             .collect();
         gradients.scaling_factor += totals.iter().sum::<f64>();

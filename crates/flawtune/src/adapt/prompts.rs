@@ -33,14 +33,33 @@ impl PreparedPrompts {
         let mut unit = scaled.clone();
         let mut norms = vec![0.0; count];
         super::unit::normalise_rows(&mut unit, dim, &mut norms);
-        Self { count, dim, scaled, unit, norms }
+        Self {
+            count,
+            dim,
+            scaled,
+            unit,
+            norms,
+        }
     }
 
     /// `attention[p, k] = softmax_k cos(row_p, s_k)` for the rows `[P, D]` of one image; `[P, K]`.
     pub(super) fn attend(&self, rows: &[f32], attention: &mut [f32]) {
         let p = rows.len() / self.dim;
-        matmul(p, self.count, self.dim, rows, Op::None, &self.unit, Op::Transpose, attention, false);
-        for (row, logits) in rows.chunks_exact(self.dim).zip(attention.chunks_exact_mut(self.count)) {
+        matmul(
+            p,
+            self.count,
+            self.dim,
+            rows,
+            Op::None,
+            &self.unit,
+            Op::Transpose,
+            attention,
+            false,
+        );
+        for (row, logits) in rows
+            .chunks_exact(self.dim)
+            .zip(attention.chunks_exact_mut(self.count))
+        {
             let inverse = 1.0 / (norm(row) + NORM_EPSILON);
             for l in logits.iter_mut() {
                 *l = (f64::from(*l) * inverse) as f32;
@@ -65,13 +84,36 @@ impl PreparedPrompts {
         grad_unit: &mut [f32],
     ) -> f64 {
         let (p, k, d) = (rows.len() / self.dim, self.count, self.dim);
-        matmul(k, d, p, attention, Op::Transpose, grad_mix, Op::None, grad_scaled, false);
+        matmul(
+            k,
+            d,
+            p,
+            attention,
+            Op::Transpose,
+            grad_mix,
+            Op::None,
+            grad_scaled,
+            false,
+        );
         for v in grad_scaled.iter_mut() {
             *v *= factor;
         }
-        matmul(p, k, d, grad_mix, Op::None, &self.scaled, Op::Transpose, grad_logits, false);
+        matmul(
+            p,
+            k,
+            d,
+            grad_mix,
+            Op::None,
+            &self.scaled,
+            Op::Transpose,
+            grad_logits,
+            false,
+        );
         let mut total = 0.0;
-        for (a, g) in attention.chunks_exact(k).zip(grad_logits.chunks_exact_mut(k)) {
+        for (a, g) in attention
+            .chunks_exact(k)
+            .zip(grad_logits.chunks_exact_mut(k))
+        {
             total += softmax_backward(a, g, factor);
         }
         self.unit_gradient(rows, grad_logits, grad_unit);
@@ -88,7 +130,17 @@ impl PreparedPrompts {
                 *v = (f64::from(*v) * inverse) as f32;
             }
         }
-        matmul(k, d, p, &shares, Op::Transpose, rows, Op::None, grad_unit, false);
+        matmul(
+            k,
+            d,
+            p,
+            &shares,
+            Op::Transpose,
+            rows,
+            Op::None,
+            grad_unit,
+            false,
+        );
     }
 
     /// Adds the gradient with respect to one row that reaches it through its cosines; `room` is `[D]`.
@@ -105,7 +157,10 @@ impl PreparedPrompts {
         }
         let length = norm(row);
         let inverse = 1.0 / (length + NORM_EPSILON);
-        let unit: Vec<f32> = row.iter().map(|&v| (f64::from(v) * inverse) as f32).collect();
+        let unit: Vec<f32> = row
+            .iter()
+            .map(|&v| (f64::from(v) * inverse) as f32)
+            .collect();
         unit_backward(&unit, length, room);
         add_scaled(grad_row, 1.0, room);
     }
@@ -124,13 +179,19 @@ impl PreparedPrompts {
         let (k, d) = (self.count, self.dim);
         let mut total = vec![0.0f64; 2 * k * d];
         for image in parts.chunks_exact(2 * k * d) {
-            total.iter_mut().zip(image).for_each(|(t, &v)| *t += f64::from(v));
+            total
+                .iter_mut()
+                .zip(image)
+                .for_each(|(t, &v)| *t += f64::from(v));
         }
         let (mixed, unit) = total.split_at(k * d);
         let mut through = vec![0.0f32; d];
         for i in 0..k {
             let span = i * d..(i + 1) * d;
-            through.iter_mut().zip(&unit[span.clone()]).for_each(|(t, &v)| *t = v as f32);
+            through
+                .iter_mut()
+                .zip(&unit[span.clone()])
+                .for_each(|(t, &v)| *t = v as f32);
             unit_backward(&self.unit[span.clone()], self.norms[i], &mut through);
             for (t, &m) in through.iter_mut().zip(&mixed[span.clone()]) {
                 *t += m as f32;
@@ -157,7 +218,11 @@ pub(super) fn softmax(logits: &mut [f32]) {
 
 /// Gradient of a softmax with weights `w`, in place in `g`, times `factor`. Returns `Σ w ∘ g` of the `g` given.
 pub(super) fn softmax_backward(w: &[f32], g: &mut [f32], factor: f32) -> f64 {
-    let along: f64 = w.iter().zip(&*g).map(|(&w, &g)| f64::from(w) * f64::from(g)).sum();
+    let along: f64 = w
+        .iter()
+        .zip(&*g)
+        .map(|(&w, &g)| f64::from(w) * f64::from(g))
+        .sum();
     for (g, &w) in g.iter_mut().zip(w) {
         *g = (f64::from(factor) * f64::from(w) * (f64::from(*g) - along)) as f32;
     }

@@ -76,7 +76,9 @@ impl Stream {
     /// Uniform in `±gain · √(6 / (fan_in + fan_out))` (Xavier, also Glorot), `[fan_out, fan_in]` values.
     pub fn xavier(&mut self, fan_out: usize, fan_in: usize, gain: f64) -> Vec<f32> {
         let bound = gain * (6.0 / (fan_in + fan_out) as f64).sqrt();
-        (0..fan_out * fan_in).map(|_| ((2.0 * self.uniform() - 1.0) * bound) as f32).collect()
+        (0..fan_out * fan_in)
+            .map(|_| ((2.0 * self.uniform() - 1.0) * bound) as f32)
+            .collect()
     }
 }
 
@@ -113,7 +115,8 @@ mod tests {
         let values = Stream::new(1, Purpose::Init).xavier(10, 384, 1.0);
         let bound = (6.0f32 / 394.0).sqrt();
         assert!(values.iter().all(|v| v.abs() <= bound));
-        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
+        let variance =
+            values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
         // the variance of a uniform variable is bound²/3; 3840 values estimate it to about 1.5 %
         assert!((variance * 3.0 / f64::from(bound * bound) - 1.0).abs() < 0.06);
     }

@@ -104,7 +104,10 @@ impl MatchMemory {
     /// Notes where the patches of some images (`[images, rows, dim]`, unit vectors) have moved.
     pub(super) fn visit(&mut self, images: &[usize], units: &[f32], dim: usize) {
         let size = units.len() / images.len().max(1);
-        let mut visits: Vec<Visit> = images.iter().map(|&i| std::mem::take(&mut self.images[i])).collect();
+        let mut visits: Vec<Visit> = images
+            .iter()
+            .map(|&i| std::mem::take(&mut self.images[i]))
+            .collect();
         visits
             .par_iter_mut()
             .zip(units.par_chunks_exact(size))
@@ -145,8 +148,9 @@ impl MatchMemory {
             out.best.resize(rows, 0.0);
             chosen_products(a.units, b.units, dim, &kept.index, &mut out.best);
             let margin = 2.0 * NORM * NORM * product_error(dim);
-            let proven =
-                |p: usize| f64::from(out.best[p]) > kept.rest[p] + NORM * (paths[p] + longest) + margin;
+            let proven = |p: usize| {
+                f64::from(out.best[p]) > kept.rest[p] + NORM * (paths[p] + longest) + margin
+            };
             room.open.extend((0..rows).filter(|&p| !proven(p)));
             kept.proven = rows - room.open.len();
         }
@@ -154,7 +158,11 @@ impl MatchMemory {
             kept.proven = 0;
             match_with_second(a.pack, b.pack, out, &mut room.second);
             kept.index.clone_from(&out.index);
-            let rest = room.second.iter().zip(paths).map(|(&s, path)| f64::from(s) - NORM * (path + longest));
+            let rest = room
+                .second
+                .iter()
+                .zip(paths)
+                .map(|(&s, path)| f64::from(s) - NORM * (path + longest));
             kept.rest.clear();
             kept.rest.extend(rest);
         } else if !room.open.is_empty() {
@@ -162,7 +170,9 @@ impl MatchMemory {
             for &p in &room.open {
                 room.rows.extend_from_slice(&a.units[p * dim..][..dim]);
             }
-            let pack = room.pack.get_or_insert_with(|| PackedPatches::pack(&[], dim));
+            let pack = room
+                .pack
+                .get_or_insert_with(|| PackedPatches::pack(&[], dim));
             pack.repack_like(b.pack, &room.rows, dim);
             match_with_second(pack, b.pack, &mut room.found, &mut room.second);
             for (i, &p) in room.open.iter().enumerate() {

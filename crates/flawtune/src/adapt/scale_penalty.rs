@@ -37,7 +37,9 @@ impl ScalePenalty {
         }
         let mut total = 0.0;
         for (name, start) in SCALES {
-            let (Some(values), Some(to)) = (parameters.get(name), gradients.get_mut(name)) else { continue };
+            let (Some(values), Some(to)) = (parameters.get(name), gradients.get_mut(name)) else {
+                continue;
+            };
             let (start, count) = (f64::from(start), values.data.len() as f64);
             for (v, g) in values.data.iter().zip(&mut to.data) {
                 let off = f64::from(*v) / start - 1.0;
@@ -74,7 +76,14 @@ impl LearnedScale {
             let low = t.data.iter().copied().fold(f32::INFINITY, f32::min);
             let high = t.data.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let mean = t.data.iter().map(|&v| f64::from(v)).sum::<f64>() / t.data.len() as f64;
-            Some(Self { name: t.name.clone(), count: t.data.len(), start, mean, low, high })
+            Some(Self {
+                name: t.name.clone(),
+                count: t.data.len(),
+                start,
+                mean,
+                low,
+                high,
+            })
         };
         tensors.into_iter().filter_map(of).collect()
     }
@@ -84,7 +93,11 @@ impl std::fmt::Display for LearnedScale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} → {:.3}", self.name, self.start, self.mean)?;
         if self.count > 1 {
-            write!(f, " ({:.3} to {:.3} of {})", self.low, self.high, self.count)?;
+            write!(
+                f,
+                " ({:.3} to {:.3} of {})",
+                self.low, self.high, self.count
+            )?;
         }
         Ok(())
     }
@@ -107,7 +120,11 @@ mod tests {
         // 2 · λ · off / (start · count): 2·2·1/(0.1·2) = 20; 2·2·(−0.5) = −2
         let [scales, prompts, residual] =
             [PROMPT_SCALES, "prompts", RESIDUAL_SCALE].map(|n| g.get(n).unwrap());
-        assert!(scales.data[0].abs() < 1e-5 && (scales.data[1] - 20.0).abs() < 1e-4, "{:?}", scales.data);
+        assert!(
+            scales.data[0].abs() < 1e-5 && (scales.data[1] - 20.0).abs() < 1e-4,
+            "{:?}",
+            scales.data
+        );
         assert_eq!(prompts.data, [0.0, 0.0]);
         assert!((residual.data[0] + 2.0).abs() < 1e-6);
         assert_eq!(ScalePenalty(0.0).add(&p, &mut g), 0.0);
@@ -120,6 +137,9 @@ mod tests {
         p.push(RESIDUAL_SCALE, &[2], vec![0.5, 2.0]).unwrap();
         let all = LearnedScale::all(&p);
         assert_eq!(all.len(), 1);
-        assert_eq!(all[0].to_string(), "residual_scale 1 → 1.250 (0.500 to 2.000 of 2)");
+        assert_eq!(
+            all[0].to_string(),
+            "residual_scale 1 → 1.250 (0.500 to 2.000 of 2)"
+        );
     }
 }

@@ -35,7 +35,11 @@ pub struct ScoreLoss {
 impl ScoreLoss {
     /// With the default fraction and temperature.
     pub fn new(comparison: ScoreComparison) -> Self {
-        Self { comparison, top_fraction: DEFAULT_TOP_FRACTION, temperature: DEFAULT_TEMPERATURE }
+        Self {
+            comparison,
+            top_fraction: DEFAULT_TOP_FRACTION,
+            temperature: DEFAULT_TEMPERATURE,
+        }
     }
 
     /// Name on the command line and in checkpoints.
@@ -50,7 +54,11 @@ impl ScoreLoss {
     /// [`AdaptError::Option`] for a fraction outside (0, 1] or a temperature that is not positive.
     pub fn check(self) -> Result<(), AdaptError> {
         let wrong = |option, found: f64, wanted: &str| {
-            Err(AdaptError::Option { option, found: found.to_string(), wanted: wanted.to_owned() })
+            Err(AdaptError::Option {
+                option,
+                found: found.to_string(),
+                wanted: wanted.to_owned(),
+            })
         };
         if !(self.top_fraction > 0.0 && self.top_fraction <= 1.0) {
             return wrong(
@@ -60,7 +68,11 @@ impl ScoreLoss {
             );
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return wrong("loss temperature", self.temperature, "it is a positive number, such as 0.05");
+            return wrong(
+                "loss temperature",
+                self.temperature,
+                "it is a positive number, such as 0.05",
+            );
         }
         Ok(())
     }
@@ -84,9 +96,13 @@ impl ScoreLoss {
         scores.clear();
         gradient.clear();
         for (image, distances) in distances.chunks_exact(rows).enumerate() {
-            let flaw = image.checked_sub(normals).and_then(|defect| flaws.get(defect)?.as_ref());
+            let flaw = image
+                .checked_sub(normals)
+                .and_then(|defect| flaws.get(defect)?.as_ref());
             let flaw = flaw.filter(|flaw| flaw.contains(&true));
-            let mut order: Vec<usize> = (0..rows).filter(|&p| flaw.is_none_or(|flaw| flaw[p])).collect();
+            let mut order: Vec<usize> = (0..rows)
+                .filter(|&p| flaw.is_none_or(|flaw| flaw[p]))
+                .collect();
             order.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]));
             order.truncate(count);
             order.sort_unstable();
@@ -116,11 +132,15 @@ impl ScoreLoss {
                 let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
                 let middle = f64::midpoint(mean(of_normals), mean(of_defects));
                 for (image, patches) in top.iter().enumerate() {
-                    let (sign, images) =
-                        if image < normals { (1.0, of_normals.len()) } else { (-1.0, of_defects.len()) };
+                    let (sign, images) = if image < normals {
+                        (1.0, of_normals.len())
+                    } else {
+                        (-1.0, of_defects.len())
+                    };
                     let weight = 0.5 / (images * patches.len()) as f64;
                     for &p in patches {
-                        let (value, slope) = softplus(sign * (distances[p] - middle) / self.temperature);
+                        let (value, slope) =
+                            softplus(sign * (distances[p] - middle) / self.temperature);
                         loss += weight * value;
                         gradient.push((p, sign * weight * slope / self.temperature));
                     }
@@ -133,7 +153,10 @@ impl ScoreLoss {
 
 /// `ln(1 + eˣ)` and its derivative.
 fn softplus(x: f64) -> (f64, f64) {
-    (x.max(0.0) + (-x.abs()).exp().ln_1p(), 1.0 / (1.0 + (-x).exp()))
+    (
+        x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        1.0 / (1.0 + (-x).exp()),
+    )
 }
 
 #[cfg(test)]
@@ -141,11 +164,17 @@ mod tests {
     use super::*;
 
     /// Two normals and two defects of four patches; T = 0.1, two patches count.
-    const DISTANCES: [f64; 16] =
-        [0.10, 0.30, 0.22, 0.05, 0.40, 0.11, 0.31, 0.02, 0.35, 0.50, 0.12, 0.20, 0.33, 0.01, 0.29, 0.07];
+    const DISTANCES: [f64; 16] = [
+        0.10, 0.30, 0.22, 0.05, 0.40, 0.11, 0.31, 0.02, 0.35, 0.50, 0.12, 0.20, 0.33, 0.01, 0.29,
+        0.07,
+    ];
 
     fn loss(comparison: ScoreComparison) -> ScoreLoss {
-        ScoreLoss { comparison, top_fraction: 0.5, temperature: 0.1 }
+        ScoreLoss {
+            comparison,
+            top_fraction: 0.5,
+            temperature: 0.1,
+        }
     }
 
     fn evaluate(loss: ScoreLoss, distances: &[f64]) -> (f64, Vec<f64>, Vec<(usize, f64)>) {
@@ -158,7 +187,11 @@ mod tests {
         flaws: &[Option<Vec<bool>>],
     ) -> (f64, Vec<f64>, Vec<(usize, f64)>) {
         let (mut scores, mut gradient) = (Vec::new(), Vec::new());
-        (loss.evaluate(distances, 4, (2, flaws), &mut scores, &mut gradient), scores, gradient)
+        (
+            loss.evaluate(distances, 4, (2, flaws), &mut scores, &mut gradient),
+            scores,
+            gradient,
+        )
     }
 
     #[test]
@@ -168,15 +201,22 @@ mod tests {
             assert!((score - by_hand).abs() < 1e-12);
         }
         // softplus of −1.65, −0.5, −0.7, 0.45
-        let by_hand: f64 =
-            [-1.65f64, -0.5, -0.7, 0.45].iter().map(|x| (1.0 + x.exp()).ln()).sum::<f64>() / 4.0;
+        let by_hand: f64 = [-1.65f64, -0.5, -0.7, 0.45]
+            .iter()
+            .map(|x| (1.0 + x.exp()).ln())
+            .sum::<f64>()
+            / 4.0;
         assert!((ranking - by_hand).abs() < 1e-12, "{ranking} {by_hand}");
         let (logistic, _, _) = evaluate(loss(ScoreComparison::Logistic), &DISTANCES);
         let c = (0.26 + 0.355 + 0.425 + 0.31) / 4.0;
         let sum = |values: [f64; 4], sign: f64| -> f64 {
-            values.iter().map(|d| (1.0 + (sign * (d - c) / 0.1).exp()).ln()).sum()
+            values
+                .iter()
+                .map(|d| (1.0 + (sign * (d - c) / 0.1).exp()).ln())
+                .sum()
         };
-        let by_hand = sum([0.3, 0.22, 0.4, 0.31], 1.0) / 8.0 + sum([0.35, 0.5, 0.33, 0.29], -1.0) / 8.0;
+        let by_hand =
+            sum([0.3, 0.22, 0.4, 0.31], 1.0) / 8.0 + sum([0.35, 0.5, 0.33, 0.29], -1.0) / 8.0;
         assert!((logistic - by_hand).abs() < 1e-12, "{logistic} {by_hand}");
     }
 
@@ -207,24 +247,41 @@ mod tests {
             evaluate(loss(ScoreComparison::Logistic), &moved).0
         };
         let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-        let found: f64 = gradient.iter().map(|&(p, g)| if p < 8 { g } else { -g }).sum();
+        let found: f64 = gradient
+            .iter()
+            .map(|&(p, g)| if p < 8 { g } else { -g })
+            .sum();
         assert!((slope - found).abs() < TOLERANCE * 10.0, "{found} {slope}");
     }
 
     /// A mask of one patch, of the one with the smallest distance; one that marks nothing; more of them than shots.
     #[test]
     fn under_a_mask_only_its_patches_count() {
-        let mask = |marked: &[usize]| Some((0..4).map(|p| marked.contains(&p)).collect::<Vec<bool>>());
+        let mask =
+            |marked: &[usize]| Some((0..4).map(|p| marked.contains(&p)).collect::<Vec<bool>>());
         let flaws = [mask(&[2]), mask(&[])];
         for comparison in [ScoreComparison::Ranking, ScoreComparison::Logistic] {
             let (_, plain, _) = evaluate(loss(comparison), &DISTANCES);
             let (value, scores, gradient) = evaluate_masked(loss(comparison), &DISTANCES, &flaws);
-            assert_eq!([scores[0], scores[1], scores[3]], [plain[0], plain[1], plain[3]]);
+            assert_eq!(
+                [scores[0], scores[1], scores[3]],
+                [plain[0], plain[1], plain[3]]
+            );
             assert_eq!(scores[2], 0.12);
-            let touched: Vec<usize> = gradient.iter().map(|g| g.0).filter(|p| (8..12).contains(p)).collect();
+            let touched: Vec<usize> = gradient
+                .iter()
+                .map(|g| g.0)
+                .filter(|p| (8..12).contains(p))
+                .collect();
             assert_eq!(touched, [10]);
             // all of the image's weight is on it
-            let of = |image: usize| gradient.iter().filter(|g| g.0 / 4 == image).map(|g| g.1).sum::<f64>();
+            let of = |image: usize| {
+                gradient
+                    .iter()
+                    .filter(|g| g.0 / 4 == image)
+                    .map(|g| g.1)
+                    .sum::<f64>()
+            };
             assert!(of(2) < 0.0 && of(3) < 0.0);
             let at = |delta: f64| {
                 let mut moved = DISTANCES;
@@ -233,24 +290,38 @@ mod tests {
             };
             if comparison == ScoreComparison::Ranking {
                 // softplus of (normals − 0.12) / 0.1 and (normals − 0.31) / 0.1
-                let by_hand: f64 =
-                    [1.4f64, -0.5, 2.35, 0.45].iter().map(|x| (1.0 + x.exp()).ln()).sum::<f64>() / 4.0;
+                let by_hand: f64 = [1.4f64, -0.5, 2.35, 0.45]
+                    .iter()
+                    .map(|x| (1.0 + x.exp()).ln())
+                    .sum::<f64>()
+                    / 4.0;
                 assert!((value - by_hand).abs() < 1e-12, "{value} {by_hand}");
                 // the error of central differences with this step
                 let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
                 assert!((slope - of(2)).abs() < 1e-7, "{slope} {}", of(2));
             }
             // without any mask nothing changes
-            assert_eq!(evaluate_masked(loss(comparison), &DISTANCES, &[None, None]).1, plain);
+            assert_eq!(
+                evaluate_masked(loss(comparison), &DISTANCES, &[None, None]).1,
+                plain
+            );
         }
     }
 
     #[test]
     fn options_out_of_range_are_refused() {
-        for (top_fraction, temperature) in
-            [(0.0, 0.1), (1.5, 0.1), (f64::NAN, 0.1), (0.5, 0.0), (0.5, f64::INFINITY)]
-        {
-            let loss = ScoreLoss { top_fraction, temperature, ..loss(ScoreComparison::Ranking) };
+        for (top_fraction, temperature) in [
+            (0.0, 0.1),
+            (1.5, 0.1),
+            (f64::NAN, 0.1),
+            (0.5, 0.0),
+            (0.5, f64::INFINITY),
+        ] {
+            let loss = ScoreLoss {
+                top_fraction,
+                temperature,
+                ..loss(ScoreComparison::Ranking)
+            };
             assert!(matches!(loss.check(), Err(AdaptError::Option { .. })));
         }
         assert!(ScoreLoss::new(ScoreComparison::Logistic).check().is_ok());

@@ -95,7 +95,10 @@ impl Modulation for SelfScaled {
     ) {
         let factors = self.factors();
         let mut by_channel = vec![0.0f64; self.dim];
-        for (grad, change) in grad_out.chunks_exact(self.dim).zip(tape.change.chunks_exact(self.dim)) {
+        for (grad, change) in grad_out
+            .chunks_exact(self.dim)
+            .zip(tape.change.chunks_exact(self.dim))
+        {
             for ((sum, g), c) in by_channel.iter_mut().zip(grad).zip(change) {
                 *sum += f64::from(*g) * f64::from(*c);
             }
@@ -103,15 +106,24 @@ impl Modulation for SelfScaled {
         let last = gradients.parameters.len() - 1;
         match gradients.parameters.at_mut(last) {
             [one] => *one += by_channel.iter().sum::<f64>() as f32,
-            channels => channels.iter_mut().zip(&by_channel).for_each(|(to, sum)| *to += *sum as f32),
+            channels => channels
+                .iter_mut()
+                .zip(&by_channel)
+                .for_each(|(to, sum)| *to += *sum as f32),
         }
         let mut scaled = std::mem::take(&mut tape.scaled);
         scaled.clear();
-        scaled.extend(grad_out.iter().enumerate().map(|(i, g)| factors[i % self.dim] * g));
+        scaled.extend(
+            grad_out
+                .iter()
+                .enumerate()
+                .map(|(i, g)| factors[i % self.dim] * g),
+        );
         match grad_in {
             None => self.inner.backward(images, tape, &scaled, gradients, None),
             Some(grad_in) => {
-                self.inner.backward(images, tape, &scaled, gradients, Some(grad_in));
+                self.inner
+                    .backward(images, tape, &scaled, gradients, Some(grad_in));
                 // the inner one brings the token itself back with the factor on it
                 for ((to, g), s) in grad_in.iter_mut().zip(grad_out).zip(&scaled) {
                     *to += g - s;
@@ -137,7 +149,9 @@ mod tests {
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut stream = Stream::new(seed, Purpose::Init);
-        (0..count).map(|_| 2.0 * stream.uniform() as f32 - 1.0).collect()
+        (0..count)
+            .map(|_| 2.0 * stream.uniform() as f32 - 1.0)
+            .collect()
     }
 
     /// A modulation that changes tokens a good deal, with its factor.
@@ -151,9 +165,18 @@ mod tests {
             ..AdaptationOptions::default()
         };
         let mut made = Adaptation::new(options, DIM).unwrap();
-        for (i, t) in made.modulation_mut().parameters_mut().iter_mut().enumerate() {
+        for (i, t) in made
+            .modulation_mut()
+            .parameters_mut()
+            .iter_mut()
+            .enumerate()
+        {
             let count = t.data.len();
-            t.data = if t.name == RESIDUAL_SCALE { factor.to_vec() } else { values(count, 20 + i as u64) };
+            t.data = if t.name == RESIDUAL_SCALE {
+                factor.to_vec()
+            } else {
+                values(count, 20 + i as u64)
+            };
         }
         made
     }
@@ -178,12 +201,21 @@ mod tests {
                 "{modulation}"
             );
             let (scalar, _) = forward(&adaptation(modulation, Scaling::Scalar, &[-2.0]), &images);
-            let (channel, _) = forward(&adaptation(modulation, Scaling::Channel, &channels), &images);
+            let (channel, _) = forward(
+                &adaptation(modulation, Scaling::Channel, &channels),
+                &images,
+            );
             for i in 0..x.len() {
                 let change = plain[i] - x[i];
                 // a few roundings of numbers around 1
-                assert!((scalar[i] - (x[i] - 2.0 * change)).abs() < 2e-6, "{modulation} {i}");
-                assert!((channel[i] - (x[i] + channels[i % DIM] * change)).abs() < 2e-6, "{modulation} {i}");
+                assert!(
+                    (scalar[i] - (x[i] - 2.0 * change)).abs() < 2e-6,
+                    "{modulation} {i}"
+                );
+                assert!(
+                    (channel[i] - (x[i] + channels[i % DIM] * change)).abs() < 2e-6,
+                    "{modulation} {i}"
+                );
             }
         }
     }
@@ -194,7 +226,8 @@ mod tests {
         for modulation in ModulationType::ALL {
             let made = adaptation(modulation, Scaling::Scalar, &[1.5]);
             let mut out = vec![0.0; a.len()];
-            made.modulation().mix(&a, &made.modulation().attend(&a), &mut out);
+            made.modulation()
+                .mix(&a, &made.modulation().attend(&a), &mut out);
             assert_eq!(out, forward(&made, &[&a]).0, "{modulation}");
         }
     }
@@ -207,19 +240,32 @@ mod tests {
         let channels: Vec<f32> = (0..DIM).map(|d| 0.4 + 0.3 * d as f32).collect();
         let loss = |adaptation: &Adaptation, image: &[f32]| -> f64 {
             let out = forward(adaptation, &[image]).0;
-            out.iter().zip(&probe).map(|(o, p)| f64::from(*o) * f64::from(*p)).sum()
+            out.iter()
+                .zip(&probe)
+                .map(|(o, p)| f64::from(*o) * f64::from(*p))
+                .sum()
         };
         let close = |what: &str, found: f32, slope: f64| {
             let error = (f64::from(found) - slope).abs();
-            assert!(error < 2e-3 * slope.abs().max(1.0), "{what}: {found} {slope}");
+            assert!(
+                error < 2e-3 * slope.abs().max(1.0),
+                "{what}: {found} {slope}"
+            );
         };
         for modulation in ModulationType::ALL {
-            for (scaling, factor) in [(Scaling::Scalar, &[1.7][..]), (Scaling::Channel, &channels)] {
+            for (scaling, factor) in [(Scaling::Scalar, &[1.7][..]), (Scaling::Channel, &channels)]
+            {
                 let made = adaptation(modulation, scaling, factor);
                 let (_, mut tape) = forward(&made, &[&a]);
                 let mut gradients = Gradients::zeros_for(made.parameters());
                 let mut grad_in = vec![0.0; a.len()];
-                made.modulation().backward(&[&a], &mut tape, &probe, &mut gradients, Some(&mut grad_in));
+                made.modulation().backward(
+                    &[&a],
+                    &mut tape,
+                    &probe,
+                    &mut gradients,
+                    Some(&mut grad_in),
+                );
                 for t in 0..made.parameters().len() {
                     for i in 0..made.parameters().at(t).len() {
                         let at = |delta: f32| {
@@ -228,7 +274,11 @@ mod tests {
                             loss(&moved, &a)
                         };
                         let slope = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-                        close(&format!("{modulation} tensor {t} {i}"), gradients.parameters.at(t)[i], slope);
+                        close(
+                            &format!("{modulation} tensor {t} {i}"),
+                            gradients.parameters.at(t)[i],
+                            slope,
+                        );
                     }
                 }
                 for i in 0..a.len() {

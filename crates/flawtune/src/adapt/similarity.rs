@@ -35,7 +35,12 @@ pub struct Similarities {
 impl Similarities {
     /// All 0.
     pub fn zeros(normals: usize, defects: usize) -> Self {
-        Self { normals, defects, nn: vec![0.0; normals * normals], nd: vec![0.0; normals * defects] }
+        Self {
+            normals,
+            defects,
+            nn: vec![0.0; normals * normals],
+            nd: vec![0.0; normals * defects],
+        }
     }
 }
 
@@ -90,7 +95,13 @@ impl PairwiseMatches {
 
     /// Room for the tokens of a batch, `[normals + defects, rows, dim]`, normals first; fill it, then call
     /// [`Self::forward`].
-    pub fn tokens_mut(&mut self, normals: usize, defects: usize, rows: usize, dim: usize) -> &mut [f32] {
+    pub fn tokens_mut(
+        &mut self,
+        normals: usize,
+        defects: usize,
+        rows: usize,
+        dim: usize,
+    ) -> &mut [f32] {
         (self.normals, self.defects, self.rows, self.dim) = (normals, defects, rows, dim);
         resize(&mut self.units, (normals + defects) * rows * dim)
     }
@@ -99,7 +110,8 @@ impl PairwiseMatches {
     pub fn forward(&mut self, similarities: &mut Similarities) {
         let (n, m, size) = (self.normals, self.defects, self.rows * self.dim);
         self.norms.resize((n + m) * self.rows, 0.0);
-        self.packs.resize_with(n + m, || PackedPatches::pack(&[], self.dim));
+        self.packs
+            .resize_with(n + m, || PackedPatches::pack(&[], self.dim));
         self.units
             .par_chunks_exact_mut(size)
             .zip(self.norms.par_chunks_exact_mut(self.rows))
@@ -111,43 +123,68 @@ impl PairwiseMatches {
         }
         self.batches += 1;
         let frame = self.frame.as_ref().filter(|_| self.rows >= FRAME_ROWS);
-        self.packs.par_iter_mut().zip(self.units.par_chunks_exact(size)).for_each(
-            |(pack, rows)| match frame {
+        self.packs
+            .par_iter_mut()
+            .zip(self.units.par_chunks_exact(size))
+            .for_each(|(pack, rows)| match frame {
                 Some(frame) => pack.repack_in(frame, rows, self.dim),
                 None => pack.repack(rows, self.dim),
-            },
-        );
-        self.pairs.resize_with(n * (n - 1) / 2 + n * m, Pair::default);
+            });
+        self.pairs
+            .resize_with(n * (n - 1) / 2 + n * m, Pair::default);
         let both = (0..n).flat_map(|i| (i + 1..n + m).map(move |j| (i, j)));
         for (pair, (i, j)) in self.pairs.iter_mut().zip(both) {
             (pair.i, pair.j) = (i, j);
         }
-        let known = self.known.take().filter(|(normals, defects)| normals.len() == n && defects.len() == m);
+        let known = self
+            .known
+            .take()
+            .filter(|(normals, defects)| normals.len() == n && defects.len() == m);
         let mut known = known.zip(self.memory.as_mut().filter(|memory| memory.fits(size)));
         let mut ids = Vec::new();
         if let Some(((normals, defects), memory)) = &mut known {
-            ids.extend(normals.iter().copied().chain(defects.iter().map(|&d| memory.defect(d))));
+            ids.extend(
+                normals
+                    .iter()
+                    .copied()
+                    .chain(defects.iter().map(|&d| memory.defect(d))),
+            );
             memory.visit(&ids, &self.units, self.dim);
             for pair in self.pairs.iter_mut().filter(|pair| pair.j >= n) {
                 pair.kept = memory.take(normals[pair.i], defects[pair.j - n]);
             }
         }
         let memory = known.as_ref().map(|(_, memory)| &**memory);
-        let look =
-            |i: usize| Looked { units: &self.units[i * size..][..size], pack: &self.packs[i], image: ids[i] };
-        self.pairs.par_iter_mut().for_each_init(Room::default, |room, pair| {
-            let (a, b) = (&self.packs[pair.i], &self.packs[pair.j]);
-            if pair.j < n {
-                match_both(a, b, &mut pair.there, &mut pair.back);
-            } else if let Some(memory) = memory {
-                memory.search(look(pair.i), look(pair.j), &mut pair.kept, room, &mut pair.there);
-            } else {
-                match_patches(a, b, &mut pair.there);
-            }
-        });
+        let look = |i: usize| Looked {
+            units: &self.units[i * size..][..size],
+            pack: &self.packs[i],
+            image: ids[i],
+        };
+        self.pairs
+            .par_iter_mut()
+            .for_each_init(Room::default, |room, pair| {
+                let (a, b) = (&self.packs[pair.i], &self.packs[pair.j]);
+                if pair.j < n {
+                    match_both(a, b, &mut pair.there, &mut pair.back);
+                } else if let Some(memory) = memory {
+                    memory.search(
+                        look(pair.i),
+                        look(pair.j),
+                        &mut pair.kept,
+                        room,
+                        &mut pair.there,
+                    );
+                } else {
+                    match_patches(a, b, &mut pair.there);
+                }
+            });
         if let Some(((normals, defects), memory)) = known {
             for pair in self.pairs.iter_mut().filter(|pair| pair.j >= n) {
-                memory.put(normals[pair.i], defects[pair.j - n], std::mem::take(&mut pair.kept));
+                memory.put(
+                    normals[pair.i],
+                    defects[pair.j - n],
+                    std::mem::take(&mut pair.kept),
+                );
             }
         }
         *similarities = Similarities::zeros(n, m);
@@ -170,8 +207,18 @@ impl PairwiseMatches {
         let mut link = |weight: f64, from: usize, to: usize, matches| {
             if weight != 0.0 {
                 let weight = (weight / self.rows as f64) as f32;
-                lists[from].push(Link { weight, other: to, matches, looks: true });
-                lists[to].push(Link { weight, other: from, matches, looks: false });
+                lists[from].push(Link {
+                    weight,
+                    other: to,
+                    matches,
+                    looks: true,
+                });
+                lists[to].push(Link {
+                    weight,
+                    other: from,
+                    matches,
+                    looks: false,
+                });
             }
         };
         for pair in &self.pairs {
@@ -179,13 +226,22 @@ impl PairwiseMatches {
                 link(weights.nn[pair.i * n + pair.j], pair.i, pair.j, &pair.there);
                 link(weights.nn[pair.j * n + pair.i], pair.j, pair.i, &pair.back);
             } else {
-                link(weights.nd[pair.i * m + pair.j - n], pair.i, pair.j, &pair.there);
+                link(
+                    weights.nd[pair.i * m + pair.j - n],
+                    pair.i,
+                    pair.j,
+                    &pair.there,
+                );
             }
         }
         let size = self.rows * self.dim;
-        grad_tokens.par_chunks_exact_mut(size).zip(lists).enumerate().for_each(|(image, (grad, links))| {
-            self.gather(image, &links, grad);
-        });
+        grad_tokens
+            .par_chunks_exact_mut(size)
+            .zip(lists)
+            .enumerate()
+            .for_each(|(image, (grad, links))| {
+                self.gather(image, &links, grad);
+            });
     }
 
     /// The gradient for one image. The rows of the others that pull on each of its rows are listed first, so that
@@ -193,7 +249,13 @@ impl PairwiseMatches {
     fn gather(&self, image: usize, links: &[Link<'_>], grad: &mut [f32]) {
         let (rows, dim) = (self.rows, self.dim);
         let mut ends = vec![0usize; rows + 1];
-        let row_of = |link: &Link<'_>, p: usize| if link.looks { p } else { link.matches.index[p] as usize };
+        let row_of = |link: &Link<'_>, p: usize| {
+            if link.looks {
+                p
+            } else {
+                link.matches.index[p] as usize
+            }
+        };
         for link in links {
             (0..rows).for_each(|p| ends[row_of(link, p) + 1] += 1);
         }
@@ -204,7 +266,11 @@ impl PairwiseMatches {
         let mut pulls = vec![(0.0f32, 0usize); links.len() * rows];
         for link in links {
             for p in 0..rows {
-                let other = if link.looks { link.matches.index[p] as usize } else { p };
+                let other = if link.looks {
+                    link.matches.index[p] as usize
+                } else {
+                    p
+                };
                 let slot = &mut next[row_of(link, p)];
                 pulls[*slot] = (link.weight, (link.other * rows + other) * dim);
                 *slot += 1;

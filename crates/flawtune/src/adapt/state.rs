@@ -61,7 +61,8 @@ impl Settings {
 
     /// Compares the settings of a saved state (`self`) with those asked for.
     pub(super) fn check(&self, asked: &Self) -> Result<(), AdaptError> {
-        let differs = |what, saved: String, asked: String| Err(AdaptError::Resume { what, saved, asked });
+        let differs =
+            |what, saved: String, asked: String| Err(AdaptError::Resume { what, saved, asked });
         let clip = |c: Option<f64>| c.map_or("off".to_owned(), |c| c.to_string());
         if self.seed != asked.seed {
             return differs("the seed", self.seed.to_string(), asked.seed.to_string());
@@ -74,18 +75,34 @@ impl Settings {
             );
         }
         if self.loss != asked.loss {
-            return differs("the loss", format!("{:?}", self.loss), format!("{:?}", asked.loss));
+            return differs(
+                "the loss",
+                format!("{:?}", self.loss),
+                format!("{:?}", asked.loss),
+            );
         }
         if self.epoch_steps != asked.epoch_steps {
             let name = |e: EpochSteps| e.name().to_owned();
-            return differs("the length of an epoch", name(self.epoch_steps), name(asked.epoch_steps));
+            return differs(
+                "the length of an epoch",
+                name(self.epoch_steps),
+                name(asked.epoch_steps),
+            );
         }
         if self.clip_norm != asked.clip_norm {
-            return differs("the gradient clipping", clip(self.clip_norm), clip(asked.clip_norm));
+            return differs(
+                "the gradient clipping",
+                clip(self.clip_norm),
+                clip(asked.clip_norm),
+            );
         }
         if self.scale_penalty != asked.scale_penalty {
             let text = |p: ScalePenalty| p.0.to_string();
-            return differs("the scale penalty", text(self.scale_penalty), text(asked.scale_penalty));
+            return differs(
+                "the scale penalty",
+                text(self.scale_penalty),
+                text(asked.scale_penalty),
+            );
         }
         for (what, saved, asked) in [
             ("the number of epochs", self.epochs, asked.epochs),
@@ -125,7 +142,9 @@ pub struct TrainState {
 impl TrainState {
     /// The parameters worth keeping: those of the best epoch on the hold-out, or without one those of the last.
     pub fn kept(&self) -> &Parameters {
-        self.best.as_ref().map_or(&self.parameters, |b| &b.parameters)
+        self.best
+            .as_ref()
+            .map_or(&self.parameters, |b| &b.parameters)
     }
 
     /// The epoch that [`Self::kept`] comes from; 0 before the first.
@@ -141,11 +160,18 @@ impl TrainState {
     /// As a value of a torch file.
     pub fn to_value(&self) -> Value {
         let s = &self.settings;
-        let margin =
-            if let Loss::Contrastive { margin } = s.loss { Value::Float(margin) } else { Value::None };
+        let margin = if let Loss::Contrastive { margin } = s.loss {
+            Value::Float(margin)
+        } else {
+            Value::None
+        };
         let optional = |v: Option<f64>| v.map_or(Value::None, Value::Float);
         let of_scores = |f: fn(ScoreLoss) -> f64| {
-            if let Loss::Scores(loss) = s.loss { Value::Float(f(loss)) } else { Value::None }
+            if let Loss::Scores(loss) = s.loss {
+                Value::Float(f(loss))
+            } else {
+                Value::None
+            }
         };
         let settings = Value::dict([
             ("seed", word(s.seed)),
@@ -165,7 +191,10 @@ impl TrainState {
         let sampler = Value::dict([
             ("normals_position", word(self.sampler.normals_position)),
             ("defects_position", word(self.sampler.defects_position)),
-            ("order", Value::List(self.sampler.order.iter().map(|&i| int(i)).collect())),
+            (
+                "order",
+                Value::List(self.sampler.order.iter().map(|&i| int(i)).collect()),
+            ),
             ("next", int(self.sampler.next)),
         ]);
         let best = self.best.as_ref().map_or(Value::None, |b| {
@@ -195,9 +224,16 @@ impl TrainState {
     /// The path of the key, such as `sampler.order`.
     pub fn from_value(value: &Value) -> Result<Self, String> {
         let part = |key: &str| value.get(key).ok_or_else(|| key.to_owned());
-        let number =
-            |v: &Value, key: &str| v.get(key).and_then(Value::as_usize).ok_or_else(|| key.to_owned());
-        let float = |v: &Value, key: &str| v.get(key).and_then(Value::as_f64).ok_or_else(|| key.to_owned());
+        let number = |v: &Value, key: &str| {
+            v.get(key)
+                .and_then(Value::as_usize)
+                .ok_or_else(|| key.to_owned())
+        };
+        let float = |v: &Value, key: &str| {
+            v.get(key)
+                .and_then(Value::as_f64)
+                .ok_or_else(|| key.to_owned())
+        };
         let optional = |v: &Value, key: &str| match v.get(key) {
             None | Some(Value::None) => Ok(None),
             Some(v) => v.as_f64().map(Some).ok_or_else(|| key.to_owned()),
@@ -205,7 +241,9 @@ impl TrainState {
         let s = part("settings")?;
         let loss = match s.get("loss_type").and_then(Value::as_str) {
             Some("separability") => Loss::Separability,
-            Some("contrastive") => Loss::Contrastive { margin: float(s, "margin")? },
+            Some("contrastive") => Loss::Contrastive {
+                margin: float(s, "margin")?,
+            },
             Some(name) => match name.parse() {
                 Ok(Loss::Scores(loss)) => Loss::Scores(ScoreLoss {
                     top_fraction: float(s, "loss_top_fraction")?,
@@ -244,7 +282,10 @@ impl TrainState {
         same(&adam.first)?;
         same(&adam.second)?;
         let sampler = part("sampler")?;
-        let order = sampler.get("order").and_then(Value::as_list).ok_or("sampler.order")?;
+        let order = sampler
+            .get("order")
+            .and_then(Value::as_list)
+            .ok_or("sampler.order")?;
         let order: Option<Vec<usize>> = order.iter().map(Value::as_usize).collect();
         let sampler = SamplerState {
             normals_position: read_word(sampler, "normals_position")?,
@@ -255,9 +296,16 @@ impl TrainState {
         let best = match part("best")? {
             Value::None => None,
             b => {
-                let best = read_tensors(b.get("parameters").ok_or("best.parameters")?, "best.parameters")?;
+                let best = read_tensors(
+                    b.get("parameters").ok_or("best.parameters")?,
+                    "best.parameters",
+                )?;
                 same(&best)?;
-                Some(Best { epoch: number(b, "epoch")?, metric: float(b, "metric")?, parameters: best })
+                Some(Best {
+                    epoch: number(b, "epoch")?,
+                    metric: float(b, "metric")?,
+                    parameters: best,
+                })
             }
         };
         let history = read_history(part("history")?).ok_or("history")?;
@@ -266,7 +314,16 @@ impl TrainState {
             return Err("epochs_done".to_owned());
         }
         let zero_shot_hold_out = optional(value, "zero_shot_hold_out")?;
-        Ok(Self { settings, parameters, adam, sampler, epochs_done, best, zero_shot_hold_out, history })
+        Ok(Self {
+            settings,
+            parameters,
+            adam,
+            sampler,
+            epochs_done,
+            best,
+            zero_shot_hold_out,
+            history,
+        })
     }
 }
 
@@ -300,8 +357,11 @@ pub(super) fn tensor(t: &NamedTensor) -> Value {
 fn read_tensors(v: &Value, key: &str) -> Result<Parameters, String> {
     let mut p = Parameters::new();
     for (name, value) in v.as_dict().ok_or_else(|| key.to_owned())? {
-        let (Some(name), Some(t)) = (name.as_str(), value.as_tensor()) else { return Err(key.to_owned()) };
-        p.push(name, &t.shape, t.to_f32()).map_err(|e| e.to_string())?;
+        let (Some(name), Some(t)) = (name.as_str(), value.as_tensor()) else {
+            return Err(key.to_owned());
+        };
+        p.push(name, &t.shape, t.to_f32())
+            .map_err(|e| e.to_string())?;
     }
     Ok(p)
 }
@@ -327,13 +387,19 @@ pub(super) fn history_value(history: &[EpochRecord]) -> Value {
         .iter()
         .map(|(name, get)| ((*name).to_owned(), Value::floats(history.iter().map(get))))
         .collect();
-    let held_out = history.iter().map(|r| r.hold_out.map_or(Value::None, Value::Float)).collect();
+    let held_out = history
+        .iter()
+        .map(|r| r.hold_out.map_or(Value::None, Value::Float))
+        .collect();
     lists.push(("hold_out".to_owned(), Value::List(held_out)));
     Value::dict(lists)
 }
 
 fn read_history(v: &Value) -> Option<Vec<EpochRecord>> {
-    let columns: Option<Vec<Vec<f64>>> = COLUMNS.iter().map(|(name, _)| v.get(name)?.to_f64s()).collect();
+    let columns: Option<Vec<Vec<f64>>> = COLUMNS
+        .iter()
+        .map(|(name, _)| v.get(name)?.to_f64s())
+        .collect();
     let columns = columns?;
     let held_out = v.get("hold_out")?.as_list()?;
     if columns.iter().any(|c| c.len() != held_out.len()) {

@@ -2,7 +2,9 @@
 
 use super::bank_matches::BankMatches;
 use super::modulation::resize;
-use super::{AdaptError, Gradients, Loss, Modulation, PairwiseMatches, Similarities, SimilarityStats, Tape};
+use super::{
+    AdaptError, Gradients, Loss, Modulation, PairwiseMatches, Similarities, SimilarityStats, Tape,
+};
 
 /// What one batch showed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +71,10 @@ impl BatchPass {
         };
         match modulation {
             Some(m) => m.forward(images, out, &mut self.tape),
-            None => out.chunks_exact_mut(rows * dim).zip(images).for_each(|(o, i)| o.copy_from_slice(i)),
+            None => out
+                .chunks_exact_mut(rows * dim)
+                .zip(images)
+                .for_each(|(o, i)| o.copy_from_slice(i)),
         }
         if let Loss::Scores(loss) = loss {
             loss.check()?;
@@ -85,7 +90,10 @@ impl BatchPass {
             let distances = self.bank.forward();
             let known = (normals, self.flaws.as_slice());
             let loss = loss.evaluate(distances, rows, known, &mut self.scores, derivatives);
-            return Ok(BatchLoss { loss, stats: SimilarityStats::of_scores(&self.scores, normals)? });
+            return Ok(BatchLoss {
+                loss,
+                stats: SimilarityStats::of_scores(&self.scores, normals)?,
+            });
         }
         self.derivatives = None;
         self.matches.forward(&mut self.similarities);

@@ -8,8 +8,8 @@ use crate::features::TokenSet;
 use super::learner::{Batch, FrozenTokens, Learner};
 use super::state::{Best, Settings, TrainState};
 use super::{
-    Adam, AdaptError, Adaptation, EpochSteps, Gradients, HoldOut, Loss, Sampler, ScalePenalty, clip_norm,
-    cosine_rate,
+    Adam, AdaptError, Adaptation, EpochSteps, Gradients, HoldOut, Loss, Sampler, ScalePenalty,
+    clip_norm, cosine_rate,
 };
 
 /// How to train; the defaults are the original recipe's but for the length of an epoch.
@@ -139,7 +139,10 @@ fn check_indices(list: &'static str, indices: &[usize], count: usize) -> Result<
     }
 }
 
-pub(super) fn check_tokens(adaptation: &Adaptation, data: &TrainData<'_>) -> Result<(), AdaptError> {
+pub(super) fn check_tokens(
+    adaptation: &Adaptation,
+    data: &TrainData<'_>,
+) -> Result<(), AdaptError> {
     adaptation.check(data.normals)?;
     adaptation.check(data.defects)?;
     if data.normals.patches() == data.defects.patches() {
@@ -166,9 +169,16 @@ pub(super) struct Choice<'a> {
 pub(super) fn check(data: Choice<'_>, options: &TrainOptions) -> Result<(), AdaptError> {
     check_indices("normal indices", data.normal_indices, data.normals)?;
     check_indices("defect indices", data.defect_indices, data.defects)?;
-    super::loss::check_counts(data.normal_indices.len().min(options.batch_size), data.defect_indices.len())?;
+    super::loss::check_counts(
+        data.normal_indices.len().min(options.batch_size),
+        data.defect_indices.len(),
+    )?;
     let option = |option, found: String, wanted: &str| {
-        Err(AdaptError::Option { option, found, wanted: wanted.to_owned() })
+        Err(AdaptError::Option {
+            option,
+            found,
+            wanted: wanted.to_owned(),
+        })
     };
     if options.epochs == 0 {
         return option("number of epochs", "0".to_owned(), "at least 1 is needed");
@@ -182,26 +192,53 @@ pub(super) fn check(data: Choice<'_>, options: &TrainOptions) -> Result<(), Adap
     }
     let pull = options.scale_penalty.0;
     if !(pull.is_finite() && pull >= 0.0) {
-        return option("scale penalty", pull.to_string(), "it is a number from 0, such as 1");
+        return option(
+            "scale penalty",
+            pull.to_string(),
+            "it is a number from 0, such as 1",
+        );
     }
     if let Some(limit) = options.clip_norm.filter(|l| l.is_nan() || *l <= 0.0) {
-        return option("gradient clipping", limit.to_string(), "it is a positive number");
+        return option(
+            "gradient clipping",
+            limit.to_string(),
+            "it is a positive number",
+        );
     }
     if options.patience.is_some() && options.hold_out.is_none() {
-        return option("early stopping", "on".to_owned(), "it needs a hold-out to look at");
+        return option(
+            "early stopping",
+            "on".to_owned(),
+            "it needs a hold-out to look at",
+        );
     }
-    let Some(hold_out) = &options.hold_out else { return Ok(()) };
+    let Some(hold_out) = &options.hold_out else {
+        return Ok(());
+    };
     check_indices("hold-out normals", &hold_out.normals, data.normals)?;
     check_indices("hold-out defects", &hold_out.defects, data.defects)?;
     check_indices("hold-out support", &hold_out.support, data.normals)?;
     let auroc = hold_out.metric != super::HoldOutMetric::Separability;
     for (what, found, wanted) in [
-        ("hold-out normals", hold_out.normals.len(), if auroc { 1 } else { 2 }),
+        (
+            "hold-out normals",
+            hold_out.normals.len(),
+            if auroc { 1 } else { 2 },
+        ),
         ("hold-out defects", hold_out.defects.len(), 1),
-        ("hold-out support images", hold_out.support.len(), usize::from(auroc)),
+        (
+            "hold-out support images",
+            hold_out.support.len(),
+            usize::from(auroc),
+        ),
     ] {
         if found < wanted {
-            return Err(AdaptError::TooFewImages { what, found, wanted, why: " to measure the hold-out" });
+            return Err(AdaptError::TooFewImages {
+                what,
+                found,
+                wanted,
+                why: " to measure the hold-out",
+            });
         }
     }
     Ok(())
@@ -248,8 +285,12 @@ pub(super) fn run(
 ) -> Result<Outcome, AdaptError> {
     let (normal_indices, defect_indices) = (choice.normal_indices, choice.defect_indices);
     let settings = Settings::of(options, normal_indices.len(), defect_indices.len());
-    let mut sampler =
-        Sampler::new(options.seed, normal_indices.len(), defect_indices.len(), options.batch_size);
+    let mut sampler = Sampler::new(
+        options.seed,
+        normal_indices.len(),
+        defect_indices.len(),
+        options.batch_size,
+    );
     let mut state = if let Some(state) = resume {
         state.settings.check(&settings)?;
         learner.parameters_mut().copy_from(&state.parameters)?;
@@ -262,7 +303,11 @@ pub(super) fn run(
         }
         state
     } else {
-        let zero_shot = options.hold_out.as_ref().map(|h| learner.measure(h.metric, false)).transpose()?;
+        let zero_shot = options
+            .hold_out
+            .as_ref()
+            .map(|h| learner.measure(h.metric, false))
+            .transpose()?;
         TrainState {
             settings,
             parameters: learner.parameters().clone(),
@@ -277,7 +322,9 @@ pub(super) fn run(
     let mut adam = state.adam.clone();
     let mut gradients = Gradients::zeros_for(learner.parameters());
     let mut interrupted = false;
-    let last = options.last_epoch.map_or(options.epochs, |last| last.min(options.epochs));
+    let last = options
+        .last_epoch
+        .map_or(options.epochs, |last| last.min(options.epochs));
     'epochs: for epoch in state.epochs_done..last {
         if stopped_early(&state, options.patience) {
             break;
@@ -293,7 +340,11 @@ pub(super) fn run(
             }
             let batch = Batch {
                 normals: batch.iter().map(|&i| normal_indices[i]).collect(),
-                defects: sampler.defects().iter().map(|&i| defect_indices[i]).collect(),
+                defects: sampler
+                    .defects()
+                    .iter()
+                    .map(|&i| defect_indices[i])
+                    .collect(),
                 step: adam.steps(),
             };
             let mut found = learner.forward(&batch, options.loss)?;
@@ -307,14 +358,24 @@ pub(super) fn run(
             }
             gradients.clear();
             learner.backward(&mut gradients)?;
-            found.loss += options.scale_penalty.add(learner.parameters(), &mut gradients.parameters);
+            found.loss += options
+                .scale_penalty
+                .add(learner.parameters(), &mut gradients.parameters);
             let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
             if !norm.is_finite() {
                 return Err(not_finite("gradient"));
             }
             adam.step(learner.parameters_mut(), &gradients.parameters, rate)?;
             let s = found.stats;
-            let values = [found.loss, s.separability(), s.mu_nn, s.mu_nd, s.sd_nn, s.sd_nd, norm];
+            let values = [
+                found.loss,
+                s.separability(),
+                s.mu_nn,
+                s.mu_nd,
+                s.sd_nn,
+                s.sd_nd,
+                norm,
+            ];
             sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
         }
         let [loss, separability, mu_nn, mu_nd, sd_nn, sd_nd, grad_norm] =
@@ -342,13 +403,26 @@ pub(super) fn run(
         state.sampler = sampler.state();
         state.epochs_done = epoch + 1;
         state.history.push(record);
-        if let Some(metric) = hold_out.filter(|&m| state.best.as_ref().is_none_or(|b| m > b.metric)) {
-            state.best = Some(Best { epoch: epoch + 1, metric, parameters: state.parameters.clone() });
+        if let Some(metric) = hold_out.filter(|&m| state.best.as_ref().is_none_or(|b| m > b.metric))
+        {
+            state.best = Some(Best {
+                epoch: epoch + 1,
+                metric,
+                parameters: state.parameters.clone(),
+            });
         }
-        on_epoch(&EpochReport { record, epochs: options.epochs, seconds: start.elapsed().as_secs_f64() });
+        on_epoch(&EpochReport {
+            record,
+            epochs: options.epochs,
+            seconds: start.elapsed().as_secs_f64(),
+        });
     }
     learner.parameters_mut().copy_from(state.kept())?;
-    Ok(if interrupted { Outcome::Interrupted(state) } else { Outcome::Finished(state) })
+    Ok(if interrupted {
+        Outcome::Interrupted(state)
+    } else {
+        Outcome::Finished(state)
+    })
 }
 
 /// Whether the best epoch lies further back than the patience.

@@ -13,8 +13,12 @@ pub fn norm(x: &[f32]) -> f64 {
 pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
     let mut sums = [0.0f64; 8];
     let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
-    let tail: f64 =
-        xs.remainder().iter().zip(ys.remainder()).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let tail: f64 = xs
+        .remainder()
+        .iter()
+        .zip(ys.remainder())
+        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+        .sum();
     for (a, b) in xs.zip(ys) {
         for l in 0..8 {
             sums[l] += f64::from(a[l]) * f64::from(b[l]);
@@ -46,7 +50,11 @@ pub fn normalise_rows(rows: &mut [f32], dim: usize, norms: &mut [f64]) {
 /// `‖x‖` has the gradient 0 at `x = 0`, as in PyTorch.
 pub(crate) fn unit_backward(u: &[f32], norm: f64, g: &mut [f32]) {
     let shifted = norm + NORM_EPSILON;
-    let along = if norm > 0.0 { dot(u, g) * shifted / norm } else { 0.0 };
+    let along = if norm > 0.0 {
+        dot(u, g) * shifted / norm
+    } else {
+        0.0
+    };
     for (g, &u) in g.iter_mut().zip(u) {
         *g = ((f64::from(*g) - f64::from(u) * along) / shifted) as f32;
     }

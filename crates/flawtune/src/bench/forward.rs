@@ -23,8 +23,17 @@ pub struct ForwardCase {
 
 impl fmt::Display for ForwardCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, image_size, batch, precision } = self;
-        write!(f, "{} {precision}, {image_size} px, batch {batch}", config.name)
+        let Self {
+            config,
+            image_size,
+            batch,
+            precision,
+        } = self;
+        write!(
+            f,
+            "{} {precision}, {image_size} px, batch {batch}",
+            config.name
+        )
     }
 }
 
@@ -109,12 +118,16 @@ impl ForwardCase {
         rounds: &mut Rounds,
         by_operator: bool,
     ) -> Result<(ForwardResult, Vec<OperatorResult>), BenchError> {
-        let backbone =
-            Backbone::with_precision(&self.config, &weights::random(&self.config, 1), self.precision)?;
+        let backbone = Backbone::with_precision(
+            &self.config,
+            &weights::random(&self.config, 1),
+            self.precision,
+        )?;
         let layers = LayerSelection::last(self.config.depth);
         let side = self.image_size;
-        let pixels: Vec<f32> =
-            (0..self.batch * 3 * side * side).map(|i| ((i * 7919) % 1021) as f32 / 300.0 - 1.7).collect();
+        let pixels: Vec<f32> = (0..self.batch * 3 * side * side)
+            .map(|i| ((i * 7919) % 1021) as f32 / 300.0 - 1.7)
+            .collect();
         let mut tokens = Tokens::default();
         let mut forward = || -> Result<f64, VitError> {
             let start = Instant::now();
@@ -139,7 +152,8 @@ impl ForwardCase {
             attainable_fraction: gflops / yardsticks.attainable_gflops,
         };
         let operators = if by_operator {
-            let (done, report) = profile::collect(|| (0..rounds.count).try_for_each(|_| forward().map(drop)));
+            let (done, report) =
+                profile::collect(|| (0..rounds.count).try_for_each(|_| forward().map(drop)));
             done?;
             operators(&report, self, &work, rounds.count, threads, yardsticks)
         } else {
@@ -176,7 +190,8 @@ fn operators(
             milliseconds: seconds * 1e3,
             share: e.seconds / total,
             gflops,
-            attainable_fraction: gflops.map(|g| g / (yardsticks.attainable_gflops / threads as f64)),
+            attainable_fraction: gflops
+                .map(|g| g / (yardsticks.attainable_gflops / threads as f64)),
         }
     };
     report.entries.iter().map(one).collect()

@@ -44,23 +44,32 @@ pub struct Memory {
 impl Memory {
     /// So far.
     pub fn here() -> Self {
-        let kib = field("/proc/self/status", "VmHWM")
-            .and_then(|v| v.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()));
-        Self { peak_resident_mib: kib.map(|k| k / 1024.0) }
+        let kib = field("/proc/self/status", "VmHWM").and_then(|v| {
+            v.split_whitespace()
+                .next()
+                .and_then(|n| n.parse::<f64>().ok())
+        });
+        Self {
+            peak_resident_mib: kib.map(|k| k / 1024.0),
+        }
     }
 }
 
 /// The first value of `key` in a file of `key: value` lines.
 pub(crate) fn field(path: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|l| l.split_once(':').filter(|(k, _)| k.trim() == key))?;
+    let line = text
+        .lines()
+        .find_map(|l| l.split_once(':').filter(|(k, _)| k.trim() == key))?;
     Some(line.1.trim().to_owned())
 }
 
 fn caches() -> Vec<String> {
     let read = |index: usize, name: &str| {
         let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}");
-        std::fs::read_to_string(path).ok().map(|t| t.trim().to_owned())
+        std::fs::read_to_string(path)
+            .ok()
+            .map(|t| t.trim().to_owned())
     };
     (0..8)
         .map_while(|i| Some((read(i, "level")?, read(i, "type")?, read(i, "size")?)))

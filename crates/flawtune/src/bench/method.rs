@@ -62,14 +62,21 @@ pub struct TrainingResult {
 fn images(count: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut stream = Stream::new(seed, Purpose::Init);
     (0..count)
-        .map(|_| (0..PATCHES * DIM).map(|_| (2.0 * stream.uniform() - 1.0) as f32 * 0.1).collect())
+        .map(|_| {
+            (0..PATCHES * DIM)
+                .map(|_| (2.0 * stream.uniform() - 1.0) as f32 * 0.1)
+                .collect()
+        })
         .collect()
 }
 
 pub(super) fn matching(rounds: &mut Rounds, quick: bool) -> MatchingResult {
     let (tests, support) = if quick { (4, 8) } else { (24, 64) };
     let pack = |count, seed| -> Vec<PackedPatches> {
-        images(count, seed).iter().map(|i| PackedPatches::pack(i, DIM)).collect()
+        images(count, seed)
+            .iter()
+            .map(|i| PackedPatches::pack(i, DIM))
+            .collect()
     };
     let (test, bank) = (pack(tests, 2), pack(support, 3));
     let Ok((seconds, yardsticks)) = rounds.measure(|| -> Result<f64, Infallible> {
@@ -110,7 +117,11 @@ pub(super) fn training(rounds: &mut Rounds, quick: bool) -> Result<TrainingResul
         pass.forward(Some(modulation), &batch, each, DIM, Loss::Separability)?;
         gradients.clear();
         pass.backward(modulation, &batch, &mut gradients, None);
-        adam.step(adaptation.modulation_mut().parameters_mut(), &gradients.parameters, 1e-3)?;
+        adam.step(
+            adaptation.modulation_mut().parameters_mut(),
+            &gradients.parameters,
+            1e-3,
+        )?;
         Ok(start.elapsed().as_secs_f64())
     })?;
     Ok(TrainingResult {

@@ -106,7 +106,11 @@ pub fn run(
     on_case: &mut dyn FnMut(&str),
 ) -> Result<BenchReport, BenchError> {
     let cases = forward::cases(options)?;
-    let mut rounds = Rounds { count: options.rounds.max(1), fma: Vec::new(), attainable: Vec::new() };
+    let mut rounds = Rounds {
+        count: options.rounds.max(1),
+        fma: Vec::new(),
+        attainable: Vec::new(),
+    };
     let mut next = |text: &str| {
         if cancel.load(Ordering::Relaxed) {
             return Err(BenchError::Cancelled);
@@ -118,7 +122,9 @@ pub fn run(
     let mut operators = Vec::new();
     for case in &cases {
         next(&case.to_string())?;
-        let first = forward.iter().all(|f: &ForwardResult| f.precision != case.precision());
+        let first = forward
+            .iter()
+            .all(|f: &ForwardResult| f.precision != case.precision());
         let (result, by_operator) = case.measure(&mut rounds, first)?;
         forward.push(result);
         operators.extend(by_operator);
@@ -153,7 +159,10 @@ struct Rounds {
 
 impl Rounds {
     /// Median of `seconds()` after one call to warm up, and the yardsticks of the same rounds.
-    fn measure<E>(&mut self, mut seconds: impl FnMut() -> Result<f64, E>) -> Result<(f64, Yardsticks), E> {
+    fn measure<E>(
+        &mut self,
+        mut seconds: impl FnMut() -> Result<f64, E>,
+    ) -> Result<(f64, Yardsticks), E> {
         seconds()?;
         let before = self.fma.len();
         let mut times = Vec::with_capacity(self.count);

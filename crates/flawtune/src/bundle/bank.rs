@@ -33,7 +33,10 @@ impl Precision {
 #[derive(Debug, Clone)]
 enum Bytes {
     Owned(Arc<Vec<u8>>),
-    Mapped { file: Arc<MappedFile>, offset: usize },
+    Mapped {
+        file: Arc<MappedFile>,
+        offset: usize,
+    },
 }
 
 /// Rows that are checked at a time.
@@ -65,7 +68,12 @@ impl BankBuilder {
     pub fn new(rows: usize, dim: usize, precision: Precision) -> Self {
         assert!(dim > 0, "a row holds at least one number");
         let bytes = Vec::with_capacity(rows * dim * precision.bytes());
-        Self { dim, precision, bytes, halves: Vec::new() }
+        Self {
+            dim,
+            precision,
+            bytes,
+            halves: Vec::new(),
+        }
     }
 
     /// Rounds and appends row-major `rows` (`[rows, dim]`).
@@ -73,14 +81,18 @@ impl BankBuilder {
     /// # Panics
     /// If `rows` is no whole number of rows.
     pub fn push(&mut self, rows: &[f32]) {
-        assert!(rows.len().is_multiple_of(self.dim), "rows must be [rows, dim]");
+        assert!(
+            rows.len().is_multiple_of(self.dim),
+            "rows must be [rows, dim]"
+        );
         for row in rows.chunks_exact(self.dim) {
             match self.precision {
                 Precision::F32 => self.bytes.extend(row.iter().flat_map(|v| v.to_le_bytes())),
                 Precision::F16 => {
                     self.halves.resize(self.dim, f16::ZERO);
                     self.halves.convert_from_f32_slice(row);
-                    self.bytes.extend(self.halves.iter().flat_map(|v| v.to_le_bytes()));
+                    self.bytes
+                        .extend(self.halves.iter().flat_map(|v| v.to_le_bytes()));
                 }
             }
         }
@@ -89,7 +101,12 @@ impl BankBuilder {
     /// The bank.
     pub fn finish(self) -> Bank {
         let rows = self.bytes.len() / (self.dim * self.precision.bytes());
-        Bank { rows, dim: self.dim, precision: self.precision, bytes: Bytes::Owned(Arc::new(self.bytes)) }
+        Bank {
+            rows,
+            dim: self.dim,
+            precision: self.precision,
+            bytes: Bytes::Owned(Arc::new(self.bytes)),
+        }
     }
 }
 
@@ -112,7 +129,12 @@ impl Bank {
         (rows, dim): (usize, usize),
         precision: Precision,
     ) -> Self {
-        Self { rows, dim, precision, bytes: Bytes::Mapped { file, offset } }
+        Self {
+            rows,
+            dim,
+            precision,
+            bytes: Bytes::Mapped { file, offset },
+        }
     }
 
     /// Number of patches.
@@ -148,7 +170,9 @@ impl Bank {
         let size = self.dim * self.precision.bytes();
         let mut bytes = match self.bytes {
             Bytes::Owned(bytes) => Arc::unwrap_or_clone(bytes),
-            Bytes::Mapped { ref file, offset } => file.bytes()[offset..][..self.rows * size].to_vec(),
+            Bytes::Mapped { ref file, offset } => {
+                file.bytes()[offset..][..self.rows * size].to_vec()
+            }
         };
         let (mut moved, mut held) = (vec![false; self.rows], vec![0; size]);
         for start in 0..self.rows {
@@ -170,7 +194,10 @@ impl Bank {
                 at = from;
             }
         }
-        Self { bytes: Bytes::Owned(Arc::new(bytes)), ..self }
+        Self {
+            bytes: Bytes::Owned(Arc::new(bytes)),
+            ..self
+        }
     }
 
     /// Numbers of `rows` rows from `first` on.
@@ -182,7 +209,12 @@ impl Bank {
     }
 
     /// The same without a copy where they are stored so; otherwise widened in `room`.
-    pub(super) fn read<'a>(&'a self, first: usize, rows: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+    pub(super) fn read<'a>(
+        &'a self,
+        first: usize,
+        rows: usize,
+        room: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
         let size = self.dim * self.precision.bytes();
         let bytes = &self.bytes()[first * size..][..rows * size];
         let as_stored = cfg!(target_endian = "little");
@@ -192,7 +224,11 @@ impl Bank {
                     return rows;
                 }
                 room.clear();
-                room.extend(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+                room.extend(
+                    bytes
+                        .chunks_exact(4)
+                        .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])),
+                );
             }
             Precision::F16 => {
                 room.resize(rows * self.dim, 0.0);
@@ -218,7 +254,10 @@ impl Bank {
             // also false for NaN
             rows.iter().all(|v| v.abs() <= 1.01)
         };
-        (0..blocks).into_par_iter().map_init(Vec::new, good).all(|good| good)
+        (0..blocks)
+            .into_par_iter()
+            .map_init(Vec::new, good)
+            .all(|good| good)
     }
 
     /// Packs the rows from `first` on for matching, in parts of these lengths, in parallel: a copy in f32.
@@ -231,7 +270,9 @@ impl Bank {
                 Some((first, rows))
             })
             .collect();
-        let one = |&(first, rows): &(usize, usize)| PackedPatches::pack(&self.decode(first, rows), self.dim);
+        let one = |&(first, rows): &(usize, usize)| {
+            PackedPatches::pack(&self.decode(first, rows), self.dim)
+        };
         starts.par_iter().map(one).collect()
     }
 }
@@ -259,9 +300,16 @@ mod tests {
         for (i, from) in order.into_iter().enumerate() {
             assert_eq!(moved.decode(i, 1), wanted[from * 6..][..6]);
         }
-        assert_eq!(half.decode(0, 10), wanted, "another bank with the same bytes stays");
+        assert_eq!(
+            half.decode(0, 10),
+            wanted,
+            "another bank with the same bytes stays"
+        );
         // the same where numbers do not lie on multiples of their size
-        for (bank, wanted) in [(&half, &wanted), (&Bank::of(&rows, 6, Precision::F32), &rows)] {
+        for (bank, wanted) in [
+            (&half, &wanted),
+            (&Bank::of(&rows, 6, Precision::F32), &rows),
+        ] {
             let mut shifted = vec![0];
             shifted.extend(bank.bytes());
             let file = tempfile::NamedTempFile::new().unwrap();

@@ -65,7 +65,9 @@ pub struct Bundle {
 impl Bundle {
     /// Whether the file at `path` calls itself a bundle, of any version.
     pub fn is_one(path: &Path) -> bool {
-        let Ok(file) = MappedFile::open(path) else { return false };
+        let Ok(file) = MappedFile::open(path) else {
+            return false;
+        };
         let metadata = SafeTensors::read_metadata(file.bytes());
         metadata.is_ok_and(|(_, m)| text(&m, "format") == Some(FORMAT))
     }
@@ -82,19 +84,25 @@ impl Bundle {
             hint,
         })?;
         let file = Arc::new(file);
-        let not = |what: String| BundleError::NotABundle { path: path.to_owned(), what };
+        let not = |what: String| BundleError::NotABundle {
+            path: path.to_owned(),
+            what,
+        };
         let bytes = file.bytes();
         let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
             not(if bytes.is_empty() {
                 "the file is empty".into()
             } else if bytes.starts_with(b"PK") {
-                "a zip or torch file; a checkpoint becomes a bundle by 'flawtune fit --checkpoint'".into()
+                "a zip or torch file; a checkpoint becomes a bundle by 'flawtune fit --checkpoint'"
+                    .into()
             } else {
                 format!("neither safetensors nor whole ({e}); copy it again, or fit again")
             })
         })?;
         if text(&metadata, "format") != Some(FORMAT) {
-            return Err(not("a safetensors file without its marks, such as weights".into()));
+            return Err(not(
+                "a safetensors file without its marks, such as weights".into()
+            ));
         }
         let version = text(&metadata, "format_version").and_then(|v| v.parse::<u64>().ok());
         let wrong = |key: &str, what: String| BundleError::Header {
@@ -105,19 +113,26 @@ impl Bundle {
         match version {
             Some(0) | None => return Err(wrong("format_version", "is no version".into())),
             Some(found) if found > FORMAT_VERSION => {
-                return Err(BundleError::Newer { path: path.to_owned(), found, known: FORMAT_VERSION });
+                return Err(BundleError::Newer {
+                    path: path.to_owned(),
+                    found,
+                    known: FORMAT_VERSION,
+                });
             }
             Some(_) => {}
         }
-        let header = text(&metadata, "header").ok_or_else(|| wrong("header", "is missing".into()))?;
-        let header: Header =
-            serde_json::from_str(header).map_err(|e| wrong("header", format!("cannot be read ({e})")))?;
+        let header =
+            text(&metadata, "header").ok_or_else(|| wrong("header", "is missing".into()))?;
+        let header: Header = serde_json::from_str(header)
+            .map_err(|e| wrong("header", format!("cannot be read ({e})")))?;
         if let Some((key, what)) = header.wrong() {
             return Err(wrong(key, what));
         }
         let data = bytes.get(8 + length..).unwrap_or_default();
         if digest(&[data]) != header.data_hash {
-            return Err(BundleError::Damaged { path: path.to_owned() });
+            return Err(BundleError::Damaged {
+                path: path.to_owned(),
+            });
         }
         let start = 8 + length;
         let wanted = match header.bank.precision {
@@ -138,34 +153,53 @@ impl Bundle {
             }
             Ok(start + info.data_offsets.0..start + info.data_offsets.1)
         };
-        let place = tensor(BANK, &format!("{wanted:?} [{rows}, {dim}]"), &|dtype, shape| {
-            dtype == wanted && shape == [rows, dim]
-        })?;
-        let bank = Bank::mapped(Arc::clone(&file), place.start, (rows, dim), header.bank.precision);
+        let place = tensor(
+            BANK,
+            &format!("{wanted:?} [{rows}, {dim}]"),
+            &|dtype, shape| dtype == wanted && shape == [rows, dim],
+        )?;
+        let bank = Bank::mapped(
+            Arc::clone(&file),
+            place.start,
+            (rows, dim),
+            header.bank.precision,
+        );
         let cells = match &header.bank.index {
             None => None,
             Some(index) => {
-                let centres = tensor(CENTRES, &format!("F32 [{}, {dim}]", index.cells), &|dtype, shape| {
-                    dtype == Dtype::F32 && shape == [index.cells, dim]
-                })?;
-                let lengths = tensor(CELL_ROWS, &format!("U64 [{}]", index.cells), &|dtype, shape| {
-                    dtype == Dtype::U64 && shape == [index.cells]
-                })?;
+                let centres = tensor(
+                    CENTRES,
+                    &format!("F32 [{}, {dim}]", index.cells),
+                    &|dtype, shape| dtype == Dtype::F32 && shape == [index.cells, dim],
+                )?;
+                let lengths = tensor(
+                    CELL_ROWS,
+                    &format!("U64 [{}]", index.cells),
+                    &|dtype, shape| dtype == Dtype::U64 && shape == [index.cells],
+                )?;
                 let shape = (index.cells, dim);
                 let centres = Bank::mapped(Arc::clone(&file), centres.start, shape, Precision::F32);
                 let number = |b: &[u8]| b.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
                 let lengths = bytes[lengths].chunks_exact(8).map(number);
-                Some(Cells::checked(centres, lengths, rows).map_err(|what| wrong(CELL_ROWS, what))?)
+                Some(
+                    Cells::checked(centres, lengths, rows)
+                        .map_err(|what| wrong(CELL_ROWS, what))?,
+                )
             }
         };
         let flat = |key: &str| {
-            let place = tensor(key, "U8 [bytes]", &|dtype, shape| dtype == Dtype::U8 && shape.len() == 1)?;
+            let place = tensor(key, "U8 [bytes]", &|dtype, shape| {
+                dtype == Dtype::U8 && shape.len() == 1
+            })?;
             Ok::<_, BundleError>(&bytes[place])
         };
         let ensemble = if header.scorer == Scorer::Ensemble {
             let json = serde_json::from_slice(flat(ENSEMBLE)?);
-            let ensemble: Ensemble = json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?;
-            ensemble.check(dim).map_err(|e| wrong(ENSEMBLE, format!("cannot be used ({e})")))?;
+            let ensemble: Ensemble =
+                json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?;
+            ensemble
+                .check(dim)
+                .map_err(|e| wrong(ENSEMBLE, format!("cannot be used ({e})")))?;
             Some(ensemble)
         } else {
             None
@@ -176,7 +210,13 @@ impl Bundle {
         } else {
             None
         };
-        Ok(Self { header, bank, cells, ensemble, adaptation })
+        Ok(Self {
+            header,
+            bank,
+            cells,
+            ensemble,
+            adaptation,
+        })
     }
 
     /// Writes the bundle, whole or not at all; fills in [`Header::data_hash`].
@@ -191,22 +231,42 @@ impl Bundle {
         };
         let ensemble = self.ensemble.as_ref().map(serde_json::to_vec).transpose();
         let ensemble = ensemble.map_err(|e| json(ENSEMBLE, e.to_string()))?;
-        let adaptation = self.adaptation.as_ref().map(Checkpoint::to_bytes).transpose();
+        let adaptation = self
+            .adaptation
+            .as_ref()
+            .map(Checkpoint::to_bytes)
+            .transpose();
         let adaptation = adaptation.map_err(|e| json(ADAPTATION, e))?;
         let dtype = match self.bank.precision() {
             Precision::F16 => "F16",
             Precision::F32 => "F32",
         };
-        let mut tensors = vec![(BANK, dtype, vec![self.bank.rows(), self.bank.dim()], self.bank.bytes())];
-        let lengths: Option<Vec<u8>> =
-            self.cells.as_ref().map(|c| c.lengths().flat_map(u64::to_le_bytes).collect());
+        let mut tensors = vec![(
+            BANK,
+            dtype,
+            vec![self.bank.rows(), self.bank.dim()],
+            self.bank.bytes(),
+        )];
+        let lengths: Option<Vec<u8>> = self
+            .cells
+            .as_ref()
+            .map(|c| c.lengths().flat_map(u64::to_le_bytes).collect());
         if let (Some(cells), Some(lengths)) = (&self.cells, &lengths) {
             let centres = cells.centres();
-            tensors.push((CENTRES, "F32", vec![centres.rows(), centres.dim()], centres.bytes()));
+            tensors.push((
+                CENTRES,
+                "F32",
+                vec![centres.rows(), centres.dim()],
+                centres.bytes(),
+            ));
             tensors.push((CELL_ROWS, "U64", vec![cells.len()], lengths));
         }
         for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &adaptation)] {
-            tensors.extend(bytes.as_ref().map(|b| (key, "U8", vec![b.len()], b.as_slice())));
+            tensors.extend(
+                bytes
+                    .as_ref()
+                    .map(|b| (key, "U8", vec![b.len()], b.as_slice())),
+            );
         }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
         let version = match (&self.cells, self.header.patches.neighbourhood) {
@@ -214,7 +274,8 @@ impl Bundle {
             (None, 2..) => WITH_NEIGHBOURHOOD,
             (None, _) => 1,
         };
-        let header = serde_json::to_string(&self.header).map_err(|e| json("header", e.to_string()))?;
+        let header =
+            serde_json::to_string(&self.header).map_err(|e| json("header", e.to_string()))?;
         let marks: BTreeMap<&str, String> = BTreeMap::from([
             ("format", FORMAT.to_owned()),
             ("format_version", version.to_string()),
@@ -223,7 +284,8 @@ impl Bundle {
         let mut index = serde_json::Map::from_iter([("__metadata__".to_owned(), json!(marks))]);
         let mut at = 0;
         for (key, dtype, shape, bytes) in &tensors {
-            let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]});
+            let entry =
+                json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]});
             index.insert((*key).to_owned(), entry);
             at += bytes.len();
         }
@@ -240,7 +302,11 @@ impl Bundle {
             out.commit()
         };
         let hint = "choose another --output or make room";
-        attempt().map_err(|source| BundleError::Io { path: path.to_owned(), source, hint })
+        attempt().map_err(|source| BundleError::Io {
+            path: path.to_owned(),
+            source,
+            hint,
+        })
     }
 }
 

@@ -117,12 +117,20 @@ impl IndexInfo {
     fn wrong(&self, rows: usize) -> Option<(&'static str, String)> {
         let r = &self.recall;
         if self.cells == 0 || self.cells > rows {
-            return Some(("bank.index.cells", format!("is {}, wanted 1 to {rows}", self.cells)));
+            return Some((
+                "bank.index.cells",
+                format!("is {}, wanted 1 to {rows}", self.cells),
+            ));
         }
         if self.probes == 0 || self.probes > self.cells {
-            return Some(("bank.index.probes", format!("is {}, wanted 1 to {}", self.probes, self.cells)));
+            return Some((
+                "bank.index.probes",
+                format!("is {}, wanted 1 to {}", self.probes, self.cells),
+            ));
         }
-        let errors = [r.distance_error, r.score_error].iter().all(|e| e.is_finite() && *e >= 0.0);
+        let errors = [r.distance_error, r.score_error]
+            .iter()
+            .all(|e| e.is_finite() && *e >= 0.0);
         (!errors || !(0.0..=1.0).contains(&r.at_1))
             .then(|| ("bank.index.recall", format!("is {}, wanted shares", r.at_1)))
     }
@@ -207,12 +215,17 @@ impl Header {
             Some((key, format!("is {bad}, wanted a finite number")))
         };
         let scorer = match self.scorer {
-            Scorer::ImagePair { k } if k == 0 || k > self.support.len() => {
-                Some(("scorer.k", format!("is {k}, wanted 1 to the {} support images", self.support.len())))
-            }
-            Scorer::PatchBank { aggregate } => {
-                aggregate.check().err().map(|e| ("scorer.aggregate", e.to_string()))
-            }
+            Scorer::ImagePair { k } if k == 0 || k > self.support.len() => Some((
+                "scorer.k",
+                format!(
+                    "is {k}, wanted 1 to the {} support images",
+                    self.support.len()
+                ),
+            )),
+            Scorer::PatchBank { aggregate } => aggregate
+                .check()
+                .err()
+                .map(|e| ("scorer.aggregate", e.to_string())),
             _ => None,
         };
         let size = |key, found: usize| {
@@ -222,10 +235,26 @@ impl Header {
         scorer
             .or_else(|| self.patches.wrong())
             .or_else(|| finite("threshold.value", &[self.threshold.value]))
-            .or_else(|| finite("calibration", &[self.calibration.slope, self.calibration.intercept]))
-            .or_else(|| finite("map", &[map.sigma, map.threshold.into(), map.low.into(), map.high.into()]))
             .or_else(|| {
-                (!(0.0..=4096.0).contains(&map.sigma)).then(|| ("map.sigma", format!("is {}", map.sigma)))
+                finite(
+                    "calibration",
+                    &[self.calibration.slope, self.calibration.intercept],
+                )
+            })
+            .or_else(|| {
+                finite(
+                    "map",
+                    &[
+                        map.sigma,
+                        map.threshold.into(),
+                        map.low.into(),
+                        map.high.into(),
+                    ],
+                )
+            })
+            .or_else(|| {
+                (!(0.0..=4096.0).contains(&map.sigma))
+                    .then(|| ("map.sigma", format!("is {}", map.sigma)))
             })
             .or_else(|| size("grid", self.grid.0).or_else(|| size("grid", self.grid.1)))
             .or_else(|| size("dim", self.dim))
@@ -237,31 +266,48 @@ impl Header {
                 let images = matches!(self.scorer, Scorer::ImagePair { .. });
                 let parts = &self.bank.parts;
                 let sum = parts.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
-                let fits =
-                    !parts.contains(&0) && parts.len() == self.support.len() && sum == Some(self.bank.rows);
+                let fits = !parts.contains(&0)
+                    && parts.len() == self.support.len()
+                    && sum == Some(self.bank.rows);
                 let right = if images { fits } else { parts.is_empty() };
                 (!right).then(|| {
-                    ("bank.parts", format!("does not share {} patches among the images", self.bank.rows))
+                    (
+                        "bank.parts",
+                        format!("does not share {} patches among the images", self.bank.rows),
+                    )
                 })
             })
             .or_else(|| {
                 let index = self.bank.index.as_ref()?;
                 if matches!(self.scorer, Scorer::ImagePair { .. }) {
-                    return Some(("bank.index", "is there, but images are compared with images".to_owned()));
+                    return Some((
+                        "bank.index",
+                        "is there, but images are compared with images".to_owned(),
+                    ));
                 }
                 index.wrong(self.bank.rows)
             })
             .or_else(|| {
-                let known: HashSet<(&str, &str)> =
-                    self.manifest.images().map(|i| (i.id.as_str(), i.content.as_str())).collect();
-                let unknown = self.support.iter().find(|i| !known.contains(&(&*i.id, &*i.content)))?;
-                Some(("support", format!("names {}, which its manifest does not", unknown.id)))
+                let known: HashSet<(&str, &str)> = self
+                    .manifest
+                    .images()
+                    .map(|i| (i.id.as_str(), i.content.as_str()))
+                    .collect();
+                let unknown = self
+                    .support
+                    .iter()
+                    .find(|i| !known.contains(&(&*i.id, &*i.content)))?;
+                Some((
+                    "support",
+                    format!("names {}, which its manifest does not", unknown.id),
+                ))
             })
             .or_else(|| {
                 (self.manifest.hash != self.manifest.computed_hash()).then(|| {
                     (
                         "manifest",
-                        "was changed after fitting; what it was fitted to cannot be told any more".to_owned(),
+                        "was changed after fitting; what it was fitted to cannot be told any more"
+                            .to_owned(),
                     )
                 })
             })

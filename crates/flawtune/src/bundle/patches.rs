@@ -27,7 +27,10 @@ fn one() -> usize {
 
 impl Default for PatchOptions {
     fn default() -> Self {
-        Self { mask: None, neighbourhood: 1 }
+        Self {
+            mask: None,
+            neighbourhood: 1,
+        }
     }
 }
 
@@ -35,8 +38,12 @@ impl PatchOptions {
     /// The key of a value that cannot be right, and what is wrong with it.
     pub(super) fn wrong(self) -> Option<(&'static str, String)> {
         let n = self.neighbourhood;
-        (!Self::has_middle(n))
-            .then(|| ("neighbourhood", format!("is {n}, wanted an odd number up to {MOST_NEIGHBOURHOOD}")))
+        (!Self::has_middle(n)).then(|| {
+            (
+                "neighbourhood",
+                format!("is {n}, wanted an odd number up to {MOST_NEIGHBOURHOOD}"),
+            )
+        })
     }
 
     /// Whether a neighbourhood of this side has a middle, and is not larger than any use of it.
@@ -88,7 +95,10 @@ impl PatchOptions {
 /// The rows that `kept` says.
 pub(crate) fn chosen(rows: &[f32], dim: usize, kept: &[bool]) -> Vec<f32> {
     let rows = rows.chunks_exact(dim).zip(kept);
-    rows.filter(|(_, kept)| **kept).flat_map(|(row, _)| row).copied().collect()
+    rows.filter(|(_, kept)| **kept)
+        .flat_map(|(row, _)| row)
+        .copied()
+        .collect()
 }
 
 #[cfg(test)]
@@ -100,16 +110,29 @@ mod tests {
         let values: Vec<f32> = (0..10 * 2).map(|i| ((i * 7) % 5) as f32 - 1.5).collect();
         let image = ImageTokens::owned(values, 9, 2);
         let rows = |neighbourhood| {
-            PatchOptions { neighbourhood, ..PatchOptions::default() }.rows(&image, (3, 3), 2).unwrap().0
+            PatchOptions {
+                neighbourhood,
+                ..PatchOptions::default()
+            }
+            .rows(&image, (3, 3), 2)
+            .unwrap()
+            .0
         };
         let unit = |x: f32, y: f32| [x / x.hypot(y), y / x.hypot(y)];
         let sum = |patches: &[usize]| {
-            let of = |axis: usize| patches.iter().map(|p| image.patches()[p * 2 + axis]).sum::<f32>();
+            let of = |axis: usize| {
+                patches
+                    .iter()
+                    .map(|p| image.patches()[p * 2 + axis])
+                    .sum::<f32>()
+            };
             unit(of(0), of(1))
         };
-        for (patch, round) in
-            [(0, &[0, 1, 3, 4][..]), (4, &[0, 1, 2, 3, 4, 5, 6, 7, 8]), (5, &[1, 2, 4, 5, 7, 8])]
-        {
+        for (patch, round) in [
+            (0, &[0, 1, 3, 4][..]),
+            (4, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (5, &[1, 2, 4, 5, 7, 8]),
+        ] {
             for (found, wanted) in rows(3)[patch * 2..][..2].iter().zip(sum(round)) {
                 // a few sums in another order
                 assert!((found - wanted).abs() < 1e-6, "patch {patch}");
@@ -119,15 +142,26 @@ mod tests {
             }
         }
         assert_eq!(
-            chosen(&rows(1), 2, &[false, true, false, false, false, false, false, false, true]).len(),
+            chosen(
+                &rows(1),
+                2,
+                &[false, true, false, false, false, false, false, false, true]
+            )
+            .len(),
             4
         );
     }
 
     #[test]
     fn an_even_neighbourhood_is_refused() {
-        let wrong =
-            |neighbourhood| PatchOptions { neighbourhood, ..PatchOptions::default() }.wrong().is_some();
+        let wrong = |neighbourhood| {
+            PatchOptions {
+                neighbourhood,
+                ..PatchOptions::default()
+            }
+            .wrong()
+            .is_some()
+        };
         assert!(wrong(0) && wrong(2) && wrong(33) && !wrong(1) && !wrong(31));
         let read: PatchOptions = serde_json::from_str(r#"{"mask": null}"#).unwrap();
         assert_eq!(read, PatchOptions::default());

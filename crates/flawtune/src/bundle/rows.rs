@@ -54,7 +54,11 @@ struct Room {
 impl Room {
     fn new(dim: usize) -> Self {
         let empty = PackedPatches::pack(&[], dim);
-        Self { rows: Vec::new(), packed: empty.clone(), plain: empty }
+        Self {
+            rows: Vec::new(),
+            packed: empty.clone(),
+            plain: empty,
+        }
     }
 }
 
@@ -72,7 +76,12 @@ impl RowBank {
             first += rows;
         }
         let frame = frame(&bank);
-        Self { bank, parts, blocks, frame }
+        Self {
+            bank,
+            parts,
+            blocks,
+            frame,
+        }
     }
 
     /// The bank, and the frame of the coarse pass.
@@ -108,7 +117,11 @@ impl RowBank {
         let group = tests.len().div_ceil(groups).max(1);
         let work: Vec<(usize, &[Block])> = (0..tests.len())
             .step_by(group)
-            .flat_map(|first| self.blocks.chunks(in_one).map(move |blocks| (first, blocks)))
+            .flat_map(|first| {
+                self.blocks
+                    .chunks(in_one)
+                    .map(move |blocks| (first, blocks))
+            })
             .collect();
         let best: Vec<Vec<Vec<f32>>> = work
             .par_iter()
@@ -126,7 +139,10 @@ impl RowBank {
                 raise(nearest, best);
             }
         }
-        nearest.iter().map(|n| n.iter().map(|n| 1.0 - n).collect()).collect()
+        nearest
+            .iter()
+            .map(|n| n.iter().map(|n| 1.0 - n).collect())
+            .collect()
     }
 
     /// The largest cosine of every patch of each test to some blocks, at least −1.
@@ -189,7 +205,10 @@ impl RowBank {
         };
         let mut best: Vec<Vec<f32>> = self.parts.iter().map(|&rows| vec![-1.0; rows]).collect();
         let mut keep = |group: &Range<usize>, found: Vec<Vec<f32>>| {
-            best[group.clone()].iter_mut().zip(&found).for_each(|(best, found)| raise(best, found));
+            best[group.clone()]
+                .iter_mut()
+                .zip(&found)
+                .for_each(|(best, found)| raise(best, found));
         };
         for (i, group) in groups.iter().enumerate() {
             let own = pack(group);
@@ -202,7 +221,9 @@ impl RowBank {
                 keep(&other.1, back);
             }
         }
-        best.iter().map(|part| part.iter().map(|b| 1.0 - b).collect()).collect()
+        best.iter()
+            .map(|part| part.iter().map(|b| 1.0 - b).collect())
+            .collect()
     }
 }
 
@@ -228,8 +249,9 @@ mod tests {
     const WITH_COARSE_PASS: usize = 128;
 
     fn rows(count: usize, dim: usize, seed: usize) -> Vec<f32> {
-        let mut rows: Vec<f32> =
-            (0..count * dim).map(|v| ((v * 37 + seed * 101) % 89) as f32 / 40.0 - 1.0).collect();
+        let mut rows: Vec<f32> = (0..count * dim)
+            .map(|v| ((v * 37 + seed * 101) % 89) as f32 / 40.0 - 1.0)
+            .collect();
         normalise_rows(&mut rows, dim, &mut vec![0.0; count]);
         rows
     }
@@ -272,10 +294,16 @@ mod tests {
             assert_eq!(all, left_out_distances(&own));
             assert_eq!(all, parted.distances_without(&own, Some));
             for (i, part) in own.iter().enumerate().take(5) {
-                let others: Vec<Vec<f32>> =
-                    (0..parts.len()).filter(|j| *j != i).map(|j| parts[j].clone()).collect();
+                let others: Vec<Vec<f32>> = (0..parts.len())
+                    .filter(|j| *j != i)
+                    .map(|j| parts[j].clone())
+                    .collect();
                 let others = bank(&others, dim, precision);
-                assert_eq!(all[i], distances(&others, std::slice::from_ref(part))[0], "part {i}");
+                assert_eq!(
+                    all[i],
+                    distances(&others, std::slice::from_ref(part))[0],
+                    "part {i}"
+                );
             }
         }
         let none = bank(&[], dim, Precision::F32);
@@ -290,7 +318,10 @@ mod tests {
         // blocks of one row many times over, then others, of which some are nearer to the second test
         let parts = [one.repeat(40 * BLOCK_ROWS), rows(3 * BLOCK_ROWS, dim, 4)];
         let bank = bank(&parts, dim, Precision::F32);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
         let tests = [one.repeat(20), rows(20, dim, 4)].map(|rows| bank.pack(&rows));
         let found = pool.install(|| distances(&bank, &tests));
         let plain = PackedPatches::pack(&parts.concat(), dim);
@@ -307,7 +338,10 @@ mod tests {
         let bank = bank(&[rows(5 * BLOCK_ROWS + 1, dim, 3)], dim, Precision::F16);
         let tests: Vec<_> = (0..5).map(|i| bank.pack(&rows(20, dim, 50 + i))).collect();
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| distances(&bank, &tests))
         };
         let one = on(1);

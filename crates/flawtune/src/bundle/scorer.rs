@@ -107,15 +107,31 @@ impl TokenScorer {
                 what: "holds a number that no unit vector has".into(),
             });
         }
-        let parts = if parts.is_empty() { vec![bank.rows()] } else { parts.to_vec() };
+        let parts = if parts.is_empty() {
+            vec![bank.rows()]
+        } else {
+            parts.to_vec()
+        };
         let search = match scorer {
             Scorer::ImagePair { .. } => Search::Images(NearestImages::new(bank.pack(0, &parts))),
-            Scorer::PatchBank { .. } | Scorer::Ensemble => Search::Rows(RowBank::new(bank.clone(), parts)),
+            Scorer::PatchBank { .. } | Scorer::Ensemble => {
+                Search::Rows(RowBank::new(bank.clone(), parts))
+            }
         };
         if let Some(ensemble) = &ensemble {
-            ensemble.score(&Evidence { features: vec![0.0; 2 * bank.dim()], bank: Some(0.0) })?;
+            ensemble.score(&Evidence {
+                features: vec![0.0; 2 * bank.dim()],
+                bank: Some(0.0),
+            })?;
         }
-        Ok(Self { scorer, patches, grid, dim: bank.dim(), search, ensemble })
+        Ok(Self {
+            scorer,
+            patches,
+            grid,
+            dim: bank.dim(),
+            search,
+            ensemble,
+        })
     }
 
     /// Searches the `probes` cells whose centres are nearest to a patch, in place of all of the bank, which must be sorted into
@@ -138,10 +154,14 @@ impl TokenScorer {
     /// # Errors
     /// As [`Self::score`].
     pub fn recall(&self, tokens: &TokenSet, own: bool) -> Result<Option<Recall>, BundleError> {
-        let Search::Cells(bank) = &self.search else { return Ok(None) };
+        let Search::Cells(bank) = &self.search else {
+            return Ok(None);
+        };
         self.check(tokens)?;
         let all = tokens.images.len();
-        let images = (RECALL_PATCHES / (self.grid.0 * self.grid.1)).max(RECALL_IMAGES).min(all);
+        let images = (RECALL_PATCHES / (self.grid.0 * self.grid.1))
+            .max(RECALL_IMAGES)
+            .min(all);
         let (mut patches, mut found) = (0, 0);
         let mut distance_errors = Mean::default();
         let mut score_errors = Mean::default();
@@ -154,7 +174,12 @@ impl TokenScorer {
             };
             let (near, exact) = (measured(bank.probes()), measured(usize::MAX));
             let kept = queries.kept.first().and_then(Option::as_deref);
-            for (patch, (near, exact)) in near[0].distances.iter().zip(&exact[0].distances).enumerate() {
+            for (patch, (near, exact)) in near[0]
+                .distances
+                .iter()
+                .zip(&exact[0].distances)
+                .enumerate()
+            {
                 if kept.is_none_or(|kept| kept[patch]) {
                     patches += 1;
                     found += usize::from(near == exact);
@@ -171,7 +196,11 @@ impl TokenScorer {
         Ok(Some(Recall {
             images,
             patches,
-            at_1: if patches == 0 { 1.0 } else { found as f64 / patches as f64 },
+            at_1: if patches == 0 {
+                1.0
+            } else {
+                found as f64 / patches as f64
+            },
             distance_error: distance_errors.mean(),
             score_error: score_errors.mean(),
         }))
@@ -199,12 +228,20 @@ impl TokenScorer {
     ///
     /// # Errors
     /// As [`Self::score`].
-    pub(crate) fn score_left_out(&self, tokens: &TokenSet, whole: bool) -> Result<Vec<Finding>, BundleError> {
+    pub(crate) fn score_left_out(
+        &self,
+        tokens: &TokenSet,
+        whole: bool,
+    ) -> Result<Vec<Finding>, BundleError> {
         let measured = match &self.search {
             Search::Rows(bank) if whole => {
                 self.check(tokens)?;
                 let kept = |image: &ImageTokens| self.patches.kept(image, self.grid, self.dim);
-                let kept: Vec<_> = tokens.images.par_iter().map(kept).collect::<Result<_, _>>()?;
+                let kept: Vec<_> = tokens
+                    .images
+                    .par_iter()
+                    .map(kept)
+                    .collect::<Result<_, _>>()?;
                 over_grid(kept.into_iter().zip(bank.left_out_distances()))
             }
             _ => self.measured(tokens, true)?,
@@ -243,9 +280,15 @@ impl TokenScorer {
     }
 
     fn check(&self, tokens: &TokenSet) -> Result<(), BundleError> {
-        let (found, wanted) =
-            ((tokens.grid.0, tokens.grid.1, tokens.dim), (self.grid.0, self.grid.1, self.dim));
-        if found == wanted { Ok(()) } else { Err(BundleError::Tokens { found, wanted }) }
+        let (found, wanted) = (
+            (tokens.grid.0, tokens.grid.1, tokens.dim),
+            (self.grid.0, self.grid.1, self.dim),
+        );
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(BundleError::Tokens { found, wanted })
+        }
     }
 
     fn queries(
@@ -257,14 +300,19 @@ impl TokenScorer {
             let (rows, kept) = self.patches.rows(image, self.grid, self.dim)?;
             Ok((pack(&rows), kept))
         };
-        let queries: Vec<_> = images.par_iter().map(one).collect::<Result<_, BundleError>>()?;
+        let queries: Vec<_> = images
+            .par_iter()
+            .map(one)
+            .collect::<Result<_, BundleError>>()?;
         let (rows, kept) = queries.into_iter().unzip();
         Ok(Queries { rows, kept })
     }
 
     /// Compares with the k nearest images; with `own`, query i is image i of the bank and is left out.
     fn pairs(&self, images: &NearestImages, queries: &Queries, own: bool) -> Vec<Measured> {
-        let Scorer::ImagePair { k } = self.scorer else { return Vec::new() };
+        let Scorer::ImagePair { k } = self.scorer else {
+            return Vec::new();
+        };
         let nearest = images.nearest(&queries.rows, k + usize::from(own));
         let one = |(i, (rows, near)): (usize, (&PackedPatches, &Nearest))| {
             let (mut best, mut sums) = (vec![0.0f32; rows.patches()], vec![0.0f64; rows.patches()]);
@@ -272,7 +320,9 @@ impl TokenScorer {
             let count = others().count().max(1) as f64;
             for &(image, _) in others() {
                 max_similarity(rows, &images.images()[image], &mut best);
-                sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
+                sums.iter_mut()
+                    .zip(&best)
+                    .for_each(|(sum, &b)| *sum += f64::from(b));
             }
             Measured {
                 similarity: Some(others().map(|n| n.1).sum::<f64>() / count),
@@ -282,10 +332,20 @@ impl TokenScorer {
                 ),
             }
         };
-        queries.rows.par_iter().zip(&nearest).enumerate().map(one).collect()
+        queries
+            .rows
+            .par_iter()
+            .zip(&nearest)
+            .enumerate()
+            .map(one)
+            .collect()
     }
 
-    fn findings(&self, images: &[ImageTokens], measured: Vec<Measured>) -> Result<Vec<Finding>, BundleError> {
+    fn findings(
+        &self,
+        images: &[ImageTokens],
+        measured: Vec<Measured>,
+    ) -> Result<Vec<Finding>, BundleError> {
         let score = |(image, m): (&ImageTokens, Measured)| -> Result<Finding, BundleError> {
             let score = match (self.scorer, &self.ensemble) {
                 (Scorer::ImagePair { .. }, _) => 1.0 - m.similarity.unwrap_or(f64::NAN),
@@ -295,12 +355,21 @@ impl TokenScorer {
                 }
                 (Scorer::Ensemble, Some(ensemble)) => {
                     let distances = std::slice::from_ref(&m.distances);
-                    let evidence =
-                        Evidence::with_distances(std::slice::from_ref(image), distances, BANK_SHARE)?;
-                    ensemble.scores(&evidence)?.first().map_or(f64::NAN, |s| s.adapted)
+                    let evidence = Evidence::with_distances(
+                        std::slice::from_ref(image),
+                        distances,
+                        BANK_SHARE,
+                    )?;
+                    ensemble
+                        .scores(&evidence)?
+                        .first()
+                        .map_or(f64::NAN, |s| s.adapted)
                 }
             };
-            Ok(Finding { score, distances: m.distances })
+            Ok(Finding {
+                score,
+                distances: m.distances,
+            })
         };
         images.par_iter().zip(measured).map(score).collect()
     }
@@ -308,7 +377,10 @@ impl TokenScorer {
 
 fn over_grid(found: impl Iterator<Item = (Option<Vec<bool>>, Vec<f32>)>) -> Vec<Measured> {
     found
-        .map(|(kept, found)| Measured { similarity: None, distances: spread(kept.as_deref(), found) })
+        .map(|(kept, found)| Measured {
+            similarity: None,
+            distances: spread(kept.as_deref(), found),
+        })
         .collect()
 }
 
@@ -316,7 +388,15 @@ fn over_grid(found: impl Iterator<Item = (Option<Vec<bool>>, Vec<f32>)>) -> Vec<
 fn spread(kept: Option<&[bool]>, found: Vec<f32>) -> Vec<f32> {
     let Some(kept) = kept else { return found };
     let mut next = found.into_iter();
-    kept.iter().map(|kept| if *kept { next.next().unwrap_or(0.0) } else { 0.0 }).collect()
+    kept.iter()
+        .map(|kept| {
+            if *kept {
+                next.next().unwrap_or(0.0)
+            } else {
+                0.0
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -336,14 +416,30 @@ mod tests {
             (state >> 8) as f32 / 8_388_608.0 - 1.0
         };
         let image = |_| ImageTokens::owned((0..13 * DIM).map(|_| noise()).collect(), 12, DIM);
-        TokenSet { grid: GRID, dim: DIM, images: (0..images).map(image).collect() }
+        TokenSet {
+            grid: GRID,
+            dim: DIM,
+            images: (0..images).map(image).collect(),
+        }
     }
 
     fn scorer(support: &TokenSet, scorer: Scorer) -> TokenScorer {
-        let rows = support.images.iter().flat_map(|i| PatchOptions::default().rows(i, GRID, DIM).unwrap().0);
+        let rows = support
+            .images
+            .iter()
+            .flat_map(|i| PatchOptions::default().rows(i, GRID, DIM).unwrap().0);
         let bank = Bank::of(&rows.collect::<Vec<_>>(), DIM, Precision::F32);
         let parts = vec![12; support.images.len()];
-        TokenScorer::new(Path::new("m"), scorer, PatchOptions::default(), GRID, &bank, &parts, None).unwrap()
+        TokenScorer::new(
+            Path::new("m"),
+            scorer,
+            PatchOptions::default(),
+            GRID,
+            &bank,
+            &parts,
+            None,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -352,27 +448,61 @@ mod tests {
         let plain = SupportSet::new(&support, TokenKind::Patches, None).unwrap();
         let aggregate = Aggregate::TopFraction(0.2);
         let wanted = plain.score_bank(&test, aggregate).unwrap();
-        let found = scorer(&support, Scorer::PatchBank { aggregate }).score(&test).unwrap();
-        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
-        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+        let found = scorer(&support, Scorer::PatchBank { aggregate })
+            .score(&test)
+            .unwrap();
+        assert_eq!(
+            found.iter().map(|f| f.score).collect::<Vec<_>>(),
+            wanted.scores
+        );
+        assert_eq!(
+            found
+                .iter()
+                .map(|f| f.distances.clone())
+                .collect::<Vec<_>>(),
+            wanted.maps.unwrap()
+        );
         let wanted = plain.score_pairs(&test, 2, true).unwrap();
-        let found = scorer(&support, Scorer::ImagePair { k: 2 }).score(&test).unwrap();
-        assert_eq!(found.iter().map(|f| f.score).collect::<Vec<_>>(), wanted.scores);
-        assert_eq!(found.iter().map(|f| f.distances.clone()).collect::<Vec<_>>(), wanted.maps.unwrap());
+        let found = scorer(&support, Scorer::ImagePair { k: 2 })
+            .score(&test)
+            .unwrap();
+        assert_eq!(
+            found.iter().map(|f| f.score).collect::<Vec<_>>(),
+            wanted.scores
+        );
+        assert_eq!(
+            found
+                .iter()
+                .map(|f| f.distances.clone())
+                .collect::<Vec<_>>(),
+            wanted.maps.unwrap()
+        );
     }
 
     #[test]
     fn left_out_scores_are_those_of_a_bank_without_the_image() {
         let support = tokens(9, 3);
-        for kind in [Scorer::PatchBank { aggregate: Aggregate::Max }, Scorer::ImagePair { k: 2 }] {
+        for kind in [
+            Scorer::PatchBank {
+                aggregate: Aggregate::Max,
+            },
+            Scorer::ImagePair { k: 2 },
+        ] {
             let all = scorer(&support, kind);
             for whole in [true, false] {
                 let found = all.score_left_out(&support, whole).unwrap();
                 for (i, found) in found.iter().enumerate() {
                     let mut others = support.clone();
                     let own = others.images.remove(i);
-                    let own = TokenSet { images: vec![own], ..support.clone() };
-                    assert_eq!(*found, scorer(&others, kind).score(&own).unwrap()[0], "{kind:?} image {i}");
+                    let own = TokenSet {
+                        images: vec![own],
+                        ..support.clone()
+                    };
+                    assert_eq!(
+                        *found,
+                        scorer(&others, kind).score(&own).unwrap()[0],
+                        "{kind:?} image {i}"
+                    );
                 }
             }
         }
@@ -399,8 +529,22 @@ mod tests {
 
     #[test]
     fn tokens_of_another_shape_are_refused() {
-        let scorer = scorer(&tokens(2, 1), Scorer::PatchBank { aggregate: Aggregate::Mean });
-        let other = TokenSet { grid: (4, 3), ..tokens(1, 1) };
-        assert!(matches!(scorer.score(&other), Err(BundleError::Tokens { found: (4, 3, 8), .. })));
+        let scorer = scorer(
+            &tokens(2, 1),
+            Scorer::PatchBank {
+                aggregate: Aggregate::Mean,
+            },
+        );
+        let other = TokenSet {
+            grid: (4, 3),
+            ..tokens(1, 1)
+        };
+        assert!(matches!(
+            scorer.score(&other),
+            Err(BundleError::Tokens {
+                found: (4, 3, 8),
+                ..
+            })
+        ));
     }
 }

@@ -19,8 +19,13 @@ const CONTRAST: f64 = 1.25;
 /// Brightness moves by at most this many of 255 levels.
 const BRIGHTNESS: f64 = 25.0;
 /// Kinds of synthetic defects, in turn.
-const PASTED: [PasteKind; 5] =
-    [PasteKind::CutPaste, PasteKind::Blend, PasteKind::Scratch, PasteKind::Hole, PasteKind::Stain];
+const PASTED: [PasteKind; 5] = [
+    PasteKind::CutPaste,
+    PasteKind::Blend,
+    PasteKind::Scratch,
+    PasteKind::Hole,
+    PasteKind::Stain,
+];
 
 /// A way to make more of a defect picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +42,12 @@ pub enum Augmentation {
 
 impl Augmentation {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Flips, Self::Rotations, Self::Photometric, Self::Synthetic];
+    pub const ALL: [Self; 4] = [
+        Self::Flips,
+        Self::Rotations,
+        Self::Photometric,
+        Self::Synthetic,
+    ];
 
     /// Name on the command line and in checkpoints.
     pub fn name(self) -> &'static str {
@@ -104,13 +114,20 @@ pub fn write_views(
 ) -> Result<Vec<View>, AugmentError> {
     let mut stream = Stream::new(seed, Purpose::Augmentation);
     let mut views = Vec::new();
-    std::fs::create_dir_all(folder)
-        .map_err(|source| AugmentError::Write { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| AugmentError::Write {
+        path: folder.to_owned(),
+        source,
+    })?;
     let mut add = |picture: &RgbImage, name: String, shot| -> Result<(), AugmentError> {
         let path = folder.join(name);
         let mut bytes = std::io::Cursor::new(Vec::new());
-        let failed = |source| AugmentError::Write { path: path.clone(), source };
-        picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| failed(std::io::Error::other(e)))?;
+        let failed = |source| AugmentError::Write {
+            path: path.clone(),
+            source,
+        };
+        picture
+            .write_to(&mut bytes, ImageFormat::Png)
+            .map_err(|e| failed(std::io::Error::other(e)))?;
         atomic_file::write(&path, bytes.get_ref()).map_err(failed)?;
         views.push(View { path, shot });
         Ok(())
@@ -121,19 +138,43 @@ pub fn write_views(
         }
         let picture = load(path, options)?;
         if kinds.contains(&Augmentation::Flips) {
-            add(&imageops::flip_horizontal(&picture), format!("{i:02}_mirrored.png"), Some(i))?;
-            add(&imageops::flip_vertical(&picture), format!("{i:02}_upside_down.png"), Some(i))?;
-            add(&imageops::rotate180(&picture), format!("{i:02}_half_turn.png"), Some(i))?;
+            add(
+                &imageops::flip_horizontal(&picture),
+                format!("{i:02}_mirrored.png"),
+                Some(i),
+            )?;
+            add(
+                &imageops::flip_vertical(&picture),
+                format!("{i:02}_upside_down.png"),
+                Some(i),
+            )?;
+            add(
+                &imageops::rotate180(&picture),
+                format!("{i:02}_half_turn.png"),
+                Some(i),
+            )?;
         }
         if kinds.contains(&Augmentation::Rotations) {
-            add(&imageops::rotate90(&picture), format!("{i:02}_right.png"), Some(i))?;
-            add(&imageops::rotate270(&picture), format!("{i:02}_left.png"), Some(i))?;
+            add(
+                &imageops::rotate90(&picture),
+                format!("{i:02}_right.png"),
+                Some(i),
+            )?;
+            add(
+                &imageops::rotate270(&picture),
+                format!("{i:02}_left.png"),
+                Some(i),
+            )?;
         }
         if kinds.contains(&Augmentation::Photometric) {
             for view in 0..PHOTOMETRIC_VIEWS {
                 let contrast = CONTRAST.powf(2.0 * stream.uniform() - 1.0);
                 let brightness = BRIGHTNESS * (2.0 * stream.uniform() - 1.0);
-                add(&relit(&picture, contrast, brightness), format!("{i:02}_light_{view}.png"), Some(i))?;
+                add(
+                    &relit(&picture, contrast, brightness),
+                    format!("{i:02}_light_{view}.png"),
+                    Some(i),
+                )?;
             }
         }
     }
@@ -142,7 +183,11 @@ pub fn write_views(
         stream.shuffle(&mut order);
         for (i, &from) in order.iter().cycle().take(shots.len()).enumerate() {
             let kind = PASTED[i % PASTED.len()];
-            let (picture, _) = paste_defects(&load(&good[from], options)?, kind, seed.wrapping_add(i as u64));
+            let (picture, _) = paste_defects(
+                &load(&good[from], options)?,
+                kind,
+                seed.wrapping_add(i as u64),
+            );
             add(&picture, format!("synthetic_{i:02}_{kind}.png"), None)?;
         }
     }
@@ -160,7 +205,9 @@ fn load(path: &Path, options: &DecodeOptions) -> Result<RgbImage, ImageError> {
 fn relit(picture: &RgbImage, contrast: f64, brightness: f64) -> RgbImage {
     let mut out = picture.clone();
     for v in out.iter_mut() {
-        *v = ((f64::from(*v) - 127.5) * contrast + 127.5 + brightness).round().clamp(0.0, 255.0) as u8;
+        *v = ((f64::from(*v) - 127.5) * contrast + 127.5 + brightness)
+            .round()
+            .clamp(0.0, 255.0) as u8;
     }
     out
 }
@@ -173,9 +220,11 @@ mod tests {
         (0..count)
             .map(|i| {
                 let path = folder.join(format!("{i}.png"));
-                RgbImage::from_fn(24, 16, |x, y| image::Rgb([(x * 9 + i) as u8, (y * 15) as u8, 90]))
-                    .save(&path)
-                    .unwrap();
+                RgbImage::from_fn(24, 16, |x, y| {
+                    image::Rgb([(x * 9 + i) as u8, (y * 15) as u8, 90])
+                })
+                .save(&path)
+                .unwrap();
                 path
             })
             .collect()
@@ -185,7 +234,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let all = pictures(folder.path(), 5);
         let to = folder.path().join("views");
-        let views = write_views(kinds, &all[..2], &all[2..], seed, &DecodeOptions::default(), &to).unwrap();
+        let views = write_views(
+            kinds,
+            &all[..2],
+            &all[2..],
+            seed,
+            &DecodeOptions::default(),
+            &to,
+        )
+        .unwrap();
         (folder, views)
     }
 
@@ -199,7 +256,10 @@ mod tests {
         let at = |name: &str| open(&folder.path().join("views").join(name));
         let shot = open(&folder.path().join("1.png"));
         assert_eq!(at("01_mirrored.png").get_pixel(0, 3), shot.get_pixel(23, 3));
-        assert_eq!(at("01_upside_down.png").get_pixel(4, 0), shot.get_pixel(4, 15));
+        assert_eq!(
+            at("01_upside_down.png").get_pixel(4, 0),
+            shot.get_pixel(4, 15)
+        );
         assert_eq!(at("01_right.png").dimensions(), (16, 24));
         assert_eq!(at("01_right.png").get_pixel(15, 0), shot.get_pixel(0, 0));
         assert_eq!(at("01_left.png").get_pixel(0, 23), shot.get_pixel(0, 0));
@@ -213,7 +273,10 @@ mod tests {
     fn the_same_seed_gives_the_same_files_and_another_does_not() {
         let bytes = |seed| {
             let (folder, views) = made(&[Augmentation::Photometric, Augmentation::Synthetic], seed);
-            let read = views.iter().map(|v| std::fs::read(&v.path).unwrap()).collect::<Vec<_>>();
+            let read = views
+                .iter()
+                .map(|v| std::fs::read(&v.path).unwrap())
+                .collect::<Vec<_>>();
             drop(folder);
             read
         };

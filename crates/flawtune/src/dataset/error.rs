@@ -107,7 +107,9 @@ pub enum DatasetError {
         found: Vec<String>,
     },
     /// A name that has to be a single one is a path.
-    #[error("'{category}' cannot be a category: files are named after it, so it is one name without / in it")]
+    #[error(
+        "'{category}' cannot be a category: files are named after it, so it is one name without / in it"
+    )]
     NotAName {
         /// The name.
         category: String,
@@ -212,7 +214,10 @@ fn holds(categories: &[String]) -> String {
     if categories.is_empty() {
         return String::new();
     }
-    format!("It holds the categories: {}; choose one with --category. ", categories.join(", "))
+    format!(
+        "It holds the categories: {}; choose one with --category. ",
+        categories.join(", ")
+    )
 }
 
 fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -> String {

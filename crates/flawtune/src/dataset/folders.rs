@@ -31,10 +31,14 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
         (MASKS, folders.masks.as_ref()),
     ];
     let mut found: Vec<(&str, &Path, PathBuf)> = Vec::new();
-    for (name, folder) in parts.iter().filter_map(|(name, folder)| Some((*name, folder.as_ref()?.as_path())))
+    for (name, folder) in parts
+        .iter()
+        .filter_map(|(name, folder)| Some((*name, folder.as_ref()?.as_path())))
     {
         let real = folder.canonicalize().ok().filter(|real| real.is_dir());
-        let real = real.ok_or_else(|| DatasetError::NoFolder { folder: folder.to_path_buf() })?;
+        let real = real.ok_or_else(|| DatasetError::NoFolder {
+            folder: folder.to_path_buf(),
+        })?;
         for (_, other, other_real) in &found {
             if real.starts_with(other_real) || other_real.starts_with(&real) {
                 return Err(DatasetError::Overlap {
@@ -55,7 +59,11 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
             let kind = inside.split_once('/').map_or(DEFECT, |(first, _)| first);
             of_part.push(Sample {
                 id: format!("{name}/{inside}"),
-                subset: if *name == "good" { Subset::Train } else { Subset::Test },
+                subset: if *name == "good" {
+                    Subset::Train
+                } else {
+                    Subset::Test
+                },
                 defect_type: defect.then(|| kind.to_owned()),
                 masks: Vec::new(),
                 path,
@@ -75,7 +83,9 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let found = pictures(folder)?;
     if found.is_empty() {
-        return Err(DatasetError::EmptyFolder { folder: folder.to_path_buf() });
+        return Err(DatasetError::EmptyFolder {
+            folder: folder.to_path_buf(),
+        });
     }
     Ok(found)
 }
@@ -103,7 +113,10 @@ fn add_masks(samples: &mut [Sample], folder: &Path, root: &Path) -> Result<(), D
     }
     for sample in samples.iter_mut() {
         let (parent, name) = name_of(sample)?;
-        if let Some(found) = by_parent.get_mut(&parent).and_then(|m| m.remove(stem(&name))) {
+        if let Some(found) = by_parent
+            .get_mut(&parent)
+            .and_then(|m| m.remove(stem(&name)))
+        {
             sample.masks = found;
         }
     }

@@ -17,12 +17,18 @@ pub(super) const SDD2_LABEL: &str = "_GT";
 
 /// Whether `folder` holds a picture with its label.
 pub(super) fn has_labels(folder: &Path, ending: &str) -> bool {
-    list(folder).is_ok_and(|found| labelled(folder, &found, ending).is_ok_and(|pairs| !pairs.is_empty()))
+    list(folder)
+        .is_ok_and(|found| labelled(folder, &found, ending).is_ok_and(|pairs| !pairs.is_empty()))
 }
 
 /// Whether any folder in `folder` holds a picture with its label as in `KolektorSDD`.
 pub(super) fn has_items(folder: &Path) -> bool {
-    list(folder).is_ok_and(|found| found.folders.iter().any(|item| has_labels(&folder.join(item), SDD_LABEL)))
+    list(folder).is_ok_and(|found| {
+        found
+            .folders
+            .iter()
+            .any(|item| has_labels(&folder.join(item), SDD_LABEL))
+    })
 }
 
 /// `KolektorSDD` has no split of its own. Pictures of one item are much alike, so items are not divided: good pictures
@@ -32,7 +38,11 @@ pub(super) fn read_items(folder: &Path) -> Result<Vec<Sample>, DatasetError> {
     let mut found = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let inner = folder.join(item);
-        let subset = if i < items.len().div_ceil(2) { Subset::Train } else { Subset::Test };
+        let subset = if i < items.len().div_ceil(2) {
+            Subset::Train
+        } else {
+            Subset::Test
+        };
         for (name, label) in labelled(&inner, &list(&inner)?, SDD_LABEL)? {
             found.push((inner.join(&name), format!("{item}/{name}"), label, subset));
         }
@@ -42,7 +52,9 @@ pub(super) fn read_items(folder: &Path) -> Result<Vec<Sample>, DatasetError> {
         sample.subset = Subset::Test;
     }
     if samples.iter().all(|s| s.subset == Subset::Test) {
-        return Err(DatasetError::NoTrainImages { folder: folder.to_path_buf() });
+        return Err(DatasetError::NoTrainImages {
+            folder: folder.to_path_buf(),
+        });
     }
     Ok(samples)
 }
@@ -54,23 +66,36 @@ pub(super) fn read_subsets(folder: &Path, needs_test: bool) -> Result<Vec<Sample
         let inner = folder.join(name);
         let pairs = labelled(&inner, &list_if_there(&inner)?, SDD2_LABEL)?;
         match subset {
-            Subset::Train if pairs.is_empty() => return Err(DatasetError::NoTrainImages { folder: inner }),
+            Subset::Train if pairs.is_empty() => {
+                return Err(DatasetError::NoTrainImages { folder: inner });
+            }
             Subset::Test if pairs.is_empty() && needs_test => {
                 return Err(DatasetError::EmptyFolder { folder: inner });
             }
             _ => {}
         }
         for (picture, label) in pairs {
-            found.push((inner.join(&picture), format!("{name}/{picture}"), label, subset));
+            found.push((
+                inner.join(&picture),
+                format!("{name}/{picture}"),
+                label,
+                subset,
+            ));
         }
     }
     classified(found)
 }
 
 /// Names of the pictures in `folder`, and their labels.
-fn labelled(folder: &Path, listing: &Listing, ending: &str) -> Result<Vec<(String, PathBuf)>, DatasetError> {
-    let (labels, pictures): (Vec<&String>, Vec<&String>) =
-        listing.pictures.iter().partition(|name| stem(name).ends_with(ending));
+fn labelled(
+    folder: &Path,
+    listing: &Listing,
+    ending: &str,
+) -> Result<Vec<(String, PathBuf)>, DatasetError> {
+    let (labels, pictures): (Vec<&String>, Vec<&String>) = listing
+        .pictures
+        .iter()
+        .partition(|name| stem(name).ends_with(ending));
     check_stems(folder, pictures.iter().copied())?;
     let mut by_stem: HashMap<&str, &String> = HashMap::new();
     for label in labels {
@@ -78,12 +103,18 @@ fn labelled(folder: &Path, listing: &Listing, ending: &str) -> Result<Vec<(Strin
     }
     let label_of = |name: &String| {
         let wanted = format!("{}{ending}", stem(name));
-        by_stem.get(wanted.as_str()).map(|label| folder.join(label)).ok_or_else(|| DatasetError::NoLabel {
-            picture: folder.join(name),
-            wanted: format!("{wanted}.png or .bmp"),
-        })
+        by_stem
+            .get(wanted.as_str())
+            .map(|label| folder.join(label))
+            .ok_or_else(|| DatasetError::NoLabel {
+                picture: folder.join(name),
+                wanted: format!("{wanted}.png or .bmp"),
+            })
     };
-    pictures.into_iter().map(|name| Ok((name.clone(), label_of(name)?))).collect()
+    pictures
+        .into_iter()
+        .map(|name| Ok((name.clone(), label_of(name)?)))
+        .collect()
 }
 
 /// Looks into the labels: a picture whose label shows anything is a defect, and the label its mask.
@@ -92,7 +123,13 @@ fn classified(found: Vec<(PathBuf, String, PathBuf, Subset)>) -> Result<Vec<Samp
     let one = |(path, id, label, subset): (PathBuf, String, PathBuf, Subset)| {
         let defect = shows_anything(&label, &options)?;
         let masks = if defect { vec![label] } else { Vec::new() };
-        Ok(Sample { path, id, subset, defect_type: defect.then(|| DEFECT.to_owned()), masks })
+        Ok(Sample {
+            path,
+            id,
+            subset,
+            defect_type: defect.then(|| DEFECT.to_owned()),
+            masks,
+        })
     };
     found.into_par_iter().map(one).collect()
 }

@@ -62,7 +62,9 @@ impl Layout {
             Self::Auto => "any of the others",
             Self::MvtecAd => "train/good",
             Self::MvtecAd2 => "train/good with test_public",
-            Self::MvtecLoco => "train/good with test/logical_anomalies or test/structural_anomalies",
+            Self::MvtecLoco => {
+                "train/good with test/logical_anomalies or test/structural_anomalies"
+            }
             Self::Btad => "train/ok",
             Self::Visa => "Data/Images",
             Self::KolektorSdd => "folders with Part0.jpg and Part0_label.bmp",
@@ -87,9 +89,17 @@ impl Layout {
             (Self::Btad, has("train/ok")),
             (Self::Visa, has("Data/Images")),
             (Self::KolektorSdd, kolektor::has_items(folder)),
-            (Self::KolektorSdd2, kolektor::has_labels(&folder.join("train"), kolektor::SDD2_LABEL)),
+            (
+                Self::KolektorSdd2,
+                kolektor::has_labels(&folder.join("train"), kolektor::SDD2_LABEL),
+            ),
         ];
-        found.extend(others.into_iter().filter(|(_, shown)| *shown).map(|(layout, _)| layout));
+        found.extend(
+            others
+                .into_iter()
+                .filter(|(_, shown)| *shown)
+                .map(|(layout, _)| layout),
+        );
         found
     }
 
@@ -102,12 +112,18 @@ impl Layout {
             [one] => Ok(one),
             [] => Err(DatasetError::LayoutUnknown {
                 folder: folder.to_path_buf(),
-                wanted: Self::ALL[1..].iter().map(|l| format!("{} ({l})", l.sign())).collect(),
+                wanted: Self::ALL[1..]
+                    .iter()
+                    .map(|l| format!("{} ({l})", l.sign()))
+                    .collect(),
                 categories: root::categories(folder)?,
             }),
             ref several => Err(DatasetError::LayoutAmbiguous {
                 folder: folder.to_path_buf(),
-                found: several.iter().map(|l| format!("{} ({l})", l.sign())).collect(),
+                found: several
+                    .iter()
+                    .map(|l| format!("{} ({l})", l.sign()))
+                    .collect(),
             }),
         }
     }

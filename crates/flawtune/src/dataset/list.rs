@@ -47,54 +47,91 @@ pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListRow>, ListError> {
             .map(Into::into)
             .collect();
         if !is_picture(Path::new(path)) {
-            return Err(row.error(format!("'{path}' is no picture (png, jpg, bmp, tif or webp)")));
+            return Err(row.error(format!(
+                "'{path}' is no picture (png, jpg, bmp, tif or webp)"
+            )));
         }
         let defect_type = match label {
             "good" | "0" => {
                 if !kind.is_empty() || !masks.is_empty() {
-                    return Err(
-                        row.error("a good picture has neither type nor masks; empty those cells".into())
-                    );
+                    return Err(row.error(
+                        "a good picture has neither type nor masks; empty those cells".into(),
+                    ));
                 }
                 None
             }
             "defect" | "1" if kind == "good" => {
-                return Err(row.error("a defect cannot be of the type 'good'; name it otherwise".into()));
+                return Err(
+                    row.error("a defect cannot be of the type 'good'; name it otherwise".into())
+                );
             }
             "defect" | "1" if kind.is_empty() => Some(DEFECT.to_owned()),
             "defect" | "1" => Some(kind.to_owned()),
             other => {
-                return Err(row.error(format!("the label is '{other}'; it is good or defect, or 0 or 1")));
+                return Err(row.error(format!(
+                    "the label is '{other}'; it is good or defect, or 0 or 1"
+                )));
             }
         };
-        let subset = if row.has("split") { Some(row.subset("split")?) } else { None };
-        rows.push(ListRow { line: row.line, path: path.to_owned(), subset, defect_type, masks });
+        let subset = if row.has("split") {
+            Some(row.subset("split")?)
+        } else {
+            None
+        };
+        rows.push(ListRow {
+            line: row.line,
+            path: path.to_owned(),
+            subset,
+            defect_type,
+            masks,
+        });
     }
     Ok(rows)
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<Sample>, DatasetError> {
-    let bytes =
-        std::fs::read(file).map_err(|source| DatasetError::ReadFile { path: file.to_path_buf(), source })?;
-    let failed = |source| DatasetError::List { file: file.to_path_buf(), source };
+    let bytes = std::fs::read(file).map_err(|source| DatasetError::ReadFile {
+        path: file.to_path_buf(),
+        source,
+    })?;
+    let failed = |source| DatasetError::List {
+        file: file.to_path_buf(),
+        source,
+    };
     let rows = parse_list(&bytes).map_err(failed)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut lines: HashMap<PathBuf, u64> = HashMap::new();
     let mut samples = Vec::with_capacity(rows.len());
     let mut undecided = false;
     for row in rows {
-        let wrong = |problem| failed(ListError { line: row.line, problem });
+        let wrong = |problem| {
+            failed(ListError {
+                line: row.line,
+                problem,
+            })
+        };
         let path = existing(folder, &row.path).map_err(wrong)?;
         // one picture may be written in several ways
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if let Some(before) = lines.insert(real, row.line) {
-            return Err(wrong(format!("{} is listed on line {before} already; remove one", path.display())));
+            return Err(wrong(format!(
+                "{} is listed on line {before} already; remove one",
+                path.display()
+            )));
         }
-        let masks = row.masks.iter().map(|mask| existing(folder, mask)).collect::<Result<Vec<_>, _>>();
+        let masks = row
+            .masks
+            .iter()
+            .map(|mask| existing(folder, mask))
+            .collect::<Result<Vec<_>, _>>();
         let mut masks = masks.map_err(wrong)?;
         masks.sort_unstable();
         undecided |= row.subset.is_none();
-        let fallback = if row.defect_type.is_some() { Subset::Test } else { Subset::Train };
+        let fallback = if row.defect_type.is_some() {
+            Subset::Test
+        } else {
+            Subset::Train
+        };
         samples.push(Sample {
             path,
             id: plain(&row.path),
@@ -106,8 +143,13 @@ pub(super) fn read(file: &Path) -> Result<Vec<Sample>, DatasetError> {
     if undecided && samples.iter().any(Sample::is_defect) {
         share::give_to_test(&mut samples);
     }
-    if !samples.iter().any(|s| s.subset == Subset::Train && !s.is_defect()) {
-        return Err(DatasetError::NoGoodListed { file: file.to_path_buf() });
+    if !samples
+        .iter()
+        .any(|s| s.subset == Subset::Train && !s.is_defect())
+    {
+        return Err(DatasetError::NoGoodListed {
+            file: file.to_path_buf(),
+        });
     }
     Ok(samples)
 }

@@ -17,8 +17,14 @@ pub(super) struct Listing {
 }
 
 pub(super) fn list(folder: &Path) -> Result<Listing, DatasetError> {
-    let failed = |source| DatasetError::Read { path: folder.to_path_buf(), source };
-    let mut listing = Listing { folders: Vec::new(), pictures: Vec::new() };
+    let failed = |source| DatasetError::Read {
+        path: folder.to_path_buf(),
+        source,
+    };
+    let mut listing = Listing {
+        folders: Vec::new(),
+        pictures: Vec::new(),
+    };
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
@@ -30,9 +36,16 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DatasetError> {
         if !is_folder && !is_picture(&path) {
             continue;
         }
-        let Ok(name) = name.into_string() else { return Err(DatasetError::NotUtf8 { path }) };
+        let Ok(name) = name.into_string() else {
+            return Err(DatasetError::NotUtf8 { path });
+        };
         // a broken link with a picture's name stays in: reading it will name it
-        if is_folder { &mut listing.folders } else { &mut listing.pictures }.push(name);
+        if is_folder {
+            &mut listing.folders
+        } else {
+            &mut listing.pictures
+        }
+        .push(name);
     }
     listing.folders.sort_unstable();
     listing.pictures.sort_unstable();
@@ -43,7 +56,10 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DatasetError> {
 pub(super) fn list_if_there(folder: &Path) -> Result<Listing, DatasetError> {
     match list(folder) {
         Err(DatasetError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(Listing { folders: Vec::new(), pictures: Vec::new() })
+            Ok(Listing {
+                folders: Vec::new(),
+                pictures: Vec::new(),
+            })
         }
         other => other,
     }
@@ -81,7 +97,10 @@ pub(super) fn check_stems<'a>(
     let mut seen = BTreeMap::new();
     for name in pictures {
         if let Some(other) = seen.insert(stem(name), name) {
-            return Err(DatasetError::DuplicateStem { first: folder.join(other), second: folder.join(name) });
+            return Err(DatasetError::DuplicateStem {
+                first: folder.join(other),
+                second: folder.join(name),
+            });
         }
     }
     Ok(())
@@ -92,12 +111,18 @@ pub(super) fn masks(folder: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>, Dat
     let listing = list_if_there(folder)?;
     let mut masks: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for name in &listing.pictures {
-        masks.entry(masked_stem(stem(name)).to_string()).or_default().push(folder.join(name));
+        masks
+            .entry(masked_stem(stem(name)).to_string())
+            .or_default()
+            .push(folder.join(name));
     }
     for name in &listing.folders {
         let inner = folder.join(name);
         let pictures = list(&inner)?.pictures;
-        masks.entry(name.clone()).or_default().extend(pictures.iter().map(|p| inner.join(p)));
+        masks
+            .entry(name.clone())
+            .or_default()
+            .extend(pictures.iter().map(|p| inner.join(p)));
     }
     for paths in masks.values_mut() {
         paths.sort_unstable();
@@ -109,7 +134,10 @@ pub(super) fn masks(folder: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>, Dat
 fn masked_stem(stem: &str) -> &str {
     match stem.rsplit_once("_mask") {
         Some((front, end))
-            if !front.is_empty() && end.chars().all(|c| c.is_ascii_digit() || c == '_' || c == '-') =>
+            if !front.is_empty()
+                && end
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || c == '_' || c == '-') =>
         {
             front
         }
@@ -119,7 +147,9 @@ fn masked_stem(stem: &str) -> &str {
 
 /// The path of `path` below `folder`, `/`-separated on every system.
 pub(super) fn relative(path: &Path, folder: &Path) -> Result<String, DatasetError> {
-    let not_utf8 = || DatasetError::NotUtf8 { path: path.to_path_buf() };
+    let not_utf8 = || DatasetError::NotUtf8 {
+        path: path.to_path_buf(),
+    };
     let parts = path.strip_prefix(folder).unwrap_or(path).components();
     let parts: Option<Vec<&str>> = parts.map(|c| c.as_os_str().to_str()).collect();
     Ok(parts.ok_or_else(not_utf8)?.join("/"))

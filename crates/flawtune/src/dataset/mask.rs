@@ -36,7 +36,10 @@ pub fn read_mask<P: AsRef<Path>>(
 /// # Errors
 /// A mask that cannot be read.
 pub(super) fn shows_anything(mask: &Path, options: &DecodeOptions) -> Result<bool, ImageError> {
-    Ok(decode(&read_file(mask, options)?, mask, options)?.pixels().iter().any(|v| *v > 0))
+    Ok(decode(&read_file(mask, options)?, mask, options)?
+        .pixels()
+        .iter()
+        .any(|v| *v > 0))
 }
 
 #[cfg(test)]
@@ -47,14 +50,27 @@ mod tests {
     fn masks_are_joined_and_resized_by_the_nearest_pixel() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a.png"), folder.path().join("b.png"));
-        image::GrayImage::from_fn(4, 2, |x, y| image::Luma([u8::from(x == 3 && y == 0)])).save(&a).unwrap();
-        image::GrayImage::from_fn(2, 1, |x, _| image::Luma([u8::from(x == 0) * 255])).save(&b).unwrap();
+        image::GrayImage::from_fn(4, 2, |x, y| image::Luma([u8::from(x == 3 && y == 0)]))
+            .save(&a)
+            .unwrap();
+        image::GrayImage::from_fn(2, 1, |x, _| image::Luma([u8::from(x == 0) * 255]))
+            .save(&b)
+            .unwrap();
         let options = DecodeOptions::default();
-        assert_eq!(read_mask(&[&a], (2, 4), &options).unwrap(), [0, 0, 0, 1, 0, 0, 0, 0]);
-        assert_eq!(read_mask(&[&a, &b], (2, 4), &options).unwrap(), [1, 1, 0, 1, 1, 1, 0, 0]);
+        assert_eq!(
+            read_mask(&[&a], (2, 4), &options).unwrap(),
+            [0, 0, 0, 1, 0, 0, 0, 0]
+        );
+        assert_eq!(
+            read_mask(&[&a, &b], (2, 4), &options).unwrap(),
+            [1, 1, 0, 1, 1, 1, 0, 0]
+        );
         // columns 0, 1, 2 of three lie over columns 0, 2 and 3 of four
         assert_eq!(read_mask(&[&a], (1, 3), &options).unwrap(), [0, 0, 0]);
-        assert_eq!(read_mask(&[&a], (4, 3), &options).unwrap(), [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            read_mask(&[&a], (4, 3), &options).unwrap(),
+            [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+        );
         assert!(read_mask(&[folder.path().join("none.png")], (1, 1), &options).is_err());
     }
 }

@@ -111,12 +111,18 @@ impl Dataset {
 
     fn of(root: &Path, category: &str, mut samples: Vec<Sample>) -> Self {
         samples.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        Self { root: root.to_path_buf(), category: category.to_owned(), samples }
+        Self {
+            root: root.to_path_buf(),
+            category: category.to_owned(),
+            samples,
+        }
     }
 
     /// The good pictures of `train`.
     pub fn train_good(&self) -> impl Iterator<Item = &Sample> {
-        self.samples.iter().filter(|s| s.subset == Subset::Train && !s.is_defect())
+        self.samples
+            .iter()
+            .filter(|s| s.subset == Subset::Train && !s.is_defect())
     }
 
     /// All pictures of `test`.
@@ -136,7 +142,10 @@ impl Dataset {
 
     /// The defect types, sorted.
     pub fn defect_types(&self) -> BTreeSet<&str> {
-        self.samples.iter().filter_map(|s| s.defect_type.as_deref()).collect()
+        self.samples
+            .iter()
+            .filter_map(|s| s.defect_type.as_deref())
+            .collect()
     }
 }
 

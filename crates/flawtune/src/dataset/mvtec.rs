@@ -19,8 +19,12 @@ pub(super) struct Names {
     truth: &'static str,
 }
 
-pub(super) const MVTEC_AD: Names =
-    Names { train: &["train/good"], test: "test", good: "good", truth: "ground_truth" };
+pub(super) const MVTEC_AD: Names = Names {
+    train: &["train/good"],
+    test: "test",
+    good: "good",
+    truth: "ground_truth",
+};
 
 /// The private test sets have no labels and are not read.
 pub(super) const MVTEC_AD_2: Names = Names {
@@ -31,13 +35,25 @@ pub(super) const MVTEC_AD_2: Names = Names {
 };
 
 /// The values of a mask's pixels name the kind of defect; read here as not black.
-pub(super) const MVTEC_LOCO: Names =
-    Names { train: &["train/good", "validation/good"], test: "test", good: "good", truth: "ground_truth" };
+pub(super) const MVTEC_LOCO: Names = Names {
+    train: &["train/good", "validation/good"],
+    test: "test",
+    good: "good",
+    truth: "ground_truth",
+};
 
-pub(super) const BTAD: Names =
-    Names { train: &["train/ok"], test: "test", good: "ok", truth: "ground_truth" };
+pub(super) const BTAD: Names = Names {
+    train: &["train/ok"],
+    test: "test",
+    good: "ok",
+    truth: "ground_truth",
+};
 
-pub(super) fn read(folder: &Path, names: &Names, needs_test: bool) -> Result<Vec<Sample>, DatasetError> {
+pub(super) fn read(
+    folder: &Path,
+    names: &Names,
+    needs_test: bool,
+) -> Result<Vec<Sample>, DatasetError> {
     let mut samples = Vec::new();
     for (i, &name) in names.train.iter().enumerate() {
         let train = folder.join(name);
@@ -59,17 +75,26 @@ pub(super) fn read(folder: &Path, names: &Names, needs_test: bool) -> Result<Vec
     let mut types = list_if_there(&test)?.folders;
     types.retain(|kind| test.join(kind) != truth);
     if types.is_empty() && needs_test {
-        return Err(DatasetError::NoTestImages { good: test.join(names.good), folder: test });
+        return Err(DatasetError::NoTestImages {
+            good: test.join(names.good),
+            folder: test,
+        });
     }
     for kind in types {
         let folder_of_kind = test.join(&kind);
         let pictures = list(&folder_of_kind)?.pictures;
         if pictures.is_empty() {
-            return Err(DatasetError::EmptyFolder { folder: folder_of_kind });
+            return Err(DatasetError::EmptyFolder {
+                folder: folder_of_kind,
+            });
         }
         check_stems(&folder_of_kind, &pictures)?;
         let good = kind == names.good;
-        let mut masks = if good { BTreeMap::new() } else { masks(&truth.join(&kind))? };
+        let mut masks = if good {
+            BTreeMap::new()
+        } else {
+            masks(&truth.join(&kind))?
+        };
         samples.extend(pictures.iter().map(|name| Sample {
             path: folder_of_kind.join(name),
             id: format!("{}/{kind}/{name}", names.test),

@@ -8,7 +8,9 @@ use super::listing::list;
 
 pub(super) fn categories(root: &Path) -> Result<Vec<String>, DatasetError> {
     if !root.is_dir() {
-        return Err(DatasetError::RootMissing { root: root.to_path_buf() });
+        return Err(DatasetError::RootMissing {
+            root: root.to_path_buf(),
+        });
     }
     let mut names = list(root)?.folders;
     names.retain(|name| is_category(&root.join(name)));
@@ -28,7 +30,9 @@ pub(super) fn is_one_name(name: &str) -> bool {
 /// The folder of `category`, which exists.
 pub(super) fn category_folder(root: &Path, category: &str) -> Result<PathBuf, DatasetError> {
     if !root.is_dir() {
-        return Err(DatasetError::RootMissing { root: root.to_path_buf() });
+        return Err(DatasetError::RootMissing {
+            root: root.to_path_buf(),
+        });
     }
     let folder = root.join(category);
     if is_one_name(category) && folder.is_dir() {

@@ -36,7 +36,11 @@ mod tests {
         };
         let mut samples: Vec<Sample> = names.map(sample).collect();
         give_to_test(&mut samples);
-        samples.into_iter().filter(|s| s.subset == Subset::Test).map(|s| s.id).collect()
+        samples
+            .into_iter()
+            .filter(|s| s.subset == Subset::Test)
+            .map(|s| s.id)
+            .collect()
     }
 
     #[test]

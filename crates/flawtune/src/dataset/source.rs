@@ -27,7 +27,11 @@ pub enum Source {
 impl Source {
     /// A root in whichever layout it shows.
     pub fn root(root: impl Into<PathBuf>) -> Self {
-        Self::Root { root: root.into(), layout: Layout::Auto, visa_split: VisaSplit::default() }
+        Self::Root {
+            root: root.into(),
+            layout: Layout::Auto,
+            visa_split: VisaSplit::default(),
+        }
     }
 
     /// The root's parent as a root, and the root's own name as the category: for a root that is a category itself.
@@ -39,10 +43,19 @@ impl Source {
         layout: Layout,
         visa_split: VisaSplit,
     ) -> Result<(Self, String), DatasetError> {
-        let real = root.canonicalize().map_err(|_| DatasetError::RootMissing { root: root.to_path_buf() })?;
+        let real = root.canonicalize().map_err(|_| DatasetError::RootMissing {
+            root: root.to_path_buf(),
+        })?;
         let name = name_of(&real)?;
         let root = real.parent().unwrap_or(&real).to_path_buf();
-        Ok((Self::Root { root, layout, visa_split }, name))
+        Ok((
+            Self::Root {
+                root,
+                layout,
+                visa_split,
+            },
+            name,
+        ))
     }
 
     /// What a category is called that nobody named: the folder of good pictures, the list without its extension, the
@@ -61,10 +74,20 @@ impl Source {
 
 /// The last name of a path, found in the file system where the path ends with none (`..`).
 fn name_of(path: &Path) -> Result<String, DatasetError> {
-    let real = path.file_name().is_none().then(|| path.canonicalize().ok()).flatten();
+    let real = path
+        .file_name()
+        .is_none()
+        .then(|| path.canonicalize().ok())
+        .flatten();
     let name = real.as_deref().unwrap_or(path).file_name();
-    let Some(name) = name else { return Ok("data".to_owned()) };
-    name.to_str().map(str::to_owned).ok_or_else(|| DatasetError::NotUtf8 { path: path.to_path_buf() })
+    let Some(name) = name else {
+        return Ok("data".to_owned());
+    };
+    name.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| DatasetError::NotUtf8 {
+            path: path.to_path_buf(),
+        })
 }
 
 impl Dataset {
@@ -75,17 +98,26 @@ impl Dataset {
     /// A [`DatasetError`] that names the folder, or the file and its line, and what to do.
     pub fn open(source: &Source, category: &str, needs_test: bool) -> Result<Self, DatasetError> {
         let (root, samples, how) = match source {
-            Source::Root { root, layout, visa_split } => {
+            Source::Root {
+                root,
+                layout,
+                visa_split,
+            } => {
                 return layout.read(root, category, *visa_split, needs_test);
             }
             Source::Folders(given) => (&given.good, folders::read(given)?, "--defect DIR"),
             Source::List(file) => (file, list::read(file)?, "rows with the label defect"),
         };
         if !is_one_name(category) {
-            return Err(DatasetError::NotAName { category: category.to_owned() });
+            return Err(DatasetError::NotAName {
+                category: category.to_owned(),
+            });
         }
         if needs_test && !samples.iter().any(Sample::is_defect) {
-            return Err(DatasetError::NoDefects { given: root.display().to_string(), how });
+            return Err(DatasetError::NoDefects {
+                given: root.display().to_string(),
+                how,
+            });
         }
         Ok(Self::of(root, category, samples))
     }

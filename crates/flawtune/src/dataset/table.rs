@@ -32,8 +32,14 @@ pub(super) struct Row<'a> {
 
 impl Table {
     /// Reads a table that has all of `required` and may have `optional` columns, in any order.
-    pub(super) fn parse(bytes: &[u8], required: &[&str], optional: &[&str]) -> Result<Self, ListError> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    pub(super) fn parse(
+        bytes: &[u8],
+        required: &[&str],
+        optional: &[&str],
+    ) -> Result<Self, ListError> {
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_reader(bytes);
         let header = reader.headers().map_err(|e| of_csv(bytes, &e))?;
         let columns: Vec<String> = header.iter().map(str::to_lowercase).collect();
         let line = line_of(bytes, header.position());
@@ -50,7 +56,10 @@ impl Table {
                 return wrong(format!("the column '{column}' is there twice; remove one"));
             }
         }
-        if let Some(missing) = required.iter().find(|name| !columns.iter().any(|c| c == *name)) {
+        if let Some(missing) = required
+            .iter()
+            .find(|name| !columns.iter().any(|c| c == *name))
+        {
             return wrong(format!(
                 "the column '{missing}' is missing; the first line is a header with columns of {}",
                 known()
@@ -65,7 +74,11 @@ impl Table {
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.rows.iter().map(|(line, cells)| Row { line: *line, columns: &self.columns, cells })
+        self.rows.iter().map(|(line, cells)| Row {
+            line: *line,
+            columns: &self.columns,
+            cells,
+        })
     }
 }
 
@@ -90,14 +103,21 @@ impl Row<'_> {
     }
 
     pub(super) fn error(&self, problem: String) -> ListError {
-        ListError { line: self.line, problem }
+        ListError {
+            line: self.line,
+            problem,
+        }
     }
 }
 
 /// A file that a table names, relative to `folder`.
 pub(super) fn existing(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let path = folder.join(name);
-    if path.is_file() { Ok(path) } else { Err(format!("{}: no such file", path.display())) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{}: no such file", path.display()))
+    }
 }
 
 /// The line at which a record's text begins: its position is where the one before ended, before any empty lines.
@@ -111,8 +131,12 @@ fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
 fn of_csv(bytes: &[u8], error: &csv::Error) -> ListError {
     let line = line_of(bytes, error.position());
     let problem = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells, but the header has {expected_len}; put cells that hold a comma into quotes")
+        csv::ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => {
+            format!(
+                "{len} cells, but the header has {expected_len}; put cells that hold a comma into quotes"
+            )
         }
         csv::ErrorKind::Utf8 { .. } => "not UTF-8; save the file as UTF-8".to_owned(),
         other => format!("not CSV: {other:?}"),

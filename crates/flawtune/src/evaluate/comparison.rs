@@ -179,13 +179,21 @@ impl Comparison {
     ) -> Result<Self, ComparisonError> {
         let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
         if test.ids.len() != labels.len() {
-            return Err(MetricError::Length { labels: labels.len(), scores: test.ids.len() }.into());
+            return Err(MetricError::Length {
+                labels: labels.len(),
+                scores: test.ids.len(),
+            }
+            .into());
         }
-        let (mut prompt_tuned, mut base) = (metrics(&labels, adapted)?, metrics(&labels, zero_shot)?);
+        let (mut prompt_tuned, mut base) =
+            (metrics(&labels, adapted)?, metrics(&labels, zero_shot)?);
         let (a, b) = (adapted.scores, zero_shot.scores);
         let mut improvement = Improvement {
             auroc: prompt_tuned.auroc.zip(base.auroc).map(|(x, y)| x - y),
-            auroc_relative: prompt_tuned.auroc.zip(base.auroc).and_then(|(x, y)| relative(x, y)),
+            auroc_relative: prompt_tuned
+                .auroc
+                .zip(base.auroc)
+                .and_then(|(x, y)| relative(x, y)),
             average_precision: prompt_tuned.average_precision - base.average_precision,
             ap_relative: relative(prompt_tuned.average_precision, base.average_precision),
             auroc_interval: None,
@@ -198,11 +206,13 @@ impl Comparison {
             for (metrics, scores) in [(&mut prompt_tuned, a), (&mut base, b)] {
                 let interval = |metric| bootstrap_interval(&labels, scores, metric, &bootstrap);
                 metrics.auroc_interval = Some(interval(RankingMetric::Auroc)?);
-                metrics.average_precision_interval = Some(interval(RankingMetric::AveragePrecision)?);
+                metrics.average_precision_interval =
+                    Some(interval(RankingMetric::AveragePrecision)?);
             }
             let interval = |metric| paired_bootstrap(&labels, a, b, metric, &bootstrap);
             improvement.auroc_interval = Some(interval(RankingMetric::Auroc)?);
-            improvement.average_precision_interval = Some(interval(RankingMetric::AveragePrecision)?);
+            improvement.average_precision_interval =
+                Some(interval(RankingMetric::AveragePrecision)?);
         }
         if test_defects > 1 && test_normals > 1 {
             improvement.delong = Some(delong_test(&labels, a, b)?);
@@ -230,7 +240,10 @@ impl Comparison {
     /// # Errors
     /// Whatever creating, writing or renaming the file returns, with the path.
     pub fn write(&self, path: &Path) -> Result<(), ComparisonError> {
-        let failed = |source| ComparisonError::Write { path: path.to_owned(), source };
+        let failed = |source| ComparisonError::Write {
+            path: path.to_owned(),
+            source,
+        };
         let mut text = serde_json::to_string_pretty(self).map_err(|e| failed(e.into()))?;
         text.push('\n');
         atomic_file::write(path, text.as_bytes()).map_err(failed)
@@ -238,17 +251,26 @@ impl Comparison {
 
     /// The comparison as a plain-text table: adapted, zero-shot, absolute and relative difference.
     pub fn table(&self) -> String {
-        let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
-        let signed = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:+.4}"));
-        let percent =
-            |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{:+.2} %", 100.0 * v));
+        let number =
+            |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+        let signed =
+            |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:+.4}"));
+        let percent = |v: Option<f64>| {
+            v.map_or_else(
+                || "undefined".to_owned(),
+                |v| format!("{:+.2} %", 100.0 * v),
+            )
+        };
         let mut text = String::new();
         let mut line = |name: &str, cells: [String; 4]| {
             let [a, b, c, d] = cells;
             // writing to a String cannot fail
             let _ = writeln!(text, "{name:<20}{a:>10}{b:>12}{c:>12}{d:>12}");
         };
-        line("", ["adapted", "zero-shot", "difference", "relative"].map(str::to_owned));
+        line(
+            "",
+            ["adapted", "zero-shot", "difference", "relative"].map(str::to_owned),
+        );
         line(
             "AUROC",
             [
@@ -280,10 +302,15 @@ impl Comparison {
             );
         }
         let share = |rate: &Option<Rate>| {
-            rate.map_or_else(|| "undefined".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
+            rate.map_or_else(
+                || "undefined".to_owned(),
+                |r| format!("{:.1} %", 100.0 * r.share),
+            )
         };
         let points = |a: &Option<Rate>, b: &Option<Rate>| {
-            a.zip(*b).map_or_else(String::new, |(a, b)| format!("{:+.1} pt", 100.0 * (a.share - b.share)))
+            a.zip(*b).map_or_else(String::new, |(a, b)| {
+                format!("{:+.1} pt", 100.0 * (a.share - b.share))
+            })
         };
         let (a, b) = (&self.prompt_tuned, &self.zero_shot);
         if a.confusion.is_some() && b.confusion.is_some() {
@@ -297,7 +324,12 @@ impl Comparison {
         let _ = writeln!(
             text,
             "{}: protocol {}, seed {}, {} shots, tested on {} normal and {} defective images",
-            self.category, self.protocol, self.seed, self.shots, self.test_normals, self.test_defects
+            self.category,
+            self.protocol,
+            self.seed,
+            self.shots,
+            self.test_normals,
+            self.test_defects
         );
         if let Some(interval) = &self.improvement.auroc_interval {
             let p = self.improvement.delong.and_then(|d| d.p_value);
@@ -319,7 +351,10 @@ fn relative(value: f64, base: f64) -> Option<f64> {
 }
 
 fn metrics(labels: &[bool], scored: Scored<'_>) -> Result<ScorerMetrics, MetricError> {
-    let confusion = scored.threshold.map(|t| confusion_at(labels, scored.scores, t)).transpose()?;
+    let confusion = scored
+        .threshold
+        .map(|t| confusion_at(labels, scored.scores, t))
+        .transpose()?;
     Ok(ScorerMetrics {
         auroc: auroc(labels, scored.scores)?,
         average_precision: average_precision(labels, scored.scores)?,
@@ -329,7 +364,8 @@ fn metrics(labels: &[bool], scored: Scored<'_>) -> Result<ScorerMetrics, MetricE
         confusion,
         false_alarms: confusion
             .and_then(|c| Rate::new(c.false_positives, c.false_positives + c.true_negatives)),
-        found: confusion.and_then(|c| Rate::new(c.true_positives, c.true_positives + c.false_negatives)),
+        found: confusion
+            .and_then(|c| Rate::new(c.true_positives, c.true_positives + c.false_negatives)),
     })
 }
 
@@ -351,7 +387,8 @@ fn per_type(
         let images = labels.iter().filter(|l| **l).count();
         let found = |scored: Scored<'_>| {
             let threshold = scored.threshold?;
-            let reach = |i: &&usize| test.defect_types[**i].is_some() && scored.scores[**i] >= threshold;
+            let reach =
+                |i: &&usize| test.defect_types[**i].is_some() && scored.scores[**i] >= threshold;
             Rate::new(of.iter().filter(reach).count(), images)
         };
         types.insert(
@@ -394,7 +431,11 @@ pub fn worst_errors(
             id: ids[i].to_owned(),
             defect_type: defect_types[i].map(str::to_owned),
             score: scores[i],
-            wrong_share: if others.is_empty() { 0.0 } else { wrong as f64 / others.len() as f64 },
+            wrong_share: if others.is_empty() {
+                0.0
+            } else {
+                wrong as f64 / others.len() as f64
+            },
         }
     };
     own.into_iter().map(entry).collect()

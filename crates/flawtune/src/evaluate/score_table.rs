@@ -47,8 +47,15 @@ impl ScoreTable {
     pub fn new(test: &TestSet<'_>, columns: &[(&'static str, Vec<f64>)]) -> Self {
         Self {
             ids: test.ids.iter().map(|&id| id.to_owned()).collect(),
-            defect_types: test.defect_types.iter().map(|t| t.map(str::to_owned)).collect(),
-            columns: columns.iter().map(|(name, scores)| ((*name).to_owned(), scores.clone())).collect(),
+            defect_types: test
+                .defect_types
+                .iter()
+                .map(|t| t.map(str::to_owned))
+                .collect(),
+            columns: columns
+                .iter()
+                .map(|(name, scores)| ((*name).to_owned(), scores.clone()))
+                .collect(),
         }
     }
 
@@ -59,7 +66,10 @@ impl ScoreTable {
 
     /// Scores of a scorer.
     pub fn column(&self, name: &str) -> Option<&[f64]> {
-        self.columns.iter().find(|c| c.0 == name).map(|c| c.1.as_slice())
+        self.columns
+            .iter()
+            .find(|c| c.0 == name)
+            .map(|c| c.1.as_slice())
     }
 
     /// Writes the table, whole or not at all: one row an image, the defect type of a normal image empty.
@@ -67,13 +77,20 @@ impl ScoreTable {
     /// # Errors
     /// [`ScoreTableError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), ScoreTableError> {
-        let failed = |source| ScoreTableError::Io { path: path.to_owned(), source };
+        let failed = |source| ScoreTableError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let names = FIRST.into_iter().chain(self.columns.iter().map(|c| c.0.as_str()));
+        let names = FIRST
+            .into_iter()
+            .chain(self.columns.iter().map(|c| c.0.as_str()));
         writer.write_record(names).map_err(|e| failed(e.into()))?;
         for (i, (id, kind)) in self.ids.iter().zip(&self.defect_types).enumerate() {
             let scores = self.columns.iter().map(|c| c.1[i].to_string());
-            let row = [id.clone(), kind.clone().unwrap_or_default()].into_iter().chain(scores);
+            let row = [id.clone(), kind.clone().unwrap_or_default()]
+                .into_iter()
+                .chain(scores);
             writer.write_record(row).map_err(|e| failed(e.into()))?;
         }
         let bytes = writer.into_inner().map_err(|e| failed(e.into_error()))?;
@@ -85,9 +102,14 @@ impl ScoreTable {
     /// # Errors
     /// A file that cannot be read or is no table of scores; scores that are no finite numbers.
     pub fn read(path: &Path, only: Option<&str>) -> Result<Self, ScoreTableError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ScoreTableError::Io { path: path.to_owned(), source })?;
-        Self::parse(&bytes, only).map_err(|what| ScoreTableError::Content { path: path.to_owned(), what })
+        let bytes = std::fs::read(path).map_err(|source| ScoreTableError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&bytes, only).map_err(|what| ScoreTableError::Content {
+            path: path.to_owned(),
+            what,
+        })
     }
 
     /// Parses a table.
@@ -107,19 +129,28 @@ impl ScoreTable {
             return Err("it has no column of scores".into());
         }
         let mut table = Self {
-            columns: wanted.iter().map(|&i| (header[i].to_owned(), Vec::new())).collect(),
+            columns: wanted
+                .iter()
+                .map(|&i| (header[i].to_owned(), Vec::new()))
+                .collect(),
             ..Self::default()
         };
         for row in reader.records() {
             let row = row.map_err(|e| e.to_string())?;
             let line = row.position().map_or(0, csv::Position::line);
             table.ids.push(row[0].to_owned());
-            table.defect_types.push((!row[1].is_empty()).then(|| row[1].to_owned()));
+            table
+                .defect_types
+                .push((!row[1].is_empty()).then(|| row[1].to_owned()));
             for ((name, scores), &i) in table.columns.iter_mut().zip(&wanted) {
                 let text = &row[i];
-                let score: f64 = text.parse().map_err(|_| format!("line {line}: {name} is {text:?}"))?;
+                let score: f64 = text
+                    .parse()
+                    .map_err(|_| format!("line {line}: {name} is {text:?}"))?;
                 if !score.is_finite() {
-                    return Err(format!("line {line}: {name} is {text}, not a finite number"));
+                    return Err(format!(
+                        "line {line}: {name} is {text}, not a finite number"
+                    ));
                 }
                 scores.push(score);
             }
@@ -137,7 +168,10 @@ mod tests {
         let table = ScoreTable {
             ids: vec!["test/good/0.png".into(), "test/a, \"b\"/1.png".into()],
             defect_types: vec![None, Some("a, \"b\"".into())],
-            columns: vec![("zero_shot".into(), vec![0.1, 1.0 / 3.0]), ("x".into(), vec![-1e-300, 2.0])],
+            columns: vec![
+                ("zero_shot".into(), vec![0.1, 1.0 / 3.0]),
+                ("x".into(), vec![-1e-300, 2.0]),
+            ],
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scores.csv");

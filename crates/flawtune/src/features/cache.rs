@@ -93,13 +93,19 @@ pub struct ModelUsage {
 impl FeatureCache {
     /// The cache in `folder`, which is created when something is stored.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self {
+            folder: folder.into(),
+        }
     }
 
     /// The user's cache: `$FLAWTUNE_CACHE_DIR`, else `flawtune/features` in `$XDG_CACHE_HOME`, `~/.cache` or (on
     /// Windows) `%LOCALAPPDATA%`. `None` if none of these is known.
     pub fn for_user() -> Option<Self> {
-        Self::from_environment(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+        Self::from_environment(|name| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        })
     }
 
     fn from_environment(get: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
@@ -120,7 +126,9 @@ impl FeatureCache {
     }
 
     fn entry_path(&self, source: &Source, key: &blake3::Hash) -> PathBuf {
-        self.folder.join(source.folder()).join(format!("{}.{ENTRY}", key.to_hex()))
+        self.folder
+            .join(source.folder())
+            .join(format!("{}.{ENTRY}", key.to_hex()))
     }
 
     /// The tokens of the picture with content hash `image`; `None` if they are absent or do not verify.
@@ -190,9 +198,9 @@ impl FeatureCache {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            let ours = name
-                .to_str()
-                .is_some_and(|n| n.len() == 16 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+            let ours = name.to_str().is_some_and(|n| {
+                n.len() == 16 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            });
             if ours && entry.path().is_dir() {
                 folders.push(entry.path());
             }
@@ -203,11 +211,18 @@ impl FeatureCache {
 
     /// Calls `each` for every file of the cache after counting it.
     fn visit(&self, each: impl Fn(&Path) -> io::Result<()>) -> io::Result<CacheReport> {
-        let mut report = CacheReport { folder: self.folder.clone(), ..CacheReport::default() };
+        let mut report = CacheReport {
+            folder: self.folder.clone(),
+            ..CacheReport::default()
+        };
         for folder in self.model_folders()? {
             let description = fs::read(folder.join(MODEL)).ok();
             let source = description.and_then(|json| serde_json::from_slice(&json).ok());
-            let mut usage = ModelUsage { source, entries: 0, bytes: 0 };
+            let mut usage = ModelUsage {
+                source,
+                entries: 0,
+                bytes: 0,
+            };
             for file in fs::read_dir(&folder)? {
                 let file = file?;
                 let name = file.file_name();
@@ -217,7 +232,9 @@ impl FeatureCache {
                     continue;
                 }
                 // gone meanwhile: not ours to count
-                let Ok(metadata) = file.metadata() else { continue };
+                let Ok(metadata) = file.metadata() else {
+                    continue;
+                };
                 usage.entries += usize::from(is_entry);
                 usage.bytes += metadata.len();
                 each(&file.path())?;
@@ -226,7 +243,9 @@ impl FeatureCache {
             report.bytes += usage.bytes;
             report.models.push(usage);
         }
-        report.models.sort_by_key(|usage| std::cmp::Reverse(usage.bytes));
+        report
+            .models
+            .sort_by_key(|usage| std::cmp::Reverse(usage.bytes));
         Ok(report)
     }
 }
@@ -247,13 +266,25 @@ mod tests {
     fn the_environment_decides_the_folder() {
         let with = |pairs: &'static [(&str, &str)]| {
             FeatureCache::from_environment(|name| {
-                pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v))
+                pairs
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, v)| PathBuf::from(v))
             })
         };
         let at = |path: &str| Some(FeatureCache::at(path));
-        assert_eq!(with(&[("FLAWTUNE_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b")]), at("/a"));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]), at("/b/flawtune/features"));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "b"), ("HOME", "/c")]), at("/c/.cache/flawtune/features"));
+        assert_eq!(
+            with(&[("FLAWTUNE_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b")]),
+            at("/a")
+        );
+        assert_eq!(
+            with(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]),
+            at("/b/flawtune/features")
+        );
+        assert_eq!(
+            with(&[("XDG_CACHE_HOME", "b"), ("HOME", "/c")]),
+            at("/c/.cache/flawtune/features")
+        );
         assert_eq!(with(&[]), None);
     }
 
@@ -267,8 +298,15 @@ mod tests {
         };
         let image = blake3::hash(b"picture");
         let base = source("m", "ab", "c", "d");
-        assert_eq!(base.key(&image), source("other", "ab", "c", "d").key(&image));
-        for other in [source("m", "a", "bc", "d"), source("m", "ab", "cd", ""), source("m", "x", "c", "d")] {
+        assert_eq!(
+            base.key(&image),
+            source("other", "ab", "c", "d").key(&image)
+        );
+        for other in [
+            source("m", "a", "bc", "d"),
+            source("m", "ab", "cd", ""),
+            source("m", "x", "c", "d"),
+        ] {
             assert_ne!(base.key(&image), other.key(&image));
             assert_ne!(base.folder(), other.folder());
         }

@@ -54,7 +54,11 @@ pub enum EntryError {
 /// # Panics
 /// If `tokens` has another length than the shape says.
 pub fn encode_entry(key: &[u8; 32], grid: (usize, usize), dim: usize, tokens: &[f32]) -> Vec<u8> {
-    assert_eq!(tokens.len(), (1 + grid.0 * grid.1) * dim, "tokens are [1 + patches, dim]");
+    assert_eq!(
+        tokens.len(),
+        (1 + grid.0 * grid.1) * dim,
+        "tokens are [1 + patches, dim]"
+    );
     let mut bytes = Vec::with_capacity(HEADER + tokens.len() * 4);
     bytes.extend(MAGIC);
     for number in [VERSION, grid.0 as u32, grid.1 as u32, dim as u32, 0, 0] {
@@ -109,7 +113,11 @@ fn check(bytes: &[u8], key: &[u8; 32]) -> Result<((usize, usize), usize), &'stat
     if number(8) != VERSION {
         return Err("it has another version");
     }
-    let (rows, columns, dim) = (number(12) as usize, number(16) as usize, number(20) as usize);
+    let (rows, columns, dim) = (
+        number(12) as usize,
+        number(16) as usize,
+        number(20) as usize,
+    );
     let length = rows
         .checked_mul(columns)
         .and_then(|n| n.checked_add(1))

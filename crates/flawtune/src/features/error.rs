@@ -21,8 +21,15 @@ pub struct BadImage {
 impl BadImage {
     pub(crate) fn new(index: usize, path: PathBuf, error: &ImageError) -> Self {
         let text = error.to_string();
-        let reason = text.strip_prefix(&format!("{}: ", error.path().display())).unwrap_or(&text).to_string();
-        Self { index, path, reason }
+        let reason = text
+            .strip_prefix(&format!("{}: ", error.path().display()))
+            .unwrap_or(&text)
+            .to_string();
+        Self {
+            index,
+            path,
+            reason,
+        }
     }
 }
 

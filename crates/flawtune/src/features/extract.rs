@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use flawtune_backbone::preprocess::{DecodeOptions, ImageError, Preprocess, RgbImage8, decode, read_file};
+use flawtune_backbone::preprocess::{
+    DecodeOptions, ImageError, Preprocess, RgbImage8, decode, read_file,
+};
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Source};
@@ -134,7 +136,11 @@ impl<'a> Extractor<'a> {
         let (height, width) = self.preprocess.size;
         let (grid, dim) = (self.forward.grid(height, width), self.forward.dim());
         if grid.0 == 0 || grid.1 == 0 {
-            return Err(FeatureError::TooSmall { height, width, model: self.forward.name().to_string() });
+            return Err(FeatureError::TooSmall {
+                height,
+                width,
+                model: self.forward.name().to_string(),
+            });
         }
         let source = self.source();
         let mut report = ExtractReport::default();
@@ -150,13 +156,26 @@ impl<'a> Extractor<'a> {
                     .map(|entry| entry.tokens);
             });
         }
-        let missing: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].tokens.is_none()).collect();
+        let missing: Vec<usize> = (0..slots.len())
+            .filter(|i| slots[*i].tokens.is_none())
+            .collect();
         report.hits = slots.len() - missing.len();
-        self.extract_missing(&mut slots, &missing, paths, &source, &mut bad, &mut report, on_progress)?;
+        self.extract_missing(
+            &mut slots,
+            &missing,
+            paths,
+            &source,
+            &mut bad,
+            &mut report,
+            on_progress,
+        )?;
 
         bad.sort_by_key(|image| image.index);
         if !bad.is_empty() && !self.skip_bad_images {
-            return Err(FeatureError::BadImages { images: bad, asked: paths.len() });
+            return Err(FeatureError::BadImages {
+                images: bad,
+                asked: paths.len(),
+            });
         }
         let mut of_position: Vec<Option<ImageTokens>> = vec![None; paths.len()];
         for slot in &slots {
@@ -167,17 +186,27 @@ impl<'a> Extractor<'a> {
                 }
             }
         }
-        let kept: Vec<usize> = (0..paths.len()).filter(|i| of_position[*i].is_some()).collect();
+        let kept: Vec<usize> = (0..paths.len())
+            .filter(|i| of_position[*i].is_some())
+            .collect();
         if kept.is_empty() {
             return Err(FeatureError::NoImages { skipped: bad });
         }
         let images = of_position.into_iter().flatten().collect();
         report.seconds = start.elapsed().as_secs_f64();
-        Ok(Extraction { tokens: TokenSet { grid, dim, images }, kept, skipped: bad, report })
+        Ok(Extraction {
+            tokens: TokenSet { grid, dim, images },
+            kept,
+            skipped: bad,
+            report,
+        })
     }
 
     fn decode_options(&self) -> DecodeOptions {
-        DecodeOptions { apply_exif_orientation: self.preprocess.apply_exif_orientation, ..self.decode }
+        DecodeOptions {
+            apply_exif_orientation: self.preprocess.apply_exif_orientation,
+            ..self.decode
+        }
     }
 
     /// Reads and hashes every file and groups equal ones, in the order of first appearance.
@@ -200,16 +229,26 @@ impl<'a> Extractor<'a> {
                 match hash {
                     Ok(hash) => {
                         let slot = *known.entry(hash).or_insert_with(|| {
-                            slots.push(Slot { hash, positions: Vec::new(), tokens: None });
+                            slots.push(Slot {
+                                hash,
+                                positions: Vec::new(),
+                                tokens: None,
+                            });
                             slots.len() - 1
                         });
                         slots[slot].positions.push(position);
                     }
-                    Err(error) => bad.push(BadImage::new(position, path.as_ref().to_path_buf(), &error)),
+                    Err(error) => {
+                        bad.push(BadImage::new(position, path.as_ref().to_path_buf(), &error))
+                    }
                 }
                 position += 1;
             }
-            on_progress(Progress { stage: Stage::Reading, done: position, total: paths.len() });
+            on_progress(Progress {
+                stage: Stage::Reading,
+                done: position,
+                total: paths.len(),
+            });
         }
         slots
     }
@@ -230,12 +269,18 @@ impl<'a> Extractor<'a> {
         let mut done = 0;
         // once a picture is bad and none may be skipped, the rest is only checked, so that all are named
         let mut compute = bad.is_empty() || self.skip_bad_images;
-        let mut current = batches.first().map(|batch| self.prepare(batch, slots, paths, compute));
+        let mut current = batches
+            .first()
+            .map(|batch| self.prepare(batch, slots, paths, compute));
         for (i, batch) in batches.iter().enumerate() {
             let prepared = current.take().unwrap_or_default();
             for (slot, error) in &prepared.failed {
                 for position in &slots[*slot].positions {
-                    bad.push(BadImage::new(*position, paths[*position].as_ref().to_path_buf(), error));
+                    bad.push(BadImage::new(
+                        *position,
+                        paths[*position].as_ref().to_path_buf(),
+                        error,
+                    ));
                 }
             }
             compute &= prepared.failed.is_empty() || self.skip_bad_images;
@@ -245,7 +290,9 @@ impl<'a> Extractor<'a> {
                 || {
                     // a batch in which pictures turn out to be bad was prepared, but is not worth a pass
                     let count = if compute { prepared.slots.len() } else { 0 };
-                    prepared.inputs.tokens(self.forward, count, self.preprocess.size)
+                    prepared
+                        .inputs
+                        .tokens(self.forward, count, self.preprocess.size)
                 },
                 || next.map(|batch| self.prepare(batch, shared, paths, compute)),
             );
@@ -255,7 +302,9 @@ impl<'a> Extractor<'a> {
             if let Some(open) = cache {
                 let stored = prepared.slots.par_iter().zip(&tokens);
                 let stored: Result<(), _> = stored
-                    .map(|(slot, tokens)| open.store(source, &shared[*slot].hash, grid, dim, tokens))
+                    .map(|(slot, tokens)| {
+                        open.store(source, &shared[*slot].hash, grid, dim, tokens)
+                    })
                     .collect();
                 if let Err(error) = stored {
                     report.notes.push(format!(
@@ -271,7 +320,11 @@ impl<'a> Extractor<'a> {
                 slots[*slot].tokens = Some(ImageTokens::owned(tokens, grid.0 * grid.1, dim));
             }
             done += batch.len();
-            on_progress(Progress { stage: Stage::Extracting, done, total: missing.len() });
+            on_progress(Progress {
+                stage: Stage::Extracting,
+                done,
+                total: missing.len(),
+            });
         }
         Ok(())
     }
@@ -296,7 +349,10 @@ impl<'a> Extractor<'a> {
             if blake3::hash(&bytes) != slots[*slot].hash {
                 // its tokens would be stored under the key of the old content
                 let source = std::io::Error::other("the file changed while it was being read");
-                return Err(ImageError::Read { path: path.to_path_buf(), source });
+                return Err(ImageError::Read {
+                    path: path.to_path_buf(),
+                    source,
+                });
             }
             let image = decode(&bytes, path, &options)?;
             if compute {
@@ -307,9 +363,18 @@ impl<'a> Extractor<'a> {
         let (inputs, results) = if compute {
             Inputs::load(batch, self.forward, &self.preprocess, load)
         } else {
-            (Inputs::default(), batch.par_iter().map(|slot| load(slot, &mut |_| {})).collect())
+            (
+                Inputs::default(),
+                batch
+                    .par_iter()
+                    .map(|slot| load(slot, &mut |_| {}))
+                    .collect(),
+            )
         };
-        let mut prepared = Prepared { inputs, ..Prepared::default() };
+        let mut prepared = Prepared {
+            inputs,
+            ..Prepared::default()
+        };
         for (slot, result) in batch.iter().zip(results) {
             match result {
                 Ok(()) if compute => prepared.slots.push(*slot),

@@ -65,11 +65,19 @@ impl Inputs {
             Self::Normalised(pixels) => forward.forward(pixels, batch, height, width),
             Self::Bytes(pictures) => forward.forward_bytes(pictures, batch, height, width),
         }
-        .map_err(|source| FeatureError::Forward { model: model(), source })?;
+        .map_err(|source| FeatureError::Forward {
+            model: model(),
+            source,
+        })?;
         let each = (1 + rows * columns) * forward.dim();
         if tokens.len() != batch * each {
             let (wanted, found) = (batch * each, tokens.len());
-            return Err(FeatureError::Shape { model: model(), batch, wanted, found });
+            return Err(FeatureError::Shape {
+                model: model(),
+                batch,
+                wanted,
+                found,
+            });
         }
         Ok(tokens.chunks_exact(each).map(<[f32]>::to_vec).collect())
     }
@@ -111,8 +119,9 @@ mod tests {
             put(&RgbImage8::from_pixels(1, 1, vec![*i; 3]));
             if i.is_multiple_of(3) { Err(*i) } else { Ok(*i) }
         };
-        let (pixels, results) =
-            fill(&[0u8, 1, 2, 3, 4, 6], 3, load, |p, out: &mut [u8]| out.copy_from_slice(p.pixels()));
+        let (pixels, results) = fill(&[0u8, 1, 2, 3, 4, 6], 3, load, |p, out: &mut [u8]| {
+            out.copy_from_slice(p.pixels())
+        });
         assert_eq!(pixels, [1, 1, 1, 2, 2, 2, 4, 4, 4]);
         assert_eq!(results, [Err(0), Ok(1), Ok(2), Err(3), Ok(4), Err(6)]);
     }

@@ -53,7 +53,10 @@ fn mark(
     // the cells that a pixel lies in
     let cells = |pixel: usize, scale: f64, from: f64, to: f64, cells: usize| {
         let edge = |at: f64| ((at - from / 2.0) * scale + to / 2.0) / patch_size as f64;
-        let (first, last) = (edge(pixel as f64) + ROUNDING, edge(pixel as f64 + 1.0) - ROUNDING);
+        let (first, last) = (
+            edge(pixel as f64) + ROUNDING,
+            edge(pixel as f64 + 1.0) - ROUNDING,
+        );
         (first.max(0.0) as usize)..(last.ceil().max(0.0) as usize).min(cells)
     };
     for (i, pixel) in mask.pixels().chunks_exact(3).enumerate() {
@@ -74,7 +77,10 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+    const PLAIN: Normalization = Normalization {
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
 
     /// A black mask of `height` × `width` with these pixels set.
     fn found(
@@ -88,7 +94,13 @@ mod tests {
             pixels[(y * width + x) * 3 + 1] = 1;
         }
         let mut covered = vec![false; grid.0 * grid.1];
-        mark(&RgbImage8::from_pixels(height, width, pixels), preprocess, grid, 8, &mut covered);
+        mark(
+            &RgbImage8::from_pixels(height, width, pixels),
+            preprocess,
+            grid,
+            8,
+            &mut covered,
+        );
         (0..covered.len()).filter(|&i| covered[i]).collect()
     }
 
@@ -97,7 +109,10 @@ mod tests {
         let squash = Preprocess::squash(32, 32, PLAIN);
         // 64 × 128 pixels onto 4 × 4 patches: 16 × 32 pixels each
         assert_eq!(found((64, 128), &[(0, 0)], &squash, (4, 4)), [0]);
-        assert_eq!(found((64, 128), &[(16, 31), (15, 32), (63, 127)], &squash, (4, 4)), [1, 4, 15]);
+        assert_eq!(
+            found((64, 128), &[(16, 31), (15, 32), (63, 127)], &squash, (4, 4)),
+            [1, 4, 15]
+        );
         // coarser than the grid
         assert_eq!(found((2, 2), &[(1, 0)], &squash, (4, 4)), [8, 9, 12, 13]);
     }
@@ -106,10 +121,19 @@ mod tests {
     fn what_is_cut_off_marks_nothing() {
         // the middle 64 columns of 128 are seen
         let crop = Preprocess::centre_crop(32, 32, PLAIN);
-        assert_eq!(found((64, 128), &[(0, 31), (0, 96)], &crop, (4, 4)), [0usize; 0]);
-        assert_eq!(found((64, 128), &[(0, 32), (63, 95)], &crop, (4, 4)), [0, 15]);
+        assert_eq!(
+            found((64, 128), &[(0, 31), (0, 96)], &crop, (4, 4)),
+            [0usize; 0]
+        );
+        assert_eq!(
+            found((64, 128), &[(0, 32), (63, 95)], &crop, (4, 4)),
+            [0, 15]
+        );
         // 36 pixels hold four patches of 8; the last four belong to none
         let ragged = Preprocess::squash(36, 36, PLAIN);
-        assert_eq!(found((36, 36), &[(31, 31), (32, 0), (0, 35)], &ragged, (4, 4)), [15]);
+        assert_eq!(
+            found((36, 36), &[(31, 31), (32, 0), (0, 35)], &ragged, (4, 4)),
+            [15]
+        );
     }
 }

@@ -7,7 +7,10 @@ use flawtune_kernels::mapped::MappedFile;
 #[derive(Debug, Clone)]
 enum Data {
     Owned(Arc<Vec<f32>>),
-    Mapped { file: Arc<MappedFile>, offset: usize },
+    Mapped {
+        file: Arc<MappedFile>,
+        offset: usize,
+    },
 }
 
 /// The class token `[dim]` and patch tokens `[patches, dim]` of one image (after the final norm), f32.
@@ -24,16 +27,36 @@ impl ImageTokens {
     /// # Panics
     /// If the length does not fit.
     pub fn owned(data: Vec<f32>, patches: usize, dim: usize) -> Self {
-        assert_eq!(data.len(), (1 + patches) * dim, "tokens are [1 + patches, dim]");
-        Self { data: Data::Owned(Arc::new(data)), patches, dim }
+        assert_eq!(
+            data.len(),
+            (1 + patches) * dim,
+            "tokens are [1 + patches, dim]"
+        );
+        Self {
+            data: Data::Owned(Arc::new(data)),
+            patches,
+            dim,
+        }
     }
 
     /// Tokens in a mapped file, `[1 + patches, dim]` little-endian f32 from byte `offset` (a multiple of 4).
     /// `None` if the file is too short or the offset is not aligned.
-    pub fn mapped(file: Arc<MappedFile>, offset: usize, patches: usize, dim: usize) -> Option<Self> {
-        let end = (1 + patches).checked_mul(dim)?.checked_mul(4)?.checked_add(offset)?;
+    pub fn mapped(
+        file: Arc<MappedFile>,
+        offset: usize,
+        patches: usize,
+        dim: usize,
+    ) -> Option<Self> {
+        let end = (1 + patches)
+            .checked_mul(dim)?
+            .checked_mul(4)?
+            .checked_add(offset)?;
         (end <= file.bytes().len() && offset.is_multiple_of(4) && cfg!(target_endian = "little"))
-            .then_some(Self { data: Data::Mapped { file, offset }, patches, dim })
+            .then_some(Self {
+                data: Data::Mapped { file, offset },
+                patches,
+                dim,
+            })
     }
 
     fn all(&self) -> &[f32] {

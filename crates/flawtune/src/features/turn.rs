@@ -27,8 +27,16 @@ impl Turn {
     /// Cosine and sine, exact to the last bit on every machine.
     fn direction(self) -> (f64, f64) {
         const H: f64 = FRAC_1_SQRT_2;
-        [(1.0, 0.0), (H, H), (0.0, 1.0), (-H, H), (-1.0, 0.0), (-H, -H), (0.0, -1.0), (H, -H)]
-            [usize::from(self.0 % 8)]
+        [
+            (1.0, 0.0),
+            (H, H),
+            (0.0, 1.0),
+            (-H, H),
+            (-1.0, 0.0),
+            (-H, -H),
+            (0.0, -1.0),
+            (H, -H),
+        ][usize::from(self.0 % 8)]
     }
 
     /// Where the point (`x`, `y`) of a turned picture of `width`×`height` lies in the picture itself.
@@ -37,7 +45,10 @@ impl Turn {
         let (middle_x, middle_y) = (width as f64 / 2.0, height as f64 / 2.0);
         let (dx, dy) = (x - middle_x, y - middle_y);
         // rows grow downwards
-        (middle_x + cos * dx - sin * dy, middle_y + sin * dx + cos * dy)
+        (
+            middle_x + cos * dx - sin * dy,
+            middle_y + sin * dx + cos * dy,
+        )
     }
 
     /// The picture turned on a canvas of its own size, bilinear; what would come from outside is mirrored at the edge.
@@ -50,11 +61,13 @@ impl Turn {
         let mut out = Vec::with_capacity(pixels.len());
         for y in 0..height {
             for x in 0..width {
-                let (from_x, from_y) = self.source((x as f64 + 0.5, y as f64 + 0.5), (height, width));
+                let (from_x, from_y) =
+                    self.source((x as f64 + 0.5, y as f64 + 0.5), (height, width));
                 let (left, top) = ((from_x - 0.5).floor(), (from_y - 0.5).floor());
                 let (right_share, lower_share) = (from_x - 0.5 - left, from_y - 0.5 - top);
                 let at = |dy: f64, dx: f64| {
-                    &pixels[(mirrored(top + dy, height) * width + mirrored(left + dx, width)) * 3..][..3]
+                    &pixels[(mirrored(top + dy, height) * width + mirrored(left + dx, width)) * 3..]
+                        [..3]
                 };
                 let corners = [
                     (at(0.0, 0.0), (1.0 - lower_share) * (1.0 - right_share)),
@@ -63,8 +76,10 @@ impl Turn {
                     (at(1.0, 1.0), lower_share * right_share),
                 ];
                 for channel in 0..3 {
-                    let value: f64 =
-                        corners.iter().map(|(pixel, share)| share * f64::from(pixel[channel])).sum();
+                    let value: f64 = corners
+                        .iter()
+                        .map(|(pixel, share)| share * f64::from(pixel[channel]))
+                        .sum();
                     out.push(value.round() as u8);
                 }
             }
@@ -91,7 +106,13 @@ mod tests {
     use super::*;
 
     fn picture(height: usize, width: usize) -> RgbImage8 {
-        RgbImage8::from_pixels(height, width, (0..height * width * 3).map(|i| (i * 31 % 256) as u8).collect())
+        RgbImage8::from_pixels(
+            height,
+            width,
+            (0..height * width * 3)
+                .map(|i| (i * 31 % 256) as u8)
+                .collect(),
+        )
     }
 
     #[test]
@@ -117,7 +138,10 @@ mod tests {
         let flat = RgbImage8::from_pixels(9, 9, vec![77; 243]);
         assert_eq!(Turn(1).apply(flat.clone()), flat);
         let turned = Turn(3).apply(picture(9, 9));
-        assert_eq!(turned.pixels()[40 * 3..][..3], picture(9, 9).pixels()[40 * 3..][..3]);
+        assert_eq!(
+            turned.pixels()[40 * 3..][..3],
+            picture(9, 9).pixels()[40 * 3..][..3]
+        );
         assert!(Turn(1).shows((4.5, 4.5), (9, 9)) && !Turn(1).shows((0.5, 0.5), (9, 9)));
         assert!(Turn::all().all(|t| t.shows((4.5, 1.0), (9, 9))));
         assert_eq!(Turn::all().map(Turn::degrees).sum::<u32>(), 1260);

@@ -62,7 +62,13 @@ pub fn compare_outputs(
         .collect();
     let known = |path: &str| old.iter().any(|was| was.path == path);
     let more = new.iter().filter(|is| !known(&is.path));
-    files.extend(more.map(|is| one(&is.path, false, Some("was not written by the recorded run".into()))));
+    files.extend(more.map(|is| {
+        one(
+            &is.path,
+            false,
+            Some("was not written by the recorded run".into()),
+        )
+    }));
     files
 }
 
@@ -75,15 +81,25 @@ fn difference(was: &FileRecord, folder: &Path, is: &FileRecord, again: &Path) ->
             format!("{} bytes became {}", was.bytes, is.bytes)
         }
     };
-    if !Path::new(&was.path).extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+    if !Path::new(&was.path)
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("json"))
+    {
         return Some(bytes());
     }
     let (old, new) = (folder.join(&was.path), again.join(&is.path));
     let unchanged = file_record(&old, folder).is_ok_and(|now| now.blake3 == was.blake3);
     if !unchanged {
-        return Some(format!("{}; the recorded file itself has changed or gone since", bytes()));
+        return Some(format!(
+            "{}; the recorded file itself has changed or gone since",
+            bytes()
+        ));
     }
-    let read = |path: &Path| std::fs::read(path).ok().and_then(|b| serde_json::from_slice::<Value>(&b).ok());
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .ok()
+            .and_then(|b| serde_json::from_slice::<Value>(&b).ok())
+    };
     match (read(&old), read(&new)) {
         (Some(old), Some(new)) => first_difference(&old, &new, ""),
         _ => Some(bytes()),
@@ -92,7 +108,13 @@ fn difference(was: &FileRecord, folder: &Path, is: &FileRecord, again: &Path) ->
 
 /// The first place where two values differ, and how.
 fn first_difference(old: &Value, new: &Value, at: &str) -> Option<String> {
-    let inside = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    let inside = |key: &str| {
+        if at.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{at}.{key}")
+        }
+    };
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
             for (key, was) in a {
@@ -107,8 +129,9 @@ fn first_difference(old: &Value, new: &Value, at: &str) -> Option<String> {
                     return found;
                 }
             }
-            let more =
-                b.keys().find(|key| !a.contains_key(*key) && !WHERE_AND_WHEN.contains(&key.as_str()))?;
+            let more = b
+                .keys()
+                .find(|key| !a.contains_key(*key) && !WHERE_AND_WHEN.contains(&key.as_str()))?;
             Some(format!("{} is new", inside(more)))
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
@@ -116,7 +139,9 @@ fn first_difference(old: &Value, new: &Value, at: &str) -> Option<String> {
             .zip(b)
             .enumerate()
             .find_map(|(i, (was, is))| first_difference(was, is, &format!("{at}[{i}]"))),
-        (Value::Array(a), Value::Array(b)) => Some(format!("{at}: {} entries became {}", a.len(), b.len())),
+        (Value::Array(a), Value::Array(b)) => {
+            Some(format!("{at}: {} entries became {}", a.len(), b.len()))
+        }
         _ if old == new => None,
         _ => Some(format!("{at}: {old} became {new}")),
     }
@@ -136,7 +161,8 @@ mod tests {
 
     #[test]
     fn values_count_and_places_and_times_do_not() {
-        let old = json!({"auroc": 0.5, "seconds": 1.0, "of": {"checkpoint": "a", "list": [1, {"x": 2}]}});
+        let old =
+            json!({"auroc": 0.5, "seconds": 1.0, "of": {"checkpoint": "a", "list": [1, {"x": 2}]}});
         let mut new = old.clone();
         (new["seconds"], new["of"]["checkpoint"]) = (json!(2.0), json!("b"));
         assert_eq!(first(&old, &new), None);
@@ -144,7 +170,10 @@ mod tests {
         assert_eq!(first(&old, &new).unwrap(), "of.list[1].x: 2 became 3");
         new["auroc"] = json!(0.25);
         assert_eq!(first(&old, &new).unwrap(), "auroc: 0.5 became 0.25");
-        assert_eq!(first(&json!([1]), &json!([1, 2])).unwrap(), ": 1 entries became 2");
+        assert_eq!(
+            first(&json!([1]), &json!([1, 2])).unwrap(),
+            ": 1 entries became 2"
+        );
         assert_eq!(first(&json!({"a": 1}), &json!({})).unwrap(), "a is gone");
         assert_eq!(first(&json!({}), &json!({"a": 1})).unwrap(), "a is new");
     }
@@ -181,8 +210,10 @@ mod tests {
             ],
         );
         let found = compare_outputs("train", (&old, a.path()), (&new, b.path()));
-        let seen: Vec<_> =
-            found.iter().map(|f| (f.path.as_str(), f.same_bytes, f.difference.as_deref())).collect();
+        let seen: Vec<_> = found
+            .iter()
+            .map(|f| (f.path.as_str(), f.same_bytes, f.difference.as_deref()))
+            .collect();
         assert_eq!(
             seen,
             [

@@ -26,7 +26,10 @@ pub struct RunFile {
 
 impl Default for RunFile {
     fn default() -> Self {
-        Self { format: FORMAT, runs: Vec::new() }
+        Self {
+            format: FORMAT,
+            runs: Vec::new(),
+        }
     }
 }
 
@@ -51,23 +54,36 @@ impl RunFile {
     /// # Errors
     /// [`RecordError::Io`], [`RecordError::Damaged`], [`RecordError::Newer`].
     pub fn read(path: &Path) -> Result<Self, RecordError> {
-        let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let path = if path.is_dir() {
+            path.join(FILE_NAME)
+        } else {
+            path.to_owned()
+        };
         let bytes = std::fs::read(&path).map_err(|source| RecordError::Io {
             path: path.clone(),
             source,
             hint: "name the run.json of an output folder",
         })?;
-        let damaged = |source| RecordError::Damaged { path: path.clone(), source };
+        let damaged = |source| RecordError::Damaged {
+            path: path.clone(),
+            source,
+        };
         let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
         if head.format > FORMAT {
-            return Err(RecordError::Newer { path, found: head.format, known: FORMAT });
+            return Err(RecordError::Newer {
+                path,
+                found: head.format,
+                known: FORMAT,
+            });
         }
         serde_json::from_slice(&bytes).map_err(damaged)
     }
 
     /// The record of a command on a category.
     pub fn find(&self, command: &str, category: Option<&str>) -> Option<&RunRecord> {
-        self.runs.iter().find(|r| r.command == command && r.category.as_deref() == category)
+        self.runs
+            .iter()
+            .find(|r| r.command == command && r.category.as_deref() == category)
     }
 
     /// Puts a record in: it replaces that of the same command and category. A run that ended without writing anything
@@ -134,7 +150,11 @@ mod tests {
         record.category = Some(category.to_owned());
         record.outputs = outputs
             .iter()
-            .map(|p| FileRecord { path: (*p).to_owned(), bytes: 1, blake3: "00".into() })
+            .map(|p| FileRecord {
+                path: (*p).to_owned(),
+                bytes: 1,
+                blake3: "00".into(),
+            })
             .collect();
         record
     }
@@ -142,11 +162,17 @@ mod tests {
     #[test]
     fn a_record_replaces_its_like_and_keeps_the_others() {
         let folder = tempfile::tempdir().unwrap();
-        for (command, category, output) in
-            [("train", "a", "1"), ("evaluate", "a", "2"), ("train", "b", "3"), ("train", "a", "4")]
-        {
-            let kept =
-                RunFile::add(folder.path(), record(command, category, Outcome::Finished, &[output])).unwrap();
+        for (command, category, output) in [
+            ("train", "a", "1"),
+            ("evaluate", "a", "2"),
+            ("train", "b", "3"),
+            ("train", "a", "4"),
+        ] {
+            let kept = RunFile::add(
+                folder.path(),
+                record(command, category, Outcome::Finished, &[output]),
+            )
+            .unwrap();
             assert_eq!(kept.path, folder.path().join("run.json"));
             assert!(kept.beside.is_none());
         }
@@ -154,9 +180,22 @@ mod tests {
         let found: Vec<_> = file
             .runs
             .iter()
-            .map(|r| (r.command.as_str(), r.category.as_deref().unwrap(), r.outputs[0].path.as_str()))
+            .map(|r| {
+                (
+                    r.command.as_str(),
+                    r.category.as_deref().unwrap(),
+                    r.outputs[0].path.as_str(),
+                )
+            })
             .collect();
-        assert_eq!(found, [("evaluate", "a", "2"), ("train", "b", "3"), ("train", "a", "4")]);
+        assert_eq!(
+            found,
+            [
+                ("evaluate", "a", "2"),
+                ("train", "b", "3"),
+                ("train", "a", "4")
+            ]
+        );
         assert_eq!(file.find("train", Some("b")).unwrap().outputs[0].path, "3");
         assert!(file.find("train", None).is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -169,9 +208,15 @@ mod tests {
         assert_eq!(file.runs[0].outcome, Outcome::Failed);
         file.put(record("train", "a", Outcome::Finished, &["x"]));
         file.put(record("train", "a", Outcome::Failed, &[]));
-        assert_eq!((file.runs.len(), file.runs[0].outcome), (1, Outcome::Finished));
+        assert_eq!(
+            (file.runs.len(), file.runs[0].outcome),
+            (1, Outcome::Finished)
+        );
         file.put(record("train", "a", Outcome::Interrupted, &["y"]));
-        assert_eq!((file.runs.len(), file.runs[0].outcome), (1, Outcome::Interrupted));
+        assert_eq!(
+            (file.runs.len(), file.runs[0].outcome),
+            (1, Outcome::Interrupted)
+        );
     }
 
     #[test]
@@ -179,15 +224,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.json");
         for (text, part) in [
-            (r#"{"format": 2, "machines": []}"#, "has format 2, and this version knows up to 1"),
-            (r#"{"format": 1, "runs": [{}]}"#, "is no run record (missing field"),
+            (
+                r#"{"format": 2, "machines": []}"#,
+                "has format 2, and this version knows up to 1",
+            ),
+            (
+                r#"{"format": 1, "runs": [{}]}"#,
+                "is no run record (missing field",
+            ),
             ("{", "is no run record (EOF"),
         ] {
             fs::write(&path, text).unwrap();
             let error = RunFile::read(&path).unwrap_err().to_string();
-            assert!(error.contains(part) && error.contains("run.json"), "{error}");
-            let kept =
-                RunFile::add(folder.path(), record("fit", "a", Outcome::Finished, &["a.flaw"])).unwrap();
+            assert!(
+                error.contains(part) && error.contains("run.json"),
+                "{error}"
+            );
+            let kept = RunFile::add(
+                folder.path(),
+                record("fit", "a", Outcome::Finished, &["a.flaw"]),
+            )
+            .unwrap();
             assert_eq!(kept.path, folder.path().join("run-2.json"));
             assert_eq!(kept.beside.unwrap().to_string(), error);
             assert_eq!(fs::read_to_string(&path).unwrap(), text);

@@ -54,7 +54,10 @@ mod tests {
 
     #[test]
     fn linux_tells_memory_in_bytes() {
-        let (all, peak) = (MachineRecord::here().memory_bytes.unwrap(), peak_memory_bytes().unwrap());
+        let (all, peak) = (
+            MachineRecord::here().memory_bytes.unwrap(),
+            peak_memory_bytes().unwrap(),
+        );
         assert!(peak > 1 << 20 && peak < all, "{peak} of {all}");
         assert_eq!(all % 1024, 0);
     }

@@ -122,7 +122,11 @@ pub struct OptionRecord {
 impl OptionRecord {
     /// An option from a source that needs no further word.
     pub fn new(value: impl Into<Value>, source: OptionSource) -> Self {
-        Self { value: value.into(), source, from: None }
+        Self {
+            value: value.into(),
+            source,
+            from: None,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use super::{
-    DataRecord, FileRecord, Kept, MachineRecord, OptionRecord, Outcome, RecordError, RunFile, RunRecord,
-    WeightsRecord, peak_memory_bytes,
+    DataRecord, FileRecord, Kept, MachineRecord, OptionRecord, Outcome, RecordError, RunFile,
+    RunRecord, WeightsRecord, peak_memory_bytes,
 };
 use crate::features::Forward as _;
 use crate::workflow::{Category, Event};
@@ -61,7 +61,11 @@ impl Recorder {
                 timings: BTreeMap::new(),
                 peak_memory_bytes: None,
             },
-            folder: if folder.as_os_str().is_empty() { ".".into() } else { folder.to_owned() },
+            folder: if folder.as_os_str().is_empty() {
+                ".".into()
+            } else {
+                folder.to_owned()
+            },
             start: now,
             parts: Vec::new(),
             since: now,
@@ -73,7 +77,11 @@ impl Recorder {
 
     /// What was typed, and what it came to.
     #[must_use]
-    pub fn asked(mut self, arguments: Vec<String>, options: BTreeMap<String, OptionRecord>) -> Self {
+    pub fn asked(
+        mut self,
+        arguments: Vec<String>,
+        options: BTreeMap<String, OptionRecord>,
+    ) -> Self {
         (self.record.arguments, self.record.options) = (arguments, options);
         self
     }
@@ -88,7 +96,11 @@ impl Recorder {
     /// What options came to that nobody set; those that somebody did stay what they are.
     pub fn came_to(&mut self, options: impl IntoIterator<Item = (String, OptionRecord)>) {
         for (name, came_to) in options {
-            let unset = self.record.options.get_mut(&name).filter(|o| o.value.is_null());
+            let unset = self
+                .record
+                .options
+                .get_mut(&name)
+                .filter(|o| o.value.is_null());
             if let Some(option) = unset {
                 *option = came_to;
             }
@@ -147,7 +159,9 @@ impl Recorder {
                 gather(path, &mut all);
             }
             // what is gone by now (a state that the finished checkpoint replaces) is no output
-            all.iter().filter_map(|path| file_record(path, &self.folder).ok()).collect()
+            all.iter()
+                .filter_map(|path| file_record(path, &self.folder).ok())
+                .collect()
         };
         (record.inputs, record.outputs) = (files(&self.inputs), files(&self.outputs));
         record
@@ -170,7 +184,8 @@ impl Recorder {
     fn tick(&mut self) {
         let now = Instant::now();
         let part = self.parts.last().copied().unwrap_or(OTHER);
-        *self.record.timings.entry(part.to_owned()).or_default() += (now - self.since).as_secs_f64();
+        *self.record.timings.entry(part.to_owned()).or_default() +=
+            (now - self.since).as_secs_f64();
         self.since = now;
     }
 }
@@ -178,18 +193,28 @@ impl Recorder {
 impl DataRecord {
     /// The pictures of a category.
     pub fn of(category: &Category) -> Self {
-        let mut contents: Vec<&[u8; 32]> = category.contents.iter().map(blake3::Hash::as_bytes).collect();
+        let mut contents: Vec<&[u8; 32]> = category
+            .contents
+            .iter()
+            .map(blake3::Hash::as_bytes)
+            .collect();
         contents.sort_unstable();
         let mut hasher = blake3::Hasher::new();
         for content in &contents {
             hasher.update(*content);
         }
-        let pictures = category
-            .dataset
-            .samples
-            .iter()
-            .zip(&category.contents)
-            .map(|(sample, content)| (sample.id.clone(), content.to_hex()[..PICTURE_DIGITS].to_owned()));
+        let pictures =
+            category
+                .dataset
+                .samples
+                .iter()
+                .zip(&category.contents)
+                .map(|(sample, content)| {
+                    (
+                        sample.id.clone(),
+                        content.to_hex()[..PICTURE_DIGITS].to_owned(),
+                    )
+                });
         Self {
             images: contents.len(),
             hash: hasher.finalize().to_hex().to_string(),
@@ -262,9 +287,17 @@ mod tests {
         let record = recorder.into_record(Outcome::Finished);
         let names: Vec<&str> = record.timings.keys().map(String::as_str).collect();
         assert_eq!(names, ["ensemble", "features", "other"]);
-        assert!(record.timings.values().all(|s| *s >= 0.02), "{:?}", record.timings);
+        assert!(
+            record.timings.values().all(|s| *s >= 0.02),
+            "{:?}",
+            record.timings
+        );
         let sum: f64 = record.timings.values().sum();
-        assert!((sum - record.seconds).abs() < 1e-9, "{sum} of {}", record.seconds);
+        assert!(
+            (sum - record.seconds).abs() < 1e-9,
+            "{sum} of {}",
+            record.seconds
+        );
     }
 
     #[test]
@@ -281,10 +314,20 @@ mod tests {
         }
         recorder.hear(&Event::Read(&other));
         let record = recorder.into_record(Outcome::Finished);
-        let outputs: Vec<_> = record.outputs.iter().map(|f| (f.path.as_str(), f.bytes)).collect();
+        let outputs: Vec<_> = record
+            .outputs
+            .iter()
+            .map(|f| (f.path.as_str(), f.bytes))
+            .collect();
         assert_eq!(outputs, [("views/a/1.png", 3), ("x.json", 0)]);
-        assert_eq!(record.outputs[0].blake3, blake3::hash(b"abc").to_hex().to_string());
-        assert_eq!(record.inputs[0].path, other.canonicalize().unwrap().display().to_string());
+        assert_eq!(
+            record.outputs[0].blake3,
+            blake3::hash(b"abc").to_hex().to_string()
+        );
+        assert_eq!(
+            record.inputs[0].path,
+            other.canonicalize().unwrap().display().to_string()
+        );
     }
 
     #[test]
@@ -295,22 +338,34 @@ mod tests {
             ("seed".to_owned(), option(Some(1), OptionSource::Flag)),
             ("epochs".to_owned(), unset),
         ]);
-        let mut recorder = Recorder::new("train", Path::new(".")).asked(vec!["train".into()], given);
+        let mut recorder =
+            Recorder::new("train", Path::new(".")).asked(vec!["train".into()], given);
         let two = option(Some(2), OptionSource::Preset);
         recorder.came_to(["seed", "epochs", "unknown"].map(|name| (name.to_owned(), two.clone())));
         let record = recorder.into_record(Outcome::Finished);
-        let found: Vec<_> =
-            record.options.iter().map(|(n, o)| (n.as_str(), o.value.clone(), o.source)).collect();
+        let found: Vec<_> = record
+            .options
+            .iter()
+            .map(|(n, o)| (n.as_str(), o.value.clone(), o.source))
+            .collect();
         assert_eq!(
             found,
-            [("epochs", 2.into(), OptionSource::Preset), ("seed", 1.into(), OptionSource::Flag)]
+            [
+                ("epochs", 2.into(), OptionSource::Preset),
+                ("seed", 1.into(), OptionSource::Flag)
+            ]
         );
     }
 
     #[test]
     fn a_run_that_knew_no_pictures_leaves_no_record() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Recorder::new("train", folder.path()).finish(Outcome::Failed).unwrap().is_none());
+        assert!(
+            Recorder::new("train", folder.path())
+                .finish(Outcome::Failed)
+                .unwrap()
+                .is_none()
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

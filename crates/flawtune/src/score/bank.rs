@@ -57,7 +57,12 @@ impl Aggregate {
         };
         let mut sorted = distances.to_vec();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        sorted.iter().take(count).map(|&d| f64::from(d)).sum::<f64>() / count.max(1) as f64
+        sorted
+            .iter()
+            .take(count)
+            .map(|&d| f64::from(d))
+            .sum::<f64>()
+            / count.max(1) as f64
     }
 }
 
@@ -80,10 +85,17 @@ impl SupportSet<'_> {
     ///
     /// # Errors
     /// [`ScoreError::Width`] and [`ScoreError::Fraction`].
-    pub fn score_bank(&self, test: &TokenSet, aggregate: Aggregate) -> Result<ImageScores, ScoreError> {
+    pub fn score_bank(
+        &self,
+        test: &TokenSet,
+        aggregate: Aggregate,
+    ) -> Result<ImageScores, ScoreError> {
         aggregate.check()?;
         let maps = self.patch_distances(test)?;
-        Ok(ImageScores { scores: maps.iter().map(|m| aggregate.score(m)).collect(), maps: Some(maps) })
+        Ok(ImageScores {
+            scores: maps.iter().map(|m| aggregate.score(m)).collect(),
+            maps: Some(maps),
+        })
     }
 
     /// `1 − max cos` to the nearest patch of any support image, one list per test.
@@ -98,7 +110,10 @@ impl SupportSet<'_> {
             let parts: Vec<_> = packs
                 .iter()
                 .flat_map(|test| {
-                    self.images.images().chunks(SUPPORT_AT_ONCE).map(move |support| (test, support))
+                    self.images
+                        .images()
+                        .chunks(SUPPORT_AT_ONCE)
+                        .map(move |support| (test, support))
                 })
                 .collect();
             let best: Vec<Vec<f32>> = parts
@@ -113,7 +128,12 @@ impl SupportSet<'_> {
                 .collect();
             let pieces = self.len().div_ceil(SUPPORT_AT_ONCE);
             maps.extend(best.chunks_exact(pieces).map(|pieces| {
-                let nearest = |p: usize| pieces.iter().map(|b| b[p]).fold(f32::NEG_INFINITY, f32::max);
+                let nearest = |p: usize| {
+                    pieces
+                        .iter()
+                        .map(|b| b[p])
+                        .fold(f32::NEG_INFINITY, f32::max)
+                };
                 (0..pieces[0].len()).map(|p| 1.0 - nearest(p)).collect()
             }));
         }

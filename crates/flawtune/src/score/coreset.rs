@@ -75,7 +75,9 @@ pub enum CoresetError {
         rows: usize,
     },
     /// A token that is not finite.
-    #[error("token {row} of the bank holds a number that is not finite; score or drop that image first")]
+    #[error(
+        "token {row} of the bank holds a number that is not finite; score or drop that image first"
+    )]
     NotFinite {
         /// Which token.
         row: usize,
@@ -103,8 +105,10 @@ pub fn coreset_memory(rows: usize, dim: usize, wanted: usize, projection: Projec
     let to = projection.dimensions(rows, dim);
     let projected = if to < dim { rows.saturating_mul(to) } else { 0 };
     let bookkeeping = size_of::<Bound>() + size_of::<usize>();
-    (projected.saturating_add(wanted.saturating_mul(to)).saturating_mul(size_of::<f32>()))
-        .saturating_add(rows.saturating_mul(bookkeeping))
+    (projected
+        .saturating_add(wanted.saturating_mul(to))
+        .saturating_mul(size_of::<f32>()))
+    .saturating_add(rows.saturating_mul(bookkeeping))
 }
 
 /// Chooses `wanted` rows of `bank` (`[rows, dim]`, row-major) that cover the rest: greedy k-centre, starting
@@ -123,7 +127,10 @@ pub fn greedy_coreset(
     max_memory: Option<usize>,
 ) -> Result<Coreset, CoresetError> {
     if dim == 0 || bank.is_empty() || !bank.len().is_multiple_of(dim) {
-        return Err(CoresetError::Shape { found: bank.len(), dim });
+        return Err(CoresetError::Shape {
+            found: bank.len(),
+            dim,
+        });
     }
     let rows = bank.len() / dim;
     if wanted == 0 || wanted > rows {
@@ -131,9 +138,16 @@ pub fn greedy_coreset(
     }
     let needed = coreset_memory(rows, dim, wanted, projection);
     if let Some(allowed) = max_memory.filter(|allowed| *allowed < needed) {
-        return Err(CoresetError::Memory { wanted, rows, needed, allowed });
+        return Err(CoresetError::Memory {
+            wanted,
+            rows,
+            needed,
+            allowed,
+        });
     }
-    if let Some(row) = bank.par_chunks_exact(dim).position_first(|token| !token.iter().all(|v| v.is_finite()))
+    if let Some(row) = bank
+        .par_chunks_exact(dim)
+        .position_first(|token| !token.iter().all(|v| v.is_finite()))
     {
         return Err(CoresetError::NotFinite { row });
     }
@@ -142,7 +156,12 @@ pub fn greedy_coreset(
     let first = ((u128::from(rng.next_u64()) * rows as u128) >> 64) as usize;
     let to = projection.dimensions(rows, dim);
     let projected = (to < dim).then(|| project(bank, dim, &sparse_projection(dim, to, &mut rng)));
-    Ok(choose(projected.as_deref().unwrap_or(bank), to, wanted, first))
+    Ok(choose(
+        projected.as_deref().unwrap_or(bank),
+        to,
+        wanted,
+        first,
+    ))
 }
 
 /// `[to]` output dimensions, each the inputs that enter it and with which factor.
@@ -158,17 +177,24 @@ fn sparse_projection(dim: usize, to: usize, rng: &mut ChaCha8Rng) -> Sparse {
         let bits = rng.next_u64();
         (bits >> 11 < limit).then_some((input as u32, if bits & 1 == 0 { factor } else { -factor }))
     };
-    (0..to).map(|_| (0..dim).filter_map(&mut draw).collect()).collect()
+    (0..to)
+        .map(|_| (0..dim).filter_map(&mut draw).collect())
+        .collect()
 }
 
 fn project(bank: &[f32], dim: usize, matrix: &Sparse) -> Vec<f32> {
     let to = matrix.len();
     let mut out = vec![0.0f32; bank.len() / dim * to];
-    let blocks = bank.par_chunks(PROJECTED_ROWS * dim).zip(out.par_chunks_mut(PROJECTED_ROWS * to));
+    let blocks = bank
+        .par_chunks(PROJECTED_ROWS * dim)
+        .zip(out.par_chunks_mut(PROJECTED_ROWS * to));
     blocks.for_each(|(from, into)| {
         for (token, out) in from.chunks_exact(dim).zip(into.chunks_exact_mut(to)) {
             for (o, inputs) in out.iter_mut().zip(matrix) {
-                *o = inputs.iter().map(|(input, factor)| token[*input as usize] * factor).sum();
+                *o = inputs
+                    .iter()
+                    .map(|(input, factor)| token[*input as usize] * factor)
+                    .sum();
             }
         }
     });
@@ -185,7 +211,9 @@ struct Bound {
 
 impl Ord for Bound {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.distance.total_cmp(&other.distance).then(self.row.cmp(&other.row))
+        self.distance
+            .total_cmp(&other.distance)
+            .then(self.row.cmp(&other.row))
     }
 }
 
@@ -207,7 +235,12 @@ impl Eq for Bound {}
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| (x - y) * (x - y)).sum();
+    let rest: f32 = a8
+        .remainder()
+        .iter()
+        .zip(b8.remainder())
+        .map(|(x, y)| (x - y) * (x - y))
+        .sum();
     for (x, y) in a8.zip(b8) {
         for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
             *s += (x - y) * (x - y);
@@ -236,11 +269,17 @@ fn choose(tokens: &[f32], dim: usize, wanted: usize, first: usize) -> Coreset {
     let mut stale: Vec<Bound> = Vec::with_capacity(BATCH);
     loop {
         let Some(top) = heap.peek().copied() else {
-            return Coreset { rows: chosen, radius: 0.0 };
+            return Coreset {
+                rows: chosen,
+                radius: 0.0,
+            };
         };
         if top.met as usize == chosen.len() {
             if chosen.len() == wanted {
-                return Coreset { rows: chosen, radius: top.distance.sqrt() };
+                return Coreset {
+                    rows: chosen,
+                    radius: top.distance.sqrt(),
+                };
             }
             heap.pop();
             chosen.push(top.row.0 as usize);
@@ -268,7 +307,9 @@ mod tests {
 
     fn cloud(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..rows * dim).map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
+        (0..rows * dim)
+            .map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32 - 0.5)
+            .collect()
     }
 
     /// The plain loop over all patches for every centre.
@@ -287,7 +328,12 @@ mod tests {
             }
             match far {
                 Some(far) if chosen.len() < wanted => chosen.push(far),
-                _ => return Coreset { rows: chosen, radius: far.map_or(0.0, |f| nearest[f].sqrt()) },
+                _ => {
+                    return Coreset {
+                        rows: chosen,
+                        radius: far.map_or(0.0, |f| nearest[f].sqrt()),
+                    };
+                }
             }
         }
     }
@@ -296,21 +342,33 @@ mod tests {
     fn a_line_is_covered_from_its_ends() {
         let line: Vec<f32> = (0..9u8).map(f32::from).collect();
         let found = choose(&line, 1, 5, 0);
-        assert_eq!(found, Coreset { rows: vec![0, 8, 4, 2, 6], radius: 1.0 });
+        assert_eq!(
+            found,
+            Coreset {
+                rows: vec![0, 8, 4, 2, 6],
+                radius: 1.0
+            }
+        );
     }
 
     #[test]
     fn any_number_of_threads_chooses_the_same() {
         let bank = cloud(700, 48, 5);
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| greedy_coreset(&bank, 48, 70, Projection::To(16), 9, None).unwrap())
         };
         let one = run(1);
         assert_eq!(one.rows.len(), 70);
         for threads in [2, 3, 7] {
             let more = run(threads);
-            assert_eq!((&more.rows, more.radius.to_bits()), (&one.rows, one.radius.to_bits()));
+            assert_eq!(
+                (&more.rows, more.radius.to_bits()),
+                (&one.rows, one.radius.to_bits())
+            );
         }
         let other = greedy_coreset(&bank, 48, 70, Projection::To(16), 10, None).unwrap();
         assert_ne!(other.rows, one.rows, "another seed starts elsewhere");
@@ -342,12 +400,34 @@ mod tests {
     #[test]
     fn impossible_wishes_are_refused() {
         let bank = cloud(10, 4, 1);
-        let ask = |wanted, dim, memory| greedy_coreset(&bank, dim, wanted, Projection::None, 0, memory);
-        assert_eq!(ask(11, 4, None), Err(CoresetError::Size { wanted: 11, rows: 10 }));
-        assert_eq!(ask(0, 4, None), Err(CoresetError::Size { wanted: 0, rows: 10 }));
-        assert_eq!(ask(1, 3, None), Err(CoresetError::Shape { found: 40, dim: 3 }));
-        assert_eq!(ask(1, 0, None), Err(CoresetError::Shape { found: 40, dim: 0 }));
-        assert!(matches!(ask(5, 4, Some(100)), Err(CoresetError::Memory { allowed: 100, .. })));
+        let ask =
+            |wanted, dim, memory| greedy_coreset(&bank, dim, wanted, Projection::None, 0, memory);
+        assert_eq!(
+            ask(11, 4, None),
+            Err(CoresetError::Size {
+                wanted: 11,
+                rows: 10
+            })
+        );
+        assert_eq!(
+            ask(0, 4, None),
+            Err(CoresetError::Size {
+                wanted: 0,
+                rows: 10
+            })
+        );
+        assert_eq!(
+            ask(1, 3, None),
+            Err(CoresetError::Shape { found: 40, dim: 3 })
+        );
+        assert_eq!(
+            ask(1, 0, None),
+            Err(CoresetError::Shape { found: 40, dim: 0 })
+        );
+        assert!(matches!(
+            ask(5, 4, Some(100)),
+            Err(CoresetError::Memory { allowed: 100, .. })
+        ));
         let mut broken = bank.clone();
         broken[21] = f32::NAN;
         let found = greedy_coreset(&broken, 4, 2, Projection::None, 0, None);

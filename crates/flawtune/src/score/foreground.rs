@@ -110,7 +110,12 @@ pub fn foreground(
 ) -> Result<Foreground, ForegroundError> {
     let component = first_component(tokens, grid, dim)?;
     let patches = component.len();
-    let everything = |check, in_middle| Foreground { mask: vec![true; patches], check, in_middle, kept: 1.0 };
+    let everything = |check, in_middle| Foreground {
+        mask: vec![true; patches],
+        check,
+        in_middle,
+        kept: 1.0,
+    };
     if component.iter().all(|c| *c == 0.0) {
         return Ok(everything(Check::Flat, 1.0));
     }
@@ -138,7 +143,12 @@ pub fn foreground(
     if kept > MOST_OF_ALL {
         return Ok(everything(Check::CoversAll, in_middle));
     }
-    Ok(Foreground { mask, check, in_middle, kept })
+    Ok(Foreground {
+        mask,
+        check,
+        in_middle,
+        kept,
+    })
 }
 
 /// Each patch's coordinate along the first principal component of the tokens, centred: f64, `[patches]`.
@@ -157,7 +167,12 @@ pub fn first_component(
     let patches = grid.0.saturating_mul(grid.1);
     let wanted = patches.saturating_mul(dim);
     if wanted == 0 || tokens.len() != wanted {
-        return Err(ForegroundError::Shape { grid, dim, wanted, found: tokens.len() });
+        return Err(ForegroundError::Shape {
+            grid,
+            dim,
+            wanted,
+            found: tokens.len(),
+        });
     }
     if let Some(at) = tokens.iter().position(|v| !v.is_finite()) {
         return Err(ForegroundError::NotFinite { patch: at / dim });
@@ -171,8 +186,10 @@ pub fn first_component(
     for m in &mut mean {
         *m /= patches as f64;
     }
-    let centred: Vec<f64> =
-        tokens.chunks_exact(dim).flat_map(|t| t.iter().zip(&mean).map(|(v, m)| f64::from(*v) - m)).collect();
+    let centred: Vec<f64> = tokens
+        .chunks_exact(dim)
+        .flat_map(|t| t.iter().zip(&mean).map(|(v, m)| f64::from(*v) - m))
+        .collect();
     let rows = || centred.chunks_exact(dim);
     let mut start = (0.0, 0);
     for (i, row) in rows().enumerate() {
@@ -204,14 +221,23 @@ pub fn first_component(
             break;
         }
     }
-    let sign = if dot(&centred[start.1 * dim..][..dim], &direction) < 0.0 { -1.0 } else { 1.0 };
+    let sign = if dot(&centred[start.1 * dim..][..dim], &direction) < 0.0 {
+        -1.0
+    } else {
+        1.0
+    };
     Ok(rows().map(|row| sign * dot(row, &direction)).collect())
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0f64; 4];
     let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
-    let rest: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| x * y).sum();
+    let rest: f64 = a4
+        .remainder()
+        .iter()
+        .zip(b4.remainder())
+        .map(|(x, y)| x * y)
+        .sum();
     for (x, y) in a4.zip(b4) {
         for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
             *s += x * y;
@@ -223,7 +249,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn unit(v: &[f64]) -> Vec<f64> {
     // products of two f32 numbers stay below 1e77, their sums over patches square to far less than f64::MAX
     let length = dot(v, v).sqrt();
-    if length > 0.0 { v.iter().map(|x| x / length).collect() } else { v.to_vec() }
+    if length > 0.0 {
+        v.iter().map(|x| x / length).collect()
+    } else {
+        v.to_vec()
+    }
 }
 
 /// The cut between two values that makes the variance between the two sides largest.
@@ -250,12 +280,22 @@ fn otsu(values: &[f64]) -> f64 {
 
 fn share_in_middle(mask: &[bool], (rows, columns): (usize, usize)) -> f64 {
     let span = |n: usize| {
-        let (from, to) = ((n as f64 * MARGIN) as usize, (n as f64 * (1.0 - MARGIN)) as usize);
+        let (from, to) = (
+            (n as f64 * MARGIN) as usize,
+            (n as f64 * (1.0 - MARGIN)) as usize,
+        );
         from..to.max(from + 1)
     };
     let (down, across) = (span(rows), span(columns));
-    let kept: usize =
-        down.clone().map(|y| mask[y * columns..][across.clone()].iter().filter(|m| **m).count()).sum();
+    let kept: usize = down
+        .clone()
+        .map(|y| {
+            mask[y * columns..][across.clone()]
+                .iter()
+                .filter(|m| **m)
+                .count()
+        })
+        .sum();
     kept as f64 / (down.len() * across.len()) as f64
 }
 
@@ -297,13 +337,19 @@ mod tests {
         (0..grid.0 * grid.1 * dim)
             .map(|i| {
                 let (patch, d) = (i / dim, i % dim);
-                let lean = if inside(patch / grid.1, patch % grid.1) { 3.0 } else { -2.0 };
+                let lean = if inside(patch / grid.1, patch % grid.1) {
+                    3.0
+                } else {
+                    -2.0
+                };
                 pattern(i) + lean * if d % 3 == 0 { 1.0 } else { -0.5 }
             })
             .collect()
     }
 
-    const COMPONENT: [f64; 6] = [0.463_801, -0.475_002, 0.512_095, -0.426_708, 0.304_227, -0.378_414];
+    const COMPONENT: [f64; 6] = [
+        0.463_801, -0.475_002, 0.512_095, -0.426_708, 0.304_227, -0.378_414,
+    ];
 
     #[test]
     fn the_component_is_scikit_learns() {
@@ -347,7 +393,9 @@ mod tests {
     fn closing_fills_a_hole_and_keeps_the_outline() {
         let grid = (7, 8);
         let object = |y: usize, x: usize| (2..5).contains(&y) && (3..6).contains(&x);
-        let ring: Vec<bool> = (0..56).map(|i| object(i / 8, i % 8) && (i / 8, i % 8) != (3, 4)).collect();
+        let ring: Vec<bool> = (0..56)
+            .map(|i| object(i / 8, i % 8) && (i / 8, i % 8) != (3, 4))
+            .collect();
         let filled: Vec<bool> = (0..56).map(|i| object(i / 8, i % 8)).collect();
         assert_eq!(close(&ring, grid), filled);
         // outside the grid never erodes: an object one patch from the edge closes to the edge, as in OpenCV
@@ -357,10 +405,17 @@ mod tests {
 
     #[test]
     fn hostile_tokens_are_refused() {
-        assert!(matches!(foreground(&[], (0, 3), 2, Cut::Otsu), Err(ForegroundError::Shape { .. })));
+        assert!(matches!(
+            foreground(&[], (0, 3), 2, Cut::Otsu),
+            Err(ForegroundError::Shape { .. })
+        ));
         assert!(matches!(
             foreground(&[0.0; 5], (2, 3), 1, Cut::Otsu),
-            Err(ForegroundError::Shape { wanted: 6, found: 5, .. })
+            Err(ForegroundError::Shape {
+                wanted: 6,
+                found: 5,
+                ..
+            })
         ));
         let error = foreground(&[0.0, 1.0, f32::INFINITY, 0.0], (2, 1), 2, Cut::Otsu);
         assert_eq!(error, Err(ForegroundError::NotFinite { patch: 1 }));

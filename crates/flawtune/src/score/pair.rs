@@ -45,10 +45,18 @@ impl SupportSet<'_> {
     ///
     /// # Errors
     /// [`ScoreError::Width`] and [`ScoreError::Neighbours`].
-    pub fn score_pairs(&self, test: &TokenSet, k: usize, maps: bool) -> Result<ImageScores, ScoreError> {
+    pub fn score_pairs(
+        &self,
+        test: &TokenSet,
+        k: usize,
+        maps: bool,
+    ) -> Result<ImageScores, ScoreError> {
         self.check(test)?;
         if k == 0 || k > self.len() {
-            return Err(ScoreError::Neighbours { k, support: self.len() });
+            return Err(ScoreError::Neighbours {
+                k,
+                support: self.len(),
+            });
         }
         let mut scores = Vec::with_capacity(test.images.len());
         let mut all_maps = Vec::new();
@@ -57,24 +65,41 @@ impl SupportSet<'_> {
             let nearest = self.images.nearest(&packs, k);
             scores.extend(nearest.iter().map(|near| 1.0 - mean(near)));
             if maps {
-                all_maps.par_extend(packs.par_iter().zip(&nearest).map(|(pack, near)| self.map(pack, near)));
+                all_maps.par_extend(
+                    packs
+                        .par_iter()
+                        .zip(&nearest)
+                        .map(|(pack, near)| self.map(pack, near)),
+                );
             }
         }
-        Ok(ImageScores { scores, maps: maps.then_some(all_maps) })
+        Ok(ImageScores {
+            scores,
+            maps: maps.then_some(all_maps),
+        })
     }
 
     /// Scores of images that are in the support set themselves, each without itself; `own[i]` says where `images[i]` is.
     ///
     /// # Errors
     /// [`ScoreError::Width`], and [`ScoreError::Neighbours`] if fewer than `k` others are left.
-    pub fn score_left_out(&self, images: &TokenSet, own: &[usize], k: usize) -> Result<Vec<f64>, ScoreError> {
+    pub fn score_left_out(
+        &self,
+        images: &TokenSet,
+        own: &[usize],
+        k: usize,
+    ) -> Result<Vec<f64>, ScoreError> {
         self.check(images)?;
         let others = self.len().saturating_sub(1);
         if k == 0 || k > others {
             return Err(ScoreError::Neighbours { k, support: others });
         }
         let mut scores = Vec::with_capacity(images.images.len());
-        for (images, own) in images.images.chunks(TESTS_AT_ONCE).zip(own.chunks(TESTS_AT_ONCE)) {
+        for (images, own) in images
+            .images
+            .chunks(TESTS_AT_ONCE)
+            .zip(own.chunks(TESTS_AT_ONCE))
+        {
             let nearest = self.images.nearest(&self.pack(images), k + 1);
             scores.extend(nearest.into_iter().zip(own).map(|(mut near, own)| {
                 near.images.retain(|(image, _)| image != own);
@@ -90,13 +115,21 @@ impl SupportSet<'_> {
         let (mut best, mut sums) = (vec![0.0f32; test.patches()], vec![0.0f64; test.patches()]);
         for &(s, _) in &near.images {
             max_similarity(test, &self.images.images()[s], &mut best);
-            sums.iter_mut().zip(&best).for_each(|(sum, &b)| *sum += f64::from(b));
+            sums.iter_mut()
+                .zip(&best)
+                .for_each(|(sum, &b)| *sum += f64::from(b));
         }
-        sums.iter().map(|sum| (1.0 - sum / near.images.len() as f64) as f32).collect()
+        sums.iter()
+            .map(|sum| (1.0 - sum / near.images.len() as f64) as f32)
+            .collect()
     }
 }
 
 /// The mean of the similarities, from the largest on.
 fn mean(near: &Nearest) -> f64 {
-    near.images.iter().map(|&(_, similarity)| similarity).sum::<f64>() / near.images.len() as f64
+    near.images
+        .iter()
+        .map(|&(_, similarity)| similarity)
+        .sum::<f64>()
+        / near.images.len() as f64
 }

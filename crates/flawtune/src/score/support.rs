@@ -52,14 +52,26 @@ impl<'a> SupportSet<'a> {
             return Err(ScoreError::NoSupport);
         }
         if let Some(a) = adaptation {
-            let trained = if a.options().use_cls { TokenKind::Class } else { TokenKind::Patches };
+            let trained = if a.options().use_cls {
+                TokenKind::Class
+            } else {
+                TokenKind::Patches
+            };
             if trained != kind {
-                return Err(ScoreError::Kind { trained: trained.name(), asked: kind.name() });
+                return Err(ScoreError::Kind {
+                    trained: trained.name(),
+                    asked: kind.name(),
+                });
             }
             a.check(tokens)?;
         }
         let images = NearestImages::new(pack(adaptation, kind, &tokens.images, tokens.dim));
-        Ok(Self { adaptation, kind, dim: tokens.dim, images })
+        Ok(Self {
+            adaptation,
+            kind,
+            dim: tokens.dim,
+            images,
+        })
     }
 
     /// Number of images.
@@ -77,7 +89,10 @@ impl<'a> SupportSet<'a> {
         if test.dim == self.dim {
             Ok(())
         } else {
-            Err(ScoreError::Width { test: test.dim, support: self.dim })
+            Err(ScoreError::Width {
+                test: test.dim,
+                support: self.dim,
+            })
         }
     }
 
@@ -95,6 +110,14 @@ fn pack(
     images: &[ImageTokens],
     dim: usize,
 ) -> Vec<PackedPatches> {
-    let rows: Vec<&[f32]> = images.iter().map(|i| rows_of(i, kind == TokenKind::Class)).collect();
-    pack_images(adaptation.map(Adaptation::modulation), &rows, dim, &mut Tape::default())
+    let rows: Vec<&[f32]> = images
+        .iter()
+        .map(|i| rows_of(i, kind == TokenKind::Class))
+        .collect();
+    pack_images(
+        adaptation.map(Adaptation::modulation),
+        &rows,
+        dim,
+        &mut Tape::default(),
+    )
 }

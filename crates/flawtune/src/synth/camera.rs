@@ -76,7 +76,11 @@ impl Camera {
         for (index, value) in out.iter_mut().enumerate() {
             let place = if stride == 1 { index % n } else { index / n };
             let before = if place == 0 { index } else { index - stride };
-            let after = if place + 1 == n { index } else { index + stride };
+            let after = if place + 1 == n {
+                index
+            } else {
+                index + stride
+            };
             for (c, channel) in value.iter_mut().enumerate() {
                 *channel = (1.0 - 2.0 * self.blur) * pixels[index][c]
                     + self.blur * (pixels[before][c] + pixels[after][c]);

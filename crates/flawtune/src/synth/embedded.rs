@@ -52,9 +52,14 @@ pub fn unpack(folder: &Path) -> Result<Unpacked, SynthError> {
     if let Some(path) = foreign(folder, folder, &names) {
         return Err(SynthError::Foreign { path });
     }
-    let mut unpacked = Unpacked { categories: Vec::new(), bytes: 0 };
+    let mut unpacked = Unpacked {
+        categories: Vec::new(),
+        bytes: 0,
+    };
     for name in &names {
-        let Some(file) = Files::get(name) else { continue };
+        let Some(file) = Files::get(name) else {
+            continue;
+        };
         unpacked.bytes += file.data.len();
         count(&mut unpacked.categories, name);
         let path = folder.join(name);
@@ -64,7 +69,10 @@ pub fn unpack(folder: &Path) -> Result<Unpacked, SynthError> {
         let parent = path.parent().unwrap_or(folder);
         fs::create_dir_all(parent)
             .and_then(|()| atomic_file::write(&path, &file.data))
-            .map_err(|source| SynthError::Write { path: path.clone(), source })?;
+            .map_err(|source| SynthError::Write {
+                path: path.clone(),
+                source,
+            })?;
     }
     Ok(unpacked)
 }
@@ -72,11 +80,18 @@ pub fn unpack(folder: &Path) -> Result<Unpacked, SynthError> {
 /// Counts `<category>/train/good/x`, `<category>/test/<type>/x`; names come sorted.
 fn count(categories: &mut Vec<EmbeddedCategory>, name: &str) {
     let parts: Vec<&str> = name.split('/').collect();
-    let [category, split, kind, _] = parts[..] else { return };
+    let [category, split, kind, _] = parts[..] else {
+        return;
+    };
     if categories.last().is_none_or(|c| c.name != category) {
-        categories.push(EmbeddedCategory { name: category.to_owned(), ..EmbeddedCategory::default() });
+        categories.push(EmbeddedCategory {
+            name: category.to_owned(),
+            ..EmbeddedCategory::default()
+        });
     }
-    let Some(at) = categories.last_mut() else { return };
+    let Some(at) = categories.last_mut() else {
+        return;
+    };
     match (split, kind) {
         ("train", "good") => at.train_good += 1,
         ("test", "good") => at.test_good += 1,
@@ -90,14 +105,21 @@ fn count(categories: &mut Vec<EmbeddedCategory>, name: &str) {
 
 /// The first file under `folder` that is none of `names`, relative to `root`.
 fn foreign(folder: &Path, root: &Path, names: &BTreeSet<String>) -> Option<PathBuf> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect();
     entries.sort();
     entries.into_iter().find_map(|path| {
         if path.is_dir() {
             return foreign(&path, root, names);
         }
-        let name = path.strip_prefix(root).ok()?.to_string_lossy().replace('\\', "/");
+        let name = path
+            .strip_prefix(root)
+            .ok()?
+            .to_string_lossy()
+            .replace('\\', "/");
         (!names.contains(&name)).then_some(path)
     })
 }
@@ -115,14 +137,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for category in [Category::Flange, Category::Gravel] {
             assert!(MADE_BY.contains(category.name()));
-            generate(category, &Counts::default(), SEED, DEFAULT_SIZE, folder.path(), &|_, _| {}).unwrap();
+            generate(
+                category,
+                &Counts::default(),
+                SEED,
+                DEFAULT_SIZE,
+                folder.path(),
+                &|_, _| {},
+            )
+            .unwrap();
         }
         // unpacking mends what differs and refuses what is more, so compare first
         let names: Vec<String> = Files::iter().map(|name| name.replace('\\', "/")).collect();
         assert_eq!(names.len(), 2 * (40 + 30 + 2 * 48));
         for name in &names {
             let embedded = Files::get(name).unwrap().data;
-            assert_eq!(fs::read(folder.path().join(name)).unwrap(), *embedded, "{name}");
+            assert_eq!(
+                fs::read(folder.path().join(name)).unwrap(),
+                *embedded,
+                "{name}"
+            );
         }
         unpack(folder.path()).unwrap();
     }
@@ -135,20 +169,29 @@ mod tests {
         assert!(first.bytes < 3_000_000, "{}", first.bytes);
         for category in &first.categories {
             let types: Vec<&str> = category.defect_types.iter().map(String::as_str).collect();
-            assert_eq!(types, ["hole", "misplaced", "scratch", "stain"], "{}", category.name);
+            assert_eq!(
+                types,
+                ["hole", "misplaced", "scratch", "stain"],
+                "{}",
+                category.name
+            );
             let folder = folder.path().join(&category.name);
             let pictures = |path: &str| fs::read_dir(folder.join(path)).unwrap().count();
             assert_eq!(category.train_good, pictures("train/good"));
             assert_eq!(category.test_good, pictures("test/good"));
             for defect in &types {
-                let both = ["test", "ground_truth"].map(|split| pictures(&format!("{split}/{defect}")));
+                let both =
+                    ["test", "ground_truth"].map(|split| pictures(&format!("{split}/{defect}")));
                 assert_eq!(both[0], both[1], "a mask each");
             }
         }
         // a damaged picture is mended
         let name = first.categories[0].name.clone();
-        let one =
-            fs::read_dir(folder.path().join(&name).join("train/good")).unwrap().next().unwrap().unwrap();
+        let one = fs::read_dir(folder.path().join(&name).join("train/good"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
         let bytes = fs::read(one.path()).unwrap();
         fs::write(one.path(), b"half").unwrap();
         assert_eq!(unpack(folder.path()).unwrap(), first);

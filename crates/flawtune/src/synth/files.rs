@@ -26,7 +26,10 @@ impl Unfinished {
         let partial = tempfile::Builder::new()
             .prefix(".synth-")
             .tempdir_in(dir)
-            .map_err(|source| SynthError::Write { path: dir.to_owned(), source })?;
+            .map_err(|source| SynthError::Write {
+                path: dir.to_owned(),
+                source,
+            })?;
         Ok(Self { partial, folder })
     }
 
@@ -41,21 +44,35 @@ impl Unfinished {
         let root = self.root();
         fs::create_dir_all(&root)
             .and_then(|()| fs::rename(&root, &self.folder))
-            .map_err(|source| SynthError::Write { path: self.folder.clone(), source })?;
+            .map_err(|source| SynthError::Write {
+                path: self.folder.clone(),
+                source,
+            })?;
         Ok(self.folder)
     }
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), SynthError> {
-    fs::create_dir_all(path).map_err(|source| SynthError::Write { path: path.to_owned(), source })
+    fs::create_dir_all(path).map_err(|source| SynthError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a mask as one-channel PNG and returns its bytes.
 pub(super) fn write_mask(path: &Path, mask: &GrayImage) -> Result<u64, SynthError> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter)
-        .write_image(mask.as_raw(), mask.width(), mask.height(), ExtendedColorType::L8)
-        .map_err(|source| SynthError::Encode { path: path.to_owned(), source })?;
+        .write_image(
+            mask.as_raw(),
+            mask.width(),
+            mask.height(),
+            ExtendedColorType::L8,
+        )
+        .map_err(|source| SynthError::Encode {
+            path: path.to_owned(),
+            source,
+        })?;
     write(path, &bytes)
 }
 
@@ -63,15 +80,26 @@ pub(super) fn write_mask(path: &Path, mask: &GrayImage) -> Result<u64, SynthErro
 pub(super) fn write_png(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
-        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
-        .map_err(|source| SynthError::Encode { path: path.to_owned(), source })?;
+        .write_image(
+            picture.as_raw(),
+            picture.width(),
+            picture.height(),
+            ExtendedColorType::Rgb8,
+        )
+        .map_err(|source| SynthError::Encode {
+            path: path.to_owned(),
+            source,
+        })?;
     write(path, &bytes)
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<u64, SynthError> {
     fs::File::create(path)
         .and_then(|mut file| file.write_all(bytes))
-        .map_err(|source| SynthError::Write { path: path.to_owned(), source })?;
+        .map_err(|source| SynthError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
     Ok(bytes.len() as u64)
 }
 
@@ -86,7 +114,11 @@ pub(super) fn read_all(root: &Path) -> std::collections::BTreeMap<String, Vec<u8
             if path.is_dir() {
                 open.push(path);
             } else {
-                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .replace('\\', "/");
                 found.insert(name, fs::read(path).unwrap());
             }
         }

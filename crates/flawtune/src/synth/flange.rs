@@ -72,7 +72,12 @@ struct Part {
 }
 
 /// Draws one flange, with one kind of defect or none.
-pub(super) fn draw(defect: Option<DefectType>, size: u32, scene: &mut Chance, flaw: &mut Chance) -> Drawing {
+pub(super) fn draw(
+    defect: Option<DefectType>,
+    size: u32,
+    scene: &mut Chance,
+    flaw: &mut Chance,
+) -> Drawing {
     let mut part = Part::draw(scene);
     if let Some(defect) = defect {
         part.damage(defect, flaw);
@@ -95,7 +100,10 @@ impl Part {
                 let play = 0.008;
                 Screw {
                     pocket,
-                    head: (pocket.0 + chance.range(-play, play), pocket.1 + chance.range(-play, play)),
+                    head: (
+                        pocket.0 + chance.range(-play, play),
+                        pocket.1 + chance.range(-play, play),
+                    ),
                     drive: cos_sin(chance.unit()),
                     state: ScrewState::Fitted,
                 }
@@ -106,7 +114,11 @@ impl Part {
                 x: chance.range(-0.9, 0.9),
                 y: chance.range(-0.9, 0.9),
                 radius: chance.range(0.006, 0.017),
-                shade: if chance.chance(0.6) { chance.range(0.45, 0.8) } else { chance.range(1.25, 1.6) },
+                shade: if chance.chance(0.6) {
+                    chance.range(0.45, 0.8)
+                } else {
+                    chance.range(1.25, 1.6)
+                },
             })
             .collect();
         let mut part = Self {
@@ -147,8 +159,10 @@ impl Part {
                 })
                 .collect();
             let gain = 1.0 + chance.sign() * chance.range(0.08, 0.2);
-            part.handling
-                .push(Mark { shape: Stroke::through(points, chance.range(0.004, 0.008)), gain: [gain; 3] });
+            part.handling.push(Mark {
+                shape: Stroke::through(points, chance.range(0.004, 0.008)),
+                gain: [gain; 3],
+            });
         }
         for _ in 0..chance.below(3) {
             let place = part.on_face(chance);
@@ -189,9 +203,15 @@ impl Part {
                     let half_width = chance.range(0.005, 0.010);
                     let turn = chance.unit();
                     let shape = Stroke::draw(chance, place, turn, length, half_width, 0.12);
-                    let gain =
-                        if chance.chance(0.7) { chance.range(1.3, 1.6) } else { chance.range(0.5, 0.72) };
-                    self.scratches.push(Mark { shape, gain: [gain; 3] });
+                    let gain = if chance.chance(0.7) {
+                        chance.range(1.3, 1.6)
+                    } else {
+                        chance.range(0.5, 0.72)
+                    };
+                    self.scratches.push(Mark {
+                        shape,
+                        gain: [gain; 3],
+                    });
                 }
             }
             DefectType::Hole => {
@@ -207,9 +227,20 @@ impl Part {
                 let radius = chance.range(0.06, 0.14);
                 let depth = chance.range(0.11, 0.24);
                 // thin oil goes blue, rust and old coolant go brown
-                let tint = if chance.chance(0.5) { [1.25, 1.0, 0.7] } else { [0.7, 0.95, 1.35] };
-                let gain = [1.0 - depth * tint[0], 1.0 - depth * tint[1], 1.0 - depth * tint[2]];
-                self.stains.push(Mark { shape: Blob::draw(chance, place, radius, 0.55), gain });
+                let tint = if chance.chance(0.5) {
+                    [1.25, 1.0, 0.7]
+                } else {
+                    [0.7, 0.95, 1.35]
+                };
+                let gain = [
+                    1.0 - depth * tint[0],
+                    1.0 - depth * tint[1],
+                    1.0 - depth * tint[2],
+                ];
+                self.stains.push(Mark {
+                    shape: Blob::draw(chance, place, radius, 0.55),
+                    gain,
+                });
             }
             DefectType::Misplaced => {
                 let index = chance.below(6) as usize;
@@ -233,11 +264,18 @@ impl Part {
         let r = (x * x + y * y).sqrt();
         // a keyway opens the bore on one side
         let bore = (r - BORE).min((x.abs() - 0.045).max(r - BORE - 0.065).max(-y));
-        let body = smoothstep(-0.5 * soft, 0.5 * soft, OUTER - r) * smoothstep(-0.5 * soft, 0.5 * soft, bore);
+        let body = smoothstep(-0.5 * soft, 0.5 * soft, OUTER - r)
+            * smoothstep(-0.5 * soft, 0.5 * soft, bore);
         let mut height = -0.6 * CHAMFER * (1.0 - smoothstep(0.0, CHAMFER, OUTER - r));
         height += 0.030 * (1.0 - smoothstep(HUB_INNER, HUB_OUTER, r));
         height -= 0.02 * (1.0 - smoothstep(0.0, 0.02, bore));
-        let mut surface = Surface { height, body, steel: 1.0, shade: 1.0, depth: 0.0 };
+        let mut surface = Surface {
+            height,
+            body,
+            steel: 1.0,
+            shade: 1.0,
+            depth: 0.0,
+        };
         for screw in &self.screws {
             screw.cut(&mut surface, x, y, soft);
         }
@@ -265,10 +303,22 @@ impl Part {
         }
         if let Some(index) = self.misplaced {
             let screw = &self.screws[index];
-            let at = if screw.state == ScrewState::Wrong { screw.head } else { screw.pocket };
-            let radius = if screw.state == ScrewState::Wrong { HEAD } else { POCKET };
+            let at = if screw.state == ScrewState::Wrong {
+                screw.head
+            } else {
+                screw.pocket
+            };
+            let radius = if screw.state == ScrewState::Wrong {
+                HEAD
+            } else {
+                POCKET
+            };
             let (dx, dy) = (x - at.0, y - at.1);
-            cover = cover.max(smoothstep(-0.5 * soft, 0.5 * soft, radius - (dx * dx + dy * dy).sqrt()));
+            cover = cover.max(smoothstep(
+                -0.5 * soft,
+                0.5 * soft,
+                radius - (dx * dx + dy * dy).sqrt(),
+            ));
         }
         cover
     }
@@ -282,7 +332,10 @@ impl Part {
                 ((px as f32 + 0.5) * step - 1.0 - self.centre.0) / self.scale,
                 ((py as f32 + 0.5) * step - 1.0 - self.centre.1) / self.scale,
             );
-            (u * self.axis.0 + v * self.axis.1, v * self.axis.0 - u * self.axis.1)
+            (
+                u * self.axis.0 + v * self.axis.1,
+                v * self.axis.0 - u * self.axis.1,
+            )
         };
         let surfaces: Vec<Surface> = (0..n * n)
             .map(|index| {
@@ -302,8 +355,8 @@ impl Part {
             let (up, down) = (py.saturating_sub(1), (py + 1).min(n - 1));
             let slope_x = (surfaces[py * n + right].height - surfaces[py * n + left].height)
                 / ((right - left) as f32 * step);
-            let slope_y =
-                (surfaces[down * n + px].height - surfaces[up * n + px].height) / ((down - up) as f32 * step);
+            let slope_y = (surfaces[down * n + px].height - surfaces[up * n + px].height)
+                / ((down - up) as f32 * step);
             let normal = unit([-slope_x, -slope_y, 1.0]);
             let steel = self.steel(x, y, normal, here);
             let tray = self.tray(px as f32 * step - 1.0, py as f32 * step - 1.0, x, y);
@@ -319,19 +372,37 @@ impl Part {
     fn steel(&self, x: f32, y: f32, normal: [f32; 3], surface: &Surface) -> [f32; 3] {
         let r = (x * x + y * y).sqrt().max(1e-4);
         // grooves of the lathe: rings of uneven depth, and a slower waviness of the finish
-        let ring = perlin(r * 95.0, 0.5, self.finish) + 0.6 * perlin(r * 31.0, 7.5, self.finish ^ 1);
-        let grain = lattice((x * 700.0).floor() as i32, (y * 700.0).floor() as i32, self.finish ^ 2);
+        let ring =
+            perlin(r * 95.0, 0.5, self.finish) + 0.6 * perlin(r * 31.0, 7.5, self.finish ^ 1);
+        let grain = lattice(
+            (x * 700.0).floor() as i32,
+            (y * 700.0).floor() as i32,
+            self.finish ^ 2,
+        );
         let mut albedo = 0.40 * (1.0 + self.finish_depth * ring + 0.02 * grain);
         // across the grooves light spreads in a fan: bright where the groove is square to the lamp
-        let (tx, ty) = ((-y * self.axis.0 - x * self.axis.1) / r, (x * self.axis.0 - y * self.axis.1) / r);
+        let (tx, ty) = (
+            (-y * self.axis.0 - x * self.axis.1) / r,
+            (x * self.axis.0 - y * self.axis.1) / r,
+        );
         let along = tx * self.half[0] + ty * self.half[1];
         let fan = 1.0 - (along * along * 4.5).min(1.0);
         let fan = fan * fan;
         let facing =
-            (normal[0] * self.lamp[0] + normal[1] * self.lamp[1] + normal[2] * self.lamp[2]).max(0.0);
-        let shine = (normal[0] * self.half[0] + normal[1] * self.half[1] + normal[2] * self.half[2]).max(0.0);
+            (normal[0] * self.lamp[0] + normal[1] * self.lamp[1] + normal[2] * self.lamp[2])
+                .max(0.0);
+        let shine =
+            (normal[0] * self.half[0] + normal[1] * self.half[1] + normal[2] * self.half[2])
+                .max(0.0);
         let shine = power(shine, 5);
-        let room = 0.5 + 0.5 * fractal(normal[0] * 0.8 + x * 0.6, normal[1] * 0.8 + y * 0.6, 2, self.room);
+        let room = 0.5
+            + 0.5
+                * fractal(
+                    normal[0] * 0.8 + x * 0.6,
+                    normal[1] * 0.8 + y * 0.6,
+                    2,
+                    self.room,
+                );
         let black = 1.0 - surface.steel;
         albedo = mix(albedo, 0.055, black);
         let gloss = mix(0.30 * fan, 0.10 * shine, black);
@@ -374,9 +445,13 @@ impl Part {
         let mut value = 0.085 * (1.0 + 0.35 * cells + 0.12 * cloud);
         // the shadow is the part moved away from the lamp, soft with distance
         let (sx, sy) = (-self.lamp[0] * 0.12, -self.lamp[1] * 0.12);
-        let (px, py) = (x - (sx * self.axis.0 + sy * self.axis.1), y - (sy * self.axis.0 - sx * self.axis.1));
+        let (px, py) = (
+            x - (sx * self.axis.0 + sy * self.axis.1),
+            y - (sy * self.axis.0 - sx * self.axis.1),
+        );
         let r = (px * px + py * py).sqrt();
-        value *= 1.0 - 0.6 * smoothstep(-0.07, 0.05, OUTER - r) * smoothstep(-0.12, 0.03, r - BORE + 0.06);
+        value *= 1.0
+            - 0.6 * smoothstep(-0.07, 0.05, OUTER - r) * smoothstep(-0.12, 0.03, r - BORE + 0.06);
         let mut rgb = [value * 0.80, value * 0.95, value * 1.25];
         self.dust(&mut rgb, x, y);
         rgb
@@ -421,13 +496,19 @@ impl Screw {
         surface.height += head * 0.018 * smoothstep(0.0, 0.03, HEAD - from_head);
         surface.steel = surface.steel.min(1.0 - head);
         surface.shade = mix(surface.shade, 1.0, head);
-        let (u, v) = (hx * self.drive.0 + hy * self.drive.1, hy * self.drive.0 - hx * self.drive.1);
+        let (u, v) = (
+            hx * self.drive.0 + hy * self.drive.1,
+            hy * self.drive.0 - hx * self.drive.1,
+        );
         let drive = if self.state == ScrewState::Wrong {
             edge(0.013 - v.abs()).min(edge(HEAD * 0.92 - u.abs()))
         } else {
             // a hexagon: the three distances to its pairs of sides
             let tilt = 0.866_025_4;
-            let across = u.abs().max((0.5 * u + tilt * v).abs()).max((0.5 * u - tilt * v).abs());
+            let across = u
+                .abs()
+                .max((0.5 * u + tilt * v).abs())
+                .max((0.5 * u - tilt * v).abs());
             edge(SOCKET - across)
         };
         surface.shade *= 1.0 - 0.75 * drive * head;

@@ -27,7 +27,11 @@ pub struct Counts {
 impl Default for Counts {
     /// 40 good pictures to learn from, 30 good and 4 × 12 defective ones to test on.
     fn default() -> Self {
-        Self { train_good: 40, test_good: 30, test_per_type: 12 }
+        Self {
+            train_good: 40,
+            test_good: 30,
+            test_per_type: 12,
+        }
     }
 }
 
@@ -72,7 +76,13 @@ pub fn generate(
     let root = unfinished.root();
 
     let mut jobs = Vec::new();
-    let mut add = |split, defect, count| jobs.extend((0..count).map(|index| Job { split, defect, index }));
+    let mut add = |split, defect, count| {
+        jobs.extend((0..count).map(|index| Job {
+            split,
+            defect,
+            index,
+        }))
+    };
     add("train", None, counts.train_good);
     add("test", None, counts.test_good);
     for defect in DefectType::ALL {
@@ -91,18 +101,28 @@ pub fn generate(
         .map(|job| {
             let (picture, mask) = draw(category, job.defect, job.split, job.index, seed, size);
             let mut bytes = write_jpeg(
-                &root.join(job.split).join(job.kind()).join(format!("{:03}.jpg", job.index)),
+                &root
+                    .join(job.split)
+                    .join(job.kind())
+                    .join(format!("{:03}.jpg", job.index)),
                 &picture,
             )?;
             if let Some(defect) = job.defect {
                 let name = format!("{:03}_mask.png", job.index);
-                bytes += write_mask(&root.join("ground_truth").join(defect.name()).join(name), &mask)?;
+                bytes += write_mask(
+                    &root.join("ground_truth").join(defect.name()).join(name),
+                    &mask,
+                )?;
             }
             on_progress(finished.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
             Ok::<u64, SynthError>(bytes)
         })
         .try_reduce(|| 0, |a, b| Ok(a + b))?;
-    Ok(Generated { folder: unfinished.finish()?, images: jobs.len(), bytes })
+    Ok(Generated {
+        folder: unfinished.finish()?,
+        images: jobs.len(),
+        bytes,
+    })
 }
 
 impl Job {
@@ -115,7 +135,10 @@ fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
         .encode_image(picture)
-        .map_err(|source| SynthError::Encode { path: path.to_owned(), source })?;
+        .map_err(|source| SynthError::Encode {
+            path: path.to_owned(),
+            source,
+        })?;
     write(path, &bytes)
 }
 
@@ -127,7 +150,11 @@ mod tests {
     use super::super::{Category, DefectType, draw};
     use super::{Counts, SynthError, generate};
 
-    const FEW: Counts = Counts { train_good: 3, test_good: 2, test_per_type: 2 };
+    const FEW: Counts = Counts {
+        train_good: 3,
+        test_good: 2,
+        test_per_type: 2,
+    };
 
     #[test]
     fn the_layout_is_complete_and_every_mask_fits_its_picture() {
@@ -137,18 +164,27 @@ mod tests {
             let found = files(&made.folder);
             assert_eq!(made.images, 3 + 2 + 4 * 2);
             assert_eq!(found.len(), made.images + 4 * 2);
-            assert_eq!(made.bytes, found.values().map(|bytes| bytes.len() as u64).sum::<u64>());
+            assert_eq!(
+                made.bytes,
+                found.values().map(|bytes| bytes.len() as u64).sum::<u64>()
+            );
             for defect in DefectType::ALL {
                 for index in 0..2 {
-                    let picture =
-                        image::load_from_memory(&found[&format!("test/{}/{index:03}.jpg", defect.name())]);
-                    let mask = &found[&format!("ground_truth/{}/{index:03}_mask.png", defect.name())];
+                    let picture = image::load_from_memory(
+                        &found[&format!("test/{}/{index:03}.jpg", defect.name())],
+                    );
+                    let mask =
+                        &found[&format!("ground_truth/{}/{index:03}_mask.png", defect.name())];
                     let mask = image::load_from_memory(mask).unwrap();
                     assert_eq!(mask.color(), image::ColorType::L8);
                     let mask = mask.to_luma8();
                     assert_eq!(picture.unwrap().to_rgb8().dimensions(), mask.dimensions());
                     let marked = mask.pixels().filter(|p| p.0[0] == 255).count();
-                    assert!((1..48 * 48 / 4).contains(&marked), "{category} {}: {marked}", defect.name());
+                    assert!(
+                        (1..48 * 48 / 4).contains(&marked),
+                        "{category} {}: {marked}",
+                        defect.name()
+                    );
                     assert!(mask.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
                 }
             }
@@ -168,9 +204,13 @@ mod tests {
         let mut made = Vec::new();
         for threads in [1, 5] {
             let folder = tempfile::tempdir().unwrap();
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             for category in Category::ALL {
-                pool.install(|| generate(category, &FEW, 9, 40, folder.path(), &|_, _| {})).unwrap();
+                pool.install(|| generate(category, &FEW, 9, 40, folder.path(), &|_, _| {}))
+                    .unwrap();
             }
             made.push(files(folder.path()));
         }
@@ -193,7 +233,10 @@ mod tests {
             }
             hasher.finalize().to_hex().to_string()
         };
-        assert_eq!(fingerprint(&[Category::Flange, Category::Twill], &["test"]), DRAWINGS);
+        assert_eq!(
+            fingerprint(&[Category::Flange, Category::Twill], &["test"]),
+            DRAWINGS
+        );
         assert_eq!(fingerprint(&[Category::Gravel], &["train", "test"]), GRAVEL);
     }
 
@@ -205,8 +248,18 @@ mod tests {
         // the same scene cannot be drawn sound and flawed (streams are named by the defect), so this
         // looks at the screws: a mask lies on the part, inside the frame's middle
         for index in 0..20 {
-            let (_, mask) = draw(Category::Flange, Some(DefectType::Misplaced), "test", index, 1, 96);
-            let marked: Vec<_> = mask.enumerate_pixels().filter(|(_, _, p)| p.0[0] == 255).collect();
+            let (_, mask) = draw(
+                Category::Flange,
+                Some(DefectType::Misplaced),
+                "test",
+                index,
+                1,
+                96,
+            );
+            let marked: Vec<_> = mask
+                .enumerate_pixels()
+                .filter(|(_, _, p)| p.0[0] == 255)
+                .collect();
             let area = marked.len() as f32 / (96.0 * 96.0);
             assert!((0.004..0.02).contains(&area), "{index}: {area}");
             for (x, y, _) in marked {
@@ -220,7 +273,11 @@ mod tests {
     #[test]
     fn nothing_is_overwritten_and_sizes_are_checked() {
         let folder = tempfile::tempdir().unwrap();
-        let none = Counts { train_good: 0, test_good: 0, test_per_type: 0 };
+        let none = Counts {
+            train_good: 0,
+            test_good: 0,
+            test_per_type: 0,
+        };
         let made = generate(Category::Twill, &none, 0, 64, folder.path(), &|_, _| {}).unwrap();
         assert_eq!((made.images, made.bytes), (0, 0));
         let again = generate(Category::Twill, &none, 0, 64, folder.path(), &|_, _| {});

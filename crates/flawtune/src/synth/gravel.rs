@@ -73,7 +73,11 @@ pub(super) fn draw(
     scene: &mut Chance,
     flaw: &mut Chance,
 ) -> Drawing {
-    let photograph = if split == "train" { photograph::left() } else { photograph::right() };
+    let photograph = if split == "train" {
+        photograph::left()
+    } else {
+        photograph::right()
+    };
     let mut slab = Slab::draw(photograph, scene);
     if let Some(defect) = defect {
         slab.damage(defect, flaw);
@@ -92,7 +96,10 @@ impl Slab {
         let (width, height) = photograph.extent();
         let mut slab = Self {
             photograph,
-            centre: (chance.range(reach, width - reach), chance.range(reach, height - reach)),
+            centre: (
+                chance.range(reach, width - reach),
+                chance.range(reach, height - reach),
+            ),
             axis,
             mirror: chance.sign(),
             half_edge,
@@ -113,15 +120,21 @@ impl Slab {
         };
         for _ in 0..chance.below(4) {
             let place = (chance.range(5.0, 187.0), chance.range(5.0, 187.0));
-            let (turn, length, half_width) =
-                (chance.unit(), chance.range(14.0, 44.0), chance.range(0.35, 0.65));
+            let (turn, length, half_width) = (
+                chance.unit(),
+                chance.range(14.0, 44.0),
+                chance.range(0.35, 0.65),
+            );
             let straw = Stroke::draw(chance, place, turn, length, half_width, 0.08);
             slab.straws.push((straw, chance.range(0.15, 0.4)));
         }
         for _ in 0..chance.below(5) {
             let place = (chance.range(5.0, 187.0), chance.range(5.0, 187.0));
             let radius = chance.range(1.2, 2.6);
-            slab.chips.push((Blob::draw(chance, place, radius, 0.5), chance.range(0.2, 0.5)));
+            slab.chips.push((
+                Blob::draw(chance, place, radius, 0.5),
+                chance.range(0.2, 0.5),
+            ));
         }
         slab
     }
@@ -130,16 +143,23 @@ impl Slab {
         let place = (chance.range(24.0, 168.0), chance.range(24.0, 168.0));
         match defect {
             DefectType::Scratch => {
-                let (turn, length, half_width) =
-                    (chance.unit(), chance.range(45.0, 100.0), chance.range(1.2, 2.2));
+                let (turn, length, half_width) = (
+                    chance.unit(),
+                    chance.range(45.0, 100.0),
+                    chance.range(1.2, 2.2),
+                );
                 let line = Stroke::draw(chance, place, turn, length, half_width, 0.06);
                 self.scratches.push((line, chance.range(0.55, 1.0)));
             }
             DefectType::Hole => {
                 for _ in 0..=chance.below(3) {
-                    let at = (place.0 + chance.range(-18.0, 18.0), place.1 + chance.range(-18.0, 18.0));
+                    let at = (
+                        place.0 + chance.range(-18.0, 18.0),
+                        place.1 + chance.range(-18.0, 18.0),
+                    );
                     let radius = chance.range(5.0, 9.5);
-                    self.holes.push((Blob::draw(chance, at, radius, 0.2), chance.range(0.85, 1.0)));
+                    self.holes
+                        .push((Blob::draw(chance, at, radius, 0.2), chance.range(0.85, 1.0)));
                 }
             }
             DefectType::Stain => {
@@ -153,17 +173,30 @@ impl Slab {
                     // lime bloom
                     _ => ([0.0; 3], 1.3 * depth),
                 };
-                self.stains.push(Stain { shape: Blob::draw(chance, place, radius, 0.6), gain, crust });
+                self.stains.push(Stain {
+                    shape: Blob::draw(chance, place, radius, 0.6),
+                    gain,
+                    crust,
+                });
             }
             DefectType::Misplaced => {
                 let elsewhere = (chance.range(30.0, 162.0), chance.range(30.0, 162.0));
                 let (radius, kind) = match chance.below(3) {
-                    0 => (chance.range(8.5, 13.0), IntruderKind::Missing { grit: elsewhere }),
+                    0 => (
+                        chance.range(8.5, 13.0),
+                        IntruderKind::Missing { grit: elsewhere },
+                    ),
                     1 => {
                         let shade = chance.range(0.16, 0.34);
                         let warm = chance.range(-0.15, 0.35);
                         let colour = [shade * (1.0 + warm), shade, shade * (1.0 - warm)];
-                        (chance.range(7.5, 11.5), IntruderKind::Pebble { colour, grain: chance.bits() })
+                        (
+                            chance.range(7.5, 11.5),
+                            IntruderKind::Pebble {
+                                colour,
+                                grain: chance.bits(),
+                            },
+                        )
                     }
                     _ => {
                         let gain = if chance.chance(0.5) {
@@ -171,10 +204,19 @@ impl Slab {
                         } else {
                             chance.range(1.15, 1.45)
                         };
-                        (chance.range(13.0, 19.0), IntruderKind::Coarse { from: elsewhere, gain })
+                        (
+                            chance.range(13.0, 19.0),
+                            IntruderKind::Coarse {
+                                from: elsewhere,
+                                gain,
+                            },
+                        )
                     }
                 };
-                self.intruder = Some(Intruder { shape: Blob::draw(chance, place, radius, 0.3), kind });
+                self.intruder = Some(Intruder {
+                    shape: Blob::draw(chance, place, radius, 0.3),
+                    kind,
+                });
             }
         }
     }
@@ -184,7 +226,10 @@ impl Slab {
         let (u, v) = (2.0 * x / FRAME - 1.0, 2.0 * y / FRAME - 1.0);
         let near = self.half_edge / (1.0 + self.tilt.0 * u + self.tilt.1 * v);
         let (u, v) = (u * near * self.mirror, v * near);
-        (self.centre.0 + u * self.axis.0 - v * self.axis.1, self.centre.1 + u * self.axis.1 + v * self.axis.0)
+        (
+            self.centre.0 + u * self.axis.0 - v * self.axis.1,
+            self.centre.1 + u * self.axis.1 + v * self.axis.0,
+        )
     }
 
     /// Light of the bare ground at a place of the picture, linear.
@@ -192,8 +237,10 @@ impl Slab {
         let (px, py) = self.on_photograph(x, y);
         let tone = self.photograph.tone(px, py);
         // brightness stands in for height: a slope turned to the lamp is lit a little more
-        let slope = (self.photograph.tone(px + 1.0, py) - self.photograph.tone(px - 1.0, py)) * self.lamp.0
-            + (self.photograph.tone(px, py + 1.0) - self.photograph.tone(px, py - 1.0)) * self.lamp.1;
+        let slope = (self.photograph.tone(px + 1.0, py) - self.photograph.tone(px - 1.0, py))
+            * self.lamp.0
+            + (self.photograph.tone(px, py + 1.0) - self.photograph.tone(px, py - 1.0))
+                * self.lamp.1;
         let tone = (0.5 + (tone - 0.5) * self.contrast + 0.10 * slope).max(0.0);
         // the camera's tone curve is √
         tone * tone
@@ -203,7 +250,11 @@ impl Slab {
     fn piece(&self, from: (f32, f32), dx: f32, dy: f32, zoom: f32) -> f32 {
         let fold = |v: f32| {
             let v = v.abs();
-            if v > FRAME { (2.0 * FRAME - v).max(0.0) } else { v }
+            if v > FRAME {
+                (2.0 * FRAME - v).max(0.0)
+            } else {
+                v
+            }
         };
         self.ground(fold(from.0 + dx / zoom), fold(from.1 + dy / zoom))
     }
@@ -215,12 +266,18 @@ impl Slab {
         let mut light = vec![[0.0_f32; 3]; n * n];
         let mut coverage = vec![0.0_f32; n * n];
         for index in 0..n * n {
-            let (x, y) = (((index % n) as f32 + 0.5) * step, ((index / n) as f32 + 0.5) * step);
+            let (x, y) = (
+                ((index % n) as f32 + 0.5) * step,
+                ((index / n) as f32 + 0.5) * step,
+            );
             let bare = self.ground(x, y);
             // stones come in slightly different greys
             let warm = 0.05 * perlin(x / 13.0, y / 13.0, self.tone_seed);
-            let mut rgb =
-                [bare * self.tone[0] * (1.0 + warm), bare * self.tone[1], bare * self.tone[2] * (1.0 - warm)];
+            let mut rgb = [
+                bare * self.tone[0] * (1.0 + warm),
+                bare * self.tone[1],
+                bare * self.tone[2] * (1.0 - warm),
+            ];
             let damp = smoothstep(-0.1, 0.5, fractal(x / 60.0, y / 60.0, 3, self.damp_seed));
             for value in &mut rgb {
                 *value *= 1.0 - self.damp * damp;
@@ -250,7 +307,11 @@ impl Slab {
                     cover = cover.max(stain.shape.coverage(x, y, soft));
                     let wet = stain.shape.tide(x, y, soft * 5.0);
                     for (value, gain) in rgb.iter_mut().zip(stain.gain) {
-                        *value = mix(*value * (1.0 + gain * wet).max(0.05), 0.75, stain.crust * wet.min(1.0));
+                        *value = mix(
+                            *value * (1.0 + gain * wet).max(0.05),
+                            0.75,
+                            stain.crust * wet.min(1.0),
+                        );
                     }
                 }
             }
@@ -279,12 +340,17 @@ impl Slab {
             }
             coverage[index] = cover;
         }
-        Drawing { light, mask: mask(&coverage, size, 0.3) }
+        Drawing {
+            light,
+            mask: mask(&coverage, size, 0.3),
+        }
     }
 
     /// Puts the misplaced stone over the ground and returns how much of the place it covers.
     fn intrude(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) -> f32 {
-        let Some(Intruder { shape, kind }) = &self.intruder else { return 0.0 };
+        let Some(Intruder { shape, kind }) = &self.intruder else {
+            return 0.0;
+        };
         if !shape.near(x, y, 6.0) {
             return 0.0;
         }
@@ -331,12 +397,18 @@ mod tests {
     #[test]
     fn a_picture_never_reaches_the_edge_of_its_half() {
         for index in 0..300_u32 {
-            let slab = Slab::draw(photograph::left(), &mut Chance::named(&[b"slab", &index.to_le_bytes()]));
+            let slab = Slab::draw(
+                photograph::left(),
+                &mut Chance::named(&[b"slab", &index.to_le_bytes()]),
+            );
             let (width, height) = slab.photograph.extent();
             // a tilted square stays a quadrangle: its corners are its furthest points
             for (x, y) in [(0.0, 0.0), (FRAME, 0.0), (0.0, FRAME), (FRAME, FRAME)] {
                 let (px, py) = slab.on_photograph(x, y);
-                assert!((0.0..=width).contains(&px) && (0.0..=height).contains(&py), "{index}: {px} {py}");
+                assert!(
+                    (0.0..=width).contains(&px) && (0.0..=height).contains(&py),
+                    "{index}: {px} {py}"
+                );
             }
         }
     }

@@ -93,13 +93,14 @@ impl FromStr for Category {
     type Err = SynthError;
 
     fn from_str(text: &str) -> Result<Self, SynthError> {
-        Self::ALL.into_iter().find(|category| category.name() == text).ok_or_else(|| {
-            SynthError::UnknownName {
+        Self::ALL
+            .into_iter()
+            .find(|category| category.name() == text)
+            .ok_or_else(|| SynthError::UnknownName {
                 what: "category",
                 found: text.to_owned(),
                 known: "flange, gravel, twill",
-            }
-        })
+            })
     }
 }
 
@@ -169,5 +170,8 @@ pub fn draw(
         Category::Twill => twill::draw(defect, size, &mut scene, &mut flaw),
     };
     let camera = Camera::draw(&mut exposure);
-    (camera.develop(&drawing.light, size, &mut exposure), drawing.mask)
+    (
+        camera.develop(&drawing.light, size, &mut exposure),
+        drawing.mask,
+    )
 }

@@ -6,8 +6,9 @@
 
 /// Mixes lattice coordinates and a seed into 32 bits.
 fn hash(x: i32, y: i32, seed: u32) -> u32 {
-    let mut h =
-        seed ^ (x as u32).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x85eb_ca77).rotate_left(13);
+    let mut h = seed
+        ^ (x as u32).wrapping_mul(0x9e37_79b1)
+        ^ (y as u32).wrapping_mul(0x85eb_ca77).rotate_left(13);
     h ^= h >> 16;
     h = h.wrapping_mul(0x7feb_352d);
     h ^= h >> 15;
@@ -44,14 +45,23 @@ pub(super) fn perlin(x: f32, y: f32, seed: u32) -> f32 {
     };
     let fade = |t: f32| t * t * t * (t * (t * 6.0 - 15.0) + 10.0);
     let (u, v) = (fade(dx), fade(dy));
-    mix(mix(corner(0, 0), corner(1, 0), u), mix(corner(0, 1), corner(1, 1), u), v) * 1.6
+    mix(
+        mix(corner(0, 0), corner(1, 0), u),
+        mix(corner(0, 1), corner(1, 1), u),
+        v,
+    ) * 1.6
 }
 
 /// `octaves` layers of [`perlin`], each twice as fine and half as strong.
 pub(super) fn fractal(x: f32, y: f32, octaves: u32, seed: u32) -> f32 {
     let (mut sum, mut scale, mut weight, mut total) = (0.0, 1.0, 1.0, 0.0);
     for octave in 0..octaves {
-        sum += weight * perlin(x * scale, y * scale, seed.wrapping_add(octave.wrapping_mul(0x632b_e5ab)));
+        sum += weight
+            * perlin(
+                x * scale,
+                y * scale,
+                seed.wrapping_add(octave.wrapping_mul(0x632b_e5ab)),
+            );
         total += weight;
         scale *= 2.0;
         weight *= 0.5;
@@ -74,8 +84,8 @@ fn sine(turns: f32) -> f32 {
     }
     let a = t * std::f64::consts::TAU;
     let a2 = a * a;
-    let series =
-        1.0 - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0 * (1.0 - a2 / 72.0 * (1.0 - a2 / 110.0))));
+    let series = 1.0
+        - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0 * (1.0 - a2 / 72.0 * (1.0 - a2 / 110.0))));
     (a * series) as f32
 }
 
@@ -90,7 +100,9 @@ mod tests {
             let turns = step as f32 / 1000.0;
             let (c, s) = cos_sin(turns);
             let angle = f64::from(turns) * std::f64::consts::TAU;
-            worst = worst.max((f64::from(c) - angle.cos()).abs()).max((f64::from(s) - angle.sin()).abs());
+            worst = worst
+                .max((f64::from(c) - angle.cos()).abs())
+                .max((f64::from(s) - angle.sin()).abs());
         }
         assert!(worst < 4e-6, "{worst}");
     }

@@ -35,7 +35,13 @@ pub enum PasteKind {
 
 impl PasteKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Scratch, Self::Hole, Self::Stain, Self::CutPaste, Self::Blend];
+    pub const ALL: [Self; 5] = [
+        Self::Scratch,
+        Self::Hole,
+        Self::Stain,
+        Self::CutPaste,
+        Self::Blend,
+    ];
 
     /// Name on the command line and of the defect type's folder.
     pub fn name(self) -> &'static str {
@@ -59,11 +65,14 @@ impl FromStr for PasteKind {
     type Err = SynthError;
 
     fn from_str(text: &str) -> Result<Self, SynthError> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| SynthError::UnknownName {
-            what: "defect kind",
-            found: text.to_owned(),
-            known: "scratch, hole, stain, cut-paste, blend",
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| SynthError::UnknownName {
+                what: "defect kind",
+                found: text.to_owned(),
+                known: "scratch, hole, stain, cut-paste, blend",
+            })
     }
 }
 
@@ -125,7 +134,10 @@ impl<'a> Canvas<'a> {
 
     /// A place that keeps a tenth of the picture's edge from its border.
     fn place(&self, chance: &mut Chance) -> (f32, f32) {
-        (self.width * chance.range(0.1, 0.9), self.height * chance.range(0.1, 0.9))
+        (
+            self.width * chance.range(0.1, 0.9),
+            self.height * chance.range(0.1, 0.9),
+        )
     }
 
     /// Mean brightness about a place, 0 to 255.
@@ -133,8 +145,10 @@ impl<'a> Canvas<'a> {
         let mut sum = 0.0;
         for dy in -2..=2_i32 {
             for dx in -2..=2_i32 {
-                let rgb = self
-                    .sample(place.0 + dx as f32 * self.edge / 32.0, place.1 + dy as f32 * self.edge / 32.0);
+                let rgb = self.sample(
+                    place.0 + dx as f32 * self.edge / 32.0,
+                    place.1 + dy as f32 * self.edge / 32.0,
+                );
                 sum += rgb[0] + rgb[1] + rgb[2];
             }
         }
@@ -161,7 +175,8 @@ impl<'a> Canvas<'a> {
         for y in low(place.1)..=high(place.1, self.height) {
             for x in low(place.0)..=high(place.0, self.width) {
                 let (cx, cy) = (x as f32 + 0.5, y as f32 + 0.5);
-                let (colour, cover) = change(self, cx, cy, self.sound.get_pixel(x, y).0.map(f32::from));
+                let (colour, cover) =
+                    change(self, cx, cy, self.sound.get_pixel(x, y).0.map(f32::from));
                 if cover > 0.0 {
                     let bytes = colour.map(|v| (v + 0.5).floor().clamp(0.0, 255.0) as u8);
                     self.flawed.put_pixel(x, y, Rgb(bytes));
@@ -191,7 +206,11 @@ fn scratch(canvas: &mut Canvas<'_>, chance: &mut Chance) {
     let half_width = (canvas.edge * chance.range(0.0025, 0.006)).max(0.5);
     let line = Stroke::draw(chance, place, turn, length, half_width, 0.15);
     // away from the end of the scale that the place is near
-    let light = if canvas.brightness(place) > 150.0 { -1.0 } else { 1.0 };
+    let light = if canvas.brightness(place) > 150.0 {
+        -1.0
+    } else {
+        1.0
+    };
     let strength = light * chance.range(35.0, 90.0);
     let seed = chance.bits();
     canvas.change(place, length + half_width + 2.0, |_, x, y, sound| {
@@ -208,7 +227,11 @@ fn hole(canvas: &mut Canvas<'_>, chance: &mut Chance) {
     let depth = chance.range(0.6, 0.9);
     let (lx, ly) = cos_sin(chance.unit());
     // in a dark place the floor of the pit cannot be darker: light dust settles in it
-    let floor = if canvas.brightness(place) > 60.0 { 12.0 } else { 120.0 };
+    let floor = if canvas.brightness(place) > 60.0 {
+        12.0
+    } else {
+        120.0
+    };
     canvas.change(place, blob.reach() + radius + 3.0, |_, x, y, sound| {
         let inside = blob.inside(x, y);
         let open = smoothstep(-0.6, 0.6 + 0.25 * radius, inside);
@@ -216,7 +239,10 @@ fn hole(canvas: &mut Canvas<'_>, chance: &mut Chance) {
         let rim = 1.0 - smoothstep(0.0, 0.35 * radius + 1.0, inside.abs());
         let facing = ((x - place.0) * lx + (y - place.1) * ly) / radius;
         let lit = rim * facing.clamp(-1.0, 1.0) * 28.0;
-        (sound.map(|v| mix(v, floor, open * depth) + lit), smoothstep(-0.6, 0.6, inside))
+        (
+            sound.map(|v| mix(v, floor, open * depth) + lit),
+            smoothstep(-0.6, 0.6, inside),
+        )
     });
 }
 
@@ -225,14 +251,22 @@ fn stain(canvas: &mut Canvas<'_>, chance: &mut Chance) {
     let radius = (canvas.edge * chance.range(0.04, 0.12)).max(2.0);
     let blob = Blob::draw(chance, place, radius, 0.55);
     let depth = chance.range(0.12, 0.32);
-    let tint = [chance.range(0.5, 1.2), chance.range(0.7, 1.2), chance.range(0.7, 1.4)];
+    let tint = [
+        chance.range(0.5, 1.2),
+        chance.range(0.7, 1.2),
+        chance.range(0.7, 1.4),
+    ];
     // a liquid darkens; on black it can only dull
     let dull = canvas.brightness(place) < 60.0;
     canvas.change(place, blob.reach() + 4.0, |_, x, y, sound| {
         let wet = blob.tide(x, y, 3.0);
         let mut colour = sound;
         for (value, t) in colour.iter_mut().zip(tint) {
-            *value = if dull { *value + 90.0 * depth * t * wet } else { *value * (1.0 - depth * t * wet) };
+            *value = if dull {
+                *value + 90.0 * depth * t * wet
+            } else {
+                *value * (1.0 - depth * t * wet)
+            };
         }
         (colour, blob.coverage(x, y, 1.0))
     });
@@ -245,9 +279,18 @@ fn cut_paste(canvas: &mut Canvas<'_>, chance: &mut Chance) {
     let (half_w, half_h) = (0.5 * area.sqrt() * aspect, 0.5 * area.sqrt() / aspect);
     let (from, place) = (canvas.place(chance), canvas.place(chance));
     let (c, s) = cos_sin(chance.range(-0.125, 0.125));
-    let gain = [chance.range(0.9, 1.1), chance.range(0.9, 1.1), chance.range(0.9, 1.1)];
+    let gain = [
+        chance.range(0.9, 1.1),
+        chance.range(0.9, 1.1),
+        chance.range(0.9, 1.1),
+    ];
     // a uniform surface would hide its own piece: the piece is also a little lighter or darker
-    let lift = chance.range(8.0, 22.0) * if canvas.brightness(place) > 128.0 { -1.0 } else { 1.0 };
+    let lift = chance.range(8.0, 22.0)
+        * if canvas.brightness(place) > 128.0 {
+            -1.0
+        } else {
+            1.0
+        };
     canvas.change(place, half_w + half_h + 1.0, |canvas, x, y, sound| {
         let (dx, dy) = (x - place.0, y - place.1);
         let (u, v) = (dx * c + dy * s, dy * c - dx * s);
@@ -271,9 +314,17 @@ fn blend(canvas: &mut Canvas<'_>, chance: &mut Chance) {
     let own = chance.chance(0.5);
     let (c, s) = cos_sin(chance.unit());
     let shift = canvas.place(chance);
-    let base = [chance.range(40.0, 215.0), chance.range(40.0, 215.0), chance.range(40.0, 215.0)];
+    let base = [
+        chance.range(40.0, 215.0),
+        chance.range(40.0, 215.0),
+        chance.range(40.0, 215.0),
+    ];
     let fineness = chance.range(1.5, 6.0);
-    let lift = if canvas.brightness(place) > 128.0 { -30.0 } else { 30.0 };
+    let lift = if canvas.brightness(place) > 128.0 {
+        -30.0
+    } else {
+        30.0
+    };
     canvas.change(place, radius + 1.0, |canvas, x, y, sound| {
         let (dx, dy) = (x - place.0, y - place.1);
         let far = (dx * dx + dy * dy).sqrt() / radius;
@@ -282,7 +333,9 @@ fn blend(canvas: &mut Canvas<'_>, chance: &mut Chance) {
         let cover = smoothstep(-0.06, 0.06, level) * (1.0 - smoothstep(0.9, 1.0, far));
         let foreign = if own {
             // the picture itself, turned and moved, a little off in brightness
-            canvas.sample(shift.0 + dx * c - dy * s, shift.1 + dx * s + dy * c).map(|v| v + lift)
+            canvas
+                .sample(shift.0 + dx * c - dy * s, shift.1 + dx * s + dy * c)
+                .map(|v| v + lift)
         } else {
             let wave = fractal(x * fineness / radius, y * fineness / radius, 3, texture);
             base.map(|v| v + 90.0 * wave)
@@ -303,7 +356,11 @@ mod tests {
 
     fn pattern(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
-            Rgb([(x * 5 % 200) as u8, (y * 7 % 180) as u8, ((x + y) * 3 % 220) as u8])
+            Rgb([
+                (x * 5 % 200) as u8,
+                (y * 7 % 180) as u8,
+                ((x + y) * 3 % 220) as u8,
+            ])
         })
     }
 
@@ -321,7 +378,10 @@ mod tests {
                         let marked = mask.pixels().filter(|p| p.0[0] == 255).count();
                         let what = format!("{kind} {width}x{height} seed {seed}");
                         assert!(marked > 0, "{what}: empty mask");
-                        assert!(marked < (width * height) as usize / 2, "{what}: {marked} pixels");
+                        assert!(
+                            marked < (width * height) as usize / 2,
+                            "{what}: {marked} pixels"
+                        );
                         assert!(mask.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
                         let changed_inside = mask
                             .enumerate_pixels()
@@ -329,7 +389,10 @@ mod tests {
                                 p.0[0] == 255 && flawed.get_pixel(*x, *y) != base.get_pixel(*x, *y)
                             })
                             .count();
-                        assert!(2 * changed_inside >= marked, "{what}: {changed_inside} of {marked} changed");
+                        assert!(
+                            2 * changed_inside >= marked,
+                            "{what}: {changed_inside} of {marked} changed"
+                        );
                     }
                 }
             }
@@ -341,7 +404,10 @@ mod tests {
         let base = pattern(64, 64);
         for kind in PasteKind::ALL {
             assert_eq!(paste_defects(&base, kind, 5), paste_defects(&base, kind, 5));
-            assert_ne!(paste_defects(&base, kind, 5).0, paste_defects(&base, kind, 6).0);
+            assert_ne!(
+                paste_defects(&base, kind, 5).0,
+                paste_defects(&base, kind, 6).0
+            );
         }
     }
 
@@ -360,6 +426,12 @@ mod tests {
         for kind in PasteKind::ALL {
             assert_eq!(kind.name().parse::<PasteKind>().unwrap(), kind);
         }
-        assert!("dent".parse::<PasteKind>().unwrap_err().to_string().contains("cut-paste"));
+        assert!(
+            "dent"
+                .parse::<PasteKind>()
+                .unwrap_err()
+                .to_string()
+                .contains("cut-paste")
+        );
     }
 }

@@ -69,8 +69,16 @@ struct Source<'a> {
 
 /// A picture to be written.
 enum Job<'a> {
-    Copy { from: &'a Source<'a>, folder: &'static str, index: usize },
-    Paste { from: &'a Source<'a>, kind: PasteKind, index: u32 },
+    Copy {
+        from: &'a Source<'a>,
+        folder: &'static str,
+        index: usize,
+    },
+    Paste {
+        from: &'a Source<'a>,
+        kind: PasteKind,
+        index: u32,
+    },
 }
 
 /// Makes the category `dir/<category>` of a user's own good pictures, in the `MVTec` AD layout.
@@ -94,11 +102,15 @@ pub fn paste_on(
 ) -> Result<Pasted, SynthError> {
     let name = request.category;
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-        return Err(SynthError::FolderName { found: name.to_owned() });
+        return Err(SynthError::FolderName {
+            found: name.to_owned(),
+        });
     }
     // told before minutes of reading, not after
     if dir.join(name).exists() {
-        return Err(SynthError::Exists { path: dir.join(name) });
+        return Err(SynthError::Exists {
+            path: dir.join(name),
+        });
     }
     let (sources, left_out) = read(request, on_progress)?;
     let groups = divide(&sources, request.train_share, request.seed);
@@ -106,14 +118,22 @@ pub fn paste_on(
         let (given, different) = (sources.len() + left_out, sources.len());
         return Err(SynthError::FewPictures { given, different });
     }
-    let kinds = if request.kinds.is_empty() { &PasteKind::ALL[..] } else { request.kinds };
+    let kinds = if request.kinds.is_empty() {
+        &PasteKind::ALL[..]
+    } else {
+        request.kinds
+    };
     let mut kinds = kinds.to_vec();
     kinds.sort_unstable();
     kinds.dedup();
 
     let mut jobs = Vec::new();
     for (folder, group) in [("train", &groups.train), ("test", &groups.test)] {
-        jobs.extend(group.iter().enumerate().map(|(index, from)| Job::Copy { from, folder, index }));
+        jobs.extend(group.iter().enumerate().map(|(index, from)| Job::Copy {
+            from,
+            folder,
+            index,
+        }));
     }
     let mut bases = groups.defect.iter().cycle();
     for &kind in &kinds {
@@ -136,7 +156,11 @@ pub fn paste_on(
         .par_iter()
         .map(|job| {
             let bytes = job.write(request, &root)?;
-            on_progress(PasteStage::Pasting, finished.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
+            on_progress(
+                PasteStage::Pasting,
+                finished.fetch_add(1, Ordering::Relaxed) + 1,
+                jobs.len(),
+            );
             Ok::<u64, SynthError>(bytes)
         })
         .try_reduce(|| 0, |a, b| Ok(a + b))?;
@@ -145,7 +169,10 @@ pub fn paste_on(
         train_good: groups.train.len(),
         test_good: groups.test.len(),
         defects: jobs.len() - groups.train.len() - groups.test.len(),
-        pasted_on: groups.defect.len().min(jobs.len() - groups.train.len() - groups.test.len()),
+        pasted_on: groups
+            .defect
+            .len()
+            .min(jobs.len() - groups.train.len() - groups.test.len()),
         left_out,
         bytes,
     })
@@ -154,8 +181,15 @@ pub fn paste_on(
 impl Job<'_> {
     fn write(&self, request: &PasteOn<'_>, root: &Path) -> Result<u64, SynthError> {
         match *self {
-            Job::Copy { from, folder, index } => {
-                let path = root.join(folder).join("good").join(format!("{index:03}.{}", from.extension));
+            Job::Copy {
+                from,
+                folder,
+                index,
+            } => {
+                let path = root
+                    .join(folder)
+                    .join("good")
+                    .join(format!("{index:03}.{}", from.extension));
                 write(&path, &read_file(from.path, &request.decode)?)
             }
             Job::Paste { from, kind, index } => {
@@ -170,7 +204,11 @@ impl Job<'_> {
                 let (flawed, mask) = paste_defects(&picture, kind, seed);
                 let place = |part: &str, name: String| root.join(part).join(kind.name()).join(name);
                 let bytes = write_png(&place("test", format!("{index:03}.png")), &flawed)?;
-                Ok(bytes + write_mask(&place("ground_truth", format!("{index:03}_mask.png")), &mask)?)
+                Ok(bytes
+                    + write_mask(
+                        &place("ground_truth", format!("{index:03}_mask.png")),
+                        &mask,
+                    )?)
             }
         }
     }
@@ -188,12 +226,24 @@ fn read<'a>(
         let (picture, extension) = load(path, &request.decode)?;
         let (width, height) = picture.dimensions();
         if width.min(height) < SMALLEST_EDGE {
-            return Err(SynthError::SmallPicture { path: path.to_path_buf(), width, height });
+            return Err(SynthError::SmallPicture {
+                path: path.to_path_buf(),
+                width,
+                height,
+            });
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(&width.to_le_bytes()).update(picture.as_raw());
-        on_progress(PasteStage::Reading, finished.fetch_add(1, Ordering::Relaxed) + 1, paths.len());
-        Ok(Source { path, pixels: hasher.finalize(), extension })
+        on_progress(
+            PasteStage::Reading,
+            finished.fetch_add(1, Ordering::Relaxed) + 1,
+            paths.len(),
+        );
+        Ok(Source {
+            path,
+            pixels: hasher.finalize(),
+            extension,
+        })
     };
     // all of them before the first error is looked for, so that the same one is told every time
     let checked: Vec<Result<Source<'a>, SynthError>> = paths.par_iter().map(check).collect();
@@ -211,7 +261,9 @@ fn load(path: &Path, options: &DecodeOptions) -> Result<(RgbImage, &'static str)
     let mut picture = RgbImage::new(decoded.width() as u32, decoded.height() as u32);
     picture.copy_from_slice(decoded.pixels());
     let format = image::guess_format(&bytes).ok();
-    let extension = format.and_then(|format| format.extensions_str().first().copied()).unwrap_or("png");
+    let extension = format
+        .and_then(|format| format.extensions_str().first().copied())
+        .unwrap_or("png");
     Ok((picture, extension))
 }
 
@@ -225,7 +277,11 @@ struct Groups<'a> {
 fn divide<'a>(sources: &'a [Source<'a>], train_share: f64, seed: u64) -> Groups<'a> {
     let count = sources.len();
     if count < 3 {
-        return Groups { train: Vec::new(), test: Vec::new(), defect: Vec::new() };
+        return Groups {
+            train: Vec::new(),
+            test: Vec::new(),
+            defect: Vec::new(),
+        };
     }
     let mut order: Vec<usize> = (0..count).collect();
     let mut chance = Chance::named(&[b"paste on", &seed.to_le_bytes(), b"groups"]);
@@ -239,7 +295,11 @@ fn divide<'a>(sources: &'a [Source<'a>], train_share: f64, seed: u64) -> Groups<
     train.sort_unstable();
     test.sort_unstable();
     let pick = |indices: &[usize]| indices.iter().map(|i| &sources[*i]).collect();
-    Groups { train: pick(train), test: pick(test), defect: pick(defect) }
+    Groups {
+        train: pick(train),
+        test: pick(test),
+        defect: pick(defect),
+    }
 }
 
 #[cfg(test)]
@@ -255,14 +315,21 @@ mod tests {
 
     fn picture(seed: u32) -> RgbImage {
         RgbImage::from_fn(40, 30, |x, y| {
-            Rgb([(x * 5 + seed * 9) as u8, (y * 7 + seed) as u8, ((x + y) * 3) as u8])
+            Rgb([
+                (x * 5 + seed * 9) as u8,
+                (y * 7 + seed) as u8,
+                ((x + y) * 3) as u8,
+            ])
         })
     }
 
     /// `count` pictures, PNG and JPEG in turn.
     fn pictures(folder: &Path, count: u32) -> Vec<PathBuf> {
         let save = |i| {
-            let path = folder.join(format!("part{i:02}.{}", if i % 2 == 0 { "png" } else { "jpg" }));
+            let path = folder.join(format!(
+                "part{i:02}.{}",
+                if i % 2 == 0 { "png" } else { "jpg" }
+            ));
             picture(i).save(&path).unwrap();
             path
         };
@@ -285,48 +352,85 @@ mod tests {
     fn base(flawed: &RgbImage, originals: &[PathBuf]) -> usize {
         let agree = |path: &PathBuf| {
             let original = image::open(path).unwrap().into_rgb8();
-            original.pixels().zip(flawed.pixels()).filter(|(a, b)| a == b).count()
+            original
+                .pixels()
+                .zip(flawed.pixels())
+                .filter(|(a, b)| a == b)
+                .count()
         };
-        (0..originals.len()).max_by_key(|i| agree(&originals[*i])).unwrap()
+        (0..originals.len())
+            .max_by_key(|i| agree(&originals[*i]))
+            .unwrap()
     }
 
     #[test]
     fn the_groups_share_no_picture_and_masks_tell_what_changed() {
         let folder = tempfile::tempdir().unwrap();
         let originals = pictures(folder.path(), 10);
-        let made = paste_on(&request(&originals, &[]), &folder.path().join("out"), &|_, _, _| {}).unwrap();
+        let made = paste_on(
+            &request(&originals, &[]),
+            &folder.path().join("out"),
+            &|_, _, _| {},
+        )
+        .unwrap();
         let found = files(&made.folder);
-        assert_eq!((made.train_good, made.test_good, made.defects, made.pasted_on), (6, 2, 15, 2));
+        assert_eq!(
+            (
+                made.train_good,
+                made.test_good,
+                made.defects,
+                made.pasted_on
+            ),
+            (6, 2, 15, 2)
+        );
         assert_eq!(found.len(), 6 + 2 + 2 * 15);
-        assert_eq!(made.bytes, found.values().map(|bytes| bytes.len() as u64).sum::<u64>());
+        assert_eq!(
+            made.bytes,
+            found.values().map(|bytes| bytes.len() as u64).sum::<u64>()
+        );
         let mut group = vec![None; originals.len()];
         for (name, bytes) in &found {
-            let (part, kind) = (name.split('/').next().unwrap(), name.split('/').nth(1).unwrap());
+            let (part, kind) = (
+                name.split('/').next().unwrap(),
+                name.split('/').nth(1).unwrap(),
+            );
             if part == "ground_truth" {
                 continue;
             }
             let (which, group_of) = if kind == "good" {
                 // byte for byte, under the right ending
-                let which = originals.iter().position(|p| &fs::read(p).unwrap() == bytes).unwrap();
+                let which = originals
+                    .iter()
+                    .position(|p| &fs::read(p).unwrap() == bytes)
+                    .unwrap();
                 assert_eq!(Path::new(name).extension(), originals[which].extension());
                 (which, part)
             } else {
                 let flawed = image::load_from_memory(bytes).unwrap().into_rgb8();
                 let which = base(&flawed, &originals);
                 let original = image::open(&originals[which]).unwrap().into_rgb8();
-                let mask = &found[&name.replace("test/", "ground_truth/").replace(".png", "_mask.png")];
+                let mask = &found[&name
+                    .replace("test/", "ground_truth/")
+                    .replace(".png", "_mask.png")];
                 let mask = image::load_from_memory(mask).unwrap();
                 assert_eq!(mask.color(), image::ColorType::L8);
                 let mask = mask.into_luma8();
                 assert_eq!(mask.dimensions(), original.dimensions());
-                let marked: Vec<_> = mask.enumerate_pixels().filter(|p| *p.2 == Luma([255])).collect();
+                let marked: Vec<_> = mask
+                    .enumerate_pixels()
+                    .filter(|p| *p.2 == Luma([255]))
+                    .collect();
                 assert!((1..600).contains(&marked.len()), "{name}: {}", marked.len());
-                let changed =
-                    marked.iter().filter(|p| flawed.get_pixel(p.0, p.1) != original.get_pixel(p.0, p.1));
+                let changed = marked
+                    .iter()
+                    .filter(|p| flawed.get_pixel(p.0, p.1) != original.get_pixel(p.0, p.1));
                 assert!(2 * changed.count() >= marked.len(), "{name}");
                 (which, "defect")
             };
-            assert!(group[which].is_none_or(|g| g == group_of), "{name}: in two groups");
+            assert!(
+                group[which].is_none_or(|g| g == group_of),
+                "{name}: in two groups"
+            );
             group[which] = Some(group_of);
         }
         assert!(group.iter().all(Option::is_some), "{group:?}");
@@ -338,11 +442,19 @@ mod tests {
         let mut originals = pictures(folder.path(), 9);
         let mut made = Vec::new();
         for (threads, seed) in [(1, 5), (4, 5), (4, 6)] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let kinds = [PasteKind::Blend, PasteKind::Scratch];
-            let request = PasteOn { seed, ..request(&originals, &kinds) };
+            let request = PasteOn {
+                seed,
+                ..request(&originals, &kinds)
+            };
             let out = folder.path().join(format!("out{}", made.len()));
-            let pasted = pool.install(|| paste_on(&request, &out, &|_, _, _| {})).unwrap();
+            let pasted = pool
+                .install(|| paste_on(&request, &out, &|_, _, _| {}))
+                .unwrap();
             made.push(files(&pasted.folder));
             originals.reverse();
         }
@@ -357,12 +469,21 @@ mod tests {
         let mut seen = 0;
         for (share, train, test) in [(0.0, 1, 3), (0.5, 4, 1), (0.6, 4, 1), (1.0, 5, 1)] {
             let kinds = [PasteKind::Hole, PasteKind::Hole];
-            let request = PasteOn { train_share: share, per_kind: 2, ..request(&originals, &kinds) };
+            let request = PasteOn {
+                train_share: share,
+                per_kind: 2,
+                ..request(&originals, &kinds)
+            };
             seen += 1;
             let stages = std::sync::Mutex::new(Vec::new());
             let note = |stage, done, all| stages.lock().unwrap().push((stage, done, all));
-            let made: Pasted = paste_on(&request, &folder.path().join(format!("{seen}")), &note).unwrap();
-            assert_eq!((made.train_good, made.test_good, made.defects), (train, test, 2), "{share}");
+            let made: Pasted =
+                paste_on(&request, &folder.path().join(format!("{seen}")), &note).unwrap();
+            assert_eq!(
+                (made.train_good, made.test_good, made.defects),
+                (train, test, 2),
+                "{share}"
+            );
             let stages = stages.into_inner().unwrap();
             assert!(stages.contains(&(PasteStage::Reading, 7, 7)));
             let all = made.train_good + made.test_good + 2;
@@ -380,8 +501,19 @@ mod tests {
         let twin = folder.path().join("twin.bmp");
         picture(0).save(&twin).unwrap();
         originals.extend([twin, originals[1].clone()]);
-        let made = paste_on(&request(&originals, &[]), &folder.path().join("out"), &|_, _, _| {}).unwrap();
-        assert_eq!((made.left_out, made.train_good + made.test_good + made.pasted_on), (2, 4));
+        let made = paste_on(
+            &request(&originals, &[]),
+            &folder.path().join("out"),
+            &|_, _, _| {},
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                made.left_out,
+                made.train_good + made.test_good + made.pasted_on
+            ),
+            (2, 4)
+        );
     }
 
     #[test]
@@ -390,8 +522,14 @@ mod tests {
         let sound = DynamicImage::from(picture(3));
         let kinds = [
             ("grey", DynamicImage::from(sound.to_luma8())),
-            ("deep", DynamicImage::from(DynamicImage::from(picture(4)).to_rgb16())),
-            ("alpha", DynamicImage::from(DynamicImage::from(picture(5)).to_rgba8())),
+            (
+                "deep",
+                DynamicImage::from(DynamicImage::from(picture(4)).to_rgb16()),
+            ),
+            (
+                "alpha",
+                DynamicImage::from(DynamicImage::from(picture(5)).to_rgba8()),
+            ),
         ];
         let save = |(name, picture): &(&str, DynamicImage)| {
             let path = folder.path().join(format!("{name}.png"));
@@ -400,13 +538,27 @@ mod tests {
         };
         let originals: Vec<PathBuf> = kinds.iter().map(save).collect();
         for seed in 0..4 {
-            let request = PasteOn { seed, ..request(&originals, &[PasteKind::Hole]) };
-            let made = paste_on(&request, &folder.path().join(format!("{seed}")), &|_, _, _| {}).unwrap();
+            let request = PasteOn {
+                seed,
+                ..request(&originals, &[PasteKind::Hole])
+            };
+            let made = paste_on(
+                &request,
+                &folder.path().join(format!("{seed}")),
+                &|_, _, _| {},
+            )
+            .unwrap();
             let flawed = image::open(made.folder.join("test/hole/000.png")).unwrap();
             assert_eq!(flawed.color(), image::ColorType::Rgb8);
             let flawed = flawed.into_rgb8();
-            let original = image::open(&originals[base(&flawed, &originals)]).unwrap().into_rgb8();
-            let same = original.pixels().zip(flawed.pixels()).filter(|(a, b)| a == b).count();
+            let original = image::open(&originals[base(&flawed, &originals)])
+                .unwrap()
+                .into_rgb8();
+            let same = original
+                .pixels()
+                .zip(flawed.pixels())
+                .filter(|(a, b)| a == b)
+                .count();
             assert!(same > 40 * 30 / 2, "{same}");
         }
     }
@@ -418,16 +570,32 @@ mod tests {
         let out = folder.path().join("out");
         let refused = |request: &PasteOn<'_>| paste_on(request, &out, &|_, _, _| {}).unwrap_err();
         for category in ["", "..", ".hidden", "a/b", "a\\b"] {
-            let e = refused(&PasteOn { category, ..request(&originals, &[]) });
+            let e = refused(&PasteOn {
+                category,
+                ..request(&originals, &[])
+            });
             assert!(matches!(e, SynthError::FolderName { .. }), "{e}");
         }
         let e = refused(&request(&originals[..2], &[]));
-        assert!(matches!(e, SynthError::FewPictures { given: 2, different: 2 }), "{e}");
+        assert!(
+            matches!(
+                e,
+                SynthError::FewPictures {
+                    given: 2,
+                    different: 2
+                }
+            ),
+            "{e}"
+        );
         let mut bad = originals.clone();
         let small = folder.path().join("small.png");
         RgbImage::new(7, 90).save(&small).unwrap();
         bad.push(small);
-        assert!(refused(&request(&bad, &[])).to_string().contains("small.png: 7x90"));
+        assert!(
+            refused(&request(&bad, &[]))
+                .to_string()
+                .contains("small.png: 7x90")
+        );
         // two are damaged: the first by path is told
         for name in ["z.png", "a.png"] {
             let path = folder.path().join(name);
@@ -438,6 +606,9 @@ mod tests {
         assert!(e.to_string().contains("a.png: not a picture"), "{e}");
         assert!(!out.exists());
         fs::create_dir_all(out.join("parts")).unwrap();
-        assert!(matches!(refused(&request(&originals, &[])), SynthError::Exists { .. }));
+        assert!(matches!(
+            refused(&request(&originals, &[])),
+            SynthError::Exists { .. }
+        ));
     }
 }

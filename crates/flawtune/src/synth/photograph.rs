@@ -29,27 +29,42 @@ fn gravel() -> &'static Levels {
             .into_rgb8();
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         // grey: the three channels agree
-        Levels { values: picture.pixels().map(|pixel| pixel.0[0]).collect(), width, height }
+        Levels {
+            values: picture.pixels().map(|pixel| pixel.0[0]).collect(),
+            width,
+            height,
+        }
     })
 }
 
 /// The left half: training pictures are cut from it.
 pub(super) fn left() -> Photograph {
     let levels = gravel();
-    Photograph { levels, from: 0, width: levels.width / 2 }
+    Photograph {
+        levels,
+        from: 0,
+        width: levels.width / 2,
+    }
 }
 
 /// The right half: all other pictures are cut from it.
 pub(super) fn right() -> Photograph {
     let levels = gravel();
     let from = levels.width / 2;
-    Photograph { levels, from, width: levels.width - from }
+    Photograph {
+        levels,
+        from,
+        width: levels.width - from,
+    }
 }
 
 impl Photograph {
     /// Width and height of the places that [`tone`](Self::tone) reads without meeting an edge.
     pub(super) fn extent(&self) -> (f32, f32) {
-        ((self.width - 2 * MARGIN) as f32, (self.levels.height - 2 * MARGIN) as f32)
+        (
+            (self.width - 2 * MARGIN) as f32,
+            (self.levels.height - 2 * MARGIN) as f32,
+        )
     }
 
     /// Brightness in `[0, 1]` on the photograph's own scale, by cubic interpolation (Catmull–Rom). A pixel of
@@ -65,7 +80,8 @@ impl Photograph {
             let mut line = 0.0;
             for (i, wx) in across.into_iter().enumerate() {
                 let column = (fx as i32 + i as i32 - 1).clamp(0, self.width as i32 - 1) as usize;
-                line += wx * f32::from(self.levels.values[row * self.levels.width + self.from + column]);
+                line += wx
+                    * f32::from(self.levels.values[row * self.levels.width + self.from + column]);
             }
             sum += wy * line;
         }
@@ -112,7 +128,10 @@ mod tests {
     #[test]
     fn the_halves_have_no_pixel_in_common() {
         let (left, right) = (left(), right());
-        assert_eq!((left.from, left.width, right.from, right.width), (0, 256, 256, 256));
+        assert_eq!(
+            (left.from, left.width, right.from, right.width),
+            (0, 256, 256, 256)
+        );
         // pixel centres read as they are stored, in their own half
         let stored = |half: &super::Photograph, x: usize, y: usize| {
             f32::from(half.levels.values[y * 512 + half.from + x]) / 255.0

@@ -79,7 +79,8 @@ mod tests {
         let mut chance = Chance::named(&[b"moments"]);
         let draws: Vec<f64> = (0..20_000).map(|_| f64::from(chance.bell())).collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;
-        let variance = draws.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / draws.len() as f64;
+        let variance =
+            draws.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / draws.len() as f64;
         assert!(mean.abs() < 0.03, "mean {mean}");
         assert!((variance - 1.0).abs() < 0.03, "variance {variance}");
         assert!(draws.iter().all(|v| v.abs() < 3.5));

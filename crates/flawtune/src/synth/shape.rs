@@ -53,7 +53,12 @@ impl Stroke {
             low = (low.0.min(x), low.1.min(y));
             high = (high.0.max(x), high.1.max(y));
         }
-        Self { points, half_width, low, high }
+        Self {
+            points,
+            half_width,
+            low,
+            high,
+        }
     }
 
     /// Signed distance over the soft edge: coverage in `[0, 1]` at a point; `soft` is the width of
@@ -72,7 +77,8 @@ impl Stroke {
         for (index, pair) in self.points.windows(2).enumerate() {
             let ((ax, ay), (bx, by)) = (pair[0], pair[1]);
             let (ex, ey) = (bx - ax, by - ay);
-            let along = (((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey).max(1e-12)).clamp(0.0, 1.0);
+            let along =
+                (((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey).max(1e-12)).clamp(0.0, 1.0);
             let (dx, dy) = (x - ax - along * ex, y - ay - along * ey);
             let distance = (dx * dx + dy * dy).sqrt();
             let place = (index as f32 + along) / last;
@@ -125,9 +131,16 @@ impl Blob {
     pub(super) fn inside(&self, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.x, y - self.y);
         let (c, s) = self.axis;
-        let (u, v) = ((dx * c + dy * s) / self.stretch, (dy * c - dx * s) * self.stretch);
+        let (u, v) = (
+            (dx * c + dy * s) / self.stretch,
+            (dy * c - dx * s) * self.stretch,
+        );
         let distance = (u * u + v * v).sqrt();
-        let (ux, uy) = if distance > 1e-6 { (u / distance, v / distance) } else { (1.0, 0.0) };
+        let (ux, uy) = if distance > 1e-6 {
+            (u / distance, v / distance)
+        } else {
+            (1.0, 0.0)
+        };
         let outline = 1.0 + self.wobble * fractal(ux * 1.3 + 5.0, uy * 1.3 + 5.0, 3, self.seed);
         self.radius * outline - distance
     }
@@ -142,7 +155,11 @@ impl Blob {
         let inside = self.inside(x, y);
         let body = smoothstep(-0.5 * soft, 0.5 * soft, inside);
         let rim = body * (1.0 - smoothstep(0.0, 0.35 * self.radius, inside));
-        let cloud = perlin(x * 2.2 / self.radius, y * 2.2 / self.radius, self.seed ^ 0x51ed);
+        let cloud = perlin(
+            x * 2.2 / self.radius,
+            y * 2.2 / self.radius,
+            self.seed ^ 0x51ed,
+        );
         body * (0.75 + 0.25 * cloud) + 0.45 * rim
     }
 

@@ -55,7 +55,12 @@ struct Cloth {
 }
 
 /// Draws one piece of cloth, with one kind of defect or none.
-pub(super) fn draw(defect: Option<DefectType>, size: u32, scene: &mut Chance, flaw: &mut Chance) -> Drawing {
+pub(super) fn draw(
+    defect: Option<DefectType>,
+    size: u32,
+    scene: &mut Chance,
+    flaw: &mut Chance,
+) -> Drawing {
     let mut cloth = Cloth::draw(scene);
     if let Some(defect) = defect {
         cloth.damage(defect, flaw);
@@ -110,8 +115,11 @@ impl Cloth {
         }
         for _ in 0..chance.below(4) {
             let place = (chance.range(5.0, 187.0), chance.range(5.0, 187.0));
-            let (turn, length, half_width) =
-                (chance.unit(), chance.range(7.0, 20.0), chance.range(0.35, 0.6));
+            let (turn, length, half_width) = (
+                chance.unit(),
+                chance.range(7.0, 20.0),
+                chance.range(0.35, 0.6),
+            );
             let fibre = Stroke::draw(chance, place, turn, length, half_width, 0.5);
             cloth.lint.push((fibre, chance.range(0.10, 0.24)));
         }
@@ -122,33 +130,53 @@ impl Cloth {
         let place = (chance.range(22.0, 170.0), chance.range(22.0, 170.0));
         match defect {
             DefectType::Scratch => {
-                let (turn, length, half_width) =
-                    (chance.unit(), chance.range(20.0, 52.0), chance.range(0.6, 1.15));
+                let (turn, length, half_width) = (
+                    chance.unit(),
+                    chance.range(20.0, 52.0),
+                    chance.range(0.6, 1.15),
+                );
                 let line = Stroke::draw(chance, place, turn, length, half_width, 0.12);
                 self.scratches.push((line, chance.range(0.24, 0.42)));
             }
             DefectType::Hole => {
                 for _ in 0..=chance.below(2) {
-                    let at = (place.0 + chance.range(-16.0, 16.0), place.1 + chance.range(-16.0, 16.0));
+                    let at = (
+                        place.0 + chance.range(-16.0, 16.0),
+                        place.1 + chance.range(-16.0, 16.0),
+                    );
                     let radius = chance.range(2.0, 4.2);
-                    self.holes.push((Blob::draw(chance, at, radius, 0.5), chance.range(0.55, 0.9)));
+                    self.holes
+                        .push((Blob::draw(chance, at, radius, 0.5), chance.range(0.55, 0.9)));
                 }
             }
             DefectType::Stain => {
                 let radius = chance.range(7.0, 16.0);
                 let depth = chance.range(0.10, 0.24);
-                let tint = if chance.chance(0.6) { [0.6, 1.0, 1.4] } else { [1.0, 1.0, 1.0] };
+                let tint = if chance.chance(0.6) {
+                    [0.6, 1.0, 1.4]
+                } else {
+                    [1.0, 1.0, 1.0]
+                };
                 let gain = [-depth * tint[0], -depth * tint[1], -depth * tint[2]];
-                self.stains.push((Blob::draw(chance, place, radius, 0.55), gain));
+                self.stains
+                    .push((Blob::draw(chance, place, radius, 0.55), gain));
             }
             DefectType::Misplaced => {
                 let (u, v) = self.to_cloth(place.0, place.1);
                 let yarn = v.floor() as i32;
                 let length = chance.range(4.0, 9.0);
                 let from = (u - 0.5 * length).floor();
-                let kind = if chance.chance(0.5) { Misweave::Gone } else { Misweave::Shifted };
+                let kind = if chance.chance(0.5) {
+                    Misweave::Gone
+                } else {
+                    Misweave::Shifted
+                };
                 let picks = (0..=chance.below(2) as i32)
-                    .map(|extra| Pick { yarn: yarn + extra, from, to: from + length.floor() })
+                    .map(|extra| Pick {
+                        yarn: yarn + extra,
+                        from,
+                        to: from + length.floor(),
+                    })
                     .collect();
                 self.misweave = Some((picks, kind));
             }
@@ -158,14 +186,23 @@ impl Cloth {
     /// Picture place to yarn coordinates, in pitches: the cloth is turned, scaled and unevenly pulled.
     fn to_cloth(&self, x: f32, y: f32) -> (f32, f32) {
         let pull = |seed: u32| self.tension * fractal(x / 55.0, y / 55.0, 2, seed) * 2.2;
-        let (u, v) = (x + pull(self.warp_seed) + self.offset.0, y + pull(self.warp_seed ^ 5) + self.offset.1);
-        ((u * self.axis.0 + v * self.axis.1) / self.pitch, (v * self.axis.0 - u * self.axis.1) / self.pitch)
+        let (u, v) = (
+            x + pull(self.warp_seed) + self.offset.0,
+            y + pull(self.warp_seed ^ 5) + self.offset.1,
+        );
+        (
+            (u * self.axis.0 + v * self.axis.1) / self.pitch,
+            (v * self.axis.0 - u * self.axis.1) / self.pitch,
+        )
     }
 
     /// How the weft yarn `row` is misrouted at `along`, if it is.
     fn misweave_at(&self, row: i32, along: f32) -> Option<&Misweave> {
         let (picks, kind) = self.misweave.as_ref()?;
-        picks.iter().any(|pick| pick.covers(row, along)).then_some(kind)
+        picks
+            .iter()
+            .any(|pick| pick.covers(row, along))
+            .then_some(kind)
     }
 
     /// The yarn on top at a place of the cloth.
@@ -224,10 +261,18 @@ impl Cloth {
         let arch = 1.0 - (2.0 * thread.float - 1.0) * (2.0 * thread.float - 1.0);
         // fibres twist around the yarn
         let twist = thread.across * 2.6 + thread.along * if thread.is_warp { 1.4 } else { -1.4 };
-        let fibre = perlin(twist * 1.8, thread.along * 0.5 + thread.yarn as f32 * 9.1, self.fibre_seed);
-        let tilt = if thread.is_warp { self.lamp.0 } else { self.lamp.1 } * thread.across;
-        let mut value =
-            (0.30 + 0.52 * round + 0.26 * arch) * (1.0 + 0.16 * fibre + shade + slub + tilt * round);
+        let fibre = perlin(
+            twist * 1.8,
+            thread.along * 0.5 + thread.yarn as f32 * 9.1,
+            self.fibre_seed,
+        );
+        let tilt = if thread.is_warp {
+            self.lamp.0
+        } else {
+            self.lamp.1
+        } * thread.across;
+        let mut value = (0.30 + 0.52 * round + 0.26 * arch)
+            * (1.0 + 0.16 * fibre + shade + slub + tilt * round);
         if gap {
             value *= 0.72;
         }
@@ -242,7 +287,10 @@ impl Cloth {
         let mut light = vec![[0.0_f32; 3]; n * n];
         let mut coverage = vec![0.0_f32; n * n];
         for index in 0..n * n {
-            let (x, y) = (((index % n) as f32 + 0.5) * step, ((index / n) as f32 + 0.5) * step);
+            let (x, y) = (
+                ((index % n) as f32 + 0.5) * step,
+                ((index / n) as f32 + 0.5) * step,
+            );
             let (u, v) = self.to_cloth(x, y);
             let (thread, gap) = self.top(u, v);
             let mut rgb = self.colour(&thread, gap);

@@ -36,7 +36,9 @@ impl PatchBank {
     /// [`VisualizeError`] without images, or for rows that are not of `dim` numbers.
     pub fn new<'a>(images: &[&'a [f32]], dim: usize) -> Result<Self, VisualizeError> {
         if images.is_empty() {
-            return Err(VisualizeError::Empty { what: "support images" });
+            return Err(VisualizeError::Empty {
+                what: "support images",
+            });
         }
         for image in images {
             VisualizeError::rows("patches of a support image", image.len(), dim)?;
@@ -47,7 +49,10 @@ impl PatchBank {
             let pack = PackedPatches::pack(&units, dim);
             (units, pack)
         };
-        Ok(Self { dim, images: images.par_iter().map(pack).collect() })
+        Ok(Self {
+            dim,
+            images: images.par_iter().map(pack).collect(),
+        })
     }
 
     /// Images in it.
@@ -66,14 +71,21 @@ impl PatchBank {
         left_out: Option<usize>,
         fraction: f64,
     ) -> Result<PatchScore, VisualizeError> {
-        let (rows, dim) = (VisualizeError::rows("patches", patches.len(), self.dim)?, self.dim);
+        let (rows, dim) = (
+            VisualizeError::rows("patches", patches.len(), self.dim)?,
+            self.dim,
+        );
         let mut units = patches.to_vec();
         let mut norms = vec![0.0; rows];
         normalise_rows(&mut units, dim, &mut norms);
         let pack = PackedPatches::pack(&units, dim);
-        let looked_at: Vec<usize> = (0..self.images.len()).filter(|&i| Some(i) != left_out).collect();
+        let looked_at: Vec<usize> = (0..self.images.len())
+            .filter(|&i| Some(i) != left_out)
+            .collect();
         if looked_at.is_empty() {
-            return Err(VisualizeError::Empty { what: "support images other than the picture itself" });
+            return Err(VisualizeError::Empty {
+                what: "support images other than the picture itself",
+            });
         }
         let matches: Vec<Matches> = looked_at
             .par_iter()
@@ -85,7 +97,8 @@ impl PatchBank {
             .collect();
         let mut nearest = vec![(f32::NEG_INFINITY, 0, 0); rows];
         for (&image, found) in looked_at.iter().zip(&matches) {
-            for (to, (&best, &index)) in nearest.iter_mut().zip(found.best.iter().zip(&found.index)) {
+            for (to, (&best, &index)) in nearest.iter_mut().zip(found.best.iter().zip(&found.index))
+            {
                 if best > to.0 {
                     *to = (best, image, index as usize);
                 }
@@ -102,11 +115,18 @@ impl PatchBank {
             let (_, image, q) = nearest[p];
             let row = &mut gradient[p * dim..][..dim];
             let near = &self.images[image].0[q * dim..][..dim];
-            row.iter_mut().zip(near).for_each(|(g, b)| *g = -b / count as f32);
+            row.iter_mut()
+                .zip(near)
+                .for_each(|(g, b)| *g = -b / count as f32);
             unit_backward(&units[p * dim..][..dim], norms[p], row);
         }
         let score = Aggregate::TopFraction(fraction).score(&distances);
-        Ok(PatchScore { score, distances, top, gradient })
+        Ok(PatchScore {
+            score,
+            distances,
+            top,
+            gradient,
+        })
     }
 }
 
@@ -134,8 +154,17 @@ mod tests {
         assert_eq!(bank.score(&[1.0, 0.0], None, 1.0).unwrap().score, 0.0);
         assert_eq!(bank.score(&[1.0, 0.0], Some(0), 1.0).unwrap().score, 1.0);
         let alone = PatchBank::new(&[&[1.0, 0.0]], 2).unwrap();
-        assert!(matches!(alone.score(&[1.0, 0.0], Some(0), 1.0), Err(VisualizeError::Empty { .. })));
-        assert!(matches!(alone.score(&[1.0], None, 1.0), Err(VisualizeError::Length { .. })));
-        assert!(matches!(PatchBank::new(&[], 2), Err(VisualizeError::Empty { .. })));
+        assert!(matches!(
+            alone.score(&[1.0, 0.0], Some(0), 1.0),
+            Err(VisualizeError::Empty { .. })
+        ));
+        assert!(matches!(
+            alone.score(&[1.0], None, 1.0),
+            Err(VisualizeError::Length { .. })
+        ));
+        assert!(matches!(
+            PatchBank::new(&[], 2),
+            Err(VisualizeError::Empty { .. })
+        ));
     }
 }

@@ -21,14 +21,24 @@ impl PatchChange {
         VisualizeError::check("patches after", after.len(), before.len())?;
         let pairs = || before.chunks_exact(dim).zip(after.chunks_exact(dim));
         let size = |(b, a): (&[f32], &[f32])| {
-            let moved: f64 = b.iter().zip(a).map(|(&b, &a)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+            let moved: f64 = b
+                .iter()
+                .zip(a)
+                .map(|(&b, &a)| (f64::from(a) - f64::from(b)).powi(2))
+                .sum();
             let length: f64 = b.iter().map(|&b| f64::from(b).powi(2)).sum();
-            if length > 0.0 { (moved / length).sqrt() as f32 } else { 0.0 }
+            if length > 0.0 {
+                (moved / length).sqrt() as f32
+            } else {
+                0.0
+            }
         };
         let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         Ok(Self {
             size: pairs().map(size).collect(),
-            cosine: pairs().map(|(b, a)| cosine(&wide(b), &wide(a)) as f32).collect(),
+            cosine: pairs()
+                .map(|(b, a)| cosine(&wide(b), &wide(a)) as f32)
+                .collect(),
         })
     }
 }
@@ -36,14 +46,20 @@ impl PatchChange {
 /// Cosine of two vectors; 0 if one has no length.
 pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let lengths = (super::dot(a, a) * super::dot(b, b)).sqrt();
-    if lengths > 0.0 { super::dot(a, b) / lengths } else { 0.0 }
+    if lengths > 0.0 {
+        super::dot(a, b) / lengths
+    } else {
+        0.0
+    }
 }
 
 /// Mean of rows of `dim` numbers, in f64; zeros if there are none.
 pub fn mean_row<'a>(rows: impl IntoIterator<Item = &'a [f32]>, dim: usize) -> Vec<f64> {
     let (mut sum, mut count) = (vec![0.0f64; dim], 0usize);
     for row in rows {
-        sum.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+        sum.iter_mut()
+            .zip(row)
+            .for_each(|(s, &v)| *s += f64::from(v));
         count += 1;
     }
     for s in &mut sum {
@@ -58,12 +74,22 @@ mod tests {
 
     #[test]
     fn size_is_relative_and_cosine_is_of_the_token_with_itself() {
-        let found =
-            PatchChange::new(&[3.0, 4.0, 1.0, 0.0, 0.0, 0.0], &[3.0, 9.0, 0.0, 1.0, 1.0, 0.0], 2).unwrap();
+        let found = PatchChange::new(
+            &[3.0, 4.0, 1.0, 0.0, 0.0, 0.0],
+            &[3.0, 9.0, 0.0, 1.0, 1.0, 0.0],
+            2,
+        )
+        .unwrap();
         assert!((found.size[0] - 1.0).abs() < 1e-6 && (found.size[1] - 2f32.sqrt()).abs() < 1e-6);
         assert!((found.cosine[0] - 45.0 / (5.0 * 90f32.sqrt())).abs() < 1e-6);
-        assert_eq!((found.cosine[1], found.size[2], found.cosine[2]), (0.0, 0.0, 0.0));
-        assert!(matches!(PatchChange::new(&[0.0; 4], &[0.0; 2], 2), Err(VisualizeError::Length { .. })));
+        assert_eq!(
+            (found.cosine[1], found.size[2], found.cosine[2]),
+            (0.0, 0.0, 0.0)
+        );
+        assert!(matches!(
+            PatchChange::new(&[0.0; 4], &[0.0; 2], 2),
+            Err(VisualizeError::Length { .. })
+        ));
     }
 
     #[test]

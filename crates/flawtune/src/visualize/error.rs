@@ -23,7 +23,15 @@ pub enum VisualizeError {
 
 impl VisualizeError {
     pub(super) fn check(what: &'static str, found: usize, wanted: usize) -> Result<(), Self> {
-        if found == wanted { Ok(()) } else { Err(Self::Length { what, found, wanted }) }
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(Self::Length {
+                what,
+                found,
+                wanted,
+            })
+        }
     }
 
     /// Rows of `dim` numbers in a slice of `found`; there must be some, and whole ones.

@@ -30,7 +30,9 @@ impl Pca {
     /// [`VisualizeError`] without rows, or for rows that are not of `dim` numbers.
     pub fn fit(groups: &[&[f32]], dim: usize, components: usize) -> Result<Self, VisualizeError> {
         if groups.is_empty() {
-            return Err(VisualizeError::Empty { what: "rows for principal components" });
+            return Err(VisualizeError::Empty {
+                what: "rows for principal components",
+            });
         }
         let mut covariance = vec![0.0f64; dim * dim];
         let mut means = Vec::with_capacity(groups.len());
@@ -39,7 +41,11 @@ impl Pca {
             let mean = super::mean_row(group.chunks_exact(dim), dim);
             let mut centred = vec![0.0; dim];
             for row in group.chunks_exact(dim) {
-                centred.iter_mut().zip(row).zip(&mean).for_each(|((c, &v), m)| *c = f64::from(v) - m);
+                centred
+                    .iter_mut()
+                    .zip(row)
+                    .zip(&mean)
+                    .for_each(|((c, &v), m)| *c = f64::from(v) - m);
                 for (i, line) in covariance.chunks_exact_mut(dim).enumerate() {
                     let c = centred[i];
                     line.iter_mut().zip(&centred).for_each(|(l, v)| *l += c * v);
@@ -54,12 +60,18 @@ impl Pca {
             // what is left of equal rows is rounding
             let real = variance > 1e-12 * total && total > 0.0;
             for (i, line) in covariance.chunks_exact_mut(dim).enumerate() {
-                line.iter_mut().zip(&axis).for_each(|(l, a)| *l -= variance * axis[i] * a);
+                line.iter_mut()
+                    .zip(&axis)
+                    .for_each(|(l, a)| *l -= variance * axis[i] * a);
             }
             axes.push(if real { axis } else { vec![0.0; dim] });
             explained.push(if real { variance / total } else { 0.0 });
         }
-        Ok(Self { means, axes, explained })
+        Ok(Self {
+            means,
+            axes,
+            explained,
+        })
     }
 
     /// Coordinates of rows `[n, dim]` along the components, `[n][components]`, from the mean of group `group`.
@@ -75,7 +87,11 @@ impl Pca {
             VisualizeError::rows("rows to project", rows.len(), mean.len())?;
         }
         let one = |row: &[f32]| {
-            let centred: Vec<f64> = row.iter().zip(mean).map(|(&v, m)| f64::from(v) - m).collect();
+            let centred: Vec<f64> = row
+                .iter()
+                .zip(mean)
+                .map(|(&v, m)| f64::from(v) - m)
+                .collect();
             self.axes.iter().map(|axis| dot(axis, &centred)).collect()
         };
         Ok(rows.chunks_exact(mean.len()).map(one).collect())
@@ -93,14 +109,23 @@ impl Pca {
 /// The eigenvector of the largest eigenvalue of a symmetric matrix without negative ones, and the eigenvalue.
 fn leading(matrix: &[f64], dim: usize) -> (Vec<f64>, f64) {
     let diagonal = |i: usize| matrix[i * dim + i];
-    let first = (0..dim).fold(0, |best, i| if diagonal(i) > diagonal(best) { i } else { best });
+    let first = (0..dim).fold(0, |best, i| {
+        if diagonal(i) > diagonal(best) {
+            i
+        } else {
+            best
+        }
+    });
     // the column of the largest variance holds a share of the component
     let mut axis: Vec<f64> = (0..dim).map(|i| matrix[i * dim + first]).collect();
     if !scale_to_unit(&mut axis) {
         return (vec![0.0; dim], 0.0);
     }
     for _ in 0..MOST_ITERATIONS {
-        let mut next: Vec<f64> = matrix.chunks_exact(dim).map(|line| dot(line, &axis)).collect();
+        let mut next: Vec<f64> = matrix
+            .chunks_exact(dim)
+            .map(|line| dot(line, &axis))
+            .collect();
         if !scale_to_unit(&mut next) {
             break;
         }
@@ -110,13 +135,18 @@ fn leading(matrix: &[f64], dim: usize) -> (Vec<f64>, f64) {
             break;
         }
     }
-    let largest = axis.iter().fold(0.0f64, |m, v| if v.abs() > m.abs() { *v } else { m });
+    let largest = axis
+        .iter()
+        .fold(0.0f64, |m, v| if v.abs() > m.abs() { *v } else { m });
     if largest < 0.0 {
         for v in &mut axis {
             *v = -*v;
         }
     }
-    let image: Vec<f64> = matrix.chunks_exact(dim).map(|line| dot(line, &axis)).collect();
+    let image: Vec<f64> = matrix
+        .chunks_exact(dim)
+        .map(|line| dot(line, &axis))
+        .collect();
     let variance = dot(&image, &axis).max(0.0);
     (axis, variance)
 }
@@ -137,20 +167,34 @@ fn scale_to_unit(v: &mut [f64]) -> bool {
 pub fn colours(sets: &[Vec<Vec<f64>>]) -> Vec<Vec<[u8; 3]>> {
     let ends: Vec<(f64, f64)> = (0..3)
         .map(|c| {
-            let mut all: Vec<f64> = sets.iter().flatten().filter_map(|row| row.get(c).copied()).collect();
+            let mut all: Vec<f64> = sets
+                .iter()
+                .flatten()
+                .filter_map(|row| row.get(c).copied())
+                .collect();
             all.sort_by(f64::total_cmp);
-            let at =
-                |share: f64| all.get((share * all.len().saturating_sub(1) as f64).round() as usize).copied();
+            let at = |share: f64| {
+                all.get((share * all.len().saturating_sub(1) as f64).round() as usize)
+                    .copied()
+            };
             (at(0.01).unwrap_or(0.0), at(0.99).unwrap_or(0.0))
         })
         .collect();
     let level = |row: &[f64], c: usize| {
         let (low, high) = ends[c];
-        let share = if high > low { (row.get(c).copied().unwrap_or(0.0) - low) / (high - low) } else { 0.5 };
+        let share = if high > low {
+            (row.get(c).copied().unwrap_or(0.0) - low) / (high - low)
+        } else {
+            0.5
+        };
         (share.clamp(0.0, 1.0) * 255.0).round() as u8
     };
     sets.iter()
-        .map(|set| set.iter().map(|row| [level(row, 0), level(row, 1), level(row, 2)]).collect())
+        .map(|set| {
+            set.iter()
+                .map(|row| [level(row, 0), level(row, 1), level(row, 2)])
+                .collect()
+        })
         .collect()
 }
 
@@ -171,7 +215,10 @@ mod tests {
         let wanted_total = 10.1;
         let along: f64 = found.iter().map(|c| c[0] * c[0]).sum();
         let across: f64 = found.iter().map(|c| c[1] * c[1]).sum();
-        assert!((along + across - wanted_total).abs() < 1e-5, "{along} {across}");
+        assert!(
+            (along + across - wanted_total).abs() < 1e-5,
+            "{along} {across}"
+        );
         assert!((along - 10.0).abs() < 1e-4, "{along}");
         assert!((pca.explained[0] - along / wanted_total).abs() < 1e-6);
         // both coefficients of the first are positive
@@ -186,7 +233,10 @@ mod tests {
         let pca = Pca::fit(&[&before, &after], 2, 3).unwrap();
         assert!((pca.explained[0] - 1.0).abs() < 1e-9);
         assert_eq!(pca.explained[1..], [0.0, 0.0]);
-        let (b, a) = (pca.project(&before, 0).unwrap(), pca.project(&after, 1).unwrap());
+        let (b, a) = (
+            pca.project(&before, 0).unwrap(),
+            pca.project(&after, 1).unwrap(),
+        );
         assert_eq!(b, a);
         assert!((b[1][0] - 0.5).abs() < 1e-9 && b[1][1] == 0.0);
     }
@@ -195,12 +245,21 @@ mod tests {
     fn colours_share_one_scale() {
         let set = |values: &[f64]| values.iter().map(|&v| vec![v, 0.0, -v]).collect::<Vec<_>>();
         let found = colours(&[set(&[0.0, 1.0]), set(&[2.0])]);
-        assert_eq!(found, [vec![[0, 128, 255], [128, 128, 128]], vec![[255, 128, 0]]]);
+        assert_eq!(
+            found,
+            [vec![[0, 128, 255], [128, 128, 128]], vec![[255, 128, 0]]]
+        );
     }
 
     #[test]
     fn nothing_to_look_at_is_refused() {
-        assert!(matches!(Pca::fit(&[], 2, 1), Err(VisualizeError::Empty { .. })));
-        assert!(matches!(Pca::fit(&[&[1.0; 3]], 2, 1), Err(VisualizeError::Length { .. })));
+        assert!(matches!(
+            Pca::fit(&[], 2, 1),
+            Err(VisualizeError::Empty { .. })
+        ));
+        assert!(matches!(
+            Pca::fit(&[&[1.0; 3]], 2, 1),
+            Err(VisualizeError::Length { .. })
+        ));
     }
 }

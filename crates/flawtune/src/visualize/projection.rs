@@ -29,7 +29,12 @@ impl Projection {
     ///
     /// # Errors
     /// [`VisualizeError`] without patches, or for rows that are not of `dim` numbers.
-    pub fn new(normal: &[f32], odd: &[f32], prompts: &[f32], dim: usize) -> Result<Self, VisualizeError> {
+    pub fn new(
+        normal: &[f32],
+        odd: &[f32],
+        prompts: &[f32],
+        dim: usize,
+    ) -> Result<Self, VisualizeError> {
         let unit = |rows: &[f32]| {
             let mut rows = rows.to_vec();
             let count = rows.len() / dim.max(1);
@@ -48,11 +53,21 @@ impl Projection {
         let points = flat(&prompts)?;
         let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let in_plane = prompts.chunks_exact(dim).zip(&points).map(|(row, at)| {
-            let whole: f64 = wide(row).iter().zip(pca.mean(0)).map(|(v, m)| (v - m).powi(2)).sum();
-            if whole > 0.0 { ((at[0] * at[0] + at[1] * at[1]) / whole).sqrt().min(1.0) } else { 0.0 }
+            let whole: f64 = wide(row)
+                .iter()
+                .zip(pca.mean(0))
+                .map(|(v, m)| (v - m).powi(2))
+                .sum();
+            if whole > 0.0 {
+                ((at[0] * at[0] + at[1] * at[1]) / whole).sqrt().min(1.0)
+            } else {
+                0.0
+            }
         });
         let best = |row: &[f64], rows: &[f32]| {
-            rows.chunks_exact(dim).map(|r| cosine(row, &wide(r))).fold(f64::NEG_INFINITY, f64::max)
+            rows.chunks_exact(dim)
+                .map(|r| cosine(row, &wide(r)))
+                .fold(f64::NEG_INFINITY, f64::max)
         };
         let nearest = prompts.chunks_exact(dim).map(|row| {
             let row = wide(row);
@@ -81,7 +96,8 @@ mod tests {
         let prompts = [0.0, 7.0, 0.0, 0.0, 0.0, 1.0];
         let found = Projection::new(&normal, &odd, &prompts, 3).unwrap();
         assert!((found.explained[0] - 0.5).abs() < 1e-9 && (found.explained[1] - 0.5).abs() < 1e-9);
-        let apart = |a: [f64; 2], b: [f64; 2]| ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt();
+        let apart =
+            |a: [f64; 2], b: [f64; 2]| ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt();
         assert!((apart(found.normal[0], found.normal[1]) - 2.0).abs() < 1e-6);
         assert!((apart(found.normal[0], found.odd[0]) - 2f64.sqrt()).abs() < 1e-6);
         // the first prompt is the first odd patch, the second stands upright on the plane

@@ -25,7 +25,11 @@ pub struct PromptShare {
 ///
 /// In `per_patch` and `global` the contributions add up to the whole change; through the MLP of `learned_transform` they need
 /// not.
-pub fn prompt_shares(modulation: &dyn Modulation, image: &[f32], towards: &[f64]) -> Vec<PromptShare> {
+pub fn prompt_shares(
+    modulation: &dyn Modulation,
+    image: &[f32],
+    towards: &[f64],
+) -> Vec<PromptShare> {
     let dim = towards.len();
     let attention = modulation.attend(image);
     let rows = image.len() / dim;
@@ -38,10 +42,19 @@ pub fn prompt_shares(modulation: &dyn Modulation, image: &[f32], towards: &[f64]
     (0..count)
         .map(|k| {
             weights.copy_from_slice(&attention);
-            weights.iter_mut().skip(k).step_by(count).for_each(|w| *w = 0.0);
+            weights
+                .iter_mut()
+                .skip(k)
+                .step_by(count)
+                .for_each(|w| *w = 0.0);
             modulation.mix(image, &weights, &mut without);
             let contribution: Vec<f32> = whole.iter().zip(&without).map(|(a, b)| a - b).collect();
-            let length = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let length = |row: &[f32]| {
+                row.iter()
+                    .map(|&v| f64::from(v).powi(2))
+                    .sum::<f64>()
+                    .sqrt()
+            };
             let size: Vec<f32> = contribution
                 .chunks_exact(dim)
                 .zip(image.chunks_exact(dim))
@@ -88,7 +101,8 @@ mod tests {
             let a = adaptation(modulation);
             let (image, mut forward, mut mixed) = (image(), vec![0.0; 20], vec![0.0; 20]);
             a.apply(&[&image], &mut forward, &mut Tape::default());
-            a.modulation().mix(&image, &a.modulation().attend(&image), &mut mixed);
+            a.modulation()
+                .mix(&image, &a.modulation().attend(&image), &mut mixed);
             assert_eq!(forward, mixed, "{modulation}");
             assert_ne!(forward, image, "{modulation}");
         }
@@ -104,9 +118,17 @@ mod tests {
             assert!((shares.iter().map(|s| s.attended).sum::<f64>() - 1.0).abs() < 1e-6);
             let per_row: f32 = shares.iter().map(|s| s.attention[2]).sum();
             let per_prompt: f32 = shares[1].attention.iter().sum();
-            let one = if modulation == ModulationType::Global { per_prompt } else { per_row };
+            let one = if modulation == ModulationType::Global {
+                per_prompt
+            } else {
+                per_row
+            };
             assert!((one - 1.0).abs() < 1e-6, "{modulation}: {one}");
-            assert!(shares.iter().all(|s| s.mean_size > 0.0 && s.direction.abs() <= 1.0));
+            assert!(
+                shares
+                    .iter()
+                    .all(|s| s.mean_size > 0.0 && s.direction.abs() <= 1.0)
+            );
         }
     }
 

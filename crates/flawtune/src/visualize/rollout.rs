@@ -58,10 +58,19 @@ impl Rollout {
         let sources = own + sets * layout.prompts;
         let mut rows = vec![0.0; layout.tokens() * sources];
         for source in 0..own {
-            let token = if source < layout.prefix { source } else { source + layout.prompts };
+            let token = if source < layout.prefix {
+                source
+            } else {
+                source + layout.prompts
+            };
             rows[token * sources + source] = 1.0;
         }
-        Self { layout, sources, rows, blocks: 0 }
+        Self {
+            layout,
+            sources,
+            rows,
+            blocks: 0,
+        }
     }
 
     /// Goes through the next block, whose attention weights `[T, T]`, averaged over the heads, are given.
@@ -82,7 +91,17 @@ impl Rollout {
             }
         }
         let mut next = vec![0.0; t * s];
-        matmul(t, s, t, &mixed, Op::None, &self.rows, Op::None, &mut next, false);
+        matmul(
+            t,
+            s,
+            t,
+            &mixed,
+            Op::None,
+            &self.rows,
+            Op::None,
+            &mut next,
+            false,
+        );
         self.rows = next;
         self.blocks += 1;
         Ok(())
@@ -90,7 +109,12 @@ impl Rollout {
 
     /// Makes the prompts that enter before the next block sources of their own.
     fn write_prompts(&mut self) {
-        let TokenLayout { prefix, prompts, patches, depth } = self.layout;
+        let TokenLayout {
+            prefix,
+            prompts,
+            patches,
+            depth,
+        } = self.layout;
         if prompts == 0 || (depth == PromptDepth::Shallow && self.blocks > 0) {
             return;
         }
@@ -125,24 +149,43 @@ impl Rollout {
 
     /// What the patches have taken from each prompt, over all sets, on average, `[K]`.
     pub fn patches_from_prompts(&self) -> Vec<f32> {
-        let TokenLayout { prefix, prompts, patches, .. } = self.layout;
+        let TokenLayout {
+            prefix,
+            prompts,
+            patches,
+            ..
+        } = self.layout;
         let mut sums = vec![0.0f64; prompts];
         for p in 0..patches {
             let found = self.taken_from_prompts(self.row(prefix + prompts + p));
-            sums.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(v));
+            sums.iter_mut()
+                .zip(found)
+                .for_each(|(s, v)| *s += f64::from(v));
         }
         sums.iter().map(|s| (s / patches as f64) as f32).collect()
     }
 
     fn taken_from_prompts(&self, row: &[f32]) -> Vec<f32> {
-        let TokenLayout { prefix, prompts, patches, .. } = self.layout;
+        let TokenLayout {
+            prefix,
+            prompts,
+            patches,
+            ..
+        } = self.layout;
         let sets = &row[prefix + patches..];
-        (0..prompts).map(|k| sets.iter().skip(k).step_by(prompts).sum()).collect()
+        (0..prompts)
+            .map(|k| sets.iter().skip(k).step_by(prompts).sum())
+            .collect()
     }
 
     /// What prompt `prompt` has taken from each patch, `[P]`; empty if there is no such prompt.
     pub fn prompt_from_patches(&self, prompt: usize) -> &[f32] {
-        let TokenLayout { prefix, prompts, patches, .. } = self.layout;
+        let TokenLayout {
+            prefix,
+            prompts,
+            patches,
+            ..
+        } = self.layout;
         if prompt >= prompts {
             return &[];
         }
@@ -156,19 +199,29 @@ mod tests {
 
     fn close(found: &[f32], wanted: &[f32]) {
         assert_eq!(found.len(), wanted.len());
-        assert!(found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 1e-6), "{found:?} {wanted:?}");
+        assert!(
+            found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 1e-6),
+            "{found:?} {wanted:?}"
+        );
     }
 
     /// One class token and two patches, two blocks; computed by hand.
     #[test]
     fn two_blocks_of_three_tokens() {
-        let layout = TokenLayout { prefix: 1, prompts: 0, patches: 2, depth: PromptDepth::Output };
+        let layout = TokenLayout {
+            prefix: 1,
+            prompts: 0,
+            patches: 2,
+            depth: PromptDepth::Output,
+        };
         let mut r = Rollout::new(layout, 2);
         // Â₁ = [.5 .5 0; 0 1 0; 0 .5 .5]
-        r.push(&[0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]).unwrap();
+        r.push(&[0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+            .unwrap();
         close(r.rows(), &[0.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5]);
         // Â₂ = [.6 .1 .3; 0 1 0; 0 0 1]; Â₂·Â₁: class = .6·[.5 .5 0] + .1·[0 1 0] + .3·[0 .5 .5]
-        r.push(&[0.2, 0.2, 0.6, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
+        r.push(&[0.2, 0.2, 0.6, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])
+            .unwrap();
         close(r.class_from_patches(), &[0.55, 0.15]);
         close(r.rows(), &[0.3, 0.55, 0.15, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5]);
         assert!(r.class_from_prompts().is_empty() && r.prompt_from_patches(0).is_empty());
@@ -181,7 +234,15 @@ mod tests {
         let first = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
         let second = [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
         let run = |depth| {
-            let mut r = Rollout::new(TokenLayout { prefix: 1, prompts: 1, patches: 1, depth }, 2);
+            let mut r = Rollout::new(
+                TokenLayout {
+                    prefix: 1,
+                    prompts: 1,
+                    patches: 1,
+                    depth,
+                },
+                2,
+            );
             r.push(&first).unwrap();
             r.push(&second).unwrap();
             r
@@ -197,14 +258,29 @@ mod tests {
         close(&deep.class_from_prompts(), &[0.5]);
         close(deep.prompt_from_patches(0), &[0.0]);
         // columns: class token, patch, prompt of block 1, prompt of block 2
-        close(deep.rows(), &[0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        close(
+            deep.rows(),
+            &[0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0],
+        );
         close(&deep.patches_from_prompts(), &[0.0]);
     }
 
     #[test]
     fn attention_of_other_tokens_is_refused() {
-        let layout = TokenLayout { prefix: 1, prompts: 0, patches: 2, depth: PromptDepth::Output };
+        let layout = TokenLayout {
+            prefix: 1,
+            prompts: 0,
+            patches: 2,
+            depth: PromptDepth::Output,
+        };
         let wrong = Rollout::new(layout, 1).push(&[0.5; 4]);
-        assert!(matches!(wrong, Err(VisualizeError::Length { found: 4, wanted: 9, .. })));
+        assert!(matches!(
+            wrong,
+            Err(VisualizeError::Length {
+                found: 4,
+                wanted: 9,
+                ..
+            })
+        ));
     }
 }

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Category, Engine, Event, OnEvent, WorkflowError, inside};
-use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, PatchBank};
+use crate::adapt::heads::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, PatchBank,
+};
 use crate::adapt::inside::Inserted;
 use crate::adapt::rows_of;
 use crate::adapt::{Adaptation, Tape};
@@ -64,7 +66,11 @@ pub(super) fn tokens(
             let lists = [job.normals.0, job.tested.0, job.shots];
             let found = inside::tokens(job.category, job.engine, inserted, &lists, on_event)?;
             let [normals, tested, shots] = found.try_into().map_err(|_| missing())?;
-            Tokens { normals, tested, shots }
+            Tokens {
+                normals,
+                tested,
+                shots,
+            }
         }
         None => Tokens {
             normals: job.normals.1.clone(),
@@ -119,8 +125,11 @@ pub(super) fn modulate(set: &mut TokenSet, adaptation: &Adaptation) {
         let rows = rows_of(image, use_cls);
         let mut changed = vec![0.0; rows.len()];
         adaptation.apply(&[rows], &mut changed, &mut tape);
-        let all =
-            if use_cls { [&changed, image.patches()].concat() } else { [image.cls(), &changed].concat() };
+        let all = if use_cls {
+            [&changed, image.patches()].concat()
+        } else {
+            [image.cls(), &changed].concat()
+        };
         *image = ImageTokens::owned(all, patches, dim);
     }
 }
@@ -144,12 +153,26 @@ pub(super) fn evaluate(
     on_event: OnEvent<'_>,
 ) -> Result<(AdaptedTokens, Scores), WorkflowError> {
     on_event(Event::Scoring("adapted tokens"));
-    let (bank, ensemble) = scores(&adapted.normals, &adapted.shots, &adapted.tested, job.main, options)?;
+    let (bank, ensemble) = scores(
+        &adapted.normals,
+        &adapted.shots,
+        &adapted.tested,
+        job.main,
+        options,
+    )?;
     let frozen_shots = job.category.tokens(job.engine, job.shots, on_event)?.1;
-    let (frozen_bank, frozen_ensemble) =
-        scores(job.normals.1, &frozen_shots, job.tested.1, job.main, options)?;
+    let (frozen_bank, frozen_ensemble) = scores(
+        job.normals.1,
+        &frozen_shots,
+        job.tested.1,
+        job.main,
+        options,
+    )?;
     let compare = |with: &[f64]| {
-        let scored = |scores| Scored { scores, threshold: None };
+        let scored = |scores| Scored {
+            scores,
+            threshold: None,
+        };
         Comparison::new(job.test, scored(with), scored(&frozen_bank), job.bootstrap)
     };
     let found = AdaptedTokens {
@@ -157,7 +180,15 @@ pub(super) fn evaluate(
         ensemble: compare(&ensemble)?,
         frozen_ensemble: compare(&frozen_ensemble)?,
     };
-    Ok((found, Scores { bank, frozen_bank, ensemble, frozen_ensemble }))
+    Ok((
+        found,
+        Scores {
+            bank,
+            frozen_bank,
+            ensemble,
+            frozen_ensemble,
+        },
+    ))
 }
 
 /// Scores of the patch bank and of the ensemble, both fitted to these tokens.
@@ -171,11 +202,16 @@ fn scores(
     let bank = PatchBank::new(&normals.images, normals.dim);
     let images: Vec<ImageTokens> = main.iter().map(|&i| tested.images[i].clone()).collect();
     let distances = bank.distances(&images);
-    let evidence = Evidence::with_distances(&normals.images, &bank.left_out_distances(), BANK_SHARE)?;
-    let of_shots = Evidence::with_distances(&shots.images, &bank.distances(&shots.images), BANK_SHARE)?;
+    let evidence =
+        Evidence::with_distances(&normals.images, &bank.left_out_distances(), BANK_SHARE)?;
+    let of_shots =
+        Evidence::with_distances(&shots.images, &bank.distances(&shots.images), BANK_SHARE)?;
     let ensemble = Ensemble::fit(&evidence, &of_shots, options)?;
     let found: Vec<EnsembleScore> =
         ensemble.scores(&Evidence::with_distances(&images, &distances, BANK_SHARE)?)?;
     let top = Aggregate::TopFraction(BANK_SHARE);
-    Ok((distances.iter().map(|d| top.score(d)).collect(), found.iter().map(|s| s.adapted).collect()))
+    Ok((
+        distances.iter().map(|d| top.score(d)).collect(),
+        found.iter().map(|s| s.adapted).collect(),
+    ))
 }

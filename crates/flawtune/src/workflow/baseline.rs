@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable, write_json,
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable,
+    write_json,
 };
 use crate::evaluate::metrics::{auroc, average_precision};
 use crate::evaluate::protocol::SplitOptions;
@@ -85,12 +86,20 @@ pub fn baseline(
     on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
-    let mut support: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+    let mut support: Vec<usize> = split
+        .train_normals
+        .iter()
+        .chain(&split.holdout_normals)
+        .copied()
+        .collect();
     support.sort_unstable();
     let (_, support) = category.tokens(&engine, &support, on_event)?;
     let (tested, tokens) = category.tokens(&engine, &split.test, on_event)?;
     let infos = category.infos();
-    let labels: Vec<bool> = tested.iter().map(|&i| infos[i].defect_type.is_some()).collect();
+    let labels: Vec<bool> = tested
+        .iter()
+        .map(|&i| infos[i].defect_type.is_some())
+        .collect();
 
     on_event(Event::PartBegins("scoring"));
     let k = request.k_neighbors;
@@ -103,7 +112,12 @@ pub fn baseline(
             scorer,
             auroc: auroc(&labels, &scores)?,
             auroc_interval: if both {
-                Some(bootstrap_interval(&labels, &scores, RankingMetric::Auroc, &request.bootstrap)?)
+                Some(bootstrap_interval(
+                    &labels,
+                    &scores,
+                    RankingMetric::Auroc,
+                    &request.bootstrap,
+                )?)
             } else {
                 None
             },
@@ -112,14 +126,24 @@ pub fn baseline(
         Ok(())
     };
     on_event(Event::Scoring("image pairs"));
-    push(format!("image-pair, k = {k}"), patches.score_pairs(&tokens, k, false)?.scores)?;
-    push(format!("class token, k = {k}"), class.score_pairs(&tokens, k, false)?.scores)?;
+    push(
+        format!("image-pair, k = {k}"),
+        patches.score_pairs(&tokens, k, false)?.scores,
+    )?;
+    push(
+        format!("class token, k = {k}"),
+        class.score_pairs(&tokens, k, false)?.scores,
+    )?;
     on_event(Event::Scoring("patch bank"));
     let distances = patches.patch_distances(&tokens)?;
-    for (name, aggregate) in
-        [("patch bank, top 1 %", Aggregate::TopFraction(0.01)), ("patch bank, mean", Aggregate::Mean)]
-    {
-        push(name.to_owned(), distances.iter().map(|d| aggregate.score(d)).collect())?;
+    for (name, aggregate) in [
+        ("patch bank, top 1 %", Aggregate::TopFraction(0.01)),
+        ("patch bank, mean", Aggregate::Mean),
+    ] {
+        push(
+            name.to_owned(),
+            distances.iter().map(|d| aggregate.score(d)).collect(),
+        )?;
     }
     let test_defects = labels.iter().filter(|l| **l).count();
     let result = Baseline {
@@ -136,7 +160,9 @@ pub fn baseline(
         scorers,
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let path = request.output_dir.join(format!("{}_baseline.json", result.category));
+    let path = request
+        .output_dir
+        .join(format!("{}_baseline.json", result.category));
     write_json(&path, &result)?;
     on_event(Event::Wrote(&path));
     on_event(Event::PartEnds("scoring"));

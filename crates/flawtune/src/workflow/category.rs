@@ -43,15 +43,20 @@ impl Category {
     /// # Errors
     /// A folder or list that is not as it should be; a file that cannot be read (with `skip_bad_images` it is left out).
     pub fn open(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
-        let category = part("pictures", on_event, |on_event| Self::read(options, on_event))?;
+        let category = part("pictures", on_event, |on_event| {
+            Self::read(options, on_event)
+        })?;
         on_event(Event::Data(&category));
         Ok(category)
     }
 
     fn read(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let mut dataset = Dataset::open(&options.source, &options.category, options.needs_test)?;
-        let hashes: Vec<Result<blake3::Hash, std::io::Error>> =
-            dataset.samples.par_iter().map(|s| hash_file(&s.path)).collect();
+        let hashes: Vec<Result<blake3::Hash, std::io::Error>> = dataset
+            .samples
+            .par_iter()
+            .map(|s| hash_file(&s.path))
+            .collect();
         let mut contents = Vec::with_capacity(hashes.len());
         let mut kept = Vec::with_capacity(hashes.len());
         for (sample, hash) in dataset.samples.drain(..).zip(hashes) {
@@ -61,7 +66,10 @@ impl Category {
                     contents.push(hash);
                 }
                 Err(source) if options.skip_bad_images => {
-                    on_event(Event::Warning(format!("left out {}: {source}", sample.path.display())));
+                    on_event(Event::Warning(format!(
+                        "left out {}: {source}",
+                        sample.path.display()
+                    )));
                 }
                 Err(source) => {
                     return Err(WorkflowError::Io {
@@ -73,7 +81,11 @@ impl Category {
             }
         }
         dataset.samples = kept;
-        Ok(Self { dataset, contents, options: options.clone() })
+        Ok(Self {
+            dataset,
+            contents,
+            options: options.clone(),
+        })
     }
 
     /// What the protocol knows of each sample.
@@ -96,7 +108,11 @@ impl Category {
     /// # Errors
     /// Too few images for what is asked.
     pub fn split(&self, options: &SplitOptions) -> Result<Split, WorkflowError> {
-        let split = if self.options.needs_test { Split::new } else { Split::without_test };
+        let split = if self.options.needs_test {
+            Split::new
+        } else {
+            Split::without_test
+        };
         Ok(split(&self.dataset.category, &self.infos(), options)?)
     }
 
@@ -126,7 +142,14 @@ impl Category {
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let cache = self.options.cache.clone();
-        self.tokens_of(engine, engine.preprocess(), cache, positions, turn, on_event)
+        self.tokens_of(
+            engine,
+            engine.preprocess(),
+            cache,
+            positions,
+            turn,
+            on_event,
+        )
     }
 
     /// Tokens of picture files that are not samples, kept as the samples' are.
@@ -140,7 +163,14 @@ impl Category {
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let cache = self.options.cache.clone();
-        self.tokens_of_files(engine, engine.preprocess(), cache, paths, Turn::default(), on_event)
+        self.tokens_of_files(
+            engine,
+            engine.preprocess(),
+            cache,
+            paths,
+            Turn::default(),
+            on_event,
+        )
     }
 
     /// As [`Self::tokens`], by any network and with any cache.
@@ -153,8 +183,12 @@ impl Category {
         turn: Turn,
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let paths: Vec<&Path> = positions.iter().map(|&i| self.dataset.samples[i].path.as_path()).collect();
-        let (kept, tokens) = self.tokens_of_files(forward, preprocess, cache, &paths, turn, on_event)?;
+        let paths: Vec<&Path> = positions
+            .iter()
+            .map(|&i| self.dataset.samples[i].path.as_path())
+            .collect();
+        let (kept, tokens) =
+            self.tokens_of_files(forward, preprocess, cache, &paths, turn, on_event)?;
         Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
     }
 

@@ -11,7 +11,8 @@ use super::{Category, Engine, Event, OnEvent, WorkflowError, write_json};
 use crate::adapt::guard::Fold;
 use crate::adapt::inside::{Inserted, InsideOptions};
 use crate::adapt::{
-    self, AdaptError, Adaptation, EpochReport, HoldOut, Outcome, TrainData, TrainOptions, TrainState,
+    self, AdaptError, Adaptation, EpochReport, HoldOut, Outcome, TrainData, TrainOptions,
+    TrainState,
 };
 
 /// Everything a training of a category needs besides its options.
@@ -40,11 +41,15 @@ impl Trainer<'_> {
         on_epoch: &mut dyn FnMut(&EpochReport),
     ) -> Result<(Outcome, Option<Inserted>), AdaptError> {
         let Some((inside, through)) = self.inside else {
-            return Ok((adapt::train(adaptation, data, options, resume, cancel, on_epoch)?, None));
+            return Ok((
+                adapt::train(adaptation, data, options, resume, cancel, on_epoch)?,
+                None,
+            ));
         };
         let at = (self.engine, self.category);
-        let (outcome, inserted) =
-            through.train(inside, adaptation, at, self.lists, data, options, resume, cancel, on_epoch)?;
+        let (outcome, inserted) = through.train(
+            inside, adaptation, at, self.lists, data, options, resume, cancel, on_epoch,
+        )?;
         Ok((outcome, Some(inserted)))
     }
 }
@@ -87,7 +92,10 @@ pub(super) fn cross_validate(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<Vec<Fold>>, WorkflowError> {
-    let mut kept = read(&plan.file, plan.key).unwrap_or(Kept { key: plan.key.to_owned(), folds: Vec::new() });
+    let mut kept = read(&plan.file, plan.key).unwrap_or(Kept {
+        key: plan.key.to_owned(),
+        folds: Vec::new(),
+    });
     let shots = plan.data.defect_indices;
     kept.folds.truncate(plan.folds);
     for fold in kept.folds.len()..plan.folds {
@@ -104,7 +112,10 @@ pub(super) fn cross_validate(
             left_out.len()
         )));
         let training = (plan.with_views)(&training);
-        let hold_out = HoldOut { defects: left_out.clone(), ..plan.hold_out.clone() };
+        let hold_out = HoldOut {
+            defects: left_out.clone(),
+            ..plan.hold_out.clone()
+        };
         on_event(Event::Training {
             part: Some((fold + 1, plan.folds)),
             trainable: plan.trainable,
@@ -115,16 +126,29 @@ pub(super) fn cross_validate(
             epochs: plan.options.epochs,
         });
         // all folds to the end, so that their epochs can be compared
-        let options = TrainOptions { hold_out: Some(hold_out), patience: None, ..plan.options.clone() };
-        let data = TrainData { defect_indices: &training, ..plan.data };
+        let options = TrainOptions {
+            hold_out: Some(hold_out),
+            patience: None,
+            ..plan.options.clone()
+        };
+        let data = TrainData {
+            defect_indices: &training,
+            ..plan.data
+        };
         let mut adaptation = plan.adaptation.clone();
         let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
         let (outcome, _) = trainer.run(&mut adaptation, &data, &options, None, cancel, on_epoch)?;
-        let Outcome::Finished(state) = outcome else { return Ok(None) };
+        let Outcome::Finished(state) = outcome else {
+            return Ok(None);
+        };
         kept.folds.push(Fold {
             shots: left_out.len(),
             zero_shot: state.zero_shot_hold_out.unwrap_or(f64::NAN),
-            epochs: state.history.iter().filter_map(|r| Some((r.epoch, r.hold_out?))).collect(),
+            epochs: state
+                .history
+                .iter()
+                .filter_map(|r| Some((r.epoch, r.hold_out?)))
+                .collect(),
         });
         write_json(&plan.file, &kept)?;
     }

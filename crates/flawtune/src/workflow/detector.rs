@@ -42,8 +42,13 @@ impl Adapted {
                 Some((inserted.clone(), Through::open(engine)?))
             }
         };
-        let modulates = inserted.as_ref().is_none_or(|(i, _)| i.options.modulate_output);
-        Ok(Self { inserted, modulation: modulates.then_some(adaptation) })
+        let modulates = inserted
+            .as_ref()
+            .is_none_or(|(i, _)| i.options.modulate_output);
+        Ok(Self {
+            inserted,
+            modulation: modulates.then_some(adaptation),
+        })
     }
 
     /// Calls `with` with the network whose tokens are to be taken.
@@ -53,7 +58,11 @@ impl Adapted {
         with: impl FnOnce(&dyn Forward) -> T,
     ) -> T {
         match this.and_then(|a| a.inserted.as_ref()) {
-            Some((inserted, through)) => with(&InsertedEngine { engine, through, inserted }),
+            Some((inserted, through)) => with(&InsertedEngine {
+                engine,
+                through,
+                inserted,
+            }),
             None => with(engine),
         }
     }
@@ -64,7 +73,10 @@ impl Adapted {
     }
 
     /// Changes the network's tokens where an output modulation was trained.
-    pub(super) fn modulate(this: Option<&Self>, tokens: &mut TokenSet) -> Result<(), WorkflowError> {
+    pub(super) fn modulate(
+        this: Option<&Self>,
+        tokens: &mut TokenSet,
+    ) -> Result<(), WorkflowError> {
         if let Some(modulation) = this.and_then(|a| a.modulation.as_ref()) {
             modulation.check(tokens)?;
             adapted::modulate(tokens, modulation);
@@ -89,15 +101,20 @@ impl Detector {
     ///
     /// # Errors
     /// Anything wrong with the bundle; weights that cannot be found, or others than those of the bundle.
-    pub fn open(path: &Path, weights: Option<&Path>, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+    pub fn open(
+        path: &Path,
+        weights: Option<&Path>,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
         let bundle = Bundle::read(path)?;
         let header = bundle.header;
-        let mut options: BackboneOptions = serde_json::from_value(header.backbone.clone()).map_err(|e| {
-            WorkflowError::Input(format!(
-                "{}: 'backbone' cannot be read ({e}); update flawtune or fit again",
-                path.display()
-            ))
-        })?;
+        let mut options: BackboneOptions = serde_json::from_value(header.backbone.clone())
+            .map_err(|e| {
+                WorkflowError::Input(format!(
+                    "{}: 'backbone' cannot be read ({e}); update flawtune or fit again",
+                    path.display()
+                ))
+            })?;
         match weights {
             Some(weights) => options.weights = Some(weights.to_owned()),
             // a path of the machine it was fitted on may not exist here: then the weights are found by name
@@ -113,7 +130,12 @@ impl Detector {
         };
         if engine.weights_hash() != header.weights_hash {
             let todo = "give the same weight file with --weights";
-            return differs("the weights", &header.weights_hash, engine.weights_hash(), todo);
+            return differs(
+                "the weights",
+                &header.weights_hash,
+                engine.weights_hash(),
+                todo,
+            );
         }
         let (now, again) = (engine.preprocess().id(), "fit again with this version");
         if now != header.preprocessing {
@@ -125,8 +147,14 @@ impl Detector {
         let (height, width) = engine.preprocess().size;
         let (grid, dim) = (engine.grid(height, width), engine.dim());
         if (grid, dim) != (header.grid, header.dim) {
-            let text = |(rows, columns): (usize, usize), dim| format!("{rows}×{columns} patches of {dim}");
-            return differs("tokens of", &text(header.grid, header.dim), &text(grid, dim), again);
+            let text =
+                |(rows, columns): (usize, usize), dim| format!("{rows}×{columns} patches of {dim}");
+            return differs(
+                "tokens of",
+                &text(header.grid, header.dim),
+                &text(grid, dim),
+                again,
+            );
         }
         let parts = &header.bank.parts;
         let (warm, scorer) = rayon::join(
@@ -148,8 +176,18 @@ impl Detector {
         if let (Some(cells), Some(index)) = (bundle.cells, &header.bank.index) {
             scorer = scorer.with_cells(cells, index.probes, Vec::new());
         }
-        let adapted = bundle.adaptation.as_ref().map(|c| Adapted::of(c, &engine)).transpose()?;
-        Ok(Self { header, engine, adapted, scorer, drawings: Mutex::default() })
+        let adapted = bundle
+            .adaptation
+            .as_ref()
+            .map(|c| Adapted::of(c, &engine))
+            .transpose()?;
+        Ok(Self {
+            header,
+            engine,
+            adapted,
+            scorer,
+            drawings: Mutex::default(),
+        })
     }
 
     /// What the bundle says.
@@ -185,7 +223,10 @@ impl Detector {
         let tokens = Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
             inputs.tokens(network, batch, self.preprocess().size)
         })?;
-        let images = tokens.into_iter().map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim)).collect();
+        let images = tokens
+            .into_iter()
+            .map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim))
+            .collect();
         let mut tokens = TokenSet { grid, dim, images };
         Adapted::modulate(self.adapted.as_ref(), &mut tokens)?;
         Ok(self.scorer.score(&tokens)?)
@@ -198,8 +239,13 @@ impl Detector {
             return Ok(Arc::clone(found));
         }
         let patch = self.engine.config().patch_size;
-        let new =
-            Arc::new(Drawing::new(&self.preprocess(), self.header.grid, patch, size, self.header.map.sigma)?);
+        let new = Arc::new(Drawing::new(
+            &self.preprocess(),
+            self.header.grid,
+            patch,
+            size,
+            self.header.map.sigma,
+        )?);
         if kept.len() == DRAWINGS {
             kept.remove(0);
         }

@@ -54,7 +54,10 @@ mod precision_name {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     #[allow(clippy::trivially_copy_pass_by_ref)]
-    pub(super) fn serialize<S: Serializer>(precision: &Precision, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        precision: &Precision,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.serialize_str(precision.name())
     }
 
@@ -155,7 +158,9 @@ impl Engine {
     /// # Errors
     /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have.
     pub fn open(options: BackboneOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
-        let engine = part("weights", on_event, |on_event| Self::find(options, on_event))?;
+        let engine = part("weights", on_event, |on_event| {
+            Self::find(options, on_event)
+        })?;
         on_event(Event::Backbone(&engine));
         Ok(engine)
     }
@@ -175,7 +180,11 @@ impl Engine {
                 let name = options.model_name.as_deref().unwrap_or(variant.name);
                 Location::find(variant, name, on_event)?
             }
-            (None, None) => return Err(WorkflowError::Input("name a backbone or a weight file".into())),
+            (None, None) => {
+                return Err(WorkflowError::Input(
+                    "name a backbone or a weight file".into(),
+                ));
+            }
         };
         let mut expected = named.map(models::Variant::config);
         if let Some(config) = &mut expected {
@@ -187,10 +196,14 @@ impl Engine {
         }
         let mut config = loaded.config;
         round(&mut config, options.round_rope_periods);
-        let layers =
-            LayerSelection { layers: select(&options.layers, &config)?, combine: options.combine_layers };
-        let (rest_h, rest_w) =
-            (options.image_size % config.patch_size, options.image_size % config.patch_size);
+        let layers = LayerSelection {
+            layers: select(&options.layers, &config)?,
+            combine: options.combine_layers,
+        };
+        let (rest_h, rest_w) = (
+            options.image_size % config.patch_size,
+            options.image_size % config.patch_size,
+        );
         if options.image_size < config.patch_size {
             return Err(WorkflowError::Input(format!(
                 "--image-size {} is smaller than one patch of {} ({} pixels)",
@@ -286,7 +299,10 @@ impl Engine {
         height: usize,
         width: usize,
     ) -> Result<Vec<f32>, WorkflowError> {
-        Ok(self.backbone()?.forward(pixels, batch, height, width, &self.layers)?.data)
+        Ok(self
+            .backbone()?
+            .forward(pixels, batch, height, width, &self.layers)?
+            .data)
     }
 
     /// The tokens that enter block 0, `[batch, 1 + registers + patches, dim]`, and the patch grid.
@@ -300,7 +316,9 @@ impl Engine {
         height: usize,
         width: usize,
     ) -> Result<(Vec<f32>, (usize, usize)), WorkflowError> {
-        Ok(self.backbone()?.embed_tokens(pixels, batch, height, width)?)
+        Ok(self
+            .backbone()?
+            .embed_tokens(pixels, batch, height, width)?)
     }
 
     /// The blocks laid out for training through them; a copy of the weights beside the one that extracts.
@@ -342,22 +360,36 @@ impl Engine {
 
     /// How a picture of this size is cut; `None` if it is not.
     fn tiled(&self, height: usize, width: usize) -> Result<Option<Tiled>, WorkflowError> {
-        let Some(options) = self.options.tiles else { return Ok(None) };
+        let Some(options) = self.options.tiles else {
+            return Ok(None);
+        };
         let grid = self.config.grid(height, width);
-        Ok(Some(Tiled::new(options, self.config.patch_size, (height, width), grid, self.dim())?))
+        Ok(Some(Tiled::new(
+            options,
+            self.config.patch_size,
+            (height, width),
+            grid,
+            self.dim(),
+        )?))
     }
 
     fn backbone(&self) -> Result<&Backbone, WorkflowError> {
         if let Some(backbone) = self.backbone.get() {
             return Ok(backbone);
         }
-        let backbone = Backbone::with_precision(&self.config, &self.load()?, self.options.precision)?;
+        let backbone =
+            Backbone::with_precision(&self.config, &self.load()?, self.options.precision)?;
         Ok(self.backbone.get_or_init(|| backbone))
     }
 
     /// The weights that were checked; asked for again, they are read again and must be the same.
     fn load(&self) -> Result<VitWeights, WorkflowError> {
-        if let Some(weights) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(weights) = self
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Ok(weights);
         }
         let loaded = self.location.load(Some(&self.config))?;
@@ -382,14 +414,20 @@ impl Forward for Engine {
 
     fn variant(&self) -> String {
         let periods = match self.config.position {
-            Position::Rope { round_periods: true, .. } => " rounded-periods",
+            Position::Rope {
+                round_periods: true,
+                ..
+            } => " rounded-periods",
             _ => "",
         };
         let precision = match self.options.precision {
             Precision::F32 => String::new(),
             other => format!(" {other}"),
         };
-        let tiles = self.options.tiles.map_or_else(String::new, TileOptions::variant);
+        let tiles = self
+            .options
+            .tiles
+            .map_or_else(String::new, TileOptions::variant);
         format!("layers {}{periods}{precision}{tiles}", self.layers_text())
     }
 
@@ -433,7 +471,14 @@ impl Forward for Engine {
         let mut tokens = Tokens::default();
         let backbone = self.backbone()?;
         let Some(tiled) = self.tiled(height, width)? else {
-            backbone.forward_bytes_into(pictures, batch, height, width, &self.layers, &mut tokens)?;
+            backbone.forward_bytes_into(
+                pictures,
+                batch,
+                height,
+                width,
+                &self.layers,
+                &mut tokens,
+            )?;
             return Ok(tokens.data);
         };
         tiled.of_pictures(pictures, batch, &mut |tiles, height, width| {
@@ -445,11 +490,18 @@ impl Forward for Engine {
 
 pub(super) fn download<'a>(progress: &hub::Progress<'a>) -> Event<'a> {
     match progress {
-        hub::Progress::Bytes { file, done, total } => Event::Download { file, done: *done, total: *total },
-        hub::Progress::Waiting { file } => Event::Note(format!("{file}: another process is fetching it")),
-        hub::Progress::Retrying { file, why, pause } => {
-            Event::Note(format!("{file}: {why}; trying again in {:.0} s", pause.as_secs_f64()))
+        hub::Progress::Bytes { file, done, total } => Event::Download {
+            file,
+            done: *done,
+            total: *total,
+        },
+        hub::Progress::Waiting { file } => {
+            Event::Note(format!("{file}: another process is fetching it"))
         }
+        hub::Progress::Retrying { file, why, pause } => Event::Note(format!(
+            "{file}: {why}; trying again in {:.0} s",
+            pause.as_secs_f64()
+        )),
     }
 }
 
@@ -466,7 +518,9 @@ fn parameters(w: &VitWeights) -> usize {
     let block = |b: &BlockWeights| {
         let feed_forward: usize = match &b.feed_forward {
             FeedForwardWeights::Mlp { fc1, fc2 } => [fc1, fc2].map(linear).iter().sum(),
-            FeedForwardWeights::SwiGlu { gate, up, down } => [gate, up, down].map(linear).iter().sum(),
+            FeedForwardWeights::SwiGlu { gate, up, down } => {
+                [gate, up, down].map(linear).iter().sum()
+            }
         };
         norm(&b.norm1)
             + norm(&b.norm2)
@@ -495,20 +549,31 @@ fn select(layers: &[i32], config: &VitConfig) -> Result<Vec<usize>, WorkflowErro
         ))
     };
     if layers.is_empty() {
-        return Err(WorkflowError::Input("--layers needs at least one block".into()));
+        return Err(WorkflowError::Input(
+            "--layers needs at least one block".into(),
+        ));
     }
     let chosen: Vec<usize> = layers
         .iter()
         .map(|&l| {
-            let at = if l < 0 { depth + i64::from(l) } else { i64::from(l) };
-            usize::try_from(at).ok().filter(|&i| i < config.depth).ok_or_else(|| wrong(l))
+            let at = if l < 0 {
+                depth + i64::from(l)
+            } else {
+                i64::from(l)
+            };
+            usize::try_from(at)
+                .ok()
+                .filter(|&i| i < config.depth)
+                .ok_or_else(|| wrong(l))
         })
         .collect::<Result<_, _>>()?;
     let mut once = chosen.clone();
     once.sort_unstable();
     once.dedup();
     if once.len() < chosen.len() {
-        return Err(WorkflowError::Input(format!("--layers {layers:?} names a block twice")));
+        return Err(WorkflowError::Input(format!(
+            "--layers {layers:?} names a block twice"
+        )));
     }
     Ok(chosen)
 }

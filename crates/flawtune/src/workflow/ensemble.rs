@@ -7,7 +7,8 @@ use super::frozen::{FrozenScores, Wanted};
 use super::supervised::{self, SupervisedEvaluation, SupervisedOptions};
 use super::{BackboneOptions, Category, Engine, Event, HeldOutThresholds, OnEvent, WorkflowError};
 use crate::adapt::heads::{
-    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard, PatchBank,
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard,
+    PatchBank,
 };
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::{auroc, average_precision};
@@ -63,13 +64,20 @@ pub(super) fn plan(
     how: &EnsembleFit,
     on_event: OnEvent<'_>,
 ) -> Result<Planned, WorkflowError> {
-    let layers =
-        how.layers.clone().unwrap_or_else(|| default_layers(&engine.config().name, engine.config().depth));
+    let layers = how
+        .layers
+        .clone()
+        .unwrap_or_else(|| default_layers(&engine.config().name, engine.config().depth));
     let engine = at_layers(engine, &layers, on_event).map_err(|e| match e {
-        WorkflowError::Input(text) => WorkflowError::Input(text.replacen("--layers", "--ensemble-layers", 1)),
+        WorkflowError::Input(text) => {
+            WorkflowError::Input(text.replacen("--layers", "--ensemble-layers", 1))
+        }
         e => e,
     })?;
-    Ok(Planned { engine, options: how.options.clone() })
+    Ok(Planned {
+        engine,
+        options: how.options.clone(),
+    })
 }
 
 /// Fits the ensemble to the category's normal images and shots. `None`, with a warning, if there are fewer than four
@@ -97,11 +105,20 @@ pub(super) fn fit(
     let (_, shot_tokens) = category.tokens(engine, shots, on_event)?;
     on_event(Event::Scoring("ensemble"));
     let bank = PatchBank::new(&tokens.images, tokens.dim);
-    let wanted = Wanted { what: LEFT_OUT.to_owned(), category, engine, support: &normals, scored: &[] };
+    let wanted = Wanted {
+        what: LEFT_OUT.to_owned(),
+        category,
+        engine,
+        support: &normals,
+        scored: &[],
+    };
     let left_out = frozen.distances(&wanted, || Ok(bank.left_out_distances()))?;
     let evidence = Evidence::with_distances(&tokens.images, &left_out, BANK_SHARE)?;
-    let shots =
-        Evidence::with_distances(&shot_tokens.images, &bank.distances(&shot_tokens.images), BANK_SHARE)?;
+    let shots = Evidence::with_distances(
+        &shot_tokens.images,
+        &bank.distances(&shot_tokens.images),
+        BANK_SHARE,
+    )?;
     let ensemble = Ensemble::fit(&evidence, &shots, options)?;
     Ok(Some(EnsembleRecord {
         layers: engine.options().layers.clone(),
@@ -115,14 +132,27 @@ pub(super) fn fit(
 }
 
 /// The same backbone and preprocessing, other blocks.
-fn at_layers(engine: &Engine, layers: &[i32], on_event: OnEvent<'_>) -> Result<Engine, WorkflowError> {
-    Engine::open(BackboneOptions { layers: layers.to_vec(), ..engine.options().clone() }, on_event)
+fn at_layers(
+    engine: &Engine,
+    layers: &[i32],
+    on_event: OnEvent<'_>,
+) -> Result<Engine, WorkflowError> {
+    Engine::open(
+        BackboneOptions {
+            layers: layers.to_vec(),
+            ..engine.options().clone()
+        },
+        on_event,
+    )
 }
 
 fn hash(category: &Category, positions: &[usize]) -> String {
     let infos = category.infos();
     ImageRef::digest(
-        &positions.iter().map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect::<Vec<_>>(),
+        &positions
+            .iter()
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect::<Vec<_>>(),
     )
 }
 
@@ -194,7 +224,9 @@ pub(super) fn evaluate(
     let (normals, support) = job.category.tokens(&engine, job.normals, on_event)?;
     let (tested, tokens) = job.category.tokens(&engine, job.tested, on_event)?;
     if tested != job.tested {
-        return Err(WorkflowError::Input("pictures became unreadable during the evaluation".into()));
+        return Err(WorkflowError::Input(
+            "pictures became unreadable during the evaluation".into(),
+        ));
     }
     on_event(Event::Scoring("ensemble"));
     let bank = PatchBank::new(&support.images, support.dim);
@@ -205,7 +237,11 @@ pub(super) fn evaluate(
             e.bank = Some(*bank);
             e
         };
-        Evidence::of_images(&support.images).into_iter().zip(&record.normal_banks).map(one).collect()
+        Evidence::of_images(&support.images)
+            .into_iter()
+            .zip(&record.normal_banks)
+            .map(one)
+            .collect()
     } else {
         on_event(Event::Warning(
             "train/good is not what the ensemble was fitted to; it is fitted again to what is there now"
@@ -224,9 +260,14 @@ pub(super) fn evaluate(
         support: &normals,
         scored: &tested,
     };
-    let distances = job.frozen.distances(&wanted, || Ok(bank.distances(&tokens.images)))?;
-    let scores: Vec<EnsembleScore> =
-        ensemble.scores(&Evidence::with_distances(&tokens.images, &distances, BANK_SHARE)?)?;
+    let distances = job
+        .frozen
+        .distances(&wanted, || Ok(bank.distances(&tokens.images)))?;
+    let scores: Vec<EnsembleScore> = ensemble.scores(&Evidence::with_distances(
+        &tokens.images,
+        &distances,
+        BANK_SHARE,
+    )?)?;
     let of = |f: fn(&EnsembleScore) -> f64| scores.iter().map(f).collect::<Vec<_>>();
     let (adapted, zero_shot) = (of(|s| s.adapted), of(|s| s.zero_shot));
     let plain = plain_scorers(&distances);
@@ -255,8 +296,14 @@ pub(super) fn evaluate(
     let evaluation = EnsembleEvaluation {
         comparison: Comparison::new(
             job.test,
-            Scored { scores: &adapted, threshold: Some(thresholds.prompt_tuned.value) },
-            Scored { scores: &zero_shot, threshold: Some(thresholds.zero_shot.value) },
+            Scored {
+                scores: &adapted,
+                threshold: Some(thresholds.prompt_tuned.value),
+            },
+            Scored {
+                scores: &zero_shot,
+                threshold: Some(thresholds.zero_shot.value),
+            },
             job.bootstrap,
         )?,
         thresholds: Some(thresholds),
@@ -267,8 +314,16 @@ pub(super) fn evaluate(
         supervised: supervised.iter().map(|(found, _)| found.clone()).collect(),
     };
     let mut columns: Columns = vec![("ensemble_zero_shot", zero_shot), ("ensemble", adapted)];
-    columns.extend(plain.into_iter().map(|(column, _, scores)| (column, scores)));
-    columns.extend(supervised.into_iter().map(|(found, scores)| (found.scorer.name(), scores)));
+    columns.extend(
+        plain
+            .into_iter()
+            .map(|(column, _, scores)| (column, scores)),
+    );
+    columns.extend(
+        supervised
+            .into_iter()
+            .map(|(found, scores)| (found.scorer.name(), scores)),
+    );
     Ok((evaluation, columns))
 }
 
@@ -277,11 +332,19 @@ type Plain = (&'static str, &'static str, Vec<f64>);
 
 fn plain_scorers(distances: &[Vec<f32>]) -> Vec<Plain> {
     let scorers = [
-        ("bank_top", "patch bank, top 1 %", Aggregate::TopFraction(BANK_SHARE)),
+        (
+            "bank_top",
+            "patch bank, top 1 %",
+            Aggregate::TopFraction(BANK_SHARE),
+        ),
         ("bank_mean", "patch bank, mean", Aggregate::Mean),
     ];
     let one = |(column, name, aggregate): (&'static str, &'static str, Aggregate)| {
-        (column, name, distances.iter().map(|d| aggregate.score(d)).collect())
+        (
+            column,
+            name,
+            distances.iter().map(|d| aggregate.score(d)).collect(),
+        )
     };
     scorers.into_iter().map(one).collect()
 }

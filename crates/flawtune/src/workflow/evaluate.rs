@@ -11,9 +11,9 @@ use super::meta::init_lists;
 use super::supervised::SupervisedOptions;
 use super::universal::adaptation_for;
 use super::{
-    AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, EnsembleEvaluation,
-    Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError, adapted, ensemble,
-    held_out::HeldOut, hierarchy, writable, write_json,
+    AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine,
+    EnsembleEvaluation, Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError,
+    adapted, ensemble, held_out::HeldOut, hierarchy, writable, write_json,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
@@ -117,7 +117,10 @@ pub struct Evaluated {
 /// # Errors
 /// A checkpoint for another backbone; one whose training images are in the test set, unless leaky; anything wrong
 /// with the data.
-pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Evaluated, WorkflowError> {
+pub fn evaluate(
+    request: &EvaluateRequest,
+    on_event: OnEvent<'_>,
+) -> Result<Evaluated, WorkflowError> {
     let checkpoint = Checkpoint::read(&request.checkpoint)?;
     on_event(Event::Read(&request.checkpoint));
     let all = manifests(&request.checkpoint, &checkpoint)?;
@@ -130,10 +133,19 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         on_event(Event::Warning(format!(
             "{} was trained on {}, not on {name}",
             request.checkpoint.display(),
-            if trained.is_empty() { checkpoint.category.clone() } else { trained.join(", ") }
+            if trained.is_empty() {
+                checkpoint.category.clone()
+            } else {
+                trained.join(", ")
+            }
         )));
     }
-    let split = category.split(&split_options(&checkpoint, manifest.as_ref(), &name, &protocol))?;
+    let split = category.split(&split_options(
+        &checkpoint,
+        manifest.as_ref(),
+        &name,
+        &protocol,
+    ))?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
     if !all.is_empty() {
@@ -144,7 +156,12 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         }
     }
     writable(&request.output_dir)?;
-    let engine = open_backbone(&request.checkpoint, &request.backbone, &checkpoint, on_event)?;
+    let engine = open_backbone(
+        &request.checkpoint,
+        &request.backbone,
+        &checkpoint,
+        on_event,
+    )?;
     let adaptation = adaptation_for(&checkpoint, &name)?;
 
     let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
@@ -152,20 +169,30 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
     let (tested, tokens) = category.tokens(&engine, &wanted, on_event)?;
     adaptation.check(&tokens)?;
-    let kind = if adaptation.options().use_cls { TokenKind::Class } else { TokenKind::Patches };
+    let kind = if adaptation.options().use_cls {
+        TokenKind::Class
+    } else {
+        TokenKind::Patches
+    };
     let k = request.k_neighbors;
     let held_out = HeldOut::new(&supporting, &split.holdout_normals, k, on_event);
     // scores of the tested and of the held-out good images
     let score = |normals: &TokenSet, tokens: &TokenSet, adaptation| -> Result<_, WorkflowError> {
         let support = SupportSet::new(normals, kind, adaptation)?;
-        let held = held_out.as_ref().map(|h| h.scores(&support, normals)).transpose()?;
+        let held = held_out
+            .as_ref()
+            .map(|h| h.scores(&support, normals))
+            .transpose()?;
         Ok((support.score_pairs(tokens, k, false)?.scores, held))
     };
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("zero-shot"));
     // the held-out images' scores stand behind those of the tested
-    let scored: Vec<usize> =
-        tested.iter().chain(held_out.iter().flat_map(|_| &split.holdout_normals)).copied().collect();
+    let scored: Vec<usize> = tested
+        .iter()
+        .chain(held_out.iter().flat_map(|_| &split.holdout_normals))
+        .copied()
+        .collect();
     let untouched = Wanted {
         what: format!("image pairs, {kind:?}, k = {k}, {} tested", tested.len()),
         category: &category,
@@ -181,7 +208,9 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let zero_shot = both[..tested.len()].to_vec();
     let held_zero_shot = held_out.as_ref().map(|_| both[tested.len()..].to_vec());
     let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
-    let main: Vec<usize> = (0..tested.len()).filter(|&i| unseen.contains(&tested[i])).collect();
+    let main: Vec<usize> = (0..tested.len())
+        .filter(|&i| unseen.contains(&tested[i]))
+        .collect();
     let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
     let ids: Vec<&str> = main.iter().map(|&i| infos[tested[i]].id).collect();
     let types: Vec<Option<&str>> = main.iter().map(|&i| infos[tested[i]].defect_type).collect();
@@ -217,8 +246,11 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
                 bootstrap: request.bootstrap,
             };
             let tokens = adapted::tokens(&job, inserted.as_ref(), &adaptation, on_event)?;
-            let options =
-                EnsembleOptions { guard: request.guard, seed: split.seed, ..EnsembleOptions::default() };
+            let options = EnsembleOptions {
+                guard: request.guard,
+                seed: split.seed,
+                ..EnsembleOptions::default()
+            };
             let scorers = adapted::evaluate(&job, &tokens, &options, on_event)?;
             Some((tokens, scorers))
         }
@@ -237,11 +269,20 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let at = |of: fn(&HeldOutThresholds) -> f64| thresholds.as_ref().map(of);
     let comparison = Comparison::new(
         &test,
-        Scored { scores: &pick(&adapted), threshold: at(|t| t.prompt_tuned.value) },
-        Scored { scores: &pick(&zero_shot), threshold: at(|t| t.zero_shot.value) },
+        Scored {
+            scores: &pick(&adapted),
+            threshold: at(|t| t.prompt_tuned.value),
+        },
+        Scored {
+            scores: &pick(&zero_shot),
+            threshold: at(|t| t.zero_shot.value),
+        },
         request.bootstrap,
     )?;
-    let mut columns = vec![("zero_shot", pick(&zero_shot)), ("prompt_tuned", pick(&adapted))];
+    let mut columns = vec![
+        ("zero_shot", pick(&zero_shot)),
+        ("prompt_tuned", pick(&adapted)),
+    ];
     let ensemble = match ensemble_of(&request.checkpoint, &checkpoint)? {
         Some(record) if name == checkpoint.category => {
             let job = ensemble::Job {
@@ -282,17 +323,25 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
     let levels = match hierarchy::of(&request.checkpoint, &checkpoint)? {
         Some(levels) => {
             let images = main.iter().map(|&i| tokens.images[i].clone()).collect();
-            let tokens = TokenSet { images, grid: tokens.grid, dim: tokens.dim };
+            let tokens = TokenSet {
+                images,
+                grid: tokens.grid,
+                dim: tokens.dim,
+            };
             let job = hierarchy::Job {
                 category: &category,
                 engine: &engine,
                 normals: &support,
-                tested: (&main.iter().map(|&i| tested[i]).collect::<Vec<_>>(), &tokens),
+                tested: (
+                    &main.iter().map(|&i| tested[i]).collect::<Vec<_>>(),
+                    &tokens,
+                ),
                 test: &test,
                 bootstrap: request.bootstrap,
                 output_dir: &request.output_dir,
             };
-            let (found, [untouched, flat, own]) = hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
+            let (found, [untouched, flat, own]) =
+                hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
             let named = columns.iter().any(|(name, _)| *name == "zero_shot_bank");
             columns.extend((!named).then_some(("zero_shot_bank", untouched)));
             columns.extend([("flat_bank", flat), ("hierarchical_bank", own)]);
@@ -305,7 +354,9 @@ pub fn evaluate(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Eval
         ensemble,
         prompt_guard,
         adapted_tokens,
-        seen_type: seen_type(&protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot)?,
+        seen_type: seen_type(
+            &protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot,
+        )?,
         comparison,
         thresholds,
         leaky: protocol == Protocol::Leaky,
@@ -336,7 +387,9 @@ pub(super) fn ensemble_of(
     path: &Path,
     checkpoint: &Checkpoint,
 ) -> Result<Option<EnsembleRecord>, WorkflowError> {
-    let Some(value) = checkpoint.other(EnsembleRecord::KEY) else { return Ok(None) };
+    let Some(value) = checkpoint.other(EnsembleRecord::KEY) else {
+        return Ok(None);
+    };
     EnsembleRecord::from_value(value).map(Some).map_err(|key| {
         WorkflowError::Input(format!(
             "{}: '{}.{key}' is missing or wrong; train it again",
@@ -346,21 +399,30 @@ pub(super) fn ensemble_of(
     })
 }
 
-pub(super) fn guard_of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<PromptGuard>, WorkflowError> {
-    checkpoint.other(PromptGuard::KEY).map(PromptGuard::from_value).transpose().map_err(|key| {
-        WorkflowError::Input(format!(
-            "{}: '{}.{key}' is missing or wrong; train it again",
-            path.display(),
-            PromptGuard::KEY
-        ))
-    })
+pub(super) fn guard_of(
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Option<PromptGuard>, WorkflowError> {
+    checkpoint
+        .other(PromptGuard::KEY)
+        .map(PromptGuard::from_value)
+        .transpose()
+        .map_err(|key| {
+            WorkflowError::Input(format!(
+                "{}: '{}.{key}' is missing or wrong; train it again",
+                path.display(),
+                PromptGuard::KEY
+            ))
+        })
 }
 
 /// What a fallback of the prompts means, for people.
 pub(super) fn fallback_text(guard: &PromptGuard) -> String {
     let found = match (guard.zero_shot, guard.adapted) {
         (Some(before), Some(after)) => {
-            let error = guard.standard_error.map_or_else(String::new, |e| format!(" ± {e:.3}"));
+            let error = guard
+                .standard_error
+                .map_or_else(String::new, |e| format!(" ± {e:.3}"));
             format!(
                 "left-out images are ranked no better with the prompts ({after:.3}{error}) than without ({before:.3})"
             )
@@ -370,7 +432,10 @@ pub(super) fn fallback_text(guard: &PromptGuard) -> String {
     format!("guard: {found}; their scores are the zero-shot ones; --no-guard switches this off")
 }
 
-fn protocol(request: &EvaluateRequest, manifest: Option<&SplitManifest>) -> Result<Protocol, WorkflowError> {
+fn protocol(
+    request: &EvaluateRequest,
+    manifest: Option<&SplitManifest>,
+) -> Result<Protocol, WorkflowError> {
     match (&request.protocol, manifest) {
         (Some(asked), _) if *asked == Protocol::Leaky => Ok(Protocol::Leaky),
         (_, None) => Err(WorkflowError::Input(format!(
@@ -399,7 +464,10 @@ pub(super) fn split_options(
             holdout_fraction: m.holdout_fraction,
         },
         // another category: none of its images trained; the usual pool leaves the test set all the same
-        Some(m) => SplitOptions { shots: 0, ..SplitOptions::held_out(m.seed, 0) },
+        Some(m) => SplitOptions {
+            shots: 0,
+            ..SplitOptions::held_out(m.seed, 0)
+        },
         None => SplitOptions {
             protocol: protocol.clone(),
             shots: 0,
@@ -438,12 +506,30 @@ pub(super) fn open_backbone(
         )))
     };
     let now = engine.weights_hash().to_owned();
-    if let Some(then) = checkpoint.weights_hash.as_ref().filter(|then| **then != now) {
-        return differs("the weights", then, &now, "give the same file with --weights");
+    if let Some(then) = checkpoint
+        .weights_hash
+        .as_ref()
+        .filter(|then| **then != now)
+    {
+        return differs(
+            "the weights",
+            then,
+            &now,
+            "give the same file with --weights",
+        );
     }
     let now = engine.preprocess().id();
-    if let Some(then) = checkpoint.preprocessing.as_ref().filter(|then| **then != now) {
-        return differs("the preprocessing", then, &now, "leave the preprocessing options away");
+    if let Some(then) = checkpoint
+        .preprocessing
+        .as_ref()
+        .filter(|then| **then != now)
+    {
+        return differs(
+            "the preprocessing",
+            then,
+            &now,
+            "leave the preprocessing options away",
+        );
     }
     let now = engine.layers_text();
     if let Some(then) = checkpoint.layers.as_ref().filter(|then| **then != now) {
@@ -461,12 +547,17 @@ fn seen_type(
     adapted: &[f64],
     zero_shot: &[f64],
 ) -> Result<Option<SeenType>, WorkflowError> {
-    let Protocol::Hard { defect_type } = protocol else { return Ok(None) };
+    let Protocol::Hard { defect_type } = protocol else {
+        return Ok(None);
+    };
     let seen: std::collections::HashSet<usize> = split.seen_type_test.iter().copied().collect();
     let of: Vec<usize> = (0..tokens.images.len())
         .filter(|&i| infos[tested[i]].defect_type.is_none() || seen.contains(&tested[i]))
         .collect();
-    let labels: Vec<bool> = of.iter().map(|&i| infos[tested[i]].defect_type.is_some()).collect();
+    let labels: Vec<bool> = of
+        .iter()
+        .map(|&i| infos[tested[i]].defect_type.is_some())
+        .collect();
     let pick = |scores: &[f64]| of.iter().map(|&i| scores[i]).collect::<Vec<_>>();
     Ok(Some(SeenType {
         defect_type: defect_type.clone(),

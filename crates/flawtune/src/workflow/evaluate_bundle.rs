@@ -8,8 +8,8 @@ use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction, WorkflowError,
-    predict, writable, write_json,
+    Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction,
+    WorkflowError, predict, writable, write_json,
 };
 use crate::bundle::IndexInfo;
 use crate::dataset::read_mask;
@@ -17,7 +17,9 @@ use crate::evaluate::metrics::{
     HistogramMetrics, PixelHistogram, PixelImage, auroc, average_precision, f1_max,
 };
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions, check_disjoint};
-use crate::evaluate::statistics::{BootstrapOptions, Interval, RankingMetric, Rate, bootstrap_interval};
+use crate::evaluate::statistics::{
+    BootstrapOptions, Interval, RankingMetric, Rate, bootstrap_interval,
+};
 use crate::features::{Progress, Stage};
 
 /// What to evaluate.
@@ -156,7 +158,11 @@ pub fn evaluate_bundle(
             manifest.category
         )));
     }
-    let protocol = if same { manifest.protocol.clone() } else { Protocol::HeldOut };
+    let protocol = if same {
+        manifest.protocol.clone()
+    } else {
+        Protocol::HeldOut
+    };
     let split = category.split(&if same {
         SplitOptions {
             protocol: protocol.clone(),
@@ -170,8 +176,11 @@ pub fn evaluate_bundle(
     })?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
-    let tested: Vec<ImageRef> =
-        split.test.iter().map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect();
+    let tested: Vec<ImageRef> = split
+        .test
+        .iter()
+        .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+        .collect();
     check_disjoint(manifest, &name, &tested, &protocol)?;
     writable(&request.output_dir)?;
 
@@ -181,15 +190,29 @@ pub fn evaluate_bundle(
     let batch = request.data.batch_size.max(1);
     let mut given = 0;
     let mut next = |_: bool| {
-        let paths = samples[given..].iter().take(batch).map(|&i| category.dataset.samples[i].path.clone());
+        let paths = samples[given..]
+            .iter()
+            .take(batch)
+            .map(|&i| category.dataset.samples[i].path.clone());
         let paths: Vec<PathBuf> = paths.collect();
         given += paths.len();
-        Ok(if paths.is_empty() { Next::End } else { Next::Paths(paths) })
+        Ok(if paths.is_empty() {
+            Next::End
+        } else {
+            Next::Paths(paths)
+        })
     };
-    let masked = samples.iter().any(|&i| !category.dataset.samples[i].masks.is_empty());
-    let options = PredictOptions { skip_bad_images: request.data.skip_bad_images, maps: masked };
-    let by_path: HashMap<&Path, usize> =
-        samples.iter().map(|&i| (category.dataset.samples[i].path.as_path(), i)).collect();
+    let masked = samples
+        .iter()
+        .any(|&i| !category.dataset.samples[i].masks.is_empty());
+    let options = PredictOptions {
+        skip_bad_images: request.data.skip_bad_images,
+        maps: masked,
+    };
+    let by_path: HashMap<&Path, usize> = samples
+        .iter()
+        .map(|&i| (category.dataset.samples[i].path.as_path(), i))
+        .collect();
     let mut pixels = Pixels::default();
     let mut found: Vec<(usize, Prediction)> = Vec::new();
     let mut warnings = Vec::new();
@@ -204,7 +227,11 @@ pub fn evaluate_bundle(
             }
             prediction.picture = None;
             found.push((at, prediction));
-            let done = Progress { stage: Stage::Extracting, done: found.len(), total: samples.len() };
+            let done = Progress {
+                stage: Stage::Extracting,
+                done: found.len(),
+                total: samples.len(),
+            };
             on_event(Event::Images(done));
             Ok(ControlFlow::Continue(()))
         },
@@ -218,7 +245,10 @@ pub fn evaluate_bundle(
         on_event(Event::Warning(text));
     }
 
-    let labels: Vec<bool> = found.iter().map(|(at, _)| infos[*at].defect_type.is_some()).collect();
+    let labels: Vec<bool> = found
+        .iter()
+        .map(|(at, _)| infos[*at].defect_type.is_some())
+        .collect();
     let scores: Vec<f64> = found.iter().map(|(_, p)| p.score).collect();
     let both = labels.contains(&true) && labels.contains(&false);
     let flagged = |wanted: &dyn Fn(usize) -> bool| {
@@ -227,8 +257,9 @@ pub fn evaluate_bundle(
     };
     let mut per_defect_type = BTreeMap::new();
     for kind in labels_of(&found, &infos) {
-        let of: Vec<usize> =
-            (0..found.len()).filter(|&i| infos[found[i].0].defect_type.is_none_or(|t| t == kind)).collect();
+        let of: Vec<usize> = (0..found.len())
+            .filter(|&i| infos[found[i].0].defect_type.is_none_or(|t| t == kind))
+            .collect();
         let labels: Vec<bool> = of.iter().map(|&i| labels[i]).collect();
         let scores: Vec<f64> = of.iter().map(|&i| scores[i]).collect();
         per_defect_type.insert(
@@ -255,12 +286,21 @@ pub fn evaluate_bundle(
         index: header.bank.index.clone(),
         auroc: auroc(&labels, &scores)?,
         auroc_interval: if both {
-            Some(bootstrap_interval(&labels, &scores, RankingMetric::Auroc, &request.bootstrap)?)
+            Some(bootstrap_interval(
+                &labels,
+                &scores,
+                RankingMetric::Auroc,
+                &request.bootstrap,
+            )?)
         } else {
             None
         },
         average_precision: average_precision(&labels, &scores)?,
-        f1_max: if test_defects > 0 { Some(f1_max(&labels, &scores)?.f1) } else { None },
+        f1_max: if test_defects > 0 {
+            Some(f1_max(&labels, &scores)?.f1)
+        } else {
+            None
+        },
         threshold: header.threshold.value,
         false_alarms: flagged(&|at| infos[at].defect_type.is_none()),
         found: flagged(&|at| infos[at].defect_type.is_some()),
@@ -273,11 +313,17 @@ pub fn evaluate_bundle(
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
         category: name,
     };
-    let path = request.output_dir.join(format!("{}_detection.json", evaluation.category));
+    let path = request
+        .output_dir
+        .join(format!("{}_detection.json", evaluation.category));
     write_json(&path, &evaluation)?;
     on_event(Event::Wrote(&path));
-    let table = request.output_dir.join(format!("{}_predictions.csv", evaluation.category));
-    let rows = found.iter().map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
+    let table = request
+        .output_dir
+        .join(format!("{}_predictions.csv", evaluation.category));
+    let rows = found
+        .iter()
+        .map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
     write_predictions(&table, rows)?;
     on_event(Event::Wrote(&table));
     on_event(Event::PartEnds("scoring"));
@@ -289,7 +335,10 @@ fn labels_of(
     found: &[(usize, Prediction)],
     infos: &[crate::evaluate::protocol::SampleInfo<'_>],
 ) -> std::collections::BTreeSet<String> {
-    found.iter().filter_map(|(at, _)| infos[*at].defect_type.map(str::to_owned)).collect()
+    found
+        .iter()
+        .filter_map(|(at, _)| infos[*at].defect_type.map(str::to_owned))
+        .collect()
 }
 
 impl Pixels {
@@ -304,16 +353,30 @@ impl Pixels {
         let sample = &category.dataset.samples[at];
         let (height, width) = (map.height(), map.width());
         let Some(kind) = &sample.defect_type else {
-            return Ok(self.good.add(&PixelImage { width, height, mask: None, map: map.values() })?);
+            return Ok(self.good.add(&PixelImage {
+                width,
+                height,
+                mask: None,
+                map: map.values(),
+            })?);
         };
         let (histogram, masked, unmasked) = self.types.entry(kind.clone()).or_default();
         if sample.masks.is_empty() {
             *unmasked += 1;
             return Ok(());
         }
-        let mask = read_mask(&sample.masks, (height, width), &detector.preprocess().decode_options())?;
+        let mask = read_mask(
+            &sample.masks,
+            (height, width),
+            &detector.preprocess().decode_options(),
+        )?;
         *masked += 1;
-        histogram.add(&PixelImage { width, height, mask: Some(&mask), map: map.values() })?;
+        histogram.add(&PixelImage {
+            width,
+            height,
+            mask: Some(&mask),
+            map: map.values(),
+        })?;
         Ok(())
     }
 
@@ -322,8 +385,11 @@ impl Pixels {
         let mut all = self.good.clone();
         let (mut masked_images, mut unmasked_images) = (0, 0);
         // in a fixed order: sums of shares depend on it in the last bit
-        let mut kinds: Vec<&String> =
-            self.types.keys().filter(|k| kind.is_none_or(|kind| kind == *k)).collect();
+        let mut kinds: Vec<&String> = self
+            .types
+            .keys()
+            .filter(|k| kind.is_none_or(|kind| kind == *k))
+            .collect();
         kinds.sort();
         for (histogram, masked, unmasked) in kinds.into_iter().map(|k| &self.types[k]) {
             all.merge(histogram);
@@ -356,7 +422,13 @@ fn write_predictions<'a>(
     for (id, kind, p) in rows {
         let verdict = if p.flaw { "flaw" } else { "good" };
         writer
-            .write_record([id, kind, &p.score.to_string(), &p.probability.to_string(), verdict])
+            .write_record([
+                id,
+                kind,
+                &p.score.to_string(),
+                &p.probability.to_string(),
+                verdict,
+            ])
             .map_err(|e| failed(e.into()))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(e.into_error()))?;

@@ -15,7 +15,11 @@ const AT_ONCE: usize = 256;
 pub fn extract_all(request: &TrainRequest, on_event: OnEvent<'_>) -> Result<String, WorkflowError> {
     let category = Category::open(&request.data, on_event)?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
-    let ensemble = request.ensemble.as_ref().map(|how| ensemble::plan(&engine, how, on_event)).transpose()?;
+    let ensemble = request
+        .ensemble
+        .as_ref()
+        .map(|how| ensemble::plan(&engine, how, on_event))
+        .transpose()?;
     let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
     let mut hasher = blake3::Hasher::new();
     // the same pictures in other parts or of other types are split otherwise
@@ -28,7 +32,11 @@ pub fn extract_all(request: &TrainRequest, on_event: OnEvent<'_>) -> Result<Stri
         hasher.update(info.content.as_bytes());
     }
     for engine in std::iter::once(&engine).chain(ensemble.as_ref().map(ensemble::Planned::engine)) {
-        for text in [engine.weights_hash(), &engine.variant(), &engine.preprocess().id()] {
+        for text in [
+            engine.weights_hash(),
+            &engine.variant(),
+            &engine.preprocess().id(),
+        ] {
             hasher.update(text.as_bytes());
             hasher.update(&[0]);
         }

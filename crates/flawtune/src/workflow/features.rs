@@ -52,23 +52,34 @@ pub struct Written {
 ///
 /// # Errors
 /// Anything wrong with the pictures, the pixel file or the backbone.
-pub fn features(request: &FeaturesRequest, on_event: OnEvent<'_>) -> Result<Written, WorkflowError> {
+pub fn features(
+    request: &FeaturesRequest,
+    on_event: OnEvent<'_>,
+) -> Result<Written, WorkflowError> {
     if request.output.is_dir() {
         return Err(WorkflowError::Input(format!(
             "{}: is a folder; name a file in it with --output",
             request.output.display()
         )));
     }
-    writable_or(folder_of(&request.output), "choose a folder that can be written with --output")?;
+    writable_or(
+        folder_of(&request.output),
+        "choose a folder that can be written with --output",
+    )?;
     let (class, patches, written, names) = match &request.source {
         Source::Pictures(paths) => from_pictures(request, paths, on_event)?,
         Source::Pixels(file) => from_pixels(request, file, on_event)?,
     };
     let (n, p, d) = (written.images, written.grid.0 * written.grid.1, written.dim);
-    let tensors =
-        [("class_tokens", vec![n, d], bytes_of(&class)), ("patch_tokens", vec![n, p, d], bytes_of(&patches))];
+    let tensors = [
+        ("class_tokens", vec![n, d], bytes_of(&class)),
+        ("patch_tokens", vec![n, p, d], bytes_of(&patches)),
+    ];
     let wrong = |e: safetensors::SafeTensorError| {
-        WorkflowError::Input(format!("{}: cannot be written: {e}", request.output.display()))
+        WorkflowError::Input(format!(
+            "{}: cannot be written: {e}",
+            request.output.display()
+        ))
     };
     let views = tensors
         .iter()
@@ -103,15 +114,33 @@ fn from_pictures(
         on_event(Event::Warning(format!("left out {bad}")));
     }
     let tokens = &found.tokens;
-    let class = tokens.images.iter().flat_map(crate::features::ImageTokens::cls).copied().collect();
-    let patches = tokens.images.iter().flat_map(crate::features::ImageTokens::patches).copied().collect();
-    let listed = found.kept.iter().map(|&k| paths[k].display().to_string()).collect::<Vec<_>>();
+    let class = tokens
+        .images
+        .iter()
+        .flat_map(crate::features::ImageTokens::cls)
+        .copied()
+        .collect();
+    let patches = tokens
+        .images
+        .iter()
+        .flat_map(crate::features::ImageTokens::patches)
+        .copied()
+        .collect();
+    let listed = found
+        .kept
+        .iter()
+        .map(|&k| paths[k].display().to_string())
+        .collect::<Vec<_>>();
     let names = vec![
         ("images".to_owned(), serde_json::json!(listed).to_string()),
         ("model".to_owned(), engine.config().name.clone()),
         ("preprocessing".to_owned(), engine.preprocess().id()),
     ];
-    let written = Written { images: tokens.images.len(), grid: tokens.grid, dim: tokens.dim };
+    let written = Written {
+        images: tokens.images.len(),
+        grid: tokens.grid,
+        dim: tokens.dim,
+    };
     Ok((class, patches, written, names))
 }
 
@@ -128,7 +157,11 @@ fn from_pixels(
         let names = tensors.names();
         wrong(format!(
             "no tensor named 'pixels'; it holds {}",
-            if names.is_empty() { "none".into() } else { names.join(", ") }
+            if names.is_empty() {
+                "none".into()
+            } else {
+                names.join(", ")
+            }
         ))
     })?;
     let &[images, 3, height, width] = pixels.shape() else {
@@ -138,23 +171,37 @@ fn from_pixels(
         )));
     };
     if pixels.dtype() != Dtype::F32 {
-        return Err(wrong(format!("'pixels' is {:?}; F32 is wanted", pixels.dtype())));
+        return Err(wrong(format!(
+            "'pixels' is {:?}; F32 is wanted",
+            pixels.dtype()
+        )));
     }
     if images == 0 {
         return Err(wrong("'pixels' holds no image".into()));
     }
-    let values: Vec<f32> =
-        pixels.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> = pixels
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let grid = engine.grid(height, width);
     if grid.0 * grid.1 == 0 {
-        return Err(VitError::TooSmall { height, width, patch: engine.config().patch_size }.into());
+        return Err(VitError::TooSmall {
+            height,
+            width,
+            patch: engine.config().patch_size,
+        }
+        .into());
     }
     let (dim, each) = (engine.dim(), 3 * height * width);
     let (mut class, mut patches) = (Vec::new(), Vec::new());
     for batch in values.chunks(request.batch_size.max(1) * each.max(1)) {
         let count = batch.len() / each.max(1);
-        for image in engine.tokens(batch, count, height, width)?.chunks_exact((1 + grid.0 * grid.1) * dim) {
+        for image in engine
+            .tokens(batch, count, height, width)?
+            .chunks_exact((1 + grid.0 * grid.1) * dim)
+        {
             class.extend_from_slice(&image[..dim]);
             patches.extend_from_slice(&image[dim..]);
         }

@@ -26,7 +26,9 @@ struct Kept {
 
 impl fmt::Debug for FrozenScores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FrozenScores").field(&self.0.is_some()).finish()
+        f.debug_tuple("FrozenScores")
+            .field(&self.0.is_some())
+            .finish()
     }
 }
 
@@ -46,7 +48,12 @@ impl Wanted<'_> {
     fn key(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let engine = self.engine;
-        let texts = [self.what.as_str(), engine.weights_hash(), &engine.variant(), &engine.preprocess().id()];
+        let texts = [
+            self.what.as_str(),
+            engine.weights_hash(),
+            &engine.variant(),
+            &engine.preprocess().id(),
+        ];
         for text in texts {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
@@ -91,7 +98,9 @@ fn once<T>(
     wanted: &Wanted<'_>,
     compute: impl FnOnce() -> Result<T, WorkflowError>,
 ) -> Result<Arc<T>, WorkflowError> {
-    let Some(slots) = slots else { return compute().map(Arc::new) };
+    let Some(slots) = slots else {
+        return compute().map(Arc::new);
+    };
     let slot = {
         let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(wanted.key()).or_default())

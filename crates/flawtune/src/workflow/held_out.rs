@@ -57,7 +57,10 @@ impl HeldOut {
         k: usize,
         on_event: OnEvent<'_>,
     ) -> Option<Self> {
-        let own: Vec<usize> = held_out.iter().filter_map(|i| supporting.binary_search(i).ok()).collect();
+        let own: Vec<usize> = held_out
+            .iter()
+            .filter_map(|i| supporting.binary_search(i).ok())
+            .collect();
         if own.is_empty() || k >= supporting.len() {
             on_event(Event::Note(
                 "no good image was held out of training: no threshold for the prompts, and no decisions at one".into(),
@@ -77,7 +80,11 @@ impl HeldOut {
         tokens: &TokenSet,
     ) -> Result<Vec<f64>, WorkflowError> {
         let images = self.own.iter().map(|&i| tokens.images[i].clone()).collect();
-        let held = TokenSet { images, grid: tokens.grid, dim: tokens.dim };
+        let held = TokenSet {
+            images,
+            grid: tokens.grid,
+            dim: tokens.dim,
+        };
         Ok(support.score_left_out(&held, &self.own, self.k)?)
     }
 }
@@ -93,7 +100,10 @@ mod tests {
         let held = HeldOut::new(&[2, 3, 5, 9], &[9, 4, 3], 1, &mut count).unwrap();
         assert_eq!(held.own, [3, 1]);
         assert!(HeldOut::new(&[2, 3], &[], 1, &mut count).is_none());
-        assert!(HeldOut::new(&[2, 3], &[3], 2, &mut count).is_none(), "no two others");
+        assert!(
+            HeldOut::new(&[2, 3], &[3], 2, &mut count).is_none(),
+            "no two others"
+        );
         assert_eq!(notes, 2);
     }
 

@@ -12,7 +12,9 @@ use super::adapted::modulate;
 use super::prepared::Prepared;
 use super::{Category, Engine, Event, OnEvent, PixelResult, WorkflowError};
 use crate::adapt::heads::{BANK_SHARE, PatchBank};
-use crate::adapt::hierarchy::{GoodPatches, Hierarchy, HierarchyData, Trained, spread, train_levels};
+use crate::adapt::hierarchy::{
+    GoodPatches, Hierarchy, HierarchyData, Trained, spread, train_levels,
+};
 use crate::adapt::{Adaptation, Checkpoint, TrainOptions};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
@@ -47,7 +49,12 @@ pub(super) fn train(
     let types: Vec<&str> = prepared
         .shots
         .iter()
-        .map(|&i| category.dataset.samples[i].defect_type.as_deref().unwrap_or("defect"))
+        .map(|&i| {
+            category.dataset.samples[i]
+                .defect_type
+                .as_deref()
+                .unwrap_or("defect")
+        })
         .collect();
     let data = HierarchyData {
         normals: &prepared.normal_tokens,
@@ -63,10 +70,12 @@ pub(super) fn train(
             if shots == 1 { "shot" } else { "shots" }
         )));
     };
-    Ok(match train_levels(shared, &data, prompts, options, cancel, &mut on_level)? {
-        Trained::Finished(found) => Some(found),
-        Trained::Interrupted => None,
-    })
+    Ok(
+        match train_levels(shared, &data, prompts, options, cancel, &mut on_level)? {
+            Trained::Finished(found) => Some(found),
+            Trained::Interrupted => None,
+        },
+    )
 }
 
 /// The levels of a checkpoint, where it has any.
@@ -75,13 +84,16 @@ pub(super) fn train(
 /// A key that is missing or wrong.
 pub(super) fn of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Hierarchy>, WorkflowError> {
     let value = checkpoint.other(Hierarchy::KEY);
-    value.map(|value| Hierarchy::from_value(value, checkpoint.dim())).transpose().map_err(|key| {
-        WorkflowError::Input(format!(
-            "{}: '{}.{key}' is missing or wrong; train it again",
-            path.display(),
-            Hierarchy::KEY
-        ))
-    })
+    value
+        .map(|value| Hierarchy::from_value(value, checkpoint.dim()))
+        .transpose()
+        .map_err(|key| {
+            WorkflowError::Input(format!(
+                "{}: '{}.{key}' is missing or wrong; train it again",
+                path.display(),
+                Hierarchy::KEY
+            ))
+        })
 }
 
 /// Pixel metrics of the three scorers on the same maps' pixels.
@@ -151,19 +163,26 @@ impl Level {
         let (mut normals, mut tested) = (normals.clone(), tested.clone());
         modulate(&mut normals, adaptation);
         modulate(&mut tested, adaptation);
-        Self::standardised(&normals, PatchBank::new(&normals.images, normals.dim).distances(&tested.images))
+        Self::standardised(
+            &normals,
+            PatchBank::new(&normals.images, normals.dim).distances(&tested.images),
+        )
     }
 
     /// Of patch distances to the good images' patches.
     fn standardised(normals: &TokenSet, mut distances: Vec<Vec<f32>>) -> Self {
         let take = normals.images.len().min(USUAL_IMAGES);
-        let some: Vec<ImageTokens> =
-            (0..take).map(|i| normals.images[i * normals.images.len() / take].clone()).collect();
+        let some: Vec<ImageTokens> = (0..take)
+            .map(|i| normals.images[i * normals.images.len() / take].clone())
+            .collect();
         let good = PatchBank::new(&some, normals.dim).left_out_distances();
         let top = Aggregate::TopFraction(BANK_SHARE);
         let of_good: Vec<f64> = good.iter().map(|d| top.score(d)).collect();
         let (mean, sd) = spread(of_good.iter().copied(), LEAST_SPREAD);
-        let scores = distances.iter().map(|d| (top.score(d) - mean) / sd).collect();
+        let scores = distances
+            .iter()
+            .map(|d| (top.score(d) - mean) / sd)
+            .collect();
         let (mean, sd) = spread(good.iter().flatten().map(|d| f64::from(*d)), LEAST_SPREAD);
         for d in distances.iter_mut().flatten() {
             *d = ((f64::from(*d) - mean) / sd) as f32;
@@ -188,16 +207,28 @@ pub(super) fn evaluate(
     let bank = PatchBank::new(&job.normals.images, job.normals.dim);
     let distances = bank.distances(&tested.images);
     let residuals = GoodPatches::new(job.normals).residuals(&tested.images, &distances, false);
-    let responses: Vec<Vec<f64>> = residuals.iter().map(|of| hierarchy.responses(of, tested.dim)).collect();
+    let responses: Vec<Vec<f64>> = residuals
+        .iter()
+        .map(|of| hierarchy.responses(of, tested.dim))
+        .collect();
     let assigned: Vec<Option<usize>> = responses.iter().map(|r| hierarchy.assign(r)).collect();
     let zero_shot = Level::standardised(job.normals, distances);
     let flat = Level::adapted(job.normals, tested, shared);
     let mut own = flat.distances.clone();
     let mut scores = flat.scores.clone();
     for (i, level) in hierarchy.levels.iter().enumerate() {
-        let here: Vec<usize> = (0..positions.len()).filter(|&image| assigned[image] == Some(i)).collect();
-        let images = here.iter().map(|&image| tested.images[image].clone()).collect();
-        let images = TokenSet { images, grid: tested.grid, dim: tested.dim };
+        let here: Vec<usize> = (0..positions.len())
+            .filter(|&image| assigned[image] == Some(i))
+            .collect();
+        let images = here
+            .iter()
+            .map(|&image| tested.images[image].clone())
+            .collect();
+        let images = TokenSet {
+            images,
+            grid: tested.grid,
+            dim: tested.dim,
+        };
         if here.is_empty() {
             continue;
         }
@@ -208,7 +239,10 @@ pub(super) fn evaluate(
         }
     }
     let compare = |base: &[f64]| {
-        let scored = |scores| Scored { scores, threshold: None };
+        let scored = |scores| Scored {
+            scores,
+            threshold: None,
+        };
         Comparison::new(job.test, scored(&scores), scored(base), job.bootstrap)
     };
     let names: Vec<&str> = hierarchy.levels.iter().map(|l| l.name.as_str()).collect();
@@ -216,7 +250,9 @@ pub(super) fn evaluate(
     let name_of = |i: usize| assigned[i].map_or(SHARED, |level| names[level]);
     let mut confusion: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     for (i, truth) in truth.iter().enumerate() {
-        let row = confusion.entry(truth.unwrap_or(GOOD).to_owned()).or_default();
+        let row = confusion
+            .entry(truth.unwrap_or(GOOD).to_owned())
+            .or_default();
         *row.entry(name_of(i).to_owned()).or_default() += 1;
     }
     let rate = |of: &dyn Fn(usize) -> bool, counts: &dyn Fn(usize) -> bool| {
@@ -229,7 +265,11 @@ pub(super) fn evaluate(
     let left = |i: usize| assigned[i].is_none();
     let maps = [&zero_shot.distances, &flat.distances, &own];
     let found = HierarchyEvaluation {
-        types: hierarchy.levels.iter().map(|l| (l.name.clone(), l.shots)).collect(),
+        types: hierarchy
+            .levels
+            .iter()
+            .map(|l| (l.name.clone(), l.shots))
+            .collect(),
         confusion,
         named: rate(&known, &right),
         named_of_assigned: rate(&|i| known(i) && !left(i), &right),
@@ -239,8 +279,16 @@ pub(super) fn evaluate(
         against_zero_shot: compare(&zero_shot.scores)?,
         pixels: pixels(job, maps)?,
     };
-    let path = job.output_dir.join(format!("{}_types.csv", job.test.category));
-    write_types(&path, job.test, &names, &|i| name_of(i).to_owned(), &responses)?;
+    let path = job
+        .output_dir
+        .join(format!("{}_types.csv", job.test.category));
+    write_types(
+        &path,
+        job.test,
+        &names,
+        &|i| name_of(i).to_owned(),
+        &responses,
+    )?;
     on_event(Event::Wrote(&path));
     Ok((found, [zero_shot.scores, flat.scores, scores]))
 }
@@ -256,7 +304,11 @@ fn pixels(job: &Job<'_>, maps: [&Vec<Vec<f32>>; 3]) -> Result<Option<LevelPixels
     let (height, width) = preprocess.size;
     let renderer = Renderer::new(tokens.grid, (height, width), DEFAULT_SIGMA)?;
     let options = preprocess.decode_options();
-    let mut histograms = [PixelHistogram::default(), PixelHistogram::default(), PixelHistogram::default()];
+    let mut histograms = [
+        PixelHistogram::default(),
+        PixelHistogram::default(),
+        PixelHistogram::default(),
+    ];
     let (mut masked, mut unmasked) = (0, 0);
     for (i, sample) in samples().enumerate() {
         let mask = match (&sample.defect_type, sample.masks.is_empty()) {
@@ -272,7 +324,12 @@ fn pixels(job: &Job<'_>, maps: [&Vec<Vec<f32>>; 3]) -> Result<Option<LevelPixels
         };
         for (histogram, distances) in histograms.iter_mut().zip(maps.map(|m| &m[i])) {
             let map = renderer.render(distances)?;
-            histogram.add(&PixelImage { width, height, mask: mask.as_deref(), map: map.values() })?;
+            histogram.add(&PixelImage {
+                width,
+                height,
+                mask: mask.as_deref(),
+                map: map.values(),
+            })?;
         }
     }
     let [zero_shot, flat, hierarchical] = histograms.map(|h| PixelResult {
@@ -281,7 +338,11 @@ fn pixels(job: &Job<'_>, maps: [&Vec<Vec<f32>>; 3]) -> Result<Option<LevelPixels
         aupro_limit: AUPRO_LIMIT,
         metrics: h.metrics(AUPRO_LIMIT),
     });
-    Ok(Some(LevelPixels { zero_shot, flat, hierarchical }))
+    Ok(Some(LevelPixels {
+        zero_shot,
+        flat,
+        hierarchical,
+    }))
 }
 
 /// One row a test image: its type, the type it was assigned to, every type's response.
@@ -298,12 +359,20 @@ fn write_types(
         hint: "choose another --output-dir or make room",
     };
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let head = ["image", "defect_type", "assigned"].into_iter().map(str::to_owned);
+    let head = ["image", "defect_type", "assigned"]
+        .into_iter()
+        .map(str::to_owned);
     let head = head.chain(names.iter().map(|n| format!("response_{n}")));
     writer.write_record(head).map_err(|e| failed(e.into()))?;
     for (i, (id, truth)) in test.ids.iter().zip(test.defect_types).enumerate() {
-        let row = [(*id).to_owned(), truth.unwrap_or(GOOD).to_owned(), assigned(i)];
-        let row = row.into_iter().chain(responses[i].iter().map(f64::to_string));
+        let row = [
+            (*id).to_owned(),
+            truth.unwrap_or(GOOD).to_owned(),
+            assigned(i),
+        ];
+        let row = row
+            .into_iter()
+            .chain(responses[i].iter().map(f64::to_string));
         writer.write_record(row).map_err(|e| failed(e.into()))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(e.into_error()))?;
@@ -316,29 +385,52 @@ impl HierarchyEvaluation {
         let mut columns: Vec<&str> = self.types.keys().map(String::as_str).collect();
         columns.push(SHARED);
         let width = columns.iter().map(|c| c.len()).max().unwrap_or(0).max(6) + 2;
-        let first = self.confusion.keys().map(String::len).max().unwrap_or(0).max(10) + 2;
+        let first = self
+            .confusion
+            .keys()
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+            .max(10)
+            + 2;
         let mut lines = vec![format!("{:first$}", "assigned →")];
         lines[0].extend(columns.iter().map(|c| format!("{c:>width$}")));
         for (truth, row) in &self.confusion {
-            let cells = columns.iter().map(|c| format!("{:>width$}", row.get(*c).copied().unwrap_or(0)));
-            lines.push(std::iter::once(format!("{truth:first$}")).chain(cells).collect());
+            let cells = columns
+                .iter()
+                .map(|c| format!("{:>width$}", row.get(*c).copied().unwrap_or(0)));
+            lines.push(
+                std::iter::once(format!("{truth:first$}"))
+                    .chain(cells)
+                    .collect(),
+            );
         }
         for (what, rate) in [
             ("defects of known types named right", &self.named),
             ("of those named at all", &self.named_of_assigned),
-            ("defects of unseen types left to the shared prompts", &self.unseen_left),
+            (
+                "defects of unseen types left to the shared prompts",
+                &self.unseen_left,
+            ),
             ("good images left to the shared prompts", &self.good_left),
         ] {
             if let Some(r) = rate {
                 let (share, low, high) = (100.0 * r.share, 100.0 * r.low, 100.0 * r.high);
-                lines.push(format!("{what}: {} of {} ({share:.0} %, {low:.0}–{high:.0})", r.count, r.of));
+                lines.push(format!(
+                    "{what}: {} of {} ({share:.0} %, {low:.0}–{high:.0})",
+                    r.count, r.of
+                ));
             }
         }
         if let Some(p) = &self.pixels {
-            for (name, of) in
-                [("zero-shot", &p.zero_shot), ("shared", &p.flat), ("hierarchical", &p.hierarchical)]
-            {
-                let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"));
+            for (name, of) in [
+                ("zero-shot", &p.zero_shot),
+                ("shared", &p.flat),
+                ("hierarchical", &p.hierarchical),
+            ] {
+                let number = |v: Option<f64>| {
+                    v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.4}"))
+                };
                 lines.push(format!(
                     "pixels, {name}: AUROC {}, AUPRO {}",
                     number(of.metrics.auroc),

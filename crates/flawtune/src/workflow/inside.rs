@@ -11,7 +11,9 @@ use super::{Category, Engine, OnEvent, WorkflowError};
 use crate::adapt::inside::{
     DEFAULT_MEMORY, Embed, Inserted, InsideData, InsideModel, InsideOptions, train_inside,
 };
-use crate::adapt::{AdaptError, Adaptation, EpochReport, Outcome, TrainData, TrainOptions, TrainState};
+use crate::adapt::{
+    AdaptError, Adaptation, EpochReport, Outcome, TrainData, TrainOptions, TrainState,
+};
 use crate::features::{Forward, ForwardError, TokenSet, Turn};
 
 /// The pictures of a run, decoded and embedded when they are asked for.
@@ -33,7 +35,10 @@ impl Embed for Pictures<'_> {
             .par_iter()
             .map(|&i| self.preprocess.load(&self.paths[i]).map(|p| p.data))
             .collect::<Result<_, _>>()?;
-        Ok(self.engine.embed(&pixels.concat(), images.len(), height, width)?.0)
+        Ok(self
+            .engine
+            .embed(&pixels.concat(), images.len(), height, width)?
+            .0)
     }
 }
 
@@ -49,7 +54,10 @@ impl Through {
     /// # Errors
     /// Several layers; weights that cannot be read any more.
     pub(super) fn open(engine: &Engine) -> Result<Self, WorkflowError> {
-        Ok(Self { layer: engine.single_layer()?, frozen: engine.frozen()? })
+        Ok(Self {
+            layer: engine.single_layer()?,
+            frozen: engine.frozen()?,
+        })
     }
 
     /// Trains on the pictures at `normals` and `shots` of the category and on `views`, which count as shots after the
@@ -70,7 +78,12 @@ impl Through {
         let pictures = Pictures {
             engine,
             preprocess: engine.preprocess(),
-            paths: normals.iter().chain(shots).map(path).chain(views.iter().cloned()).collect(),
+            paths: normals
+                .iter()
+                .chain(shots)
+                .map(path)
+                .chain(views.iter().cloned())
+                .collect(),
         };
         let data = InsideData {
             images: &pictures,
@@ -81,8 +94,13 @@ impl Through {
             masks: data.masks,
             memory: DEFAULT_MEMORY,
         };
-        let model = InsideModel { backbone: &self.frozen, layer: self.layer };
-        train_inside(model, inside, adaptation, data, options, resume, cancel, on_epoch)
+        let model = InsideModel {
+            backbone: &self.frozen,
+            layer: self.layer,
+        };
+        train_inside(
+            model, inside, adaptation, data, options, resume, cancel, on_epoch,
+        )
     }
 }
 
@@ -93,8 +111,10 @@ pub(super) fn trainable(
     adaptation: &Adaptation,
 ) -> Vec<(String, usize)> {
     let layout = inside.spec(engine.config()).layout();
-    let mut list: Vec<(String, usize)> =
-        layout.into_iter().map(|(name, shape)| (name.to_owned(), shape.iter().product())).collect();
+    let mut list: Vec<(String, usize)> = layout
+        .into_iter()
+        .map(|(name, shape)| (name.to_owned(), shape.iter().product()))
+        .collect();
     if inside.modulate_output {
         list.extend(adaptation.trainable());
     }
@@ -119,7 +139,11 @@ impl Forward for InsertedEngine<'_> {
     }
 
     fn variant(&self) -> String {
-        format!("{} insertions {}", self.engine.variant(), self.inserted.hash().to_hex())
+        format!(
+            "{} insertions {}",
+            self.engine.variant(),
+            self.inserted.hash().to_hex()
+        )
     }
 
     fn grid(&self, height: usize, width: usize) -> (usize, usize) {
@@ -138,8 +162,14 @@ impl Forward for InsertedEngine<'_> {
         width: usize,
     ) -> Result<Vec<f32>, ForwardError> {
         let (tokens, grid) = self.engine.embed(pixels, batch, height, width)?;
-        let images = Embedded { tokens: &tokens, grid };
-        let found = self.through.frozen.forward(images, &self.inserted.tensors, &[self.through.layer])?;
+        let images = Embedded {
+            tokens: &tokens,
+            grid,
+        };
+        let found =
+            self.through
+                .frozen
+                .forward(images, &self.inserted.tensors, &[self.through.layer])?;
         Ok(found.concat())
     }
 }
@@ -174,11 +204,24 @@ pub(super) fn tokens(
 ) -> Result<Vec<TokenSet>, WorkflowError> {
     check(engine, inserted)?;
     let through = Through::open(engine)?;
-    let adapted = InsertedEngine { engine, through: &through, inserted };
+    let adapted = InsertedEngine {
+        engine,
+        through: &through,
+        inserted,
+    };
     lists
         .iter()
         .map(|list| {
-            Ok(category.tokens_of(&adapted, engine.preprocess(), None, list, Turn::default(), on_event)?.1)
+            Ok(category
+                .tokens_of(
+                    &adapted,
+                    engine.preprocess(),
+                    None,
+                    list,
+                    Turn::default(),
+                    on_event,
+                )?
+                .1)
         })
         .collect()
 }

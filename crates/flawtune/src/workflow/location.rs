@@ -31,7 +31,9 @@ impl Location {
         match variant.origin {
             Origin::Embedded(bytes) => Ok(Self::Embedded(variant.name, bytes)),
             Origin::Hub(_) => {
-                let found = hub::locate(name, &LocateOptions::from_env(), &mut |p| on_event(download(&p)))?;
+                let found = hub::locate(name, &LocateOptions::from_env(), &mut |p| {
+                    on_event(download(&p))
+                })?;
                 Ok(Self::File(found))
             }
         }

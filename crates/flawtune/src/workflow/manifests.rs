@@ -16,15 +16,23 @@ pub(super) const SPLIT_MANIFESTS: &str = "split_manifests";
 ///
 /// # Errors
 /// Lists that cannot be read or were changed.
-pub(super) fn manifests(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<SplitManifest>, WorkflowError> {
+pub(super) fn manifests(
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<SplitManifest>, WorkflowError> {
     let unreadable = |e: String| {
-        WorkflowError::Input(format!("{}: its split manifest cannot be read ({e})", path.display()))
+        WorkflowError::Input(format!(
+            "{}: its split manifest cannot be read ({e})",
+            path.display()
+        ))
     };
     let mut found: Vec<SplitManifest> = Vec::new();
     if let Some(text) = &checkpoint.split_manifest {
         found.push(serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?);
     } else if let Some(value) = checkpoint.other(SPLIT_MANIFESTS) {
-        let text = value.as_str().ok_or_else(|| unreadable(format!("it is {}, not text", value.kind())))?;
+        let text = value
+            .as_str()
+            .ok_or_else(|| unreadable(format!("it is {}, not text", value.kind())))?;
         found = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?;
     }
     if found.iter().any(|m| m.hash != m.computed_hash()) {
@@ -55,9 +63,14 @@ pub(super) fn manifest(
 /// # Errors
 /// Lists that are no JSON; not for lists made by this program.
 pub(super) fn put(checkpoint: &mut Checkpoint, all: &[SplitManifest]) -> Result<(), WorkflowError> {
-    let text = serde_json::to_string(all)
-        .map_err(|e| WorkflowError::Input(format!("the split manifests cannot be written as JSON: {e}")))?;
+    let text = serde_json::to_string(all).map_err(|e| {
+        WorkflowError::Input(format!(
+            "the split manifests cannot be written as JSON: {e}"
+        ))
+    })?;
     checkpoint.split_manifest = None;
-    checkpoint.others.push((SPLIT_MANIFESTS.into(), Value::Str(text)));
+    checkpoint
+        .others
+        .push((SPLIT_MANIFESTS.into(), Value::Str(text)));
     Ok(())
 }

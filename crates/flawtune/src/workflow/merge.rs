@@ -39,7 +39,10 @@ pub struct MergedCheckpoint {
 /// # Errors
 /// Checkpoints of other backbones, options or shapes than the first; those with tensors inside the transformer, or that do
 /// not say which images trained them.
-pub fn merge(request: &MergeRequest, on_event: OnEvent<'_>) -> Result<MergedCheckpoint, WorkflowError> {
+pub fn merge(
+    request: &MergeRequest,
+    on_event: OnEvent<'_>,
+) -> Result<MergedCheckpoint, WorkflowError> {
     let folder = folder_of(&request.output);
     writable(folder)?;
     let mut read = Vec::new();
@@ -62,11 +65,17 @@ pub fn merge(request: &MergeRequest, on_event: OnEvent<'_>) -> Result<MergedChec
         alike((&request.checkpoints[0], &read[0]), (path, checkpoint))?;
     }
     let how = match &request.how {
-        Merge::Weighted(given) if given.is_empty() => Merge::Weighted(shots(&request.checkpoints, &read)?),
+        Merge::Weighted(given) if given.is_empty() => {
+            Merge::Weighted(shots(&request.checkpoints, &read)?)
+        }
         other => other.clone(),
     };
     let sets: Vec<&Parameters> = read.iter().map(|c| &c.parameters).collect();
-    let Merged { parameters, agreement, length_kept } = merge_parameters(&sets, &how)?;
+    let Merged {
+        parameters,
+        agreement,
+        length_kept,
+    } = merge_parameters(&sets, &how)?;
     let mut merged = Checkpoint {
         category: UNIVERSAL.to_owned(),
         parameters,
@@ -81,17 +90,29 @@ pub fn merge(request: &MergeRequest, on_event: OnEvent<'_>) -> Result<MergedChec
     let categories: Vec<String> = read.iter().map(|c| c.category.clone()).collect();
     let text = |v: &[String]| Value::List(v.iter().map(|n| Value::Str(n.clone())).collect());
     let weights = Value::List(agreement.iter().map(|a| Value::Float(a.weight)).collect());
-    let made = [("method", Value::from(how.name())), ("categories", text(&categories)), ("weights", weights)];
+    let made = [
+        ("method", Value::from(how.name())),
+        ("categories", text(&categories)),
+        ("weights", weights),
+    ];
     merged.others.push((UNIVERSAL.into(), Value::dict(made)));
     torch_file::write(&request.output, &merged.to_value()).map_err(AdaptError::from)?;
     on_event(Event::Wrote(&request.output));
-    Ok(MergedCheckpoint { path: request.output.clone(), categories, agreement, length_kept })
+    Ok(MergedCheckpoint {
+        path: request.output.clone(),
+        categories,
+        agreement,
+        length_kept,
+    })
 }
 
 /// Whether two checkpoints mean the same by their numbers.
 fn alike(first: (&Path, &Checkpoint), other: (&Path, &Checkpoint)) -> Result<(), WorkflowError> {
     let (a, b) = (first.1, other.1);
-    if let Some((path, _)) = [first, other].into_iter().find(|(_, c)| c.inserted.is_some()) {
+    if let Some((path, _)) = [first, other]
+        .into_iter()
+        .find(|(_, c)| c.inserted.is_some())
+    {
         return Err(WorkflowError::Input(format!(
             "{}: holds tensors inside the transformer, which are not merged; merge checkpoints of --prompt-depth output",
             path.display()
@@ -102,14 +123,26 @@ fn alike(first: (&Path, &Checkpoint), other: (&Path, &Checkpoint)) -> Result<(),
             "{} with α = {}{}",
             c.options.modulation,
             c.options.scaling_factor,
-            if c.options.use_cls { " on class tokens" } else { "" }
+            if c.options.use_cls {
+                " on class tokens"
+            } else {
+                ""
+            }
         )
     };
     let or_unknown = |t: &Option<String>| t.clone().unwrap_or_else(|| "unknown".into());
     for (what, of_first, of_other) in [
         ("the backbone", a.model_name.clone(), b.model_name.clone()),
-        ("the weights", or_unknown(&a.weights_hash), or_unknown(&b.weights_hash)),
-        ("the preprocessing", or_unknown(&a.preprocessing), or_unknown(&b.preprocessing)),
+        (
+            "the weights",
+            or_unknown(&a.weights_hash),
+            or_unknown(&b.weights_hash),
+        ),
+        (
+            "the preprocessing",
+            or_unknown(&a.preprocessing),
+            or_unknown(&b.preprocessing),
+        ),
         ("the layers", or_unknown(&a.layers), or_unknown(&b.layers)),
         ("the modulation", options(a), options(b)),
     ] {

@@ -8,12 +8,14 @@ use flawtune_backbone::torch_file::{self, Value};
 
 use super::manifests::{self, manifests};
 use super::{
-    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, folder_of, part,
-    provenance, writable,
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, folder_of,
+    part, provenance, writable,
 };
 use crate::adapt::meta::{IterationReport, MetaOptions, MetaOutcome, MetaTask, meta_train as run};
 use crate::adapt::{AdaptError, Adaptation, AdaptationOptions, Checkpoint, Parameters, int_value};
-use crate::evaluate::protocol::{ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use crate::evaluate::protocol::{
+    ImageRef, Protocol, Split, SplitManifest, SplitOptions, check_disjoint,
+};
 use crate::features::{Forward as _, TokenSet};
 
 /// What a checkpoint of first values calls its category, and the key that says how they were made.
@@ -84,9 +86,16 @@ pub fn meta_train(
     for data in &request.data {
         let category = Category::open(data, on_event)?;
         let split = |&seed: &u64| {
-            category.split(&SplitOptions { pool: request.pool, ..SplitOptions::held_out(seed, 0) })
+            category.split(&SplitOptions {
+                pool: request.pool,
+                ..SplitOptions::held_out(seed, 0)
+            })
         };
-        let of = request.seeds.iter().map(split).collect::<Result<Vec<_>, _>>()?;
+        let of = request
+            .seeds
+            .iter()
+            .map(split)
+            .collect::<Result<Vec<_>, _>>()?;
         splits.push((category, of));
     }
     let engine = Engine::open(request.backbone.clone(), on_event)?;
@@ -98,14 +107,20 @@ pub fn meta_train(
             let pool = split.manifest.pool.iter();
             let in_pool = |r: &ImageRef| infos.iter().position(|i| i.id == r.id);
             [
-                split.train_normals.iter().chain(&split.holdout_normals).copied().collect(),
+                split
+                    .train_normals
+                    .iter()
+                    .chain(&split.holdout_normals)
+                    .copied()
+                    .collect(),
                 pool.filter_map(in_pool).collect(),
             ]
         };
         let wanted: Vec<[Vec<usize>; 2]> = of.iter().map(lists_of).collect();
         // seeds share most of their images: each is read once
         let all: BTreeSet<usize> = wanted.iter().flatten().flatten().copied().collect();
-        let (kept, tokens) = category.tokens(&engine, &all.into_iter().collect::<Vec<_>>(), on_event)?;
+        let (kept, tokens) =
+            category.tokens(&engine, &all.into_iter().collect::<Vec<_>>(), on_event)?;
         let pick = |list: &[usize]| TokenSet {
             images: list
                 .iter()
@@ -127,7 +142,10 @@ pub fn meta_train(
     let tasks: Vec<MetaTask<'_>> = drawn
         .iter()
         .flat_map(|d| {
-            let fit = request.shots.iter().filter(|&&shots| shots < d.defects.images.len());
+            let fit = request
+                .shots
+                .iter()
+                .filter(|&&shots| shots < d.defects.images.len());
             fit.map(|&shots| MetaTask {
                 name: format!("{}, seed {}, {shots} shots", d.name, d.seed),
                 normals: &d.normals,
@@ -144,13 +162,24 @@ pub fn meta_train(
     }
     let mut adaptation = Adaptation::new(request.adaptation.clone(), drawn[0].normals.dim)?;
     let outcome = part(META_TRAINING, on_event, |_| {
-        Ok(run(&mut adaptation, &tasks, &request.options, cancel, on_iteration)?)
+        Ok(run(
+            &mut adaptation,
+            &tasks,
+            &request.options,
+            cancel,
+            on_iteration,
+        )?)
     })?;
     let names: Vec<String> = tasks.iter().map(|t| t.name.clone()).collect();
     let checkpoint = checkpoint(request, &engine, &adaptation, &names, &outcome, &lists)?;
     torch_file::write(&request.output, &checkpoint.to_value()).map_err(AdaptError::from)?;
     on_event(Event::Wrote(&request.output));
-    Ok(MetaTrained { path: request.output.clone(), tasks: names, trainable: adaptation.trainable(), outcome })
+    Ok(MetaTrained {
+        path: request.output.clone(),
+        tasks: names,
+        trainable: adaptation.trainable(),
+        outcome,
+    })
 }
 
 fn checkpoint(
@@ -168,7 +197,10 @@ fn checkpoint(
     let column = |get: fn(&IterationReport) -> f64| Value::floats(outcome.history.iter().map(get));
     let made = Value::dict([
         ("method", Value::from(o.method.name())),
-        ("tasks", Value::List(tasks.iter().map(|t| Value::Str(t.clone())).collect())),
+        (
+            "tasks",
+            Value::List(tasks.iter().map(|t| Value::Str(t.clone())).collect()),
+        ),
         ("iterations", int_value(outcome.history.len())),
         ("tasks_per_iteration", int_value(o.tasks_per_iteration)),
         ("inner_steps", int_value(o.inner_steps)),
@@ -205,18 +237,30 @@ impl Init {
         (category, split): (&Category, &Split),
         on_event: OnEvent<'_>,
     ) -> Result<Self, WorkflowError> {
-        let failed = |source| WorkflowError::Io { path: path.to_owned(), source, hint: "name a checkpoint" };
-        let hash = blake3::hash(&std::fs::read(path).map_err(failed)?).to_hex().to_string();
+        let failed = |source| WorkflowError::Io {
+            path: path.to_owned(),
+            source,
+            hint: "name a checkpoint",
+        };
+        let hash = blake3::hash(&std::fs::read(path).map_err(failed)?)
+            .to_hex()
+            .to_string();
         let checkpoint = Checkpoint::read(path)?;
         on_event(Event::Read(path));
         checkpoint.check_backbone(path, &engine.config().name, adaptation.dim())?;
         let input = |text: String| Err(WorkflowError::Input(format!("{}: {text}", path.display())));
         for (what, then, now) in [
-            ("weights", &checkpoint.weights_hash, engine.weights_hash().to_owned()),
+            (
+                "weights",
+                &checkpoint.weights_hash,
+                engine.weights_hash().to_owned(),
+            ),
             ("layers", &checkpoint.layers, engine.layers_text()),
         ] {
             if let Some(then) = then.as_ref().filter(|then| **then != now) {
-                return input(format!("made with the {what} {then}, but this run has {now}; use the same"));
+                return input(format!(
+                    "made with the {what} {then}, but this run has {now}; use the same"
+                ));
             }
         }
         let (theirs, ours) = (&checkpoint.options, adaptation.options());
@@ -240,9 +284,18 @@ impl Init {
         let tested = split.tested(&category.infos());
         let leaky = split.manifest.protocol == Protocol::Leaky;
         for list in lists.iter().filter(|_| !leaky) {
-            check_disjoint(list, &category.dataset.category, &tested, &split.manifest.protocol)?;
+            check_disjoint(
+                list,
+                &category.dataset.category,
+                &tested,
+                &split.manifest.protocol,
+            )?;
         }
-        Ok(Self { parameters: checkpoint.parameters, hash, lists })
+        Ok(Self {
+            parameters: checkpoint.parameters,
+            hash,
+            lists,
+        })
     }
 }
 
@@ -250,9 +303,17 @@ impl Init {
 ///
 /// # Errors
 /// Lists that cannot be read.
-pub(super) fn init_lists(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<SplitManifest>, WorkflowError> {
-    let Some(text) = checkpoint.other(INIT_MANIFESTS).and_then(Value::as_str) else { return Ok(Vec::new()) };
+pub(super) fn init_lists(
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<SplitManifest>, WorkflowError> {
+    let Some(text) = checkpoint.other(INIT_MANIFESTS).and_then(Value::as_str) else {
+        return Ok(Vec::new());
+    };
     serde_json::from_str(text).map_err(|e| {
-        WorkflowError::Input(format!("{}: '{INIT_MANIFESTS}' cannot be read ({e})", path.display()))
+        WorkflowError::Input(format!(
+            "{}: '{INIT_MANIFESTS}' cannot be read ({e})",
+            path.display()
+        ))
     })
 }

@@ -42,7 +42,8 @@ use std::path::{Path, PathBuf};
 
 pub use adapted::AdaptedTokens;
 pub use analyze::{
-    Analysis, AnalyzeRequest, SimilaritySpread, analyze, markdown as analysis_markdown, rank, write_analyses,
+    Analysis, AnalyzeRequest, SimilaritySpread, analyze, markdown as analysis_markdown, rank,
+    write_analyses,
 };
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
@@ -55,7 +56,9 @@ pub use evaluate_bundle::{
 };
 pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
-pub use fit::{EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit};
+pub use fit::{
+    EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
+};
 pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
 pub use hierarchy::{HierarchyEvaluation, LevelPixels};
@@ -68,8 +71,8 @@ pub use tiles::TileOptions;
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
 pub use universal::{UNIVERSAL, UniversalRequest, UniversalTrained, train_universal};
 pub use visualize::{
-    ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization, VisualizeRequest, Visualized,
-    visualize,
+    ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization, VisualizeRequest,
+    Visualized, visualize,
 };
 
 use crate::adapt::heads::HeadError;
@@ -257,17 +260,26 @@ fn part<T>(
 
 /// The folder that a file lies in.
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.
 fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
-    writable_or(folder, "choose an output folder that can be written with --output-dir")
+    writable_or(
+        folder,
+        "choose an output folder that can be written with --output-dir",
+    )
 }
 
 /// As [`writable`], with what to do about it.
 fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), WorkflowError> {
-    let failed = |source| WorkflowError::Io { path: folder.to_owned(), source, hint };
+    let failed = |source| WorkflowError::Io {
+        path: folder.to_owned(),
+        source,
+        hint,
+    };
     std::fs::create_dir_all(folder).map_err(failed)?;
     atomic_file::probe(folder).map_err(failed)
 }

@@ -37,12 +37,22 @@ impl Seen {
         };
         let (top, seen_height) = axis(height, to_height, down, grid.0, size.0);
         let (left, seen_width) = axis(width, to_width, across, grid.1, size.1);
-        Self { top, left, height: seen_height, width: seen_width }
+        Self {
+            top,
+            left,
+            height: seen_height,
+            width: seen_width,
+        }
     }
 
     /// Which patches of the `grid` over a picture of `size` that was turned by `turn` show the picture, by their middles; `None`
     /// if all do.
-    pub(super) fn shown(self, turn: Turn, grid: (usize, usize), size: (usize, usize)) -> Option<Vec<bool>> {
+    pub(super) fn shown(
+        self,
+        turn: Turn,
+        grid: (usize, usize),
+        size: (usize, usize),
+    ) -> Option<Vec<bool>> {
         let middle = |at: usize, patches: usize, start: usize, length: usize| {
             start as f64 + (at as f64 + 0.5) * length as f64 / patches as f64
         };
@@ -78,7 +88,11 @@ impl Drawing {
         sigma: f64,
     ) -> Result<Self, WorkflowError> {
         let seen = Seen::of(preprocess, grid, patch, size);
-        Ok(Self { size, seen, renderer: Renderer::new(grid, (seen.height, seen.width), sigma)? })
+        Ok(Self {
+            size,
+            seen,
+            renderer: Renderer::new(grid, (seen.height, seen.width), sigma)?,
+        })
     }
 
     pub(super) fn size(&self) -> (usize, usize) {
@@ -108,19 +122,37 @@ mod tests {
     use super::*;
     use flawtune_backbone::config::Normalization;
 
-    const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+    const PLAIN: Normalization = Normalization {
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
 
     #[test]
     fn squashed_pictures_are_seen_whole_and_cropped_ones_in_the_middle() {
         let squash = Preprocess::squash(64, 64, PLAIN);
-        let whole = Seen { top: 0, left: 0, height: 300, width: 200 };
+        let whole = Seen {
+            top: 0,
+            left: 0,
+            height: 300,
+            width: 200,
+        };
         assert_eq!(Seen::of(&squash, (4, 4), 16, (300, 200)), whole);
         // 72 pixels are 4 patches of 16 and 8 that are not seen
         let rest = Preprocess::squash(72, 72, PLAIN);
-        let cut = Seen { top: 0, left: 0, height: 128, width: 64 };
+        let cut = Seen {
+            top: 0,
+            left: 0,
+            height: 128,
+            width: 64,
+        };
         assert_eq!(Seen::of(&rest, (4, 4), 16, (144, 72)), cut);
         let crop = Preprocess::centre_crop(64, 64, PLAIN);
-        let middle = Seen { top: 50, left: 0, height: 200, width: 200 };
+        let middle = Seen {
+            top: 50,
+            left: 0,
+            height: 200,
+            width: 200,
+        };
         assert_eq!(Seen::of(&crop, (4, 4), 16, (300, 200)), middle);
         let drawing = Drawing::new(&crop, (4, 4), 16, (300, 200), 0.0).unwrap();
         let map = drawing.draw(&[0.5; 16]).unwrap();

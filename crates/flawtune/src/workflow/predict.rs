@@ -108,7 +108,11 @@ pub fn predict(
                 Ok(ready) => {
                     let Some(found) = found.next() else { break };
                     scored += 1;
-                    let prediction = Prediction { path: ready.path, picture: ready.picture, ..found };
+                    let prediction = Prediction {
+                        path: ready.path,
+                        picture: ready.picture,
+                        ..found
+                    };
                     if on_prediction(prediction)?.is_break() {
                         return Ok(scored);
                     }
@@ -116,7 +120,11 @@ pub fn predict(
                 Err((path, error)) => {
                     let bad = BadImage::new(scored, path, &error);
                     if !options.skip_bad_images {
-                        return Err(FeatureError::BadImages { images: vec![bad], asked: scored + 1 }.into());
+                        return Err(FeatureError::BadImages {
+                            images: vec![bad],
+                            asked: scored + 1,
+                        }
+                        .into());
                     }
                     on_event(Event::Warning(format!("left out {bad}")));
                 }
@@ -133,7 +141,11 @@ fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> B
         let picture = read.map_err(|error| (path.clone(), error))?;
         put(&picture);
         let size = (picture.height(), picture.width());
-        Ok(Ready { path: path.clone(), size, picture: options.maps.then_some(picture) })
+        Ok(Ready {
+            path: path.clone(),
+            size,
+            picture: options.maps.then_some(picture),
+        })
     };
     let (inputs, pictures) = detector.prepare(paths, load);
     Batch { pictures, inputs }
@@ -159,14 +171,22 @@ fn judge(
 ) -> Result<Prediction, WorkflowError> {
     let header = detector.header();
     let flaw = header.threshold.is_flaw(found.score);
-    let map = if flaw || options.maps { Some(detector.drawing(size)?.draw(&found.distances)?) } else { None };
+    let map = if flaw || options.maps {
+        Some(detector.drawing(size)?.draw(&found.distances)?)
+    } else {
+        None
+    };
     let region = map.as_ref().filter(|_| flaw).and_then(|map| {
         let (_, peak) = map.range()?;
         // a score can be high where no point of the map is: then the region round its highest point
         let reached = peak >= header.map.threshold;
         worst_region(
             map,
-            if reached { header.map.threshold } else { header.map.low.midpoint(peak).min(peak) },
+            if reached {
+                header.map.threshold
+            } else {
+                header.map.low.midpoint(peak).min(peak)
+            },
         )
     });
     Ok(Prediction {

@@ -40,14 +40,25 @@ impl Prepared {
         split: &Split,
         on_event: OnEvent<'_>,
     ) -> Result<Self, WorkflowError> {
-        let normals: Vec<usize> = split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+        let normals: Vec<usize> = split
+            .train_normals
+            .iter()
+            .chain(&split.holdout_normals)
+            .copied()
+            .collect();
         let (normals, normal_tokens) = category.tokens(engine, &normals, on_event)?;
         let (shots, shot_tokens) = category.tokens(engine, &split.shots, on_event)?;
-        let held: std::collections::HashSet<usize> = split.holdout_normals.iter().copied().collect();
+        let held: std::collections::HashSet<usize> =
+            split.holdout_normals.iter().copied().collect();
         let (held_normals, train_normals): (Vec<usize>, Vec<usize>) =
             (0..normals.len()).partition(|&i| held.contains(&normals[i]));
-        let choosing = if held_normals.is_empty() { 0 } else { hold_out_shots(shots.len()) };
-        let (train_defects, held_defects) = (0..shots.len()).partition(|&i| i + choosing < shots.len());
+        let choosing = if held_normals.is_empty() {
+            0
+        } else {
+            hold_out_shots(shots.len())
+        };
+        let (train_defects, held_defects) =
+            (0..shots.len()).partition(|&i| i + choosing < shots.len());
         Ok(Self {
             normals,
             normal_tokens,
@@ -63,7 +74,12 @@ impl Prepared {
     /// What is measured after an epoch, on what.
     pub(super) fn hold_out(&self, options: &TrainOptions) -> HoldOut {
         HoldOut {
-            normals: self.held_normals.iter().copied().take(HOLD_OUT_NORMALS).collect(),
+            normals: self
+                .held_normals
+                .iter()
+                .copied()
+                .take(HOLD_OUT_NORMALS)
+                .collect(),
             defects: self.held_defects.clone(),
             support: spread(&self.train_normals, HOLD_OUT_SUPPORT),
             // what is measured is what the loss is about
@@ -71,7 +87,11 @@ impl Prepared {
                 Loss::Scores(_) => HoldOutMetric::BankAuroc,
                 _ => HoldOutMetric::Auroc,
             },
-            every: if options.epoch_steps == EpochSteps::One { ONE_STEP_INTERVAL } else { 1 },
+            every: if options.epoch_steps == EpochSteps::One {
+                ONE_STEP_INTERVAL
+            } else {
+                1
+            },
         }
     }
 }

@@ -18,8 +18,11 @@ pub(super) fn put(
     checkpoint.weights_hash = Some(engine.weights_hash().to_owned());
     checkpoint.preprocessing = Some(engine.preprocess().id());
     checkpoint.layers = Some(engine.layers_text());
-    let backbone = serde_json::to_value(engine.options())
-        .map_err(|e| WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}")))?;
+    let backbone = serde_json::to_value(engine.options()).map_err(|e| {
+        WorkflowError::Input(format!(
+            "the backbone options cannot be written as JSON: {e}"
+        ))
+    })?;
     let mut args = args.to_vec();
     args.push(("backbone".into(), value_of(&backbone)));
     checkpoint.args = Value::dict(args);
@@ -32,9 +35,9 @@ fn value_of(json: &serde_json::Value) -> Value {
     match json {
         Json::Null => Value::None,
         Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => {
-            n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int)
-        }
+        Json::Number(n) => n
+            .as_i64()
+            .map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int),
         Json::String(s) => Value::Str(s.clone()),
         Json::Array(list) => Value::List(list.iter().map(value_of).collect()),
         Json::Object(map) => Value::dict(map.iter().map(|(k, v)| (k.clone(), value_of(v)))),

@@ -18,9 +18,15 @@ pub(super) fn shot_masks(
         if files.is_empty() {
             return Ok(None);
         }
-        let mask = patch_mask(files, &engine.preprocess(), grid, engine.config().patch_size);
-        mask.map(Some)
-            .map_err(|e| WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off")))
+        let mask = patch_mask(
+            files,
+            &engine.preprocess(),
+            grid,
+            engine.config().patch_size,
+        );
+        mask.map(Some).map_err(|e| {
+            WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off"))
+        })
     };
     shots.iter().map(of).collect()
 }

@@ -40,8 +40,12 @@ pub enum Supervised {
 
 impl Supervised {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::LinearProbe, Self::PatchHead, Self::PatchHeadRepicked, Self::DefectMemory];
+    pub const ALL: [Self; 4] = [
+        Self::LinearProbe,
+        Self::PatchHead,
+        Self::PatchHeadRepicked,
+        Self::DefectMemory,
+    ];
 
     /// Name on the command line and in results.
     pub fn name(self) -> &'static str {
@@ -125,15 +129,29 @@ pub(super) fn evaluate(
     }
     let dim = tokens.support.dim;
     let masks = if options.masks {
-        shot_masks(tokens.category, tokens.engine, tokens.support.grid, tokens.shots)?
+        shot_masks(
+            tokens.category,
+            tokens.engine,
+            tokens.support.grid,
+            tokens.shots,
+        )?
     } else {
         vec![None; tokens.shots.len()]
     };
     let normal_distances = tokens.bank.left_out_distances();
     let shot_distances = tokens.bank.distances(&tokens.shot_tokens.images);
-    let example = |tokens, distances, mask| PatchExample { tokens, distances, mask };
-    let normals: Vec<PatchExample<'_>> =
-        tokens.support.images.iter().zip(&normal_distances).map(|(t, d)| example(t, d, None)).collect();
+    let example = |tokens, distances, mask| PatchExample {
+        tokens,
+        distances,
+        mask,
+    };
+    let normals: Vec<PatchExample<'_>> = tokens
+        .support
+        .images
+        .iter()
+        .zip(&normal_distances)
+        .map(|(t, d)| example(t, d, None))
+        .collect();
     let shots: Vec<PatchExample<'_>> = tokens
         .shot_tokens
         .images
@@ -152,12 +170,24 @@ pub(super) fn evaluate(
                 let (defective, normal) = (of(tokens.shot_tokens), of(tokens.support));
                 let options = LogisticOptions::with_penalty(PROBE_PENALTY);
                 let head = ImageHead::fit(&slices(&defective), &slices(&normal), &options)?;
-                let scores = tokens.tested.images.iter().map(|i| head.score(&image_features(i))).collect();
+                let scores = tokens
+                    .tested
+                    .images
+                    .iter()
+                    .map(|i| head.score(&image_features(i)))
+                    .collect();
                 (head.trainable(), scores)
             }
             Supervised::PatchHead | Supervised::PatchHeadRepicked => {
-                let rounds = if scorer == Supervised::PatchHead { 0 } else { 2 };
-                let options = PatchHeadOptions { rounds, ..PatchHeadOptions::default() };
+                let rounds = if scorer == Supervised::PatchHead {
+                    0
+                } else {
+                    2
+                };
+                let options = PatchHeadOptions {
+                    rounds,
+                    ..PatchHeadOptions::default()
+                };
                 let head = PatchHead::fit(&shots, &normals, dim, &options)?;
                 (head.trainable(), head.scores(&tokens.tested.images))
             }
@@ -173,13 +203,24 @@ pub(super) fn evaluate(
                 (0, memory.scores(&tested, MEMORY_SHARE))
             }
         };
-        let scored = |scores| Scored { scores, threshold: None };
+        let scored = |scores| Scored {
+            scores,
+            threshold: None,
+        };
         let comparison = Comparison::new(test, scored(&scores), scored(&zero_shot), bootstrap)?;
         let masked_shots = match scorer {
             Supervised::LinearProbe => 0,
             _ => masks.iter().flatten().filter(|m| m.contains(&true)).count(),
         };
-        found.push((SupervisedEvaluation { scorer, trainable, masked_shots, comparison }, scores));
+        found.push((
+            SupervisedEvaluation {
+                scorer,
+                trainable,
+                masked_shots,
+                comparison,
+            },
+            scores,
+        ));
     }
     Ok(found)
 }

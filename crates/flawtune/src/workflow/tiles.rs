@@ -23,9 +23,16 @@ pub struct TileOptions {
 
 impl TileOptions {
     /// What a user set over what there was.
-    pub(super) fn over(base: Option<Self>, size: Option<usize>, overlap: Option<usize>) -> Option<Self> {
+    pub(super) fn over(
+        base: Option<Self>,
+        size: Option<usize>,
+        overlap: Option<usize>,
+    ) -> Option<Self> {
         let size = size.or(base.map(|b| b.size)).or(overlap.map(|_| 0))?;
-        Some(Self { size, overlap: overlap.or(base.and_then(|b| b.overlap)) })
+        Some(Self {
+            size,
+            overlap: overlap.or(base.and_then(|b| b.overlap)),
+        })
     }
 
     /// Whether a backbone can take such tiles; with what the user should know.
@@ -39,7 +46,10 @@ impl TileOptions {
         if self.size == 0 {
             return wrong("--tile-overlap goes with --tile-size".into());
         }
-        for (flag, pixels) in [("--tile-size", Some(self.size)), ("--tile-overlap", self.overlap)] {
+        for (flag, pixels) in [
+            ("--tile-size", Some(self.size)),
+            ("--tile-overlap", self.overlap),
+        ] {
             if let Some(pixels) = pixels.filter(|p| !p.is_multiple_of(patch)) {
                 let near = (pixels / patch * patch).max(patch);
                 return wrong(format!(
@@ -71,8 +81,17 @@ impl TileOptions {
     }
 
     /// Tiles on the patch grid.
-    fn plan(self, patch: usize, (rows, columns): (usize, usize)) -> Result<TilePlan, WorkflowError> {
-        Ok(TilePlan::new(rows, columns, self.size / patch, self.overlap_pixels(patch) / patch)?)
+    fn plan(
+        self,
+        patch: usize,
+        (rows, columns): (usize, usize),
+    ) -> Result<TilePlan, WorkflowError> {
+        Ok(TilePlan::new(
+            rows,
+            columns,
+            self.size / patch,
+            self.overlap_pixels(patch) / patch,
+        )?)
     }
 
     /// What [`crate::features::Forward::variant`] says of it.
@@ -104,7 +123,13 @@ impl Tiled {
         grid: (usize, usize),
         dim: usize,
     ) -> Result<Self, WorkflowError> {
-        Ok(Self { plan: options.plan(patch, grid)?, patch, size, grid, dim })
+        Ok(Self {
+            plan: options.plan(patch, grid)?,
+            patch,
+            size,
+            grid,
+            dim,
+        })
     }
 
     /// Of normalised pixels `[batch, 3, height, width]`.
@@ -151,21 +176,32 @@ impl Tiled {
             let (height, width) = (tile.height * self.patch, tile.width * self.patch);
             cut.clear();
             for plane in values.chunks_exact(self.size.0 * stride) {
-                for row in plane.chunks_exact(stride).skip(tile.top * self.patch).take(height) {
+                for row in plane
+                    .chunks_exact(stride)
+                    .skip(tile.top * self.patch)
+                    .take(height)
+                {
                     cut.extend_from_slice(&row[tile.left * self.patch * each..][..width * each]);
                 }
             }
             let tokens = pass(&cut, height, width)?;
             let per_tile = (1 + tile.height * tile.width) * dim;
             if tokens.len() != batch * per_tile {
-                return Err(format!("{} numbers for {batch} tiles of {per_tile}", tokens.len()).into());
+                return Err(
+                    format!("{} numbers for {batch} tiles of {per_tile}", tokens.len()).into(),
+                );
             }
-            for (out, tokens) in out.chunks_exact_mut(per_image).zip(tokens.chunks_exact(per_tile)) {
+            for (out, tokens) in out
+                .chunks_exact_mut(per_image)
+                .zip(tokens.chunks_exact(per_tile))
+            {
                 let (class, patches) = tokens.split_at(dim);
                 add(&mut out[..dim], class, class_share);
                 for (y, row) in patches.chunks_exact(tile.width * dim).enumerate() {
                     let first = (1 + (tile.top + y) * columns + tile.left) * dim;
-                    let places = out[first..].chunks_exact_mut(dim).zip(row.chunks_exact(dim));
+                    let places = out[first..]
+                        .chunks_exact_mut(dim)
+                        .zip(row.chunks_exact(dim));
                     for ((place, token), share) in places.zip(across) {
                         add(place, token, down[y] * share);
                     }
@@ -177,7 +213,9 @@ impl Tiled {
 }
 
 fn add(sum: &mut [f32], values: &[f32], share: f32) {
-    sum.iter_mut().zip(values).for_each(|(s, v)| *s += share * v);
+    sum.iter_mut()
+        .zip(values)
+        .for_each(|(s, v)| *s += share * v);
 }
 
 #[cfg(test)]
@@ -209,19 +247,35 @@ mod tests {
     fn tokens_that_do_not_look_beyond_their_patch_are_the_same_with_tiles() {
         let (patch, batch, size) = (2, 2, (15, 22));
         let grid = (7, 11);
-        let pixels: Vec<f32> =
-            (0..batch * 3 * size.0 * size.1).map(|i| ((i * 37) % 101) as f32 / 101.0).collect();
+        let pixels: Vec<f32> = (0..batch * 3 * size.0 * size.1)
+            .map(|i| ((i * 37) % 101) as f32 / 101.0)
+            .collect();
         let whole = means(&pixels, batch, size.0, size.1, patch);
-        for (side, overlap) in [(6, None), (8, Some(2)), (8, Some(6)), (4, Some(0)), (40, None)] {
-            let options = TileOptions { size: side, overlap };
+        for (side, overlap) in [
+            (6, None),
+            (8, Some(2)),
+            (8, Some(6)),
+            (4, Some(0)),
+            (40, None),
+        ] {
+            let options = TileOptions {
+                size: side,
+                overlap,
+            };
             let tiled = Tiled::new(options, patch, size, grid, 1).unwrap();
-            let found =
-                tiled.of_planes(&pixels, batch, &mut |p, h, w| Ok(means(p, batch, h, w, patch))).unwrap();
+            let found = tiled
+                .of_planes(&pixels, batch, &mut |p, h, w| {
+                    Ok(means(p, batch, h, w, patch))
+                })
+                .unwrap();
             let each = 1 + grid.0 * grid.1;
             for (image, (found, whole)) in found.chunks(each).zip(whole.chunks(each)).enumerate() {
                 for (i, (f, w)) in found.iter().zip(whole).enumerate().skip(1) {
                     // a weighted mean of equal numbers, in f32
-                    assert!((f - w).abs() < 1e-6, "tile {side} image {image} token {i}: {f} instead of {w}");
+                    assert!(
+                        (f - w).abs() < 1e-6,
+                        "tile {side} image {image} token {i}: {f} instead of {w}"
+                    );
                 }
             }
             assert_eq!(tiled.plan.len() == 1, side == 40);
@@ -231,12 +285,33 @@ mod tests {
     #[test]
     fn bytes_are_cut_as_planes_are() {
         let (patch, size, grid) = (2, (6, 10), (3, 5));
-        let bytes: Vec<u8> = (0..size.0 * size.1 * 3).map(|i| (i * 7 % 251) as u8).collect();
-        let planes: Vec<f32> = (0..3)
-            .flat_map(|c| bytes.iter().skip(c).step_by(3).map(|b| f32::from(*b)).collect::<Vec<_>>())
+        let bytes: Vec<u8> = (0..size.0 * size.1 * 3)
+            .map(|i| (i * 7 % 251) as u8)
             .collect();
-        let tiled = Tiled::new(TileOptions { size: 4, overlap: Some(2) }, patch, size, grid, 1).unwrap();
-        let wanted = tiled.of_planes(&planes, 1, &mut |p, h, w| Ok(means(p, 1, h, w, patch))).unwrap();
+        let planes: Vec<f32> = (0..3)
+            .flat_map(|c| {
+                bytes
+                    .iter()
+                    .skip(c)
+                    .step_by(3)
+                    .map(|b| f32::from(*b))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let tiled = Tiled::new(
+            TileOptions {
+                size: 4,
+                overlap: Some(2),
+            },
+            patch,
+            size,
+            grid,
+            1,
+        )
+        .unwrap();
+        let wanted = tiled
+            .of_planes(&planes, 1, &mut |p, h, w| Ok(means(p, 1, h, w, patch)))
+            .unwrap();
         let found = tiled
             .of_pictures(&bytes, 1, &mut |b, h, w| {
                 let first: Vec<f32> = b.iter().step_by(3).map(|b| f32::from(*b)).collect();
@@ -244,7 +319,15 @@ mod tests {
             })
             .unwrap();
         assert_eq!(found, wanted);
-        assert!(tiled.of_pictures(&bytes[1..], 1, &mut |_, _, _| Ok(Vec::new())).is_err());
-        assert!(tiled.of_pictures(&bytes, 1, &mut |_, _, _| Ok(vec![0.0; 3])).is_err());
+        assert!(
+            tiled
+                .of_pictures(&bytes[1..], 1, &mut |_, _, _| Ok(Vec::new()))
+                .is_err()
+        );
+        assert!(
+            tiled
+                .of_pictures(&bytes, 1, &mut |_, _, _| Ok(vec![0.0; 3]))
+                .is_err()
+        );
     }
 }

@@ -13,16 +13,16 @@ use super::meta::{INIT_MANIFESTS, Init};
 use super::prepared::Prepared;
 use super::shot_masks::shot_masks;
 use super::{
-    BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError, ensemble,
-    hierarchy, part, provenance, resume, writable,
+    BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError,
+    ensemble, hierarchy, part, provenance, resume, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::EnsembleRecord;
 use crate::adapt::hierarchy::Hierarchy;
 use crate::adapt::inside::InsideOptions;
 use crate::adapt::{
-    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, HoldOut, Outcome, TrainData, TrainOptions,
-    TrainState,
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, HoldOut, Outcome, TrainData,
+    TrainOptions, TrainState,
 };
 use crate::dataset::{Augmentation, View, write_views};
 use crate::evaluate::protocol::SplitOptions;
@@ -121,17 +121,26 @@ pub fn train(
             ));
         }
     }
-    let wanted =
-        request.inside.as_ref().map_or_else(|| request.adaptation.clone(), |i| i.output(&request.adaptation));
+    let wanted = request.inside.as_ref().map_or_else(
+        || request.adaptation.clone(),
+        |i| i.output(&request.adaptation),
+    );
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
     let split = category.split(&request.split)?;
     on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
-    let resumed = request.resume.then(|| resume::read(&resume_path, on_event)).transpose()?;
+    let resumed = request
+        .resume
+        .then(|| resume::read(&resume_path, on_event))
+        .transpose()?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
-    let planned = request.ensemble.as_ref().map(|how| ensemble::plan(&engine, how, on_event)).transpose()?;
+    let planned = request
+        .ensemble
+        .as_ref()
+        .map(|how| ensemble::plan(&engine, how, on_event))
+        .transpose()?;
     if let Some(saved) = &resumed {
         let asked = split.manifest.hash.as_str();
         let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
@@ -146,17 +155,34 @@ pub fn train(
         }
     }
 
-    let through = request.inside.as_ref().map(|_| Through::open(&engine)).transpose()?;
+    let through = request
+        .inside
+        .as_ref()
+        .map(|_| Through::open(&engine))
+        .transpose()?;
 
     let prepared = Prepared::new(&category, &engine, &split, on_event)?;
-    let Prepared { normals, normal_tokens, shots, train_normals, held_normals, train_defects, .. } =
-        &prepared;
+    let Prepared {
+        normals,
+        normal_tokens,
+        shots,
+        train_normals,
+        held_normals,
+        train_defects,
+        ..
+    } = &prepared;
     let mut defect_tokens = prepared.shot_tokens.clone();
     let views = if request.augment_defects.is_empty() {
         Vec::new()
     } else {
         part("views", on_event, |on_event| {
-            views(request, &category, (shots, train_normals, normals), &engine, on_event)
+            views(
+                request,
+                &category,
+                (shots, train_normals, normals),
+                &engine,
+                on_event,
+            )
         })?
     };
     let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
@@ -167,7 +193,9 @@ pub fn train(
     let masks = if request.shot_masks {
         let masks = shot_masks(&category, &engine, normal_tokens.grid, shots)?;
         if masks.iter().all(Option::is_none) {
-            on_event(Event::Warning("no shot has a ground-truth mask: --shot-masks changes nothing".into()));
+            on_event(Event::Warning(
+                "no shot has a ground-truth mask: --shot-masks changes nothing".into(),
+            ));
         }
         masks
     } else {
@@ -175,9 +203,15 @@ pub fn train(
     };
     let with_views = |given: &[usize]| -> Vec<usize> {
         let of = |(i, view): (usize, &View)| {
-            view.shot.is_none_or(|s| given.contains(&s)).then_some(shots.len() + i)
+            view.shot
+                .is_none_or(|s| given.contains(&s))
+                .then_some(shots.len() + i)
         };
-        given.iter().copied().chain(views.iter().enumerate().filter_map(of)).collect()
+        given
+            .iter()
+            .copied()
+            .chain(views.iter().enumerate().filter_map(of))
+            .collect()
     };
     let mut options = request.training.clone();
     let hold_out = prepared.hold_out(&options);
@@ -190,10 +224,14 @@ pub fn train(
 
     let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;
     let init = request.init.as_deref();
-    let init =
-        init.map(|path| Init::read(path, &engine, &adaptation, (&category, &split), on_event)).transpose()?;
+    let init = init
+        .map(|path| Init::read(path, &engine, &adaptation, (&category, &split), on_event))
+        .transpose()?;
     if let Some(init) = &init {
-        adaptation.modulation_mut().parameters_mut().copy_from(&init.parameters)?;
+        adaptation
+            .modulation_mut()
+            .parameters_mut()
+            .copy_from(&init.parameters)?;
     }
     let trainable = match &request.inside {
         Some(inside) => inside::trainable(inside, &engine, &adaptation),
@@ -217,7 +255,10 @@ pub fn train(
     let folds_path = request.output_dir.join(format!("{name}_folds.json"));
     let mut guard = None;
     if request.guard_folds > 0 {
-        let hold_out = HoldOut { defects: Vec::new(), ..hold_out };
+        let hold_out = HoldOut {
+            defects: Vec::new(),
+            ..hold_out
+        };
         let plan = Plan {
             adaptation: &adaptation,
             data,
@@ -237,7 +278,9 @@ pub fn train(
             ));
         }
         if plan.folds < 2 {
-            on_event(Event::Warning("one shot cannot be left out: no cross-validation".into()));
+            on_event(Event::Warning(
+                "one shot cannot be left out: no cross-validation".into(),
+            ));
         } else {
             let found = part("cross-validation", on_event, |on_event| {
                 cross_validate(&trainer, &plan, cancel, on_event)
@@ -260,8 +303,15 @@ pub fn train(
             options.last_epoch = guard.and_then(|g| g.epoch);
         }
     }
-    let training = with_views(if guard.is_some() { &all_shots } else { train_defects });
-    let data = TrainData { defect_indices: &training, ..data };
+    let training = with_views(if guard.is_some() {
+        &all_shots
+    } else {
+        train_defects
+    });
+    let data = TrainData {
+        defect_indices: &training,
+        ..data
+    };
     if guard.is_some() {
         (options.hold_out, options.patience) = (None, None);
     }
@@ -271,7 +321,10 @@ pub fn train(
         trainable: &trainable,
         frozen: engine.parameters(),
         images: (train_normals.len(), data.defect_indices.len()),
-        hold_out: options.hold_out.as_ref().map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
+        hold_out: options
+            .hold_out
+            .as_ref()
+            .map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
         resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
         epochs: options.last_epoch.unwrap_or(options.epochs),
     });
@@ -288,37 +341,67 @@ pub fn train(
     let mut levels = None;
     if let Some(prompts) = request.type_prompts.filter(|_| !interrupted) {
         // as long as did best for the shared prompts: a type may have too few shots to choose by
-        let own = TrainOptions { last_epoch: Some(state.kept_epoch().max(1)), ..options.clone() };
+        let own = TrainOptions {
+            last_epoch: Some(state.kept_epoch().max(1)),
+            ..options.clone()
+        };
         levels = part("hierarchy", on_event, |on_event| {
-            hierarchy::train(&category, &prepared, &adaptation, prompts, &own, cancel, on_event)
+            hierarchy::train(
+                &category,
+                &prepared,
+                &adaptation,
+                prompts,
+                &own,
+                cancel,
+                on_event,
+            )
         })?;
         interrupted = levels.is_none();
     }
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
     checkpoint.inserted = inserted;
     provenance::put(&mut checkpoint, &engine, &request.args)?;
-    checkpoint.split_manifest =
-        Some(serde_json::to_string(&split.manifest).map_err(|e| {
-            WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
-        })?);
-    checkpoint.others.push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    checkpoint.split_manifest = Some(serde_json::to_string(&split.manifest).map_err(|e| {
+        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
+    })?);
+    checkpoint
+        .others
+        .push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
     if request.shot_masks {
-        let used = masks.iter().flatten().filter(|mask| mask.contains(&true)).count();
-        checkpoint.others.push((SHOT_MASKS.into(), Value::Int(used as i64)));
+        let used = masks
+            .iter()
+            .flatten()
+            .filter(|mask| mask.contains(&true))
+            .count();
+        checkpoint
+            .others
+            .push((SHOT_MASKS.into(), Value::Int(used as i64)));
     }
     if let Some(init) = &init {
         let text = serde_json::to_string(&init.lists).map_err(|e| {
-            WorkflowError::Input(format!("the split manifests cannot be written as JSON: {e}"))
+            WorkflowError::Input(format!(
+                "the split manifests cannot be written as JSON: {e}"
+            ))
         })?;
-        checkpoint.others.push(("init".into(), Value::Str(init.hash.clone())));
-        checkpoint.others.push((INIT_MANIFESTS.into(), Value::Str(text)));
+        checkpoint
+            .others
+            .push(("init".into(), Value::Str(init.hash.clone())));
+        checkpoint
+            .others
+            .push((INIT_MANIFESTS.into(), Value::Str(text)));
     }
     if let Some(levels) = &levels {
-        checkpoint.others.push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
+        checkpoint
+            .others
+            .push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
     }
-    let guard = request.guard.then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
+    let guard = request
+        .guard
+        .then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
     if let Some(guard) = &guard {
-        checkpoint.others.push((PromptGuard::KEY.into(), guard.to_value()));
+        checkpoint
+            .others
+            .push((PromptGuard::KEY.into(), guard.to_value()));
     }
     let mut fitted = None;
     let path = if interrupted {
@@ -330,17 +413,32 @@ pub fn train(
         // the training is kept whatever becomes of the ensemble
         let path = checkpoint.save(&request.output_dir)?;
         on_event(Event::Wrote(&path));
-        on_event(Event::Wrote(&request.output_dir.join(format!("{name}_history.json"))));
+        on_event(Event::Wrote(
+            &request.output_dir.join(format!("{name}_history.json")),
+        ));
         if let Some(planned) = &planned {
-            let mut all: Vec<usize> =
-                split.train_normals.iter().chain(&split.holdout_normals).copied().collect();
+            let mut all: Vec<usize> = split
+                .train_normals
+                .iter()
+                .chain(&split.holdout_normals)
+                .copied()
+                .collect();
             all.sort_unstable();
             fitted = part("ensemble", on_event, |on_event| {
-                ensemble::fit(&category, planned, &all, &split.shots, &request.frozen, on_event)
+                ensemble::fit(
+                    &category,
+                    planned,
+                    &all,
+                    &split.shots,
+                    &request.frozen,
+                    on_event,
+                )
             })?;
         }
         if let Some(record) = &fitted {
-            checkpoint.others.push((EnsembleRecord::KEY.into(), record.to_value()));
+            checkpoint
+                .others
+                .push((EnsembleRecord::KEY.into(), record.to_value()));
             checkpoint.save(&request.output_dir)?;
         }
         for replaced in [resume_path, folds_path].iter().filter(|p| p.exists()) {
@@ -373,10 +471,18 @@ fn views(
     let path = |i: usize| category.dataset.samples[i].path.clone();
     let shots: Vec<PathBuf> = shots.iter().map(|&i| path(i)).collect();
     let good: Vec<PathBuf> = train_normals.iter().map(|&i| path(normals[i])).collect();
-    let folder = request.output_dir.join(format!("{}_views", category.dataset.category));
+    let folder = request
+        .output_dir
+        .join(format!("{}_views", category.dataset.category));
     let options = engine.preprocess().decode_options();
-    let views =
-        write_views(&request.augment_defects, &shots, &good, request.training.seed, &options, &folder)?;
+    let views = write_views(
+        &request.augment_defects,
+        &shots,
+        &good,
+        request.training.seed,
+        &options,
+        &folder,
+    )?;
     on_event(Event::Wrote(&folder));
     Ok(views)
 }

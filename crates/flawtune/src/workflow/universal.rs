@@ -8,14 +8,14 @@ use flawtune_backbone::torch_file::{self, Tensor, Value};
 
 use super::prepared::Prepared;
 use super::{
-    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, manifests, part,
-    provenance, resume, writable,
+    BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, manifests,
+    part, provenance, resume, writable,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::universal::{JointCategory, train_joint};
 use crate::adapt::{
-    AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochReport, Outcome, RESIDUAL_SCALE, TrainData,
-    TrainOptions, TrainState,
+    AdaptError, Adaptation, AdaptationOptions, Checkpoint, EpochReport, Outcome, RESIDUAL_SCALE,
+    TrainData, TrainOptions, TrainState,
 };
 use crate::evaluate::protocol::{SplitManifest, SplitOptions};
 
@@ -87,14 +87,17 @@ pub fn train_universal(
         on_event(Event::Split(&split.manifest));
         categories.push((category, split));
     }
-    let lists: Vec<SplitManifest> = categories.iter().map(|(_, split)| split.manifest.clone()).collect();
+    let lists: Vec<SplitManifest> = categories
+        .iter()
+        .map(|(_, split)| split.manifest.clone())
+        .collect();
     let names: Vec<String> = lists.iter().map(|m| m.category.clone()).collect();
     let resume_path = request.output_dir.join(format!("{UNIVERSAL}_resume.pt"));
     let mut resumed = None;
     if request.resume {
         let saved = resume::read(&resume_path, on_event)?;
-        let same =
-            manifests::manifests(&resume_path, &saved)? == lists && saved.options == request.adaptation;
+        let same = manifests::manifests(&resume_path, &saved)? == lists
+            && saved.options == request.adaptation;
         let state = saved.resume.filter(|_| same);
         resumed = Some(state.ok_or_else(|| resume::of_another_run(&resume_path))?);
     }
@@ -116,7 +119,8 @@ pub fn train_universal(
             hold_out: (!p.held_defects.is_empty()).then(|| p.hold_out(&request.training)),
         })
         .collect();
-    let mut adaptation = Adaptation::new(request.adaptation.clone(), prepared[0].normal_tokens.dim)?;
+    let mut adaptation =
+        Adaptation::new(request.adaptation.clone(), prepared[0].normal_tokens.dim)?;
     let mut options = request.training.clone();
     if joint.iter().all(|c| c.hold_out.is_none()) {
         options.patience = None;
@@ -126,7 +130,10 @@ pub fn train_universal(
         part: None,
         trainable: &adaptation.trainable(),
         frozen: engine.parameters(),
-        images: (count(|c| c.data.normal_indices.len()), count(|c| c.data.defect_indices.len())),
+        images: (
+            count(|c| c.data.normal_indices.len()),
+            count(|c| c.data.defect_indices.len()),
+        ),
         hold_out: (
             count(|c| c.hold_out.as_ref().map_or(0, |h| h.normals.len())),
             count(|c| c.hold_out.as_ref().map_or(0, |h| h.defects.len())),
@@ -137,7 +144,14 @@ pub fn train_universal(
     let start = Instant::now();
     let (outcome, scales) = part("training", on_event, |on_event| {
         let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
-        Ok(train_joint(&mut adaptation, &joint, &options, resumed, cancel, on_epoch)?)
+        Ok(train_joint(
+            &mut adaptation,
+            &joint,
+            &options,
+            resumed,
+            cancel,
+            on_epoch,
+        )?)
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let (state, interrupted) = match outcome {
@@ -148,15 +162,25 @@ pub fn train_universal(
     provenance::put(&mut checkpoint, &engine, &request.args)?;
     manifests::put(&mut checkpoint, &lists)?;
     let list = names.iter().map(|n| Value::Str(n.clone())).collect();
-    let mut made = vec![("method", Value::from("joint")), ("categories", Value::List(list))];
+    let mut made = vec![
+        ("method", Value::from("joint")),
+        ("categories", Value::List(list)),
+    ];
     if let Some(width) = scales.first().map(Vec::len) {
         let shape = vec![scales.len(), width];
-        made.push((CATEGORY_SCALES, Value::Tensor(Tensor::from_f32(shape, &scales.concat()))));
+        made.push((
+            CATEGORY_SCALES,
+            Value::Tensor(Tensor::from_f32(shape, &scales.concat())),
+        ));
     }
-    checkpoint.others.push((UNIVERSAL.into(), Value::dict(made)));
+    checkpoint
+        .others
+        .push((UNIVERSAL.into(), Value::dict(made)));
     let guard = request.guard.then(|| PromptGuard::of_training(&state));
     if let Some(guard) = &guard {
-        checkpoint.others.push((PromptGuard::KEY.into(), guard.to_value()));
+        checkpoint
+            .others
+            .push((PromptGuard::KEY.into(), guard.to_value()));
     }
     let path = if interrupted {
         checkpoint.resume = Some(state.clone());
@@ -164,13 +188,22 @@ pub fn train_universal(
         resume_path
     } else {
         let path = checkpoint.save(&request.output_dir)?;
-        on_event(Event::Wrote(&request.output_dir.join(format!("{UNIVERSAL}_history.json"))));
+        on_event(Event::Wrote(
+            &request.output_dir.join(format!("{UNIVERSAL}_history.json")),
+        ));
         // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
         drop(std::fs::remove_file(&resume_path));
         path
     };
     on_event(Event::Wrote(&path));
-    Ok(UniversalTrained { checkpoint: path, interrupted, categories: names, state, guard, seconds })
+    Ok(UniversalTrained {
+        checkpoint: path,
+        interrupted,
+        categories: names,
+        state,
+        guard,
+        seconds,
+    })
 }
 
 /// The key of each category's factors among what is said of a universal checkpoint.
@@ -181,18 +214,33 @@ const CATEGORY_SCALES: &str = "category_scales";
 ///
 /// # Errors
 /// As [`Checkpoint::adaptation`].
-pub(super) fn adaptation_for(checkpoint: &Checkpoint, category: &str) -> Result<Adaptation, AdaptError> {
+pub(super) fn adaptation_for(
+    checkpoint: &Checkpoint,
+    category: &str,
+) -> Result<Adaptation, AdaptError> {
     let own = |checkpoint: &Checkpoint| {
         let made = checkpoint.other(UNIVERSAL)?;
         let names = made.get("categories")?.as_list()?;
         let at = names.iter().position(|n| n.as_str() == Some(category))?;
-        let scales = made.get(CATEGORY_SCALES)?.as_tensor().filter(|t| t.shape.len() == 2)?;
+        let scales = made
+            .get(CATEGORY_SCALES)?
+            .as_tensor()
+            .filter(|t| t.shape.len() == 2)?;
         let width = scales.shape[1];
-        scales.to_f32().chunks_exact(width.max(1)).nth(at).map(<[f32]>::to_vec)
+        scales
+            .to_f32()
+            .chunks_exact(width.max(1))
+            .nth(at)
+            .map(<[f32]>::to_vec)
     };
-    let Some(scales) = own(checkpoint) else { return checkpoint.adaptation() };
+    let Some(scales) = own(checkpoint) else {
+        return checkpoint.adaptation();
+    };
     let mut parameters = checkpoint.parameters.clone();
-    if let Some(t) = parameters.get_mut(RESIDUAL_SCALE).filter(|t| t.data.len() == scales.len()) {
+    if let Some(t) = parameters
+        .get_mut(RESIDUAL_SCALE)
+        .filter(|t| t.data.len() == scales.len())
+    {
         t.data = scales;
     }
     Adaptation::from_parameters(checkpoint.options.clone(), &parameters)

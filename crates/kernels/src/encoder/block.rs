@@ -100,9 +100,15 @@ impl PackedBlock {
         check(&block.qkv, 3 * dim, dim, "qkv");
         check(&block.proj, dim, dim, "proj");
         for (norm, name) in [(block.norm1, "norm1"), (block.norm2, "norm2")] {
-            assert!(norm.weight.len() == dim && norm.bias.len() == dim, "{name} is [dim] twice");
+            assert!(
+                norm.weight.len() == dim && norm.bias.len() == dim,
+                "{name} is [dim] twice"
+            );
         }
-        assert!(block.scale1.len() == dim && block.scale2.len() == dim, "layer scales are [dim]");
+        assert!(
+            block.scale1.len() == dim && block.scale2.len() == dim,
+            "layer scales are [dim]"
+        );
         let parts: Vec<PackedLinear> = (0..4)
             .into_par_iter()
             .map(|part| match part {
@@ -120,24 +126,46 @@ impl PackedBlock {
             })
             .collect();
         let mut parts = parts.into_iter();
-        let mut next = || parts.next().unwrap_or_else(|| unreachable!("four parts were packed"));
-        Self { precision, qkv: next(), proj: next(), fc1: next(), fc2: next() }
+        let mut next = || {
+            parts
+                .next()
+                .unwrap_or_else(|| unreachable!("four parts were packed"))
+        };
+        Self {
+            precision,
+            qkv: next(),
+            proj: next(),
+            fc1: next(),
+            fc2: next(),
+        }
     }
 }
 
 fn check(dense: &Dense<'_>, outputs: usize, inputs: usize, name: &str) {
-    assert_eq!(dense.weight.len(), outputs * inputs, "{name} weight is [outputs, inputs]");
+    assert_eq!(
+        dense.weight.len(),
+        outputs * inputs,
+        "{name} weight is [outputs, inputs]"
+    );
     assert_eq!(dense.bias.len(), outputs, "{name} bias is [outputs]");
 }
 
-fn pack_qkv(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: Precision) -> PackedLinear {
+fn pack_qkv(
+    kernels: &Kernels,
+    shape: &Shape,
+    block: &Block<'_>,
+    precision: Precision,
+) -> PackedLinear {
     let source = Source {
         weight: block.qkv.weight,
         bias: block.qkv.bias,
         norm: Some((block.norm1.weight, block.norm1.bias)),
     };
     let (dim, head_dim) = (shape.dim, shape.head_dim());
-    let (rotary_dim, value_dim) = (shape.rotary_dim(kernels.rows), shape.value_dim(kernels.rows));
+    let (rotary_dim, value_dim) = (
+        shape.rotary_dim(kernels.rows),
+        shape.value_dim(kernels.rows),
+    );
     // softmax in base two: exp(x/√d) = 2^(x·log2(e)/√d)
     let scale = std::f64::consts::LOG2_E / (head_dim as f64).sqrt();
     let rows = 2 * shape.heads * rotary_dim + shape.heads * value_dim;
@@ -163,20 +191,37 @@ fn pack_scaled(
     dense: Dense<'_>,
     scale: &[f32],
 ) -> PackedLinear {
-    let source = Source { weight: dense.weight, bias: dense.bias, norm: None };
-    PackedLinear::pack(kernels, precision, inputs, outputs.div_ceil(kernels.rows), |i| {
-        (i < outputs).then(|| (source, i, scale[i]))
-    })
+    let source = Source {
+        weight: dense.weight,
+        bias: dense.bias,
+        norm: None,
+    };
+    PackedLinear::pack(
+        kernels,
+        precision,
+        inputs,
+        outputs.div_ceil(kernels.rows),
+        |i| (i < outputs).then(|| (source, i, scale[i])),
+    )
 }
 
-fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: Precision) -> PackedLinear {
+fn pack_hidden(
+    kernels: &Kernels,
+    shape: &Shape,
+    block: &Block<'_>,
+    precision: Precision,
+) -> PackedLinear {
     let (dim, hidden, rows) = (shape.dim, shape.hidden, kernels.rows);
     let norm = Some((block.norm2.weight, block.norm2.bias));
     match block.feed_forward {
         FeedForward::Mlp { fc1, .. } => {
             assert!(!shape.gated, "the shape asks for a gated feed-forward part");
             check(&fc1, hidden, dim, "fc1");
-            let source = Source { weight: fc1.weight, bias: fc1.bias, norm };
+            let source = Source {
+                weight: fc1.weight,
+                bias: fc1.bias,
+                norm,
+            };
             PackedLinear::pack(kernels, precision, dim, hidden.div_ceil(rows), |i| {
                 (i < hidden).then_some((source, i, 1.0))
             })
@@ -189,7 +234,11 @@ fn pack_hidden(kernels: &Kernels, shape: &Shape, block: &Block<'_>, precision: P
             PackedLinear::pack(kernels, precision, dim, hidden.div_ceil(half), |i| {
                 let dense = if i % rows < half { gate } else { up };
                 let from = i / rows * half + i % half;
-                let source = Source { weight: dense.weight, bias: dense.bias, norm };
+                let source = Source {
+                    weight: dense.weight,
+                    bias: dense.bias,
+                    norm,
+                };
                 (from < hidden).then_some((source, from, 1.0))
             })
         }

@@ -111,7 +111,9 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     write: &W,
 ) {
     let inputs = args.layer.inputs;
-    let Weight::F32(weight) = &args.layer.weight else { return };
+    let Weight::F32(weight) = &args.layer.weight else {
+        return;
+    };
     let weight = weight.as_ptr();
     // after the last panel comes the next task, most likely on the tiles after these
     let last = args.lanes.panel(args.panels.end - 1) == panel;
@@ -119,11 +121,18 @@ unsafe fn panel_tiles<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
         for t in args.tiles.clone() {
-            let next =
-                if t + 1 < args.tiles.end || last { (t + 1) % args.layer.tiles } else { args.tiles.start };
+            let next = if t + 1 < args.tiles.end || last {
+                (t + 1) % args.layer.tiles
+            } else {
+                args.tiles.start
+            };
             let out = write.target::<S, M, NV>(args.lanes, panel, t);
-            let ahead = Ahead { rows: weight.wrapping_add(next * M * inputs), out };
-            let mut acc = tile_ahead::<S, M, NV>(inputs, weight.add(t * M * inputs), b, NV * S::LANES, ahead);
+            let ahead = Ahead {
+                rows: weight.wrapping_add(next * M * inputs),
+                out,
+            };
+            let mut acc =
+                tile_ahead::<S, M, NV>(inputs, weight.add(t * M * inputs), b, NV * S::LANES, ahead);
             add_bias::<S, M, NV>(&args.layer.bias[t * M..], &mut acc);
             write.tile::<S, M, NV>(args.lanes, panel, t, &acc);
         }
@@ -172,7 +181,10 @@ unsafe fn widened_tile<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
     unsafe {
         let b = args.input.add(args.lanes.offset(panel, inputs));
         let out = write.target::<S, M, NV>(args.lanes, panel, t);
-        let ahead = Ahead { rows: widened.as_ptr(), out };
+        let ahead = Ahead {
+            rows: widened.as_ptr(),
+            out,
+        };
         let mut acc = tile_ahead::<S, M, NV>(inputs, widened.as_ptr(), b, NV * S::LANES, ahead);
         for (row, &power) in acc.iter_mut().zip(powers) {
             for x in row {
@@ -189,7 +201,10 @@ unsafe fn widened_tile<S: Simd, const M: usize, const NV: usize, W: WriteBack>(
 /// # Safety
 /// `S` must be available.
 #[inline(always)]
-unsafe fn add_bias<S: Simd, const M: usize, const NV: usize>(bias: &[f32], acc: &mut [[S::V; NV]; M]) {
+unsafe fn add_bias<S: Simd, const M: usize, const NV: usize>(
+    bias: &[f32],
+    acc: &mut [[S::V; NV]; M],
+) {
     for (row, &bias) in acc.iter_mut().zip(bias) {
         for x in row {
             // SAFETY: the caller vouches for the instruction set.
@@ -226,14 +241,27 @@ impl Rows {
     #[inline(always)]
     unsafe fn at(&self, lanes: Lanes, panel: Panel, row: usize) -> *mut f32 {
         // SAFETY: the caller vouches for it.
-        unsafe { self.out.get().add(lanes.offset(panel, self.features) + row * panel.vectors * lanes.width) }
+        unsafe {
+            self.out
+                .get()
+                .add(lanes.offset(panel, self.features) + row * panel.vectors * lanes.width)
+        }
     }
 
     /// `rows` rows from `row` on.
     #[inline(always)]
-    fn target<const M: usize>(&self, lanes: Lanes, panel: Panel, row: usize, rows: usize) -> Target {
+    fn target<const M: usize>(
+        &self,
+        lanes: Lanes,
+        panel: Panel,
+        row: usize,
+        rows: usize,
+    ) -> Target {
         let width = panel.vectors * lanes.width;
-        let start = self.out.get().wrapping_add(lanes.offset(panel, self.features) + row * width);
+        let start = self
+            .out
+            .get()
+            .wrapping_add(lanes.offset(panel, self.features) + row * width);
         Target::dense::<M>(start, rows * width)
     }
 }
@@ -387,8 +415,14 @@ impl WriteBack for Heads {
             (Part::Key, t) => {
                 let per_head = self.rotary_dim / M;
                 let row = t / per_head * self.keys * self.rotary_dim + t % per_head * M * M;
-                let start = self.k.get().wrapping_add(row + first_lane * self.rotary_dim);
-                Target { stride: self.rotary_dim * M, ..Target::dense::<M>(start, numbers) }
+                let start = self
+                    .k
+                    .get()
+                    .wrapping_add(row + first_lane * self.rotary_dim);
+                Target {
+                    stride: self.rotary_dim * M,
+                    ..Target::dense::<M>(start, numbers)
+                }
             }
             (Part::Value, t) => {
                 let at = (t * self.keys + first_lane) * M;
@@ -426,11 +460,17 @@ impl WriteBack for Heads {
             let store = |r: usize, v: usize, x: S::V| {
                 if is_key {
                     let (head, d) = (t / per_head, t % per_head * M);
-                    let base = self.k.get().add(head * self.keys * self.rotary_dim + (d + r) * M);
+                    let base = self
+                        .k
+                        .get()
+                        .add(head * self.keys * self.rotary_dim + (d + r) * M);
                     S::store_grouped(base, first_lane + v * S::LANES, self.rotary_dim * M, x);
                 } else {
                     let features = self.heads * self.rotary_dim;
-                    let q = self.q.get().add(lanes.offset(panel, features) + t * M * NV * S::LANES);
+                    let q = self
+                        .q
+                        .get()
+                        .add(lanes.offset(panel, features) + t * M * NV * S::LANES);
                     S::store(q.add((r * NV + v) * S::LANES), x);
                 }
             };

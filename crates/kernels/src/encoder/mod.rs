@@ -122,8 +122,15 @@ enum Step {
 }
 
 /// The phases of a block on f32 activations.
-const STEPS: &[Step] =
-    &[Step::Norm1, Step::Qkv, Step::Attention, Step::Projection, Step::Norm2, Step::Expand, Step::Contract];
+const STEPS: &[Step] = &[
+    Step::Norm1,
+    Step::Qkv,
+    Step::Attention,
+    Step::Projection,
+    Step::Norm2,
+    Step::Expand,
+    Step::Contract,
+];
 /// The phases of a block whose weights are bytes.
 const BYTE_STEPS: &[Step] = &[
     Step::Norm1,
@@ -159,7 +166,13 @@ impl Encoder {
     ///
     /// # Panics
     /// If the sizes do not fit, or `heads` does not divide `dim`.
-    pub fn new(shape: Shape, patch: &[f32], channels: usize, side: usize, blocks: Vec<PackedBlock>) -> Self {
+    pub fn new(
+        shape: Shape,
+        patch: &[f32],
+        channels: usize,
+        side: usize,
+        blocks: Vec<PackedBlock>,
+    ) -> Self {
         Self::new_with(dispatch::active(), shape, patch, channels, side, blocks)
     }
 
@@ -171,23 +184,54 @@ impl Encoder {
         side: usize,
         blocks: Vec<PackedBlock>,
     ) -> Self {
-        assert!(shape.heads > 0 && shape.dim.is_multiple_of(shape.heads), "heads must divide dim");
-        assert!(!shape.rotary || shape.head_dim().is_multiple_of(2), "rotation needs an even head width");
+        assert!(
+            shape.heads > 0 && shape.dim.is_multiple_of(shape.heads),
+            "heads must divide dim"
+        );
+        assert!(
+            !shape.rotary || shape.head_dim().is_multiple_of(2),
+            "rotation needs an even head width"
+        );
         let inputs = channels * side * side;
-        assert_eq!(patch.len(), shape.dim * inputs, "the patch embedding is [dim, channels·side²]");
+        assert_eq!(
+            patch.len(),
+            shape.dim * inputs,
+            "the patch embedding is [dim, channels·side²]"
+        );
         let bias = vec![0.0; shape.dim];
-        let source = Source { weight: patch, bias: &bias, norm: None };
+        let source = Source {
+            weight: patch,
+            bias: &bias,
+            norm: None,
+        };
         let tiles = shape.dim.div_ceil(kernels.rows);
         let layer = PackedLinear::pack(kernels, Precision::F32, inputs, tiles, |i| {
             (i < shape.dim).then_some((source, i, 1.0))
         });
         let precision = blocks.first().map_or(Precision::F32, |b| b.precision);
-        assert!(blocks.iter().all(|b| b.precision == precision), "all blocks have the same precision");
-        let mut encoder =
-            Self { shape, kernels, precision, patches: Patches { layer, channels, side }, blocks };
+        assert!(
+            blocks.iter().all(|b| b.precision == precision),
+            "all blocks have the same precision"
+        );
+        let mut encoder = Self {
+            shape,
+            kernels,
+            precision,
+            patches: Patches {
+                layer,
+                channels,
+                side,
+            },
+            blocks,
+        };
         let patches = std::iter::once(&mut encoder.patches.layer);
         let layers = encoder.blocks.iter_mut().flat_map(PackedBlock::layers);
-        move_together(&mut patches.chain(layers).filter_map(PackedLinear::memory).collect::<Vec<_>>());
+        move_together(
+            &mut patches
+                .chain(layers)
+                .filter_map(PackedLinear::memory)
+                .collect::<Vec<_>>(),
+        );
         encoder
     }
 
@@ -203,8 +247,14 @@ impl Encoder {
 
     /// Bytes of memory that its packed weights take.
     pub fn weight_bytes(&self) -> usize {
-        let blocks = self.blocks.iter().flat_map(|b| [&b.qkv, &b.proj, &b.fc1, &b.fc2]);
-        blocks.chain([&self.patches.layer]).map(PackedLinear::bytes).sum()
+        let blocks = self
+            .blocks
+            .iter()
+            .flat_map(|b| [&b.qkv, &b.proj, &b.fc1, &b.fc2]);
+        blocks
+            .chain([&self.patches.layer])
+            .map(PackedLinear::bytes)
+            .sum()
     }
 
     /// What multiplies the weights, for messages: the instruction set, and the one for bytes where they are bytes.
@@ -237,9 +287,14 @@ impl Encoder {
         let widest = PANEL_VECTORS * lanes.width;
         let [qkv, proj, fc1, fc2] = {
             let b = &blocks[0];
-            [&b.qkv, &b.proj, &b.fc1, &b.fc2].map(|layer| Split::new(layer, panels, widest, workers))
+            [&b.qkv, &b.proj, &b.fc1, &b.fc2]
+                .map(|layer| Split::new(layer, panels, widest, workers))
         };
-        let steps = if self.precision == Precision::Int8 { BYTE_STEPS } else { STEPS };
+        let steps = if self.precision == Precision::Int8 {
+            BYTE_STEPS
+        } else {
+            STEPS
+        };
         work.phases.clear();
         for _ in blocks {
             work.phases.extend(steps.iter().map(|step| match step {
@@ -252,8 +307,18 @@ impl Encoder {
             }));
         }
         let x = Pointer::new(&mut work.x);
-        let (q, k, v) = (Pointer::new(&mut work.q), Pointer::new(&mut work.k), Pointer::new(&mut work.v));
-        let table = |buffer: &mut [f32]| if shape.rotary { Pointer::new(buffer) } else { Pointer::null() };
+        let (q, k, v) = (
+            Pointer::new(&mut work.q),
+            Pointer::new(&mut work.k),
+            Pointer::new(&mut work.v),
+        );
+        let table = |buffer: &mut [f32]| {
+            if shape.rotary {
+                Pointer::new(buffer)
+            } else {
+                Pointer::null()
+            }
+        };
         let (cos, sin) = (table(&mut work.cos), table(&mut work.sin));
         let (strips, strip) = (Pointer::new(&mut work.strips), work.strip);
         let inputs = Inputs {
@@ -267,14 +332,42 @@ impl Encoder {
         };
         let Inputs { normed, hidden, .. } = inputs;
         let (tokens, pieces) = (work.tokens, &work.pieces);
-        let heads = Epilogue::Heads(Heads { q, k, v, cos, sin, heads: shape.heads, rotary_dim, keys });
-        let residual = Epilogue::Residual(Rows { out: x, features: shape.dim });
-        let to_hidden = Rows { out: hidden, features: shape.hidden };
-        let activation = if shape.gated { Epilogue::Gated(to_hidden) } else { Epilogue::Gelu(to_hidden) };
+        let heads = Epilogue::Heads(Heads {
+            q,
+            k,
+            v,
+            cos,
+            sin,
+            heads: shape.heads,
+            rotary_dim,
+            keys,
+        });
+        let residual = Epilogue::Residual(Rows {
+            out: x,
+            features: shape.dim,
+        });
+        let to_hidden = Rows {
+            out: hidden,
+            features: shape.hidden,
+        };
+        let activation = if shape.gated {
+            Epilogue::Gated(to_hidden)
+        } else {
+            Epilogue::Gelu(to_hidden)
+        };
         work.team.run(workers, &work.phases, |worker, phase, task| {
             let block = &blocks[phase / steps.len()];
             let product = |operator, layer, split: &Split, from, epilogue| {
-                self.product(operator, layer, lanes, split.part(task), inputs, from, worker, epilogue);
+                self.product(
+                    operator,
+                    layer,
+                    lanes,
+                    split.part(task),
+                    inputs,
+                    from,
+                    worker,
+                    epilogue,
+                );
             };
             match steps[phase % steps.len()] {
                 Step::Norm1 => self.norm(&block.qkv, lanes, task, x, inputs),
@@ -287,9 +380,11 @@ impl Encoder {
                     let panel = lanes.panel(piece.panel);
                     let stride = panel.vectors * lanes.width;
                     let lane = piece.offset * lanes.width;
-                    let q_at =
-                        lanes.offset(panel, shape.heads * rotary_dim) + head * rotary_dim * stride + lane;
-                    let out_at = lanes.offset(panel, shape.dim) + head * shape.head_dim() * stride + lane;
+                    let q_at = lanes.offset(panel, shape.heads * rotary_dim)
+                        + head * rotary_dim * stride
+                        + lane;
+                    let out_at =
+                        lanes.offset(panel, shape.dim) + head * shape.head_dim() * stride + lane;
                     // SAFETY: `Workspace` sized all buffers for these layouts; the strip belongs to this worker,
                     // and no other task writes these lanes of this head of `normed`.
                     unsafe {
@@ -310,7 +405,9 @@ impl Encoder {
                         });
                     }
                 }),
-                Step::Projection => product(Operator::Projection, &block.proj, &proj, normed, residual),
+                Step::Projection => {
+                    product(Operator::Projection, &block.proj, &proj, normed, residual)
+                }
                 Step::Expand => product(Operator::Expand, &block.fc1, &fc1, normed, activation),
                 Step::Contract => product(Operator::Contract, &block.fc2, &fc2, hidden, residual),
             }
@@ -347,7 +444,9 @@ impl Encoder {
         norm: Option<f32>,
         inputs: Inputs,
     ) {
-        let Weight::Bytes(bytes) = &next.weight else { return };
+        let Weight::Bytes(bytes) = &next.weight else {
+            return;
+        };
         let panel = lanes.panel(task);
         let first = panel.first * lanes.width;
         // SAFETY: `x` holds `next.inputs` features of all panels and is not written in this phase; `Workspace` sized
@@ -393,8 +492,17 @@ impl Encoder {
                     epilogue,
                 });
             } else {
-                let (input, widened) = (input.get(), inputs.widened.get().add(worker * inputs.tile));
-                (self.kernels.linear)(Linear { layer, tiles, lanes, panels, input, widened, epilogue });
+                let (input, widened) =
+                    (input.get(), inputs.widened.get().add(worker * inputs.tile));
+                (self.kernels.linear)(Linear {
+                    layer,
+                    tiles,
+                    lanes,
+                    panels,
+                    input,
+                    widened,
+                    epilogue,
+                });
             }
         });
     }
@@ -414,8 +522,15 @@ impl Encoder {
         work.check(self);
         let dim = self.shape.dim;
         let kept: usize = keep.iter().map(Range::len).sum();
-        assert_eq!(out.len(), work.images * kept * dim, "out is [images, kept, dim]");
-        assert!(keep.iter().all(|r| r.end <= work.tokens), "only existing tokens can be kept");
+        assert_eq!(
+            out.len(),
+            work.images * kept * dim,
+            "out is [images, kept, dim]"
+        );
+        assert!(
+            keep.iter().all(|r| r.end <= work.tokens),
+            "only existing tokens can be kept"
+        );
         let lanes = work.lanes;
         if norm.is_some() {
             let workers = work.workers();
@@ -437,26 +552,42 @@ impl Encoder {
         }
         let tasks_per_image = kept.div_ceil(READ_TOGETHER);
         let (workers, tokens, images) = (work.workers(), work.tokens, work.images);
-        let from: &[f32] = if norm.is_some() { &work.normed } else { &work.x };
+        let from: &[f32] = if norm.is_some() {
+            &work.normed
+        } else {
+            &work.x
+        };
         let out = Pointer::new(out);
-        work.team.run(workers, &[images * tasks_per_image], |_, _, task| {
-            let (image, first) = (task / tasks_per_image, task % tasks_per_image * READ_TOGETHER);
-            let mut columns = [(0, 1); READ_TOGETHER];
-            let mut count = 0;
-            for token in keep.iter().cloned().flatten().skip(first).take(READ_TOGETHER) {
-                columns[count] = lanes.column(dim, image * tokens + token);
-                count += 1;
-            }
-            let columns = Columns {
-                from,
-                columns: &columns[..count],
-                features: dim,
-                affine: norm.map(|norm| (norm.weight, norm.bias)),
-                out: Pointer::new_at(out, (image * kept + first) * dim),
-            };
-            // SAFETY: `out` is `[images, kept, dim]`, and these rows are this task's alone.
-            time(Operator::Read, || unsafe { (self.kernels.read_columns)(columns) });
-        });
+        work.team
+            .run(workers, &[images * tasks_per_image], |_, _, task| {
+                let (image, first) = (
+                    task / tasks_per_image,
+                    task % tasks_per_image * READ_TOGETHER,
+                );
+                let mut columns = [(0, 1); READ_TOGETHER];
+                let mut count = 0;
+                for token in keep
+                    .iter()
+                    .cloned()
+                    .flatten()
+                    .skip(first)
+                    .take(READ_TOGETHER)
+                {
+                    columns[count] = lanes.column(dim, image * tokens + token);
+                    count += 1;
+                }
+                let columns = Columns {
+                    from,
+                    columns: &columns[..count],
+                    features: dim,
+                    affine: norm.map(|norm| (norm.weight, norm.bias)),
+                    out: Pointer::new_at(out, (image * kept + first) * dim),
+                };
+                // SAFETY: `out` is `[images, kept, dim]`, and these rows are this task's alone.
+                time(Operator::Read, || unsafe {
+                    (self.kernels.read_columns)(columns)
+                });
+            });
     }
 
     /// The attention probabilities of the last block that ran, `[images, heads, tokens, tokens]` (query, key): for
@@ -473,8 +604,9 @@ impl Encoder {
                     let q = &work.q[start + head * rotary_dim * step..];
                     let from = out.len();
                     for key in image * tokens..(image + 1) * tokens {
-                        let k = &work.k
-                            [head * work.keys * rotary_dim + key / rows * rotary_dim * rows + key % rows..];
+                        let k = &work.k[head * work.keys * rotary_dim
+                            + key / rows * rotary_dim * rows
+                            + key % rows..];
                         let score: f32 = (0..rotary_dim).map(|d| q[d * step] * k[d * rows]).sum();
                         out.push(score);
                     }

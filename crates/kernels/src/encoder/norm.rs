@@ -36,7 +36,10 @@ unsafe fn norm_panel<S: Simd, const M: usize, const NV: usize>(n: &Norm) {
         for f in 0..n.features {
             for v in 0..NV {
                 let at = f * width + v * S::LANES;
-                S::store(n.out.add(at), S::mul(S::sub(S::load(n.x.add(at)), mean[v]), scale[v]));
+                S::store(
+                    n.out.add(at),
+                    S::mul(S::sub(S::load(n.x.add(at)), mean[v]), scale[v]),
+                );
             }
         }
     }
@@ -122,7 +125,10 @@ unsafe fn sum<S: Simd, const NV: usize>(
         }
         let mut total = sums[0];
         for v in 0..NV {
-            total[v] = S::add(S::add(sums[0][v], sums[1][v]), S::add(sums[2][v], sums[3][v]));
+            total[v] = S::add(
+                S::add(sums[0][v], sums[1][v]),
+                S::add(sums[2][v], sums[3][v]),
+            );
         }
         total
     }

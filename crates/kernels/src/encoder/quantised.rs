@@ -45,7 +45,11 @@ impl Kernels {
             Isa::Avx512 => {
                 let wide = std::arch::is_x86_feature_detected!("avx512bw");
                 let vnni = wide && std::arch::is_x86_feature_detected!("avx512vnni");
-                [vnni.then_some(&VNNI), wide.then_some(&PAIRS512), Some(&PORTABLE_AVX512)]
+                [
+                    vnni.then_some(&VNNI),
+                    wide.then_some(&PAIRS512),
+                    Some(&PORTABLE_AVX512),
+                ]
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => {
@@ -85,7 +89,13 @@ macro_rules! table {
     };
 }
 
-table!(SCALAR, scalar, "portable", Portable<crate::simd::scalar::Scalar>, 4,);
+table!(
+    SCALAR,
+    scalar,
+    "portable",
+    Portable<crate::simd::scalar::Scalar>,
+    4,
+);
 #[cfg(target_arch = "x86_64")]
 table!(
     PORTABLE_AVX2, portable_avx2, "portable beside AVX2", Portable<crate::simd::avx2::Avx2>, 4,
@@ -158,11 +168,21 @@ const LEAST_RANGE: f32 = 1e-30;
 #[inline(always)]
 unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'_>) {
     let width = NV * D::S::LANES;
-    let balance = |f: usize| if q.balance.is_empty() { 1.0 } else { q.balance[f] };
+    let balance = |f: usize| {
+        if q.balance.is_empty() {
+            1.0
+        } else {
+            q.balance[f]
+        }
+    };
     // SAFETY: `quantise`'s contract.
     unsafe {
         let zero = [D::S::splat(0.0); NV];
-        let mean = if q.norm.is_some() { mean::<D::S, NV>(q.x, q.features) } else { zero };
+        let mean = if q.norm.is_some() {
+            mean::<D::S, NV>(q.x, q.features)
+        } else {
+            zero
+        };
         // the range is that of the balanced, centred token; the norm's factor is positive and comes in at the end
         let mut low = [D::S::splat(f32::INFINITY); NV];
         let mut high = [D::S::splat(f32::NEG_INFINITY); NV];
@@ -175,7 +195,14 @@ unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'
             // two partial sums per lane, so that additions do not wait for each other
             let (mut even, mut odd) = (zero, zero);
             for f in (0..q.features / 2 * 2).step_by(2) {
-                look::<D::S, NV>(q.x.add(f * width), balance(f), &mean, &mut even, &mut low, &mut high);
+                look::<D::S, NV>(
+                    q.x.add(f * width),
+                    balance(f),
+                    &mean,
+                    &mut even,
+                    &mut low,
+                    &mut high,
+                );
                 let (x, balance) = (q.x.add((f + 1) * width), balance(f + 1));
                 look::<D::S, NV>(x, balance, &mean, &mut odd, &mut low, &mut high);
             }
@@ -209,7 +236,11 @@ unsafe fn quantise_panel<D: Dot, const M: usize, const NV: usize>(q: &Quantise<'
         for (g, first) in (0..q.features).step_by(D::GROUP).enumerate() {
             for v in 0..NV {
                 let mut bytes = [D::S::splat(ROUND); 4];
-                for (i, byte) in bytes.iter_mut().enumerate().take(D::GROUP.min(q.features - first)) {
+                for (i, byte) in bytes
+                    .iter_mut()
+                    .enumerate()
+                    .take(D::GROUP.min(q.features - first))
+                {
                     *byte = D::S::fma(D::S::sub(value(first + i, v), low[v]), inverse[v], *byte);
                 }
                 D::store(q.words.add(g * width + v * D::S::LANES), D::join(bytes));
@@ -267,7 +298,9 @@ pub(crate) struct ByteLinear<'a> {
 /// and panels.
 #[inline(always)]
 unsafe fn linear<D: Dot, const M: usize>(args: ByteLinear<'_>) {
-    let Weight::Bytes(bytes) = &args.layer.weight else { return };
+    let Weight::Bytes(bytes) = &args.layer.weight else {
+        return;
+    };
     // SAFETY: passed on from the caller.
     unsafe {
         match args.epilogue {
@@ -280,11 +313,20 @@ unsafe fn linear<D: Dot, const M: usize>(args: ByteLinear<'_>) {
 }
 
 #[inline(always)]
-unsafe fn panels<D: Dot, const M: usize, W: WriteBack>(args: &ByteLinear<'_>, bytes: &Bytes, write: W) {
+unsafe fn panels<D: Dot, const M: usize, W: WriteBack>(
+    args: &ByteLinear<'_>,
+    bytes: &Bytes,
+    write: W,
+) {
     for p in args.panels.clone() {
         let panel = args.lanes.panel(p);
         // SAFETY: passed on from the caller.
-        unsafe { with_vectors4!(panel.vectors, panel_tiles::<D, M, W>(args, bytes, panel, &write)) }
+        unsafe {
+            with_vectors4!(
+                panel.vectors,
+                panel_tiles::<D, M, W>(args, bytes, panel, &write)
+            )
+        }
     }
 }
 
@@ -441,21 +483,35 @@ mod tests {
     fn numbers(n: usize, seed: u32, size: f32) -> Vec<f32> {
         (0..n as u32)
             .map(|i| {
-                ((i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(97)) >> 8) as f32 / 8_388_608.0 - 1.0
+                ((i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(97)) >> 8) as f32 / 8_388_608.0
+                    - 1.0
             })
             .map(|x| x * x * x * size)
             .collect()
     }
 
     /// A layer in the words of `bytes`.
-    fn layer(kernels: &Kernels, bytes: &ByteKernels, source: Source<'_>, inputs: usize) -> PackedLinear {
+    fn layer(
+        kernels: &Kernels,
+        bytes: &ByteKernels,
+        source: Source<'_>,
+        inputs: usize,
+    ) -> PackedLinear {
         let outputs = source.bias.len();
         let tiles = outputs.div_ceil(kernels.rows);
         let mut layer = PackedLinear::pack(kernels, Precision::F32, inputs, tiles, |i| {
             (i < outputs).then_some((source, i, 1.0))
         });
-        let Weight::F32(weight) = &layer.weight else { unreachable!("it was packed in f32") };
-        let packed = Bytes::pack(weight, kernels.rows, inputs, bytes.group, source.norm.is_some());
+        let Weight::F32(weight) = &layer.weight else {
+            unreachable!("it was packed in f32")
+        };
+        let packed = Bytes::pack(
+            weight,
+            kernels.rows,
+            inputs,
+            bytes.group,
+            source.norm.is_some(),
+        );
         layer.weight = Weight::Bytes(packed);
         layer
     }
@@ -470,12 +526,17 @@ mod tests {
         norm: Option<f32>,
     ) -> Vec<f32> {
         let layer = layer(kernels, bytes, source, inputs);
-        let Weight::Bytes(weight) = &layer.weight else { unreachable!("it holds bytes") };
+        let Weight::Bytes(weight) = &layer.weight else {
+            unreachable!("it holds bytes")
+        };
         let lanes = Lanes::panels_of(x.len() / inputs, kernels.lanes);
         let mut packed = Buffer::zeroed(lanes.padded() * inputs);
         lanes.pack_rows(x, inputs, &mut packed);
         let mut words: Buffer<u32> = Buffer::zeroed(lanes.padded() * weight.groups);
-        let (mut scale, mut offset) = (Buffer::zeroed(lanes.padded()), Buffer::zeroed(lanes.padded()));
+        let (mut scale, mut offset) = (
+            Buffer::zeroed(lanes.padded()),
+            Buffer::zeroed(lanes.padded()),
+        );
         let outputs = source.bias.len();
         let mut out = Buffer::zeroed(lanes.padded() * outputs);
         for p in 0..lanes.panels() {
@@ -502,7 +563,10 @@ mod tests {
             words: words.as_ptr(),
             scale: scale.as_ptr(),
             offset: offset.as_ptr(),
-            epilogue: Epilogue::Residual(Rows { out: Pointer::new(&mut out), features: outputs }),
+            epilogue: Epilogue::Residual(Rows {
+                out: Pointer::new(&mut out),
+                features: outputs,
+            }),
         };
         // SAFETY: as above.
         unsafe { (bytes.linear)(args) };
@@ -516,7 +580,8 @@ mod tests {
 
     fn variants() -> Vec<(&'static Kernels, &'static ByteKernels)> {
         let sets = Isa::available().filter_map(Isa::kernels);
-        sets.flat_map(|k| k.all_bytes().map(move |b| (k, b))).collect()
+        sets.flat_map(|k| k.all_bytes().map(move |b| (k, b)))
+            .collect()
     }
 
     const COLUMNS: usize = if cfg!(miri) { 5 } else { 67 };
@@ -530,13 +595,20 @@ mod tests {
             let (weight, bias) = (numbers(outputs * inputs, 2, 0.7), numbers(outputs, 3, 1.0));
             let (gain, beta) = (numbers(inputs, 4, 2.0), numbers(inputs, 5, 0.3));
             for norm in [None, Some((&gain[..], &beta[..]))] {
-                let source = Source { weight: &weight, bias: &bias, norm };
+                let source = Source {
+                    weight: &weight,
+                    bias: &bias,
+                    norm,
+                };
                 let eps = norm.map(|_| 1e-5);
                 let wanted = run(&crate::kernels::SCALAR, &SCALAR, &x, inputs, source, eps);
                 for (kernels, bytes) in variants() {
                     let found = run(kernels, bytes, &x, inputs, source, eps);
                     assert!(
-                        wanted.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        wanted
+                            .iter()
+                            .zip(&found)
+                            .all(|(a, b)| a.to_bits() == b.to_bits()),
                         "{} differs, {inputs} inputs, {outputs} outputs, normed {}",
                         bytes.name,
                         norm.is_some()
@@ -551,20 +623,29 @@ mod tests {
         let (inputs, outputs) = if cfg!(miri) { (16, 4) } else { (64, 24) };
         let x = numbers(COLUMNS * inputs, 7, 9.0);
         let (weight, bias) = (numbers(outputs * inputs, 8, 0.7), numbers(outputs, 9, 1.0));
-        let source = Source { weight: &weight, bias: &bias, norm: None };
+        let source = Source {
+            weight: &weight,
+            bias: &bias,
+            norm: None,
+        };
         for (kernels, bytes) in variants() {
             let found = run(kernels, bytes, &x, inputs, source, None);
             for (x, found) in x.chunks_exact(inputs).zip(found.chunks_exact(outputs)) {
                 let top = x.iter().copied().fold(f32::MIN, f32::max);
                 let low = x.iter().copied().fold(f32::MAX, f32::min);
                 for ((w, b), &found) in weight.chunks_exact(inputs).zip(&bias).zip(found) {
-                    let exact: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                    let exact: f64 = x
+                        .iter()
+                        .zip(w)
+                        .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                        .sum();
                     // half a step of either side times the sum of the other's sizes
                     let steps = f64::from(w.iter().fold(0.0f32, |m, w| m.max(w.abs()))) / 127.0;
                     let size = |v: &[f32]| v.iter().map(|v| f64::from(v.abs())).sum::<f64>();
                     let step = f64::from(top - low) / 255.0;
-                    let bound =
-                        0.5 * (step * size(w) + steps * size(x)) + 0.25 * inputs as f64 * step * steps + 1e-4;
+                    let bound = 0.5 * (step * size(w) + steps * size(x))
+                        + 0.25 * inputs as f64 * step * steps
+                        + 1e-4;
                     let error = (f64::from(found) - f64::from(*b) - exact).abs();
                     assert!(error <= bound, "{}: {error} > {bound}", bytes.name);
                 }
@@ -578,12 +659,20 @@ mod tests {
         let mut x = vec![0.0; 2 * inputs];
         x[inputs..].fill(-3.25);
         let (weight, bias) = (vec![0.5; outputs * inputs], vec![1.0; outputs]);
-        let source = Source { weight: &weight, bias: &bias, norm: None };
+        let source = Source {
+            weight: &weight,
+            bias: &bias,
+            norm: None,
+        };
         for (kernels, bytes) in variants() {
             let found = run(kernels, bytes, &x, inputs, source, None);
             assert_eq!(found[..outputs], [1.0; 4], "{}", bytes.name);
             // 12 · 0.5 · -3.25 + 1, to the rounding of 0.5/127 and of 127 · 0.5/127
-            assert!(found[outputs..].iter().all(|y| (y + 18.5).abs() < 1e-5), "{}: {found:?}", bytes.name);
+            assert!(
+                found[outputs..].iter().all(|y| (y + 18.5).abs() < 1e-5),
+                "{}: {found:?}",
+                bytes.name
+            );
         }
     }
 }

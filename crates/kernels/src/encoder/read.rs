@@ -36,7 +36,10 @@ pub(crate) unsafe fn read_columns(c: Columns<'_>) {
                 *o = x;
             }
             if let Some((gain, bias)) = c.affine {
-                for ((o, &gain), &bias) in row.iter_mut().zip(&gain[block.clone()]).zip(&bias[block.clone()])
+                for ((o, &gain), &bias) in row
+                    .iter_mut()
+                    .zip(&gain[block.clone()])
+                    .zip(&bias[block.clone()])
                 {
                     *o = o.mul_add(gain, bias);
                 }

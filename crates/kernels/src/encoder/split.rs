@@ -30,14 +30,24 @@ impl Split {
         // with many panels a task takes one of them, which then stays near for all its tiles
         if panels < TASKS_PER_WORKER * workers {
             let per_task = (tiles / (workers * TASKS_PER_WORKER)).clamp(1, TILES_PER_TASK);
-            return Self { tiles, panels, per_task, group: panels };
+            return Self {
+                tiles,
+                panels,
+                per_task,
+                group: panels,
+            };
         }
         // weights that have to be widened first are widened for several
         let group = match layer.weight {
             Weight::Halves(_) => (WIDENED_FOR / (4 * layer.inputs * panel)).max(1),
             _ => 1,
         };
-        Self { tiles, panels, per_task: tiles.div_ceil(TASKS_PER_PANEL), group }
+        Self {
+            tiles,
+            panels,
+            per_task: tiles.div_ceil(TASKS_PER_PANEL),
+            group,
+        }
     }
 
     /// How many tasks.

@@ -43,17 +43,30 @@ struct Layer {
 
 impl Layer {
     fn new(n: &mut Numbers, outputs: usize, inputs: usize) -> Self {
-        Self { weight: n.many(outputs * inputs, (3.0 / inputs as f32).sqrt()), bias: n.many(outputs, 0.3) }
+        Self {
+            weight: n.many(outputs * inputs, (3.0 / inputs as f32).sqrt()),
+            bias: n.many(outputs, 0.3),
+        }
     }
 
     fn dense(&self) -> Dense<'_> {
-        Dense { weight: &self.weight, bias: &self.bias }
+        Dense {
+            weight: &self.weight,
+            bias: &self.bias,
+        }
     }
 
     fn apply(&self, x: &[f64]) -> Vec<f64> {
         let rows = self.weight.chunks_exact(x.len());
         rows.zip(&self.bias)
-            .map(|(row, &b)| f64::from(b) + row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>())
+            .map(|(row, &b)| {
+                f64::from(b)
+                    + row
+                        .iter()
+                        .zip(x)
+                        .map(|(&w, x)| f64::from(w) * x)
+                        .sum::<f64>()
+            })
             .collect()
     }
 }
@@ -87,9 +100,17 @@ impl Case {
         let (dim, hidden, side) = (shape.dim, shape.hidden, 2);
         let tokens = prefix + grid.0 * grid.1;
         let rotation = shape.rotary.then(|| {
-            n.many(tokens * shape.head_dim() / 2, 3.0).iter().map(|&angle| (angle.cos(), angle.sin())).unzip()
+            n.many(tokens * shape.head_dim() / 2, 3.0)
+                .iter()
+                .map(|&angle| (angle.cos(), angle.sin()))
+                .unzip()
         });
-        let mut norm = || (n.many(dim, 0.5).iter().map(|x| 1.0 + x).collect(), n.many(dim, 0.3));
+        let mut norm = || {
+            (
+                n.many(dim, 0.5).iter().map(|x| 1.0 + x).collect(),
+                n.many(dim, 0.3),
+            )
+        };
         let norms = [norm(), norm()];
         Self {
             shape,
@@ -100,12 +121,17 @@ impl Case {
             patch: n.many(dim * CHANNELS * side * side, 0.5),
             start: n.many(tokens * dim, 1.0),
             // one row and one column of pixels that belong to no patch
-            pixels: n.many(images * CHANNELS * (grid.0 * side + 1) * (grid.1 * side + 1), 1.0),
+            pixels: n.many(
+                images * CHANNELS * (grid.0 * side + 1) * (grid.1 * side + 1),
+                1.0,
+            ),
             rotation,
             norms,
             qkv: Layer::new(n, 3 * dim, dim),
             proj: Layer::new(n, dim, dim),
-            first: (0..=usize::from(shape.gated)).map(|_| Layer::new(n, hidden, dim)).collect(),
+            first: (0..=usize::from(shape.gated))
+                .map(|_| Layer::new(n, hidden, dim))
+                .collect(),
             last: Layer::new(n, dim, hidden),
             scales: [n.many(dim, 1.0), n.many(dim, 1.0)],
         }
@@ -121,11 +147,26 @@ impl Case {
         self.run_in(Precision::F32, kernels, work)
     }
 
-    fn run_in(&self, precision: Precision, kernels: &'static Kernels, work: &mut Workspace) -> Vec<Vec<f32>> {
-        let affine = |i: usize| Affine { weight: &self.norms[i].0, bias: &self.norms[i].1 };
+    fn run_in(
+        &self,
+        precision: Precision,
+        kernels: &'static Kernels,
+        work: &mut Workspace,
+    ) -> Vec<Vec<f32>> {
+        let affine = |i: usize| Affine {
+            weight: &self.norms[i].0,
+            bias: &self.norms[i].1,
+        };
         let feed_forward = match &self.first[..] {
-            [fc1] => FeedForward::Mlp { fc1: fc1.dense(), fc2: self.last.dense() },
-            [gate, up] => FeedForward::Gated { gate: gate.dense(), up: up.dense(), down: self.last.dense() },
+            [fc1] => FeedForward::Mlp {
+                fc1: fc1.dense(),
+                fc2: self.last.dense(),
+            },
+            [gate, up] => FeedForward::Gated {
+                gate: gate.dense(),
+                up: up.dense(),
+                down: self.last.dense(),
+            },
             _ => unreachable!("one or two layers"),
         };
         let block = Block {
@@ -137,10 +178,21 @@ impl Case {
             feed_forward,
             scale2: &self.scales[1],
         };
-        let packed =
-            (0..2).map(|_| PackedBlock::pack_with(kernels, &self.shape, &block, precision)).collect();
-        let encoder = Encoder::new_with(kernels, self.shape, &self.patch, CHANNELS, self.side, packed);
-        let rotation = self.rotation.as_ref().map(|(cos, sin)| (&cos[..], &sin[..]));
+        let packed = (0..2)
+            .map(|_| PackedBlock::pack_with(kernels, &self.shape, &block, precision))
+            .collect();
+        let encoder = Encoder::new_with(
+            kernels,
+            self.shape,
+            &self.patch,
+            CHANNELS,
+            self.side,
+            packed,
+        );
+        let rotation = self
+            .rotation
+            .as_ref()
+            .map(|(cos, sin)| (&cos[..], &sin[..]));
         work.configure(&encoder, self.images, self.tokens(), rotation);
         let pixels = Pixels {
             data: Values::Normalised(&self.pixels),
@@ -176,10 +228,13 @@ impl Case {
                 for d in 0..dim {
                     let mut sum = f64::from(self.start[token * dim + d]);
                     if let Some(patch) = token.checked_sub(self.prefix) {
-                        let (row, column) = (patch / self.grid.1 * side, patch % self.grid.1 * side);
+                        let (row, column) =
+                            (patch / self.grid.1 * side, patch % self.grid.1 * side);
                         for i in 0..CHANNELS * side * side {
                             let (channel, y, x) = (i / (side * side), i / side % side, i % side);
-                            let at = ((image * CHANNELS + channel) * height + row + y) * width + column + x;
+                            let at = ((image * CHANNELS + channel) * height + row + y) * width
+                                + column
+                                + x;
                             let w = self.patch[d * CHANNELS * side * side + i];
                             sum += f64::from(w) * f64::from(self.pixels[at]);
                         }
@@ -195,7 +250,11 @@ impl Case {
             }
             stages.push(x.clone());
         }
-        stages.push(x.chunks_exact(dim).flat_map(|token| self.normed(token, 1)).collect());
+        stages.push(
+            x.chunks_exact(dim)
+                .flat_map(|token| self.normed(token, 1))
+                .collect(),
+        );
         stages
     }
 
@@ -214,15 +273,18 @@ impl Case {
 
     fn block(&self, image: &mut [f64]) {
         let (dim, head_dim, tokens) = (self.shape.dim, self.shape.head_dim(), self.tokens());
-        let mut qkv: Vec<Vec<f64>> =
-            image.chunks_exact(dim).map(|token| self.qkv.apply(&self.normed(token, 0))).collect();
+        let mut qkv: Vec<Vec<f64>> = image
+            .chunks_exact(dim)
+            .map(|token| self.qkv.apply(&self.normed(token, 0)))
+            .collect();
         if let Some((cos, sin)) = &self.rotation {
             let half = head_dim / 2;
             for (token, row) in qkv.iter_mut().enumerate() {
                 for head in row[..2 * dim].chunks_exact_mut(head_dim) {
                     for pair in 0..half {
                         let (c, s) = (cos[token * half + pair], sin[token * half + pair]);
-                        let (c, s, x, y) = (f64::from(c), f64::from(s), head[pair], head[half + pair]);
+                        let (c, s, x, y) =
+                            (f64::from(c), f64::from(s), head[pair], head[half + pair]);
                         (head[pair], head[half + pair]) = (x * c - y * s, y * c + x * s);
                     }
                 }
@@ -234,7 +296,11 @@ impl Case {
                 let part = |i: usize, from: usize| &qkv[i][from + head * head_dim..][..head_dim];
                 let weights: Vec<f64> = (0..tokens)
                     .map(|key| {
-                        let dot: f64 = part(query, 0).iter().zip(part(key, dim)).map(|(q, k)| q * k).sum();
+                        let dot: f64 = part(query, 0)
+                            .iter()
+                            .zip(part(key, dim))
+                            .map(|(q, k)| q * k)
+                            .sum();
                         (dot / (head_dim as f64).sqrt()).exp()
                     })
                     .collect();
@@ -246,18 +312,28 @@ impl Case {
                 }
             }
             let token = &mut image[query * dim..][..dim];
-            for ((x, p), &s) in token.iter_mut().zip(self.proj.apply(&mixed)).zip(&self.scales[0]) {
+            for ((x, p), &s) in token
+                .iter_mut()
+                .zip(self.proj.apply(&mixed))
+                .zip(&self.scales[0])
+            {
                 *x += p * f64::from(s);
             }
             let normed = self.normed(token, 1);
             let first = self.first[0].apply(&normed);
             let hidden: Vec<f64> = match self.first.get(1) {
                 None => first.iter().map(|&x| x * normal(x)).collect(),
-                Some(up) => {
-                    first.iter().zip(up.apply(&normed)).map(|(&x, u)| x / (1.0 + (-x).exp()) * u).collect()
-                }
+                Some(up) => first
+                    .iter()
+                    .zip(up.apply(&normed))
+                    .map(|(&x, u)| x / (1.0 + (-x).exp()) * u)
+                    .collect(),
             };
-            for ((x, p), &s) in token.iter_mut().zip(self.last.apply(&hidden)).zip(&self.scales[1]) {
+            for ((x, p), &s) in token
+                .iter_mut()
+                .zip(self.last.apply(&hidden))
+                .zip(&self.scales[1])
+            {
                 *x += p * f64::from(s);
             }
         }
@@ -295,26 +371,61 @@ fn check_case(shape: Shape, images: usize, prefix: usize, grid: (usize, usize)) 
     }
 }
 
-const PLAIN: Shape = Shape { dim: 12, heads: 2, hidden: 10, gated: false, rotary: false, eps: 1e-6 };
+const PLAIN: Shape = Shape {
+    dim: 12,
+    heads: 2,
+    hidden: 10,
+    gated: false,
+    rotary: false,
+    eps: 1e-6,
+};
 
 #[test]
 fn small_encoders_equal_the_definition() {
     // also run under Miri: every epilogue, panels of one vector, padding in every dimension
     check_case(PLAIN, 1, 1, (1, 2));
-    check_case(Shape { dim: 8, heads: 1, hidden: 6, gated: true, rotary: true, ..PLAIN }, 2, 1, (1, 1));
+    check_case(
+        Shape {
+            dim: 8,
+            heads: 1,
+            hidden: 6,
+            gated: true,
+            rotary: true,
+            ..PLAIN
+        },
+        2,
+        1,
+        (1, 1),
+    );
 }
 
 #[cfg(not(miri))]
 #[test]
 fn encoders_equal_the_definition() {
     // tokens of one image in one to many panels, images that begin inside a vector, more than one head
-    for (images, prefix, grid) in
-        [(1, 0, (1, 1)), (1, 1, (3, 5)), (3, 2, (3, 3)), (2, 1, (4, 12)), (5, 1, (2, 4))]
-    {
+    for (images, prefix, grid) in [
+        (1, 0, (1, 1)),
+        (1, 1, (3, 5)),
+        (3, 2, (3, 3)),
+        (2, 1, (4, 12)),
+        (5, 1, (2, 4)),
+    ] {
         for gated in [false, true] {
             for rotary in [false, true] {
                 for (dim, heads, hidden) in [(12, 3, 17), (16, 2, 48), (20, 1, 24), (36, 3, 7)] {
-                    check_case(Shape { dim, heads, hidden, gated, rotary, eps: 1e-5 }, images, prefix, grid);
+                    check_case(
+                        Shape {
+                            dim,
+                            heads,
+                            hidden,
+                            gated,
+                            rotary,
+                            eps: 1e-5,
+                        },
+                        images,
+                        prefix,
+                        grid,
+                    );
                 }
             }
         }
@@ -324,13 +435,31 @@ fn encoders_equal_the_definition() {
 #[test]
 fn smaller_weights_give_the_same_bits_on_every_set() {
     // also run under Miri, on one small case: bytes and halves through their epilogues
-    let precisions = if cfg!(miri) { &[Precision::F16, Precision::Int8][..] } else { &Precision::ALL };
+    let precisions = if cfg!(miri) {
+        &[Precision::F16, Precision::Int8][..]
+    } else {
+        &Precision::ALL
+    };
     for gated in [false, true].into_iter().skip(usize::from(cfg!(miri))) {
         let case = Case::new(
             if cfg!(miri) {
-                Shape { dim: 8, heads: 1, hidden: 6, gated, rotary: true, eps: 1e-6 }
+                Shape {
+                    dim: 8,
+                    heads: 1,
+                    hidden: 6,
+                    gated,
+                    rotary: true,
+                    eps: 1e-6,
+                }
             } else {
-                Shape { dim: 12, heads: 2, hidden: 10, gated, rotary: gated, eps: 1e-6 }
+                Shape {
+                    dim: 12,
+                    heads: 2,
+                    hidden: 10,
+                    gated,
+                    rotary: gated,
+                    eps: 1e-6,
+                }
             },
             if cfg!(miri) { 1 } else { 3 },
             1,
@@ -343,7 +472,11 @@ fn smaller_weights_give_the_same_bits_on_every_set() {
             for kernels in all_kernels() {
                 let stages = case.run_in(precision, kernels, &mut work);
                 let first = first.get_or_insert_with(|| stages.clone());
-                assert!(*first == stages, "{precision} on {}: other bits than the portable set", kernels.isa);
+                assert!(
+                    *first == stages,
+                    "{precision} on {}: other bits than the portable set",
+                    kernels.isa
+                );
             }
             // bytes of weights and tokens: a hundredth of tokens of magnitude 5, through two blocks
             let exact: Vec<f64> = plain[2].iter().map(|&x| f64::from(x)).collect();
@@ -354,7 +487,10 @@ fn smaller_weights_give_the_same_bits_on_every_set() {
                 Precision::Bf16 => 2e-2,
                 Precision::Int8 => 8e-2,
             };
-            assert!(off <= most && (off > 0.0 || most == 0.0), "{precision}: off by {off}");
+            assert!(
+                off <= most && (off > 0.0 || most == 0.0),
+                "{precision}: off by {off}"
+            );
         }
     }
 }
@@ -365,18 +501,33 @@ fn fingerprint(values: &[f32]) -> u64 {
     values
         .iter()
         .flat_map(|x| x.to_bits().to_le_bytes())
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        })
 }
 
 #[cfg(not(miri))]
 #[test]
 fn every_machine_gives_the_same_bits() {
     // the other tests compare the sets of one machine; this number is that of all of them, aarch64 included
-    let shape = Shape { dim: 36, heads: 3, hidden: 40, gated: true, rotary: true, eps: 1e-5 };
+    let shape = Shape {
+        dim: 36,
+        heads: 3,
+        hidden: 40,
+        gated: true,
+        rotary: true,
+        eps: 1e-5,
+    };
     let mut case = Case::new(shape, 3, 2, (5, 4));
     // no elementary function of the machine's library in the input
     let tokens = case.tokens();
-    let angles = (0..tokens * 6).map(|i| if i % 3 == 0 { (0.6, 0.8) } else { (-0.28, 0.96) });
+    let angles = (0..tokens * 6).map(|i| {
+        if i % 3 == 0 {
+            (0.6, 0.8)
+        } else {
+            (-0.28, 0.96)
+        }
+    });
     case.rotation = Some(angles.unzip());
     for kernels in all_kernels() {
         let stages = case.run(kernels, &mut Workspace::default());
@@ -390,21 +541,39 @@ fn every_machine_gives_the_same_bits() {
 }
 
 #[cfg(not(miri))]
-const FINGERPRINTS: [u64; 4] =
-    [0x8C67_9B5B_F0B4_3C5E, 0xF8B4_F616_FCA7_8A55, 0x9CE7_AFD2_FE0D_F873, 0xB1E3_9388_DBBC_C7E8];
+const FINGERPRINTS: [u64; 4] = [
+    0x8C67_9B5B_F0B4_3C5E,
+    0xF8B4_F616_FCA7_8A55,
+    0x9CE7_AFD2_FE0D_F873,
+    0xB1E3_9388_DBBC_C7E8,
+];
 
 #[cfg(not(miri))]
 #[test]
 fn a_used_workspace_changes_nothing() {
-    let shape = |rotary| Shape { dim: 20, heads: 2, hidden: 24, gated: rotary, rotary, eps: 1e-5 };
+    let shape = |rotary| Shape {
+        dim: 20,
+        heads: 2,
+        hidden: 24,
+        gated: rotary,
+        rotary,
+        eps: 1e-5,
+    };
     for kernels in all_kernels() {
         let mut used = Workspace::default();
-        for (images, grid, rotary) in
-            [(3, (3, 4), true), (1, (2, 2), false), (2, (5, 5), true), (2, (5, 5), false)]
-        {
+        for (images, grid, rotary) in [
+            (3, (3, 4), true),
+            (1, (2, 2), false),
+            (2, (5, 5), true),
+            (2, (5, 5), false),
+        ] {
             let case = Case::new(shape(rotary), images, 1, grid);
             let fresh = case.run(kernels, &mut Workspace::default());
-            assert!(case.run(kernels, &mut used) == fresh, "{} {images} {grid:?}", kernels.isa);
+            assert!(
+                case.run(kernels, &mut used) == fresh,
+                "{} {images} {grid:?}",
+                kernels.isa
+            );
         }
     }
 }
@@ -426,31 +595,52 @@ fn layer_norm_equals_the_definition() {
             .flat_map(|row| {
                 let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
                 let mean = row.iter().sum::<f64>() / features as f64;
-                let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / features as f64;
+                let variance =
+                    row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / features as f64;
                 let scale = (variance + 1e-5).sqrt();
-                row.into_iter().map(move |x| (x - mean) / scale).collect::<Vec<_>>()
+                row.into_iter()
+                    .map(move |x| (x - mean) / scale)
+                    .collect::<Vec<_>>()
             })
             .collect();
         let mut first: Option<Vec<f32>> = None;
         for kernels in all_kernels() {
             let lanes = Lanes::panels_of(columns, kernels.lanes);
-            let (mut x, mut out) =
-                (Buffer::zeroed(lanes.padded() * features), Buffer::zeroed(lanes.padded() * features));
+            let (mut x, mut out) = (
+                Buffer::zeroed(lanes.padded() * features),
+                Buffer::zeroed(lanes.padded() * features),
+            );
             lanes.pack_rows(&rows, features, &mut x);
             for p in 0..lanes.panels() {
                 let panel = lanes.panel(p);
                 let at = lanes.offset(panel, features);
                 let (x, out) = (x[at..].as_ptr(), out[at..].as_mut_ptr());
                 // SAFETY: the set is present, and both buffers hold `features` features of all panels.
-                unsafe { (kernels.norm)(Norm { x, out, features, vectors: panel.vectors, eps: 1e-5 }) };
+                unsafe {
+                    (kernels.norm)(Norm {
+                        x,
+                        out,
+                        features,
+                        vectors: panel.vectors,
+                        eps: 1e-5,
+                    })
+                };
             }
             let got: Vec<f32> = (0..columns * features)
                 .map(|i| out[lanes.index(features, i % features, i / features)])
                 .collect();
             // 100 is known to 4e-6, and so is its distance from the mean, of magnitude 1
             let off = distance(&got, &exact);
-            assert!(off <= 3e-5, "{} {features} features: off by {off}", kernels.isa);
-            assert!(*first.get_or_insert_with(|| got.clone()) == got, "{}: other bits", kernels.isa);
+            assert!(
+                off <= 3e-5,
+                "{} {features} features: off by {off}",
+                kernels.isa
+            );
+            assert!(
+                *first.get_or_insert_with(|| got.clone()) == got,
+                "{}: other bits",
+                kernels.isa
+            );
         }
     }
 }
@@ -469,16 +659,27 @@ fn check_attention(first: usize, count: usize, head_dim: usize) {
         for key in 0..total {
             for d in 0..head_dim {
                 let foreign = !(first..first + count).contains(&key);
-                k[key / rows * padded * rows + d * rows + key % rows] =
-                    if foreign { f32::NAN } else { keys[key * head_dim + d] };
-                v[(d / rows * all + key) * rows + d % rows] =
-                    if foreign { f32::NAN } else { values[key * head_dim + d] };
+                k[key / rows * padded * rows + d * rows + key % rows] = if foreign {
+                    f32::NAN
+                } else {
+                    keys[key * head_dim + d]
+                };
+                v[(d / rows * all + key) * rows + d % rows] = if foreign {
+                    f32::NAN
+                } else {
+                    values[key * head_dim + d]
+                };
             }
         }
         for vectors in 1..=if cfg!(miri) { 1 } else { 3 } {
             let stride = vectors * width;
             let queries = Numbers(5).many(padded * stride, 1.0);
-            for lanes in [0..stride, 1..stride, 0..stride - 1, stride / 2..stride / 2 + 1] {
+            for lanes in [
+                0..stride,
+                1..stride,
+                0..stride - 1,
+                stride / 2..stride / 2 + 1,
+            ] {
                 let mut q = Buffer::zeroed(padded * stride);
                 q[..head_dim * stride].copy_from_slice(&queries[..head_dim * stride]);
                 let mut out = vec![7.0; head_dim * stride];
@@ -503,13 +704,19 @@ fn check_attention(first: usize, count: usize, head_dim: usize) {
                 for lane in 0..stride {
                     let got: Vec<f32> = (0..head_dim).map(|d| out[d * stride + lane]).collect();
                     if !lanes.contains(&lane) {
-                        assert_eq!(got, vec![7.0; head_dim], "{} lane {lane} of {lanes:?}", kernels.isa);
+                        assert_eq!(
+                            got,
+                            vec![7.0; head_dim],
+                            "{} lane {lane} of {lanes:?}",
+                            kernels.isa
+                        );
                         continue;
                     }
                     let weights: Vec<f64> = (first..first + count)
                         .map(|key| {
                             let dot = |d| {
-                                f64::from(queries[d * stride + lane]) * f64::from(keys[key * head_dim + d])
+                                f64::from(queries[d * stride + lane])
+                                    * f64::from(keys[key * head_dim + d])
                             };
                             (0..head_dim).map(dot).sum::<f64>().exp2()
                         })
@@ -517,12 +724,17 @@ fn check_attention(first: usize, count: usize, head_dim: usize) {
                     let sum: f64 = weights.iter().sum();
                     let exact: Vec<f64> = (0..head_dim)
                         .map(|d| {
-                            let of = |(w, key): (&f64, usize)| w * f64::from(values[key * head_dim + d]);
+                            let of =
+                                |(w, key): (&f64, usize)| w * f64::from(values[key * head_dim + d]);
                             weights.iter().zip(first..).map(of).sum::<f64>() / sum
                         })
                         .collect();
                     let off = distance(&got, &exact);
-                    assert!(off <= 3e-6, "{} {first}+{count}, {vectors} vectors: off by {off}", kernels.isa);
+                    assert!(
+                        off <= 3e-6,
+                        "{} {first}+{count}, {vectors} vectors: off by {off}",
+                        kernels.isa
+                    );
                 }
             }
         }
@@ -534,7 +746,9 @@ fn attention_equals_the_definition_and_touches_no_other_lane() {
     // also run under Miri
     check_attention(3, 6, 5);
     if cfg!(not(miri)) {
-        for (first, count, head_dim) in [(0, 1, 1), (0, 8, 8), (5, 40, 12), (16, 33, 16), (1, 2, 64)] {
+        for (first, count, head_dim) in
+            [(0, 1, 1), (0, 8, 8), (5, 40, 12), (16, 33, 16), (1, 2, 64)]
+        {
             check_attention(first, count, head_dim);
         }
     }
@@ -544,7 +758,14 @@ fn attention_equals_the_definition_and_touches_no_other_lane() {
 #[test]
 fn attention_probabilities_are_those_of_the_definition() {
     let case = Case::new(
-        Shape { dim: 16, heads: 2, hidden: 8, gated: false, rotary: true, eps: 1e-5 },
+        Shape {
+            dim: 16,
+            heads: 2,
+            hidden: 8,
+            gated: false,
+            rotary: true,
+            eps: 1e-5,
+        },
         2,
         1,
         (2, 3),
@@ -553,14 +774,28 @@ fn attention_probabilities_are_those_of_the_definition() {
     for kernels in all_kernels() {
         let mut work = Workspace::default();
         case.run(kernels, &mut work);
-        let encoder = Encoder::new_with(kernels, case.shape, &case.patch, CHANNELS, case.side, vec![]);
+        let encoder = Encoder::new_with(
+            kernels,
+            case.shape,
+            &case.patch,
+            CHANNELS,
+            case.side,
+            vec![],
+        );
         let probabilities = encoder.attention_probabilities(&work);
         assert_eq!(probabilities.len(), 2 * 2 * 7 * 7);
         for row in probabilities.chunks_exact(7) {
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{}: {row:?}", kernels.isa);
+            assert!(
+                (row.iter().sum::<f32>() - 1.0).abs() < 1e-6,
+                "{}: {row:?}",
+                kernels.isa
+            );
         }
         let first = first.get_or_insert_with(|| probabilities.clone());
-        let same = first.iter().zip(&probabilities).all(|(a, b)| (a - b).abs() < 1e-6);
+        let same = first
+            .iter()
+            .zip(&probabilities)
+            .all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(same, "{}", kernels.isa);
     }
 }

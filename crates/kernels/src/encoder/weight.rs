@@ -62,7 +62,10 @@ impl std::error::Error for UnknownPrecision {}
 impl FromStr for Precision {
     type Err = UnknownPrecision;
     fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        Self::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| UnknownPrecision(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == name)
+            .ok_or_else(|| UnknownPrecision(name.to_owned()))
     }
 }
 
@@ -144,12 +147,16 @@ impl PackedLinear {
         let mut bias = Buffer::zeroed(tiles * rows);
         let mut normed = false;
         for i in 0..tiles * rows {
-            let Some((source, from, scale)) = row(i) else { continue };
+            let Some((source, from, scale)) = row(i) else {
+                continue;
+            };
             let tile = &mut weight[i / rows * rows * inputs..][..rows * inputs];
             let values = &source.weight[from * inputs..][..inputs];
             let mut offset = f64::from(source.bias[from]);
             for (k, &w) in values.iter().enumerate() {
-                let (gain, beta) = source.norm.map_or((1.0, 0.0), |(gain, beta)| (gain[k], beta[k]));
+                let (gain, beta) = source
+                    .norm
+                    .map_or((1.0, 0.0), |(gain, beta)| (gain[k], beta[k]));
                 tile[k * rows + i % rows] = w * gain * scale;
                 offset += f64::from(w) * f64::from(beta);
             }
@@ -165,7 +172,12 @@ impl PackedLinear {
                 Weight::Bytes(Bytes::pack(&weight, rows, inputs, group, normed))
             }
         };
-        Self { weight, bias, inputs, tiles }
+        Self {
+            weight,
+            bias,
+            inputs,
+            tiles,
+        }
     }
 
     /// The memory of its weight, to lie beside that of others.
@@ -210,12 +222,18 @@ impl Halves {
             }
             *stored = power;
         }
-        Self { words: Words::Ieee(words), powers }
+        Self {
+            words: Words::Ieee(words),
+            powers,
+        }
     }
 
     fn brain(weight: &[f32], rows: usize) -> Self {
         let words = weight.iter().map(|&w| bf16::from_f32(w)).collect();
-        Self { words: Words::Brain(words), powers: vec![1.0; rows] }
+        Self {
+            words: Words::Brain(words),
+            powers: vec![1.0; rows],
+        }
     }
 
     /// Numbers kept.
@@ -252,7 +270,13 @@ impl Bytes {
     /// Behind a layer norm, whose outputs are alike in size but for its gain (which is part of `weight`), the error of
     /// a product is spread best when weights and activations share the unevenness of the columns: each column is
     /// divided by the square root of its largest weight, relative to the largest of the weight's row.
-    pub(crate) fn pack(weight: &[f32], rows: usize, inputs: usize, group: usize, normed: bool) -> Self {
+    pub(crate) fn pack(
+        weight: &[f32],
+        rows: usize,
+        inputs: usize,
+        group: usize,
+        normed: bool,
+    ) -> Self {
         let tiles = weight.len() / (rows * inputs).max(1);
         let at = |row: usize, k: usize| weight[row / rows * rows * inputs + k * rows + row % rows];
         let mut balance: Buffer = Buffer::zeroed(if normed { inputs } else { 0 });
@@ -266,12 +290,17 @@ impl Bytes {
                 }
             }
             for b in balance.iter_mut() {
-                *b = if *b > 0.0 { b.max(LEAST_BALANCE).sqrt() } else { 1.0 };
+                *b = if *b > 0.0 {
+                    b.max(LEAST_BALANCE).sqrt()
+                } else {
+                    1.0
+                };
             }
         }
         let groups = inputs.div_ceil(group);
         let mut words = Buffer::mapped(tiles * groups * rows);
-        let (mut scales, mut scaled_sums) = (Buffer::zeroed(tiles * rows), Buffer::zeroed(tiles * rows));
+        let (mut scales, mut scaled_sums) =
+            (Buffer::zeroed(tiles * rows), Buffer::zeroed(tiles * rows));
         let mut sums = vec![0; tiles * rows];
         let mut values = vec![0.0f32; inputs];
         let mut bytes = vec![0i8; groups * group];
@@ -292,7 +321,14 @@ impl Bytes {
             let sum: i32 = bytes.iter().map(|&b| i32::from(b)).sum();
             (sums[row], scales[row], scaled_sums[row]) = (sum, scale, scale * sum as f32);
         }
-        Self { words, groups, scales, sums, scaled_sums, balance }
+        Self {
+            words,
+            groups,
+            scales,
+            sums,
+            scaled_sums,
+            balance,
+        }
     }
 }
 
@@ -307,13 +343,19 @@ mod tests {
     fn widened(precision: Precision, weight: &[f32], inputs: usize) -> Vec<f32> {
         let outputs = weight.len() / inputs;
         let bias = vec![0.0; outputs];
-        let source = Source { weight, bias: &bias, norm: None };
+        let source = Source {
+            weight,
+            bias: &bias,
+            norm: None,
+        };
         let scalar = Isa::Scalar.kernels().unwrap();
         let tiles = outputs.div_ceil(scalar.rows);
         let packed = PackedLinear::pack(scalar, precision, inputs, tiles, |i| {
             (i < outputs).then_some((source, i, 1.0))
         });
-        let Weight::Halves(halves) = &packed.weight else { panic!("{precision:?} keeps halves") };
+        let Weight::Halves(halves) = &packed.weight else {
+            panic!("{precision:?} keeps halves")
+        };
         let mut out = vec![0.0; weight.len()];
         let mut tile = vec![0.0; 4 * inputs];
         for t in 0..tiles {
@@ -335,10 +377,16 @@ mod tests {
         for size in [1.0f32, 3e-7, 7e30, 0.0, 0.02] {
             weight.extend((0..9).map(|i| size * (i as f32 - 4.0) / 4.1));
         }
-        for (row, found) in weight.chunks_exact(9).zip(widened(Precision::F16, &weight, 9).chunks_exact(9)) {
+        for (row, found) in weight
+            .chunks_exact(9)
+            .zip(widened(Precision::F16, &weight, 9).chunks_exact(9))
+        {
             let top = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
             for (w, f) in row.iter().zip(found) {
-                assert!((w - f).abs() <= w.abs() / 2048.0 + top * 2f32.powi(-25), "{w} became {f}");
+                assert!(
+                    (w - f).abs() <= w.abs() / 2048.0 + top * 2f32.powi(-25),
+                    "{w} became {f}"
+                );
             }
         }
         for (w, f) in weight.iter().zip(widened(Precision::Bf16, &weight, 9)) {
@@ -348,9 +396,13 @@ mod tests {
 
     #[test]
     fn halves_that_fit_come_back_exactly() {
-        let weight: Vec<f32> = (0..24).map(|i| f16::from_f32(0.01 * i as f32 - 0.1).to_f32()).collect();
+        let weight: Vec<f32> = (0..24)
+            .map(|i| f16::from_f32(0.01 * i as f32 - 0.1).to_f32())
+            .collect();
         assert_eq!(widened(Precision::F16, &weight, 6), weight);
-        let weight: Vec<f32> = (0..24).map(|i| bf16::from_f32(0.01 * i as f32 - 0.1).to_f32()).collect();
+        let weight: Vec<f32> = (0..24)
+            .map(|i| bf16::from_f32(0.01 * i as f32 - 0.1).to_f32())
+            .collect();
         assert_eq!(widened(Precision::Bf16, &weight, 6), weight);
     }
 
@@ -368,13 +420,19 @@ mod tests {
             for row in 0..rows {
                 for k in (0..inputs).filter(|&k| k != 3) {
                     let word = b.words[k / 4 * rows + row].to_le_bytes()[k % 4] as i8;
-                    let back = f32::from(word) * b.scales[row] * b.balance.get(k).copied().unwrap_or(1.0);
+                    let back =
+                        f32::from(word) * b.scales[row] * b.balance.get(k).copied().unwrap_or(1.0);
                     worst = worst.max((back - weight[k * rows + row]).abs());
                 }
             }
             worst
         };
-        assert!(error(&plain) > 0.5 && error(&bytes) < 0.15, "{} {}", error(&plain), error(&bytes));
+        assert!(
+            error(&plain) > 0.5 && error(&bytes) < 0.15,
+            "{} {}",
+            error(&plain),
+            error(&bytes)
+        );
         assert_eq!(plain.balance.len(), 0);
     }
 }

@@ -100,10 +100,16 @@ impl Workspace {
         rotation: Option<(&[f32], &[f32])>,
     ) {
         let (shape, kernels) = (encoder.shape, encoder.kernels);
-        assert_eq!(shape.rotary, rotation.is_some(), "a rotation is given exactly when the shape is rotary");
+        assert_eq!(
+            shape.rotary,
+            rotation.is_some(),
+            "a rotation is given exactly when the shape is rotary"
+        );
         let same = self.images == images
             && self.tokens == tokens
-            && self.shape.is_some_and(|(s, k, _)| s == shape && std::ptr::eq(k, kernels));
+            && self
+                .shape
+                .is_some_and(|(s, k, _)| s == shape && std::ptr::eq(k, kernels));
         let lanes = Lanes::panels_of(images * tokens, kernels.lanes);
         let (rows, padded) = (kernels.rows, lanes.padded());
         (self.images, self.tokens, self.lanes) = (images, tokens, lanes);
@@ -127,10 +133,12 @@ impl Workspace {
             self.q.part(padded * shape.heads * rotary_dim),
             self.k.part(self.keys * shape.heads * rotary_dim),
             self.v.part(self.keys * shape.heads * value_dim),
-            self.hidden.part(padded * shape.hidden.max(encoder.patches.layer.inputs)),
+            self.hidden
+                .part(padded * shape.hidden.max(encoder.patches.layer.inputs)),
             self.cos.part(padded * features),
             self.sin.part(padded * features),
-            self.words.part(bytes * widest.div_ceil(kernels.bytes().group)),
+            self.words
+                .part(bytes * widest.div_ceil(kernels.bytes().group)),
             self.scale.part(bytes),
             self.offset.part(bytes),
             self.widened.part(self.workers * widened),
@@ -186,7 +194,9 @@ impl Workspace {
 
     pub(super) fn check(&self, encoder: &Encoder) {
         let fits = self.shape.is_some_and(|(shape, kernels, precision)| {
-            shape == encoder.shape && std::ptr::eq(kernels, encoder.kernels) && precision == encoder.precision
+            shape == encoder.shape
+                && std::ptr::eq(kernels, encoder.kernels)
+                && precision == encoder.precision
         });
         assert!(fits, "the workspace must be configured for this encoder");
     }

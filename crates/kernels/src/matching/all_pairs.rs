@@ -23,14 +23,20 @@ const RESIDENT: usize = 100 << 10;
 /// If the dims differ.
 pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -> Vec<f32> {
     let mut out = vec![0.0; tests.len() * supports.len()];
-    let Some(first) = tests.first() else { return out };
+    let Some(first) = tests.first() else {
+        return out;
+    };
     for image in tests.iter().chain(supports) {
         check(first, image);
     }
     if supports.is_empty() {
         return out;
     }
-    if tests.iter().chain(supports).all(|image| first.contest(image).is_some()) {
+    if tests
+        .iter()
+        .chain(supports)
+        .all(|image| first.contest(image).is_some())
+    {
         let rows = out.par_chunks_exact_mut(supports.len()).zip(tests);
         rows.for_each_init(Vec::new, |best, (row, test)| {
             best.resize(test.patches(), 0.0);
@@ -42,7 +48,10 @@ pub fn mean_max_all_pairs(tests: &[PackedPatches], supports: &[PackedPatches]) -
         return out;
     }
     let group = (LANES_PER_GROUP / first.patches().max(1)).clamp(1, tests.len());
-    for (tests, out) in tests.chunks(group).zip(out.chunks_mut(group * supports.len())) {
+    for (tests, out) in tests
+        .chunks(group)
+        .zip(out.chunks_mut(group * supports.len()))
+    {
         let bank = Flat::new(tests);
         let best = bank.max(supports);
         for (t, row) in out.chunks_exact_mut(supports.len()).enumerate() {
@@ -77,9 +86,16 @@ impl<'a> Flat<'a> {
         let lanes = Lanes::panels_of(starts[images.len()], like.lanes.width);
         let (mut data, mut room) = (Buffer::zeroed(lanes.padded() * like.dim), Buffer::default());
         for (image, &start) in images.iter().zip(&starts) {
-            image.lanes.copy(image.panels(&mut room), like.dim, lanes, start, &mut data);
+            image
+                .lanes
+                .copy(image.panels(&mut room), like.dim, lanes, start, &mut data);
         }
-        Self { lanes, data, starts, like }
+        Self {
+            lanes,
+            data,
+            starts,
+            like,
+        }
     }
 
     /// The largest product of each of our patches with those of each support image, `[supports, padded patches]`.
@@ -109,7 +125,8 @@ impl<'a> Flat<'a> {
 
     fn max_panel(&self, panel: Panel, rows: Lanes, data: &[f32], best: &mut [f32]) {
         let dim = self.like.dim;
-        let range = panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
+        let range =
+            panel.first * self.lanes.width..(panel.first + panel.vectors) * self.lanes.width;
         let search = Search {
             dim,
             panel: &self.data[self.lanes.offset(panel, dim)..][..range.len() * dim],

@@ -69,7 +69,17 @@ impl Subspace {
         for _ in 0..ROUNDS {
             let count = rows.len() / dim;
             room.resize(rows.len(), 0.0);
-            matmul(count, dim, dim, &rows, Op::None, &moment, Op::None, &mut room, false);
+            matmul(
+                count,
+                dim,
+                dim,
+                &rows,
+                Op::None,
+                &moment,
+                Op::None,
+                &mut room,
+                false,
+            );
             rows = orthonormal(&room, dim);
         }
         let rank = rows.len() / dim;
@@ -84,7 +94,12 @@ impl Subspace {
             }
         }
         let error = square.sqrt() + SLOP;
-        (error < 1e-2).then_some(Self { rows, dim, rank, error })
+        (error < 1e-2).then_some(Self {
+            rows,
+            dim,
+            rank,
+            error,
+        })
     }
 
     /// The image at the given numbers per patch (each at least 2, ascending), residual included.
@@ -92,10 +107,27 @@ impl Subspace {
         let (dim, count) = (self.dim, image.patches());
         let rows = image.rows();
         let mut all = vec![0.0; count * self.rank];
-        matmul(count, self.rank, dim, &rows, Op::None, &self.rows, Op::Transpose, &mut all, false);
-        let norms: Vec<f64> = rows.chunks_exact(dim).map(|row| dot(row, row).sqrt()).collect();
+        matmul(
+            count,
+            self.rank,
+            dim,
+            &rows,
+            Op::None,
+            &self.rows,
+            Op::Transpose,
+            &mut all,
+            false,
+        );
+        let norms: Vec<f64> = rows
+            .chunks_exact(dim)
+            .map(|row| dot(row, row).sqrt())
+            .collect();
         let bounded = norms.iter().all(|n| *n == 0.0 || NORMS.contains(n));
-        let norm = if bounded { norms.iter().copied().fold(0.0, f64::max) } else { f64::INFINITY };
+        let norm = if bounded {
+            norms.iter().copied().fold(0.0, f64::max)
+        } else {
+            f64::INFINITY
+        };
         let level = |&numbers: &usize| {
             let rank = self.rank_of(numbers);
             let shift = self.shift(rank);
@@ -109,7 +141,10 @@ impl Subspace {
             }
             PackedPatches::pack_with(image.kernels, &out, rank + 1)
         };
-        Outline { levels: levels.iter().map(level).collect(), norm }
+        Outline {
+            levels: levels.iter().map(level).collect(),
+            norm,
+        }
     }
 
     /// At least `mean_p max_q a_p · b_q` as f32 dot products give it, from level `level` of `levels`.
@@ -180,12 +215,25 @@ fn second_moment(images: &[PackedPatches], dim: usize) -> Vec<f32> {
         for patch in (first..image.patches()).step_by(step) {
             let from = samples.len();
             image.copy_row(patch, &mut samples);
-            samples[from..].iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
+            samples[from..]
+                .iter_mut()
+                .filter(|x| !x.is_finite())
+                .for_each(|x| *x = 0.0);
         }
         before += image.patches();
     }
     let mut moment = vec![0.0; dim * dim];
-    matmul(dim, dim, samples.len() / dim, &samples, Op::Transpose, &samples, Op::None, &mut moment, false);
+    matmul(
+        dim,
+        dim,
+        samples.len() / dim,
+        &samples,
+        Op::Transpose,
+        &samples,
+        Op::None,
+        &mut moment,
+        false,
+    );
     moment
 }
 

@@ -44,14 +44,27 @@ const CHAINS: usize = 8;
 /// Dot products summed as the tile sums them: fused multiply-adds in ascending feature order.
 #[inline(always)]
 pub(crate) fn products(p: Products<'_>) {
-    let Products { dim, a, b, index, out } = p;
+    let Products {
+        dim,
+        a,
+        b,
+        index,
+        out,
+    } = p;
     let mut first = 0;
     while first < index.len() {
         // the last block repeats earlier patches rather than being narrow
-        let from = if index.len() < CHAINS { first } else { first.min(index.len() - CHAINS) };
+        let from = if index.len() < CHAINS {
+            first
+        } else {
+            first.min(index.len() - CHAINS)
+        };
         let rows: [(&[f32], &[f32]); CHAINS] = std::array::from_fn(|l| {
             let patch = (from + l).min(index.len() - 1);
-            (&a[patch * dim..][..dim], &b[index[patch] as usize * dim..][..dim])
+            (
+                &a[patch * dim..][..dim],
+                &b[index[patch] as usize * dim..][..dim],
+            )
         });
         let mut sums = [0.0f32; CHAINS];
         for f in 0..dim {
@@ -341,7 +354,13 @@ unsafe fn row_maxima<S: Simd, const M: usize, const NV: usize>(
 
 #[inline(always)]
 unsafe fn both_panel<S: Simd, const M: usize, const H: usize, const NV: usize>(b: Both<'_>) {
-    let Both { search: s, first_column, columns, row_best, row_index } = b;
+    let Both {
+        search: s,
+        first_column,
+        columns,
+        row_best,
+        row_index,
+    } = b;
     // SAFETY: as `max_panel`; the row buffers hold LANES numbers per row.
     unsafe {
         let panel = s.panel.as_ptr();

@@ -64,7 +64,13 @@ impl PackedPatches {
     /// [`PackedPatches::pack`] for given kernels.
     pub(crate) fn pack_with(kernels: &'static Kernels, rows: &[f32], dim: usize) -> Self {
         let lanes = Lanes::panels_of(0, kernels.lanes);
-        let mut packed = Self { lanes, dim, data: Buffer::default(), sketch: None, kernels };
+        let mut packed = Self {
+            lanes,
+            dim,
+            data: Buffer::default(),
+            sketch: None,
+            kernels,
+        };
         packed.repack(rows, dim);
         packed
     }
@@ -74,7 +80,10 @@ impl PackedPatches {
     /// # Panics
     /// As [`PackedPatches::pack`].
     pub fn repack(&mut self, rows: &[f32], dim: usize) {
-        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [patches, dim]");
+        assert!(
+            dim > 0 && rows.len().is_multiple_of(dim),
+            "rows must be [patches, dim]"
+        );
         self.dim = dim;
         self.sketch = None;
         self.lanes.columns = rows.len() / dim;
@@ -123,7 +132,9 @@ impl PackedPatches {
 
     /// The patches in panels, packed in `room` if only a sketch is kept.
     fn panels<'a>(&'a self, room: &'a mut Buffer) -> &'a [f32] {
-        let Some(sketch) = &self.sketch else { return &self.data };
+        let Some(sketch) = &self.sketch else {
+            return &self.data;
+        };
         room.resize(self.lanes.padded() * self.dim);
         self.lanes.pack_rows(&sketch.rows, self.dim, room);
         room
@@ -132,7 +143,11 @@ impl PackedPatches {
     /// The coarse matching of the patches of this image in another, if both are sketched for it.
     fn contest<'a>(&'a self, other: &'a Self) -> Option<Contest<'a>> {
         let (a, b) = (self.sketch.as_deref()?, other.sketch.as_deref()?);
-        a.comparable(b).then_some(Contest { lanes: self.lanes, a, b })
+        a.comparable(b).then_some(Contest {
+            lanes: self.lanes,
+            a,
+            b,
+        })
     }
 }
 
@@ -154,7 +169,10 @@ thread_local! {
 
 fn check(a: &PackedPatches, b: &PackedPatches) {
     assert_eq!(a.dim, b.dim, "patches must have equal dim");
-    assert!(std::ptr::eq(a.kernels, b.kernels), "patches must be packed by the same kernels");
+    assert!(
+        std::ptr::eq(a.kernels, b.kernels),
+        "patches must be packed by the same kernels"
+    );
 }
 
 /// Runs the search of all panels of `a` in `b`; `best`, `index` and `second` (these may be empty) are padded.
@@ -178,8 +196,16 @@ fn search_all(
             rows: b.lanes,
             data: rows,
             best: &mut best[range.clone()],
-            index: if index.is_empty() { &mut [] } else { &mut index[range.clone()] },
-            second: if second.is_empty() { &mut [] } else { &mut second[range] },
+            index: if index.is_empty() {
+                &mut []
+            } else {
+                &mut index[range.clone()]
+            },
+            second: if second.is_empty() {
+                &mut []
+            } else {
+                &mut second[range]
+            },
         };
         // SAFETY: packed patches hold kernels of an instruction set that is present (see `dispatch`), and the
         // slices have the lengths that `Search` asks for.
@@ -197,12 +223,27 @@ pub fn max_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) {
     SCRATCH.with_borrow_mut(|scratch| {
         if let Some(contest) = a.contest(b) {
             best.fill(f32::NEG_INFINITY);
-            if contest.settle(&mut scratch.contest, Winners { best, index: &mut [] }, None, None) {
+            if contest.settle(
+                &mut scratch.contest,
+                Winners {
+                    best,
+                    index: &mut [],
+                },
+                None,
+                None,
+            ) {
                 return;
             }
         }
         scratch.best.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut [], &mut []);
+        search_all(
+            a,
+            b,
+            &mut scratch.panels,
+            &mut scratch.best,
+            &mut [],
+            &mut [],
+        );
         best.copy_from_slice(&scratch.best[..best.len()]);
     });
 }
@@ -220,13 +261,30 @@ pub fn raise_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) 
     assert_eq!(best.len(), a.patches(), "one number per patch of a");
     SCRATCH.with_borrow_mut(|scratch| {
         if let Some(contest) = a.contest(b)
-            && contest.settle(&mut scratch.contest, Winners { best, index: &mut [] }, None, None)
+            && contest.settle(
+                &mut scratch.contest,
+                Winners {
+                    best,
+                    index: &mut [],
+                },
+                None,
+                None,
+            )
         {
             return true;
         }
         scratch.best.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut [], &mut []);
-        best.iter_mut().zip(&*scratch.best).for_each(|(best, &found)| *best = best.max(found));
+        search_all(
+            a,
+            b,
+            &mut scratch.panels,
+            &mut scratch.best,
+            &mut [],
+            &mut [],
+        );
+        best.iter_mut()
+            .zip(&*scratch.best)
+            .for_each(|(best, &found)| *best = best.max(found));
         false
     })
 }
@@ -245,7 +303,14 @@ pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
         }
         scratch.best.resize(a.lanes.padded());
         scratch.index.resize(a.lanes.padded());
-        search_all(a, b, &mut scratch.panels, &mut scratch.best, &mut scratch.index, &mut []);
+        search_all(
+            a,
+            b,
+            &mut scratch.panels,
+            &mut scratch.best,
+            &mut scratch.index,
+            &mut [],
+        );
         out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
     });
 }
@@ -255,18 +320,34 @@ pub fn match_patches(a: &PackedPatches, b: &PackedPatches, out: &mut Matches) {
 ///
 /// # Panics
 /// If the dims differ.
-pub fn match_with_second(a: &PackedPatches, b: &PackedPatches, out: &mut Matches, second: &mut Vec<f32>) {
+pub fn match_with_second(
+    a: &PackedPatches,
+    b: &PackedPatches,
+    out: &mut Matches,
+    second: &mut Vec<f32>,
+) {
     check(a, b);
     SCRATCH.with_borrow_mut(|scratch| {
         if let Some(contest) = a.contest(b)
-            && contest.settle(&mut scratch.contest, out.winners(a.patches()), None, Some(second))
+            && contest.settle(
+                &mut scratch.contest,
+                out.winners(a.patches()),
+                None,
+                Some(second),
+            )
         {
             return;
         }
         scratch.best.resize(a.lanes.padded());
         scratch.index.resize(a.lanes.padded());
         scratch.second.resize(a.lanes.padded());
-        let Scratch { best, index, second: found, panels, .. } = scratch;
+        let Scratch {
+            best,
+            index,
+            second: found,
+            panels,
+            ..
+        } = scratch;
         search_all(a, b, panels, best, index, found);
         out.set(&scratch.best[..a.patches()], &scratch.index[..a.patches()]);
         second.clear();
@@ -282,14 +363,32 @@ pub fn chosen_products(a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mu
     chosen_products_with(dispatch::active(), a, b, dim, index, out);
 }
 
-fn chosen_products_with(kernels: &Kernels, a: &[f32], b: &[f32], dim: usize, index: &[u32], out: &mut [f32]) {
-    assert!(dim > 0 && a.len() == index.len() * dim && out.len() == index.len(), "one index a patch of a");
+fn chosen_products_with(
+    kernels: &Kernels,
+    a: &[f32],
+    b: &[f32],
+    dim: usize,
+    index: &[u32],
+    out: &mut [f32],
+) {
+    assert!(
+        dim > 0 && a.len() == index.len() * dim && out.len() == index.len(),
+        "one index a patch of a"
+    );
     assert!(b.len().is_multiple_of(dim), "rows must be [patches, dim]");
     if coarse::chosen_products(kernels, (a, b), dim, index, out) {
         return;
     }
     // SAFETY: a table of kernels is handed out only where its instruction set is present; the kernel checks its indices.
-    unsafe { (kernels.products)(Products { dim, a, b, index, out }) };
+    unsafe {
+        (kernels.products)(Products {
+            dim,
+            a,
+            b,
+            index,
+            out,
+        })
+    };
 }
 
 /// Best matches in both directions from one product: `ab` of the patches of `a` in `b`, `ba` the other way.
@@ -305,7 +404,14 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
                 return;
             }
         }
-        let Scratch { best, index, row_best, row_index, panels: [room_a, room_b], .. } = scratch;
+        let Scratch {
+            best,
+            index,
+            row_best,
+            row_index,
+            panels: [room_a, room_b],
+            ..
+        } = scratch;
         let (data, rows) = (a.panels(room_a), b.panels(room_b));
         best.resize(a.lanes.padded());
         index.resize(a.lanes.padded());
@@ -339,7 +445,10 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
         ba.best.clear();
         ba.index.clear();
         let width = a.lanes.width;
-        for (bests, indices) in row_best.chunks_exact(width).zip(row_index.chunks_exact(width)) {
+        for (bests, indices) in row_best
+            .chunks_exact(width)
+            .zip(row_index.chunks_exact(width))
+        {
             let mut top = (bests[0], indices[0]);
             for (&best, &index) in bests.iter().zip(indices).skip(1) {
                 if best > top.0 || (best == top.0 && index < top.1) {
@@ -359,7 +468,10 @@ impl Matches {
         self.best.resize(patches, f32::NEG_INFINITY);
         self.index.clear();
         self.index.resize(patches, 0);
-        Winners { best: &mut self.best, index: &mut self.index }
+        Winners {
+            best: &mut self.best,
+            index: &mut self.index,
+        }
     }
 
     fn set(&mut self, best: &[f32], index: &[f32]) {

@@ -66,7 +66,12 @@ impl NearestImages {
         if let Some(frame) = &frame {
             images.par_iter_mut().for_each(|image| image.sketch(frame));
         }
-        Self { images, levels, bounds: OnceLock::new(), frame }
+        Self {
+            images,
+            levels,
+            bounds: OnceLock::new(),
+            frame,
+        }
     }
 
     /// Lays tests out as the images are, so that they are matched faster; what is found is the same.
@@ -93,24 +98,40 @@ impl NearestImages {
             super::check(test, image);
         }
         let mut tests = Cow::Borrowed(tests);
-        if self.frame.as_ref().is_some_and(|frame| tests.iter().any(|test| !test.is_in(frame))) {
+        if self
+            .frame
+            .as_ref()
+            .is_some_and(|frame| tests.iter().any(|test| !test.is_in(frame)))
+        {
             self.prepare(tests.to_mut());
         }
         // bounds cost about as much to prepare as a single test to compare with all
         let worth = k < self.images.len() && (tests.len() > 1 || self.bounds.get().is_some());
         if let Some(bounds) = worth.then(|| self.bounds()).flatten() {
-            return tests.par_iter().map(|test| self.bounded(bounds, test, k)).collect();
+            return tests
+                .par_iter()
+                .map(|test| self.bounded(bounds, test, k))
+                .collect();
         }
         let count = self.images.len();
         let similarities: Vec<f64> = (0..tests.len() * count)
             .into_par_iter()
-            .map_init(Vec::new, |room, i| similarity(&tests[i / count], &self.images[i % count], room))
+            .map_init(Vec::new, |room, i| {
+                similarity(&tests[i / count], &self.images[i % count], room)
+            })
             .collect();
         let row = |t: usize| {
-            let mut images: Vec<_> = similarities[t * count..][..count].iter().copied().enumerate().collect();
+            let mut images: Vec<_> = similarities[t * count..][..count]
+                .iter()
+                .copied()
+                .enumerate()
+                .collect();
             images.sort_by(nearer);
             images.truncate(k);
-            Nearest { images, compared: count }
+            Nearest {
+                images,
+                compared: count,
+            }
         };
         (0..tests.len()).map(row).collect()
     }
@@ -118,7 +139,11 @@ impl NearestImages {
     fn bounds(&self) -> Option<&Bounds> {
         let build = || {
             let subspace = Subspace::fit(&self.images, self.levels.last()? - 1)?;
-            let outlines = self.images.par_iter().map(|i| subspace.outline(i, &self.levels)).collect();
+            let outlines = self
+                .images
+                .par_iter()
+                .map(|i| subspace.outline(i, &self.levels))
+                .collect();
             Some(Bounds { subspace, outlines })
         };
         self.bounds.get_or_init(build).as_ref()
@@ -130,10 +155,20 @@ impl NearestImages {
         let query = bounds.subspace.outline(test, &self.levels);
         let mut room = Vec::new();
         let mut bound = |image: usize, level: usize| {
-            bounds.subspace.bound(&query, &bounds.outlines[image], &self.levels, level, &mut room)
+            bounds.subspace.bound(
+                &query,
+                &bounds.outlines[image],
+                &self.levels,
+                level,
+                &mut room,
+            )
         };
         let mut queue: BinaryHeap<Candidate> = (0..self.images.len())
-            .map(|image| Candidate { bound: bound(image, 0), image, level: 0 })
+            .map(|image| Candidate {
+                bound: bound(image, 0),
+                image,
+                level: 0,
+            })
             .collect();
         let (mut found, mut best) = (Nearest::default(), Vec::new());
         while let Some(mut next) = queue.pop() {
@@ -147,8 +182,13 @@ impl NearestImages {
                 continue;
             }
             found.compared += 1;
-            let here = (next.image, similarity(test, &self.images[next.image], &mut best));
-            let at = found.images.partition_point(|other| nearer(other, &here) == Ordering::Less);
+            let here = (
+                next.image,
+                similarity(test, &self.images[next.image], &mut best),
+            );
+            let at = found
+                .images
+                .partition_point(|other| nearer(other, &here) == Ordering::Less);
             found.images.insert(at, here);
             found.images.truncate(k);
         }
@@ -177,7 +217,9 @@ struct Candidate {
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bound.total_cmp(&other.bound).then(other.image.cmp(&self.image))
+        self.bound
+            .total_cmp(&other.bound)
+            .then(other.image.cmp(&self.image))
     }
 }
 

@@ -59,16 +59,19 @@ mod tests {
     #[test]
     fn sums_have_the_bits_of_the_formula_on_every_instruction_set() {
         let (dim, count) = (37, 11);
-        let rows: Vec<f32> =
-            (0..count * dim).map(|i| ((i * 2_654_435_761) % 1013) as f32 / 997.0 - 0.5).collect();
+        let rows: Vec<f32> = (0..count * dim)
+            .map(|i| ((i * 2_654_435_761) % 1013) as f32 / 997.0 - 0.5)
+            .collect();
         for n in [0, 1, 4, 6, 11] {
-            let pulls: Vec<(f32, usize)> =
-                (0..n).map(|i| (0.1 + i as f32 / 7.0, (i * 5 % count) * dim)).collect();
+            let pulls: Vec<(f32, usize)> = (0..n)
+                .map(|i| (0.1 + i as f32 / 7.0, (i * 5 % count) * dim))
+                .collect();
             let mut wanted = vec![0.25f32; dim];
             for (i, sum) in wanted.iter_mut().enumerate() {
                 let at = |p: usize| pulls[p].0 * rows[pulls[p].1 + i];
                 for four in 0..n / 4 {
-                    *sum += (at(4 * four) + at(4 * four + 1)) + (at(4 * four + 2) + at(4 * four + 3));
+                    *sum +=
+                        (at(4 * four) + at(4 * four + 1)) + (at(4 * four + 2) + at(4 * four + 3));
                 }
                 (n / 4 * 4..n).for_each(|p| *sum += at(p));
             }

@@ -21,7 +21,10 @@ fn naive(a: &[f32], b: &[f32], dim: usize) -> (Vec<f32>, Vec<u32>) {
     for p in a.chunks_exact(dim) {
         let (mut best, mut index) = (f32::NEG_INFINITY, 0);
         for (q, other) in b.chunks_exact(dim).enumerate() {
-            let dot = p.iter().zip(other).fold(0.0f32, |s, (x, y)| x.mul_add(*y, s));
+            let dot = p
+                .iter()
+                .zip(other)
+                .fold(0.0f32, |s, (x, y)| x.mul_add(*y, s));
             if dot > best {
                 (best, index) = (dot, q as u32);
             }
@@ -38,8 +41,10 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
     let (best_ba, index_ba) = naive(&rb, &ra, dim);
     for kernels in Isa::available().filter_map(Isa::kernels) {
         let what = format!("{} {na}x{nb}x{dim}", kernels.isa);
-        let (a, b) =
-            (PackedPatches::pack_with(kernels, &ra, dim), PackedPatches::pack_with(kernels, &rb, dim));
+        let (a, b) = (
+            PackedPatches::pack_with(kernels, &ra, dim),
+            PackedPatches::pack_with(kernels, &rb, dim),
+        );
         let mut best = vec![0.0; na];
         max_similarity(&a, &b, &mut best);
         assert_eq!(best, best_ab, "{what}");
@@ -48,7 +53,11 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what}");
         let mut second = Vec::new();
         match_with_second(&a, &b, &mut ab, &mut second);
-        assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} with second");
+        assert_eq!(
+            (&ab.best, &ab.index),
+            (&best_ab, &index_ab),
+            "{what} with second"
+        );
         for (p, row) in ra.chunks_exact(dim).enumerate() {
             let others: Vec<f32> = rb
                 .chunks_exact(dim)
@@ -57,7 +66,11 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
                 .flat_map(|(_, r)| r)
                 .copied()
                 .collect();
-            assert_eq!(second[p], naive(row, &others, dim).0[0], "{what} second of {p}");
+            assert_eq!(
+                second[p],
+                naive(row, &others, dim).0[0],
+                "{what} second of {p}"
+            );
         }
         if nb > 0 {
             best.fill(0.0);
@@ -66,7 +79,11 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
         }
         match_both(&a, &b, &mut ab, &mut ba);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} both");
-        assert_eq!((&ba.best, &ba.index), (&best_ba, &index_ba), "{what} both, back");
+        assert_eq!(
+            (&ba.best, &ba.index),
+            (&best_ba, &index_ba),
+            "{what} both, back"
+        );
     }
 }
 
@@ -107,8 +124,16 @@ fn all_pairs_equal_the_single_products() {
     let dim = 12;
     for kernels in Isa::available().filter_map(Isa::kernels) {
         let pack = |n, seed| PackedPatches::pack_with(kernels, &patches(n, dim, seed), dim);
-        let tests: Vec<_> = [9, 900, 700, 1, 1000, 13].iter().zip(1..).map(|(&n, s)| pack(n, s)).collect();
-        let supports: Vec<_> = [5, 49, 8].iter().zip(50..).map(|(&n, s)| pack(n, s)).collect();
+        let tests: Vec<_> = [9, 900, 700, 1, 1000, 13]
+            .iter()
+            .zip(1..)
+            .map(|(&n, s)| pack(n, s))
+            .collect();
+        let supports: Vec<_> = [5, 49, 8]
+            .iter()
+            .zip(50..)
+            .map(|(&n, s)| pack(n, s))
+            .collect();
         let all = mean_max_all_pairs(&tests, &supports);
         for (t, test) in tests.iter().enumerate() {
             for (s, support) in supports.iter().enumerate() {

@@ -41,11 +41,16 @@ pub fn nearest_patches(a: &PackedPatches, bank: &[PackedPatches], k: usize) -> V
     }
     for (image, other) in bank.iter().enumerate() {
         let others = other.rows();
-        let pieces = rows.par_chunks(IMAGE_PATCHES * dim).zip(found.par_chunks_mut(IMAGE_PATCHES));
+        let pieces = rows
+            .par_chunks(IMAGE_PATCHES * dim)
+            .zip(found.par_chunks_mut(IMAGE_PATCHES));
         pieces.for_each_init(Vec::new, |products, (rows, found)| {
             for (part, others) in others.chunks(BANK_PATCHES * dim).enumerate() {
                 collect(a.kernels, dim, rows, others, products);
-                for (found, products) in found.iter_mut().zip(products.chunks_exact(others.len() / dim)) {
+                for (found, products) in found
+                    .iter_mut()
+                    .zip(products.chunks_exact(others.len() / dim))
+                {
                     offer(found, k, image, part * BANK_PATCHES, products);
                 }
             }
@@ -58,20 +63,44 @@ pub fn nearest_patches(a: &PackedPatches, bank: &[PackedPatches], k: usize) -> V
 fn collect(kernels: &Kernels, dim: usize, rows: &[f32], others: &[f32], products: &mut Vec<f32>) {
     let (m, n) = (rows.len() / dim, others.len() / dim);
     products.resize(m * n, 0.0);
-    matmul_with(kernels, m, n, dim, rows, Op::None, others, Op::Transpose, products, false);
+    matmul_with(
+        kernels,
+        m,
+        n,
+        dim,
+        rows,
+        Op::None,
+        others,
+        Op::Transpose,
+        products,
+        false,
+    );
 }
 
 /// Takes in the patches from `first` on of an image that comes after all seen before.
 fn offer(found: &mut Vec<Neighbour>, k: usize, image: usize, first: usize, products: &[f32]) {
     // an equal that comes later never displaces one that is kept
-    let limit = |found: &[Neighbour]| if found.len() < k { None } else { found.last().map(|n| n.similarity) };
+    let limit = |found: &[Neighbour]| {
+        if found.len() < k {
+            None
+        } else {
+            found.last().map(|n| n.similarity)
+        }
+    };
     let mut worst = limit(found);
     for (i, &similarity) in products.iter().enumerate() {
         if similarity.is_nan() || worst.is_some_and(|worst| similarity <= worst) {
             continue;
         }
         let at = found.partition_point(|other| other.similarity >= similarity);
-        found.insert(at, Neighbour { image, patch: first + i, similarity });
+        found.insert(
+            at,
+            Neighbour {
+                image,
+                patch: first + i,
+                similarity,
+            },
+        );
         found.truncate(k);
         worst = limit(found);
     }
@@ -86,15 +115,26 @@ mod tests {
 
     fn check_case(n: usize, images: &[usize], dim: usize, k: usize, seed: u64) {
         let rows = patches(n, dim, seed);
-        let bank: Vec<Vec<f32>> = images.iter().zip(1..).map(|(&n, i)| patches(n, dim, seed + i)).collect();
+        let bank: Vec<Vec<f32>> = images
+            .iter()
+            .zip(1..)
+            .map(|(&n, i)| patches(n, dim, seed + i))
+            .collect();
         let wanted: Vec<Vec<Neighbour>> = rows
             .chunks_exact(dim)
             .map(|row| {
                 let mut all = Vec::new();
                 for (image, others) in bank.iter().enumerate() {
                     for (patch, other) in others.chunks_exact(dim).enumerate() {
-                        let similarity = row.iter().zip(other).fold(0.0f32, |s, (x, y)| x.mul_add(*y, s));
-                        all.push(Neighbour { image, patch, similarity });
+                        let similarity = row
+                            .iter()
+                            .zip(other)
+                            .fold(0.0f32, |s, (x, y)| x.mul_add(*y, s));
+                        all.push(Neighbour {
+                            image,
+                            patch,
+                            similarity,
+                        });
                     }
                 }
                 // a stable sort: the lower index first among equals; -0 equals 0
@@ -105,8 +145,16 @@ mod tests {
             .collect();
         for kernels in Isa::available().filter_map(Isa::kernels) {
             let a = PackedPatches::pack_with(kernels, &rows, dim);
-            let packs: Vec<_> = bank.iter().map(|b| PackedPatches::pack_with(kernels, b, dim)).collect();
-            assert_eq!(nearest_patches(&a, &packs, k), wanted, "{} {n} in {images:?}", kernels.isa);
+            let packs: Vec<_> = bank
+                .iter()
+                .map(|b| PackedPatches::pack_with(kernels, b, dim))
+                .collect();
+            assert_eq!(
+                nearest_patches(&a, &packs, k),
+                wanted,
+                "{} {n} in {images:?}",
+                kernels.isa
+            );
         }
     }
 

@@ -5,9 +5,9 @@ use std::arch::x86_64::{
     __m256, _CMP_GT_OQ, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm_storeu_ps, _mm256_add_epi32,
     _mm256_add_ps, _mm256_andnot_ps, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
     _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-    _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_sqrt_ps,
-    _mm256_storeu_ps, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_slli_epi32,
+    _mm256_sqrt_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 use super::{Eight, Simd};
@@ -127,7 +127,12 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn look_up(table: &Eight, index: __m256) -> __m256 {
         // SAFETY: see the top of the impl.
-        unsafe { _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.0.as_ptr()), _mm256_castps_si256(index)) }
+        unsafe {
+            _mm256_permutevar8x32_ps(
+                _mm256_loadu_ps(table.0.as_ptr()),
+                _mm256_castps_si256(index),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn select_gt(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
@@ -159,8 +164,14 @@ impl Simd for Avx2 {
         }
         // SAFETY: see the top of the impl; `rows` has four entries and the caller gave 8·4 numbers at `p`.
         unsafe {
-            let low = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpacklo_ps(rows[2], rows[3]));
-            let high = (_mm256_unpackhi_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[2], rows[3]));
+            let low = (
+                _mm256_unpacklo_ps(rows[0], rows[1]),
+                _mm256_unpacklo_ps(rows[2], rows[3]),
+            );
+            let high = (
+                _mm256_unpackhi_ps(rows[0], rows[1]),
+                _mm256_unpackhi_ps(rows[2], rows[3]),
+            );
             // the lower half of lanes[i] is lane i of all rows, the upper half lane 4+i
             let lanes = [
                 _mm256_shuffle_ps::<0b01_00_01_00>(low.0, low.1),
@@ -182,7 +193,13 @@ impl Simd for Avx2 {
 /// As [`tile`](crate::tile::tile).
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn full_tile(k: usize, a: *const f32, lda: usize, b: *const f32, ldb: usize) -> [[__m256; 3]; 4] {
+unsafe fn full_tile(
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    ldb: usize,
+) -> [[__m256; 3]; 4] {
     let mut acc = [[_mm256_set1_ps(0.0); 3]; 4];
     if k == 0 {
         return acc;

@@ -3,11 +3,12 @@
 use std::arch::x86_64::{
     __m512, _CMP_GT_OQ, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_castpd_ps, _mm256_storeu_pd,
     _mm256_storeu_ps, _mm512_abs_ps, _mm512_add_ps, _mm512_castpd512_pd256, _mm512_castps_pd,
-    _mm512_castps_si512, _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_extractf64x4_pd,
-    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_permutex2var_pd, _mm512_permutexvar_ps, _mm512_scalef_ps, _mm512_set1_ps,
-    _mm512_setr_epi64, _mm512_sqrt_ps, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_castps_si512, _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_div_ps,
+    _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutex2var_pd,
+    _mm512_permutexvar_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_setr_epi64, _mm512_sqrt_ps,
+    _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 
 use super::{Eight, Simd};
@@ -102,7 +103,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn look_up(table: &Eight, index: __m512) -> __m512 {
         // SAFETY: see the top of the impl.
-        unsafe { _mm512_permutexvar_ps(_mm512_castps_si512(index), _mm512_loadu_ps(table.0.as_ptr())) }
+        unsafe {
+            _mm512_permutexvar_ps(
+                _mm512_castps_si512(index),
+                _mm512_loadu_ps(table.0.as_ptr()),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn select_gt(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
@@ -158,10 +164,16 @@ impl Simd for Avx512 {
             for i in 0..4 {
                 let lanes = _mm512_permutex2var_pd(first[i], near, last[i]);
                 _mm256_storeu_pd(p.add(i * 8).cast(), _mm512_castpd512_pd256(lanes));
-                _mm256_storeu_pd(p.add((4 + i) * 8).cast(), _mm512_extractf64x4_pd::<1>(lanes));
+                _mm256_storeu_pd(
+                    p.add((4 + i) * 8).cast(),
+                    _mm512_extractf64x4_pd::<1>(lanes),
+                );
                 let lanes = _mm512_permutex2var_pd(first[i], far, last[i]);
                 _mm256_storeu_pd(p.add((8 + i) * 8).cast(), _mm512_castpd512_pd256(lanes));
-                _mm256_storeu_pd(p.add((12 + i) * 8).cast(), _mm512_extractf64x4_pd::<1>(lanes));
+                _mm256_storeu_pd(
+                    p.add((12 + i) * 8).cast(),
+                    _mm512_extractf64x4_pd::<1>(lanes),
+                );
             }
         }
     }

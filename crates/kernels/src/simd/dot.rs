@@ -89,7 +89,9 @@ impl<S: Simd> Dot for Portable<S> {
     #[inline(always)]
     unsafe fn dot(mut sums: Self::W, activations: Self::W, weights: *const u32) -> Self::W {
         // SAFETY: the caller vouches for the word.
-        let weights = unsafe { *weights }.to_le_bytes().map(|b| i32::from(b as i8));
+        let weights = unsafe { *weights }
+            .to_le_bytes()
+            .map(|b| i32::from(b as i8));
         for (sum, activations) in sums.iter_mut().zip(activations).take(S::LANES) {
             for (a, w) in activations.to_le_bytes().iter().zip(weights) {
                 *sum += i32::from(*a) * w;

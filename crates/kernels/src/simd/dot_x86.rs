@@ -3,9 +3,9 @@
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256, _mm256_cvtepi32_ps,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_or_si256, _mm256_set1_epi32, _mm256_slli_epi32,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_cvtepi32_ps,
-    _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_or_si512, _mm512_set1_epi32,
-    _mm512_slli_epi32, _mm512_storeu_si512,
+    _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_storeu_si512,
 };
 
 use super::avx2::Avx2;
@@ -60,7 +60,9 @@ impl Dot for Vnni {
     unsafe fn join(features: [std::arch::x86_64::__m512; 4]) -> __m512i {
         // SAFETY: see the top of the impl.
         unsafe {
-            let byte = |i: usize| _mm512_and_si512(_mm512_castps_si512(features[i]), _mm512_set1_epi32(0xff));
+            let byte = |i: usize| {
+                _mm512_and_si512(_mm512_castps_si512(features[i]), _mm512_set1_epi32(0xff))
+            };
             let low = _mm512_or_si512(byte(0), _mm512_slli_epi32::<8>(byte(1)));
             let high = _mm512_slli_epi32::<24>(_mm512_castps_si512(features[3]));
             _mm512_or_si512(low, _mm512_or_si512(_mm512_slli_epi32::<16>(byte(2)), high))
@@ -106,7 +108,9 @@ impl Dot for Pairs512 {
     unsafe fn join(features: [std::arch::x86_64::__m512; 4]) -> __m512i {
         // SAFETY: see the top of the impl.
         unsafe {
-            let byte = |i: usize| _mm512_and_si512(_mm512_castps_si512(features[i]), _mm512_set1_epi32(0xff));
+            let byte = |i: usize| {
+                _mm512_and_si512(_mm512_castps_si512(features[i]), _mm512_set1_epi32(0xff))
+            };
             _mm512_or_si512(byte(0), _mm512_slli_epi32::<16>(byte(1)))
         }
     }
@@ -152,7 +156,9 @@ impl Dot for Pairs256 {
     unsafe fn join(features: [std::arch::x86_64::__m256; 4]) -> __m256i {
         // SAFETY: see the top of the impl.
         unsafe {
-            let byte = |i: usize| _mm256_and_si256(_mm256_castps_si256(features[i]), _mm256_set1_epi32(0xff));
+            let byte = |i: usize| {
+                _mm256_and_si256(_mm256_castps_si256(features[i]), _mm256_set1_epi32(0xff))
+            };
             _mm256_or_si256(byte(0), _mm256_slli_epi32::<16>(byte(1)))
         }
     }

@@ -1,10 +1,11 @@
 //! NEON on aarch64 (always present there): four lanes, thirty-two registers.
 
 use std::arch::aarch64::{
-    float32x4_t, vabsq_f32, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32,
-    vdivq_f32, vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vfmsq_f32, vld1q_f32, vld1q_u8_x2, vmlaq_n_u32,
-    vmulq_f32, vqtbl2q_u8, vreinterpretq_f32_s32, vreinterpretq_f32_u8, vreinterpretq_s32_f32,
-    vreinterpretq_u8_u32, vreinterpretq_u32_f32, vshlq_n_s32, vsqrtq_f32, vst1q_f32, vsubq_f32,
+    float32x4_t, vabsq_f32, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcgtq_f32, vcltq_f32,
+    vcvtq_s32_f32, vdivq_f32, vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vfmsq_f32, vld1q_f32,
+    vld1q_u8_x2, vmlaq_n_u32, vmulq_f32, vqtbl2q_u8, vreinterpretq_f32_s32, vreinterpretq_f32_u8,
+    vreinterpretq_s32_f32, vreinterpretq_u8_u32, vreinterpretq_u32_f32, vshlq_n_s32, vsqrtq_f32,
+    vst1q_f32, vsubq_f32,
 };
 
 use super::{Eight, Simd};
@@ -98,7 +99,12 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn select_gt(a: float32x4_t, b: float32x4_t, x: float32x4_t, y: float32x4_t) -> float32x4_t {
+    unsafe fn select_gt(
+        a: float32x4_t,
+        b: float32x4_t,
+        x: float32x4_t,
+        y: float32x4_t,
+    ) -> float32x4_t {
         // SAFETY: see the top of the impl.
         unsafe { vbslq_f32(vcgtq_f32(a, b), x, y) }
     }

@@ -102,7 +102,9 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     unsafe fn scale_by_power_of_two(x: V, n: V) -> V {
-        zip(x, n, |x, n| f32::from_bits(x.to_bits().wrapping_add(((n as i32) << 23) as u32)))
+        zip(x, n, |x, n| {
+            f32::from_bits(x.to_bits().wrapping_add(((n as i32) << 23) as u32))
+        })
     }
     #[inline(always)]
     unsafe fn store_grouped(base: *mut f32, l0: usize, stride: usize, v: V) {

@@ -31,13 +31,19 @@ pub(super) struct Passed(Vec<(String, Option<String>)>);
 impl Passed {
     /// What somebody set of the options that say where pictures and weights are: flag, environment or file.
     pub(super) fn of(settings: &Settings) -> Self {
-        let shared = CacheOptions::augment_args(BackboneArgs::augment_args(SourceArgs::augment_args(
-            clap::Command::new("shared"),
-        )));
+        let shared = CacheOptions::augment_args(BackboneArgs::augment_args(
+            SourceArgs::augment_args(clap::Command::new("shared")),
+        ));
         let mut passed = Vec::new();
         for long in shared.get_arguments().filter_map(clap::Arg::get_long) {
-            let Some(option) = settings.options.get(long).filter(|o| is_set(o)) else { continue };
-            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            let Some(option) = settings.options.get(long).filter(|o| is_set(o)) else {
+                continue;
+            };
+            let text = |value: &Value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), ToOwned::to_owned)
+            };
             let value = match &option.value {
                 Value::Bool(true) => None,
                 Value::Bool(false) | Value::Null => continue,
@@ -71,7 +77,9 @@ pub(super) fn check_names<'a>(
     let known = [command("train"), command("evaluate")];
     for (flag, name) in names {
         if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == name) {
-            return Err(Failure::Input(format!("{flag} {name}: the study sets it; say {instead}")));
+            return Err(Failure::Input(format!(
+                "{flag} {name}: the study sets it; say {instead}"
+            )));
         }
         if passed.has(name) {
             return Err(Failure::Input(format!(
@@ -115,7 +123,10 @@ impl Lines<'_> {
     ///
     /// # Errors
     /// Values that an option does not take.
-    pub(super) fn parse(&self, spec: &RunSpec) -> Result<(Told<TrainArgs>, Told<EvaluateArgs>), Failure> {
+    pub(super) fn parse(
+        &self,
+        spec: &RunSpec,
+    ) -> Result<(Told<TrainArgs>, Told<EvaluateArgs>), Failure> {
         let mut train = self.line("train", spec)?;
         train.push(format!("--seed={}", spec.seed));
         if !self.with_ensemble {
@@ -134,9 +145,20 @@ impl Lines<'_> {
         }
         match (told(train, spec)?, told(evaluate, spec)?) {
             ((Command::Train(train), of_train), (Command::Evaluate(evaluate), of_evaluate)) => {
-                Ok((Told { args: train, asked: of_train }, Told { args: evaluate, asked: of_evaluate }))
+                Ok((
+                    Told {
+                        args: train,
+                        asked: of_train,
+                    },
+                    Told {
+                        args: evaluate,
+                        asked: of_evaluate,
+                    },
+                ))
             }
-            _ => Err(Failure::Input("a run is a training and an evaluation".into())),
+            _ => Err(Failure::Input(
+                "a run is a training and an evaluation".into(),
+            )),
         }
     }
 
@@ -153,10 +175,15 @@ impl Lines<'_> {
             if find(&known, long).is_none() || of_checkpoint(long) {
                 continue;
             }
-            line.push(value.as_ref().map_or_else(|| format!("--{long}"), |v| format!("--{long}={v}")));
+            line.push(
+                value
+                    .as_ref()
+                    .map_or_else(|| format!("--{long}"), |v| format!("--{long}={v}")),
+            );
         }
         for setting in self.set.iter().chain(&spec.point) {
-            let Some(arg) = find(&known, &setting.name).filter(|_| !of_checkpoint(&setting.name)) else {
+            let Some(arg) = find(&known, &setting.name).filter(|_| !of_checkpoint(&setting.name))
+            else {
                 continue;
             };
             match (takes_value(arg), setting.value.as_str()) {
@@ -186,11 +213,22 @@ fn told(line: Vec<String>, spec: &RunSpec) -> Result<(Command, Asked), Failure> 
     let (cli, settings) = settings::of_arguments(&words).map_err(|refusal| match refusal {
         Refusal::Failure(failure) => failure,
         Refusal::Clap(e) => {
-            let at = if spec.point.is_empty() { String::new() } else { format!("{}: ", spec.settings()) };
+            let at = if spec.point.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", spec.settings())
+            };
             Failure::Input(format!("{at}{}", message(&e)))
         }
     })?;
-    Ok((cli.command, Asked { arguments: line, options: settings.options, ..Asked::default() }))
+    Ok((
+        cli.command,
+        Asked {
+            arguments: line,
+            options: settings.options,
+            ..Asked::default()
+        },
+    ))
 }
 
 /// Whether an option says which backbone, and how pictures get into it.
@@ -202,7 +240,12 @@ fn is_backbone(long: &str) -> bool {
 /// A parser's complaint without its label and usage, on one line.
 fn message(error: &clap::Error) -> String {
     let text = error.to_string();
-    let paragraphs = text.split("\n\n").filter(|p| !p.starts_with("Usage:") && !p.starts_with("For more"));
-    let joined = paragraphs.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let paragraphs = text
+        .split("\n\n")
+        .filter(|p| !p.starts_with("Usage:") && !p.starts_with("For more"));
+    let joined = paragraphs
+        .flat_map(str::split_whitespace)
+        .collect::<Vec<_>>()
+        .join(" ");
     joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()
 }

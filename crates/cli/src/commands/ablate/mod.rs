@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use flawtune::ablate::{
-    self, Axis, Jobs, Plan, RunRequests, RunResult, RunSpec, Setting, Status, Study, Summary, run_key,
-    summarise, write_tables,
+    self, Axis, Jobs, Plan, RunRequests, RunResult, RunSpec, Setting, Status, Study, Summary,
+    run_key, summarise, write_tables,
 };
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{EvaluateRequest, FrozenScores, TrainRequest, extract_all};
@@ -29,13 +29,26 @@ const SEEDS: u64 = 3;
 
 pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     let failed = |e: ablate::AblateError| Failure::from_error(&e);
-    let plan = args.plan.as_deref().map_or_else(|| Ok(Plan::default()), Plan::read).map_err(failed)?;
+    let plan = args
+        .plan
+        .as_deref()
+        .map_or_else(|| Ok(Plan::default()), Plan::read)
+        .map_err(failed)?;
     let passed = Passed::of(context.settings);
     let (axes, set) = settings(args, plan.grid, plan.options, &passed)?;
-    let named = if args.category.is_empty() { &plan.categories } else { &args.category };
+    let named = if args.category.is_empty() {
+        &plan.categories
+    } else {
+        &args.category
+    };
     let categories = request::categories(&args.source, named)?;
-    let mut study =
-        Study::new(args.output_dir.clone(), axes, categories, seeds(args, plan.seeds)).map_err(failed)?;
+    let mut study = Study::new(
+        args.output_dir.clone(),
+        axes,
+        categories,
+        seeds(args, plan.seeds),
+    )
+    .map_err(failed)?;
     let lines = Lines {
         passed: &passed,
         set: &set,
@@ -54,17 +67,33 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     take_features(&mut study, &requests, &set, args, context)?;
 
     let total = study.runs.len();
-    let jobs = Jobs::share(rayon::current_num_threads(), args.jobs.map(usize::from), total);
-    context.console.note(&format!("{total} runs, {} at once", jobs.at_once));
+    let jobs = Jobs::share(
+        rayon::current_num_threads(),
+        args.jobs.map(usize::from),
+        total,
+    );
+    context
+        .console
+        .note(&format!("{total} runs, {} at once", jobs.at_once));
     interrupt::training_starts();
     let known = ablate::results(&study, args.retry_failed).map_err(failed)?;
     let watch = Watch::new(known.iter().flatten().count(), total, context);
-    let by_folder: HashMap<_, &RunRequests> = study.runs.iter().map(RunSpec::folder).zip(&requests).collect();
+    let by_folder: HashMap<_, &RunRequests> = study
+        .runs
+        .iter()
+        .map(RunSpec::folder)
+        .zip(&requests)
+        .collect();
     let one = |spec: &RunSpec| by_folder[&spec.folder()].run(spec.seed, interrupt::cancel());
-    let results = ablate::execute(&study, known, jobs, interrupt::cancel(), &one, &|r| watch.over(r));
+    let results = ablate::execute(&study, known, jobs, interrupt::cancel(), &one, &|r| {
+        watch.over(r)
+    });
     watch.finish();
     let results = results.map_err(failed)?;
-    let bootstrap = BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() };
+    let bootstrap = BootstrapOptions {
+        replicates: args.bootstrap as usize,
+        ..BootstrapOptions::default()
+    };
     let summary = summarise(&study, &results, &bootstrap).map_err(failed)?;
     let written = write_tables(&study, &results, &summary).map_err(failed)?;
     let drawn = ablate::plots(&study, &summary).map_err(failed)?;
@@ -114,7 +143,10 @@ fn settings(
         }
     }
     let names = axes.iter().map(|a| ("--grid", a.name.as_str()));
-    check_names(names.chain(set.iter().map(|s| ("--set", s.name.as_str()))), passed)?;
+    check_names(
+        names.chain(set.iter().map(|s| ("--set", s.name.as_str()))),
+        passed,
+    )?;
     if let Some(both) = axes.iter().find(|a| set.iter().any(|s| s.name == a.name)) {
         return Err(Failure::Input(format!(
             "{} is in the grid and set for every run; leave one of them away",
@@ -147,8 +179,14 @@ fn requests_of(
     let evaluate = evaluate::request_of(&evaluate_line.args, checkpoint, context)?;
     train_line.asked.came_to = recording::named(in_force::train(&train)).collect();
     Ok(RunRequests {
-        train: TrainRequest { frozen: frozen.clone(), ..train },
-        evaluate: EvaluateRequest { frozen: frozen.clone(), ..evaluate },
+        train: TrainRequest {
+            frozen: frozen.clone(),
+            ..train
+        },
+        evaluate: EvaluateRequest {
+            frozen: frozen.clone(),
+            ..evaluate
+        },
         asked: [train_line.asked, evaluate_line.asked],
     })
 }
@@ -165,8 +203,12 @@ fn take_features(
     let mut known: HashMap<String, String> = HashMap::new();
     for (spec, requests) in study.runs.iter_mut().zip(requests) {
         let train = &requests.train;
-        let what =
-            format!("{:?} {:?} {:?}", train.data, train.backbone, train.ensemble.as_ref().map(|e| &e.layers));
+        let what = format!(
+            "{:?} {:?} {:?}",
+            train.data,
+            train.backbone,
+            train.ensemble.as_ref().map(|e| &e.layers)
+        );
         let inputs = if let Some(inputs) = known.get(&what) {
             inputs.clone()
         } else {
@@ -179,7 +221,15 @@ fn take_features(
         let options = [args.with_ensemble, args.guard].map(|flag| flag.to_string());
         let bootstrap = args.bootstrap.to_string();
         let set: Vec<String> = set.iter().map(ToString::to_string).collect();
-        spec.key = run_key(spec, &inputs, options.iter().chain([&bootstrap]).chain(&set).map(String::as_str));
+        spec.key = run_key(
+            spec,
+            &inputs,
+            options
+                .iter()
+                .chain([&bootstrap])
+                .chain(&set)
+                .map(String::as_str),
+        );
     }
     Ok(())
 }
@@ -195,15 +245,25 @@ struct Watch {
 impl Watch {
     fn new(before: usize, total: usize, context: Context) -> Self {
         if before > 0 {
-            context.console.note(&format!("{before} of {total} runs are over already"));
+            context
+                .console
+                .note(&format!("{before} of {total} runs are over already"));
         }
         let bar = context.console.bar(total as u64, "ablation", "runs");
         bar.set_position(before as u64);
-        Self { context, total, bar, done: Mutex::new(before) }
+        Self {
+            context,
+            total,
+            bar,
+            done: Mutex::new(before),
+        }
     }
 
     fn over(&self, result: &RunResult) {
-        let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut done = self
+            .done
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *done += 1;
         let found = match &result.status {
             Status::Failed { error } => format!("failed: {error}"),
@@ -214,8 +274,13 @@ impl Watch {
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        let text =
-            format!("run {}/{} in {:.1} s: {}: {found}", *done, self.total, result.seconds, result.title());
+        let text = format!(
+            "run {}/{} in {:.1} s: {}: {found}",
+            *done,
+            self.total,
+            result.seconds,
+            result.title()
+        );
         self.bar.suspend(|| self.context.console.note(&text));
         self.bar.set_position(*done as u64);
     }

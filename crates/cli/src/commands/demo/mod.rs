@@ -55,10 +55,18 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
         ));
     }
     show.text(&format!("  '{}' makes them.", embedded::MADE_BY));
-    let names: Vec<&str> = unpacked.categories.iter().map(|c| c.name.as_str()).collect();
+    let names: Vec<&str> = unpacked
+        .categories
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     // what is shown can be typed there, as short as it is
-    env::set_current_dir(folder).map_err(|e| Failure::Input(format!("{}: {e}", folder.display())))?;
-    show.text(&format!("  $ cd {}", show::quoted(&folder.display().to_string())));
+    env::set_current_dir(folder)
+        .map_err(|e| Failure::Input(format!("{}: {e}", folder.display())))?;
+    show.text(&format!(
+        "  $ cd {}",
+        show::quoted(&folder.display().to_string())
+    ));
     let demo = Demo { show };
 
     let zero_shot = demo.untouched(&names)?;
@@ -86,7 +94,10 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
         }));
     }
     out("");
-    out(&format!("Held-out AUROC over {} draws of the {SHOTS} defects learned from:", args.seeds));
+    out(&format!(
+        "Held-out AUROC over {} draws of the {SHOTS} defects learned from:",
+        args.seeds
+    ));
     out(summary.table().trim_end());
     out(&summary.verdict());
     out(&format!("\n{}", page.display()));
@@ -108,11 +119,13 @@ struct Demo {
 impl Demo {
     /// `NAME --root-dir … --category …`, and more.
     fn of(&self, command: &str, category: &str, more: &[&str]) -> Result<Value, Failure> {
-        self.show.command(&[&[command, "--root-dir", DATA, "--category", category], more].concat())
+        self.show
+            .command(&[&[command, "--root-dir", DATA, "--category", category], more].concat())
     }
 
     fn untouched(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
-        self.show.step("The untouched network: how far is a picture from the nearest good ones?");
+        self.show
+            .step("The untouched network: how far is a picture from the nearest good ones?");
         let mut all = Vec::new();
         for name in names {
             let found = self.of("baseline", name, &["--model-name", models::DEMO])?;
@@ -137,7 +150,14 @@ impl Demo {
             self.of(
                 "train",
                 name,
-                &["--model-name", models::DEMO, "--num-defect-samples", &shots, "--num-epochs", &epochs],
+                &[
+                    "--model-name",
+                    models::DEMO,
+                    "--num-defect-samples",
+                    &shots,
+                    "--num-epochs",
+                    &epochs,
+                ],
             )?;
             let found = self.of("evaluate", name, &["--checkpoint", &checkpoint(name)])?;
             let ensemble = &found[ADAPTED];
@@ -178,14 +198,23 @@ impl Demo {
     }
 
     fn detector(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
-        self.show.step("One file for the line: a verdict on each picture, and where the flaw is");
+        self.show
+            .step("One file for the line: a verdict on each picture, and where the flaw is");
         let mut all = Vec::new();
         for name in names {
             let bundle = format!("{name}.flaw");
-            self.of("fit", name, &["--checkpoint", &checkpoint(name), "--output", &bundle])?;
+            self.of(
+                "fit",
+                name,
+                &["--checkpoint", &checkpoint(name), "--output", &bundle],
+            )?;
             let found = self.of("evaluate", name, &["--bundle", &bundle])?;
-            let (pictures, maps) = (format!("{DATA}/{name}/test"), format!("{RESULTS}/maps/{name}/test"));
-            self.show.command(&["predict", &bundle, &pictures, "--maps", &maps])?;
+            let (pictures, maps) = (
+                format!("{DATA}/{name}/test"),
+                format!("{RESULTS}/maps/{name}/test"),
+            );
+            self.show
+                .command(&["predict", &bundle, &pictures, "--maps", &maps])?;
             self.show.text(&format!(
                 "  {name}: {} of {} defects found, {} false alarms among {} good pictures; place of the flaws: pixel AUROC {}",
                 found["found"]["count"],
@@ -202,7 +231,14 @@ impl Demo {
     fn page(&self, names: &[&str], introduction: &str, open: bool) -> Result<(), Failure> {
         self.show.step("A page to look at and to pass on");
         let title = format!("flawtune demo: {}", names.join(" and "));
-        let mut line = vec!["report", RESULTS, "--title", &title, "--introduction", introduction];
+        let mut line = vec![
+            "report",
+            RESULTS,
+            "--title",
+            &title,
+            "--introduction",
+            introduction,
+        ];
         line.extend(open.then_some("--open"));
         self.show.command(&line)?;
         Ok(())

@@ -23,7 +23,11 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, silent: context.json || context.console.quiet(), steps: Cell::new(0) }
+        Self {
+            context,
+            silent: context.json || context.console.quiet(),
+            steps: Cell::new(0),
+        }
     }
 
     pub(super) fn text(&self, text: &str) {
@@ -35,7 +39,9 @@ impl Shown {
     /// A new step.
     pub(super) fn step(&self, title: &str) {
         self.steps.set(self.steps.get() + 1);
-        self.context.console.event("step", json!({"step": self.steps.get(), "title": title}));
+        self.context
+            .console
+            .event("step", json!({"step": self.steps.get(), "title": title}));
         self.text(&format!("\n{}. {title}", self.steps.get()));
     }
 

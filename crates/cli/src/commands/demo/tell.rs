@@ -18,10 +18,14 @@ pub(super) struct OverSeeds {
 /// # Errors
 /// A study without one: a run of it failed.
 pub(super) fn over_seeds(study: &Value, names: &[&str], seeds: u32) -> Result<OverSeeds, Failure> {
-    let rows = study["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = study["rows"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let of = |name: &&str| {
-        let row =
-            rows.iter().find(|r| r["category"] == **name && r["scorer"] == ADAPTED && r["seeds"] == seeds)?;
+        let row = rows
+            .iter()
+            .find(|r| r["category"] == **name && r["scorer"] == ADAPTED && r["seeds"] == seeds)?;
         Some(json!({
             "category": name,
             "zero_shot": row["against"]["auroc"],
@@ -31,7 +35,8 @@ pub(super) fn over_seeds(study: &Value, names: &[&str], seeds: u32) -> Result<Ov
         }))
     };
     let found: Option<Vec<Value>> = names.iter().map(of).collect();
-    let rows = found.ok_or_else(|| Failure::Machine("the study has no result of the ensemble".into()))?;
+    let rows =
+        found.ok_or_else(|| Failure::Machine("the study has no result of the ensemble".into()))?;
     Ok(OverSeeds { rows })
 }
 
@@ -58,12 +63,17 @@ impl OverSeeds {
     pub(super) fn verdict(&self) -> String {
         let mut parts = Vec::new();
         for row in &self.rows {
-            let (low, high) = (row["difference"]["low"].as_f64(), row["difference"]["high"].as_f64());
+            let (low, high) = (
+                row["difference"]["low"].as_f64(),
+                row["difference"]["high"].as_f64(),
+            );
             let mean = row["difference"]["difference"].as_f64();
             let said = match (low, high, mean) {
                 (Some(low), ..) if low > 0.0 => "learning from the defects made it better",
                 (_, Some(high), _) if high < 0.0 => "learning from the defects made it worse",
-                (.., Some(mean)) if mean > 0.0 => "better, but that may be chance on so few pictures",
+                (.., Some(mean)) if mean > 0.0 => {
+                    "better, but that may be chance on so few pictures"
+                }
                 _ => "no better with the defects (what it lost may be chance on so few pictures)",
             };
             parts.push(format!("{}: {said}", word(&row["category"])));
@@ -102,7 +112,9 @@ impl OverSeeds {
 pub(super) fn best(scorers: &Value) -> &Value {
     let all = scorers.as_array().map(Vec::as_slice).unwrap_or_default();
     let auroc = |s: &Value| s["auroc"].as_f64().unwrap_or(f64::NEG_INFINITY);
-    all.iter().max_by(|a, b| auroc(a).total_cmp(&auroc(b))).unwrap_or(&Value::Null)
+    all.iter()
+        .max_by(|a, b| auroc(a).total_cmp(&auroc(b)))
+        .unwrap_or(&Value::Null)
 }
 
 /// `0.875 ± 0.012`.
@@ -115,13 +127,22 @@ fn spread(value: &Value) -> String {
 
 /// `+0.031 [−0.002, +0.060]`.
 fn difference(value: &Value) -> String {
-    let signed =
-        |v: &Value| v.as_f64().map_or_else(|| "–".to_owned(), |v| format!("{v:+.3}").replace('-', "−"));
-    format!("{} [{}, {}]", signed(&value["difference"]), signed(&value["low"]), signed(&value["high"]))
+    let signed = |v: &Value| {
+        v.as_f64()
+            .map_or_else(|| "–".to_owned(), |v| format!("{v:+.3}").replace('-', "−"))
+    };
+    format!(
+        "{} [{}, {}]",
+        signed(&value["difference"]),
+        signed(&value["low"]),
+        signed(&value["high"])
+    )
 }
 
 pub(super) fn number(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"))
+    value
+        .as_f64()
+        .map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"))
 }
 
 pub(super) fn word(value: &Value) -> &str {

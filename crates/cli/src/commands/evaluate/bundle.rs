@@ -19,7 +19,10 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         bundle: bundle.to_owned(),
         weights: args.backbone.weights.clone(),
         aupro_limit: args.aupro_limit,
-        bootstrap: BootstrapOptions { replicates: args.bootstrap as usize, ..BootstrapOptions::default() },
+        bootstrap: BootstrapOptions {
+            replicates: args.bootstrap as usize,
+            ..BootstrapOptions::default()
+        },
         output_dir: args.output_dir.clone(),
     };
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
@@ -35,7 +38,9 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         return out_json(&found);
     }
     table(&found);
-    context.console.note(&format!("written to {}", path.display()));
+    context
+        .console
+        .note(&format!("written to {}", path.display()));
     Ok(())
 }
 
@@ -50,21 +55,38 @@ fn table(found: &BundleEvaluation) {
             of(|p| Some(p.metrics.f1_max)),
         ]
     };
-    let percent =
-        |r: &Option<Rate>| r.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share));
+    let percent = |r: &Option<Rate>| {
+        r.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
+    };
     let row = |name: &str, images: &str, auroc: &str, at: &str, pixels: [String; 4]| {
         let [a, b, c, d] = pixels;
-        out(&format!("{name:<20}{images:>8}{auroc:>9}{at:>9}{a:>13}{b:>10}{c:>9}{d:>10}"));
+        out(&format!(
+            "{name:<20}{images:>8}{auroc:>9}{at:>9}{a:>13}{b:>10}{c:>9}{d:>10}"
+        ));
     };
     let head = ["pixel AUROC", "pixel AP", "AUPRO", "pixel F1"].map(str::to_owned);
     row("", "images", "AUROC", "found", head);
     for (name, t) in &found.per_defect_type {
-        row(name, &t.images.to_string(), &number(t.auroc), &percent(&t.found), pixels(&t.pixels));
+        row(
+            name,
+            &t.images.to_string(),
+            &number(t.auroc),
+            &percent(&t.found),
+            pixels(&t.pixels),
+        );
     }
     let images = found.test_defects.to_string();
-    row("all defects", &images, &number(found.auroc), &percent(&found.found), pixels(&found.pixels));
-    let interval =
-        found.auroc_interval.as_ref().map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high));
+    row(
+        "all defects",
+        &images,
+        &number(found.auroc),
+        &percent(&found.found),
+        pixels(&found.pixels),
+    );
+    let interval = found
+        .auroc_interval
+        .as_ref()
+        .map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high));
     out(&format!(
         "{}: {}, AUROC {}{interval}, average precision {:.4}, best F1 {}",
         found.category,
@@ -97,9 +119,14 @@ fn table(found: &BundleEvaluation) {
         out(&format!("index: {}", index.text()));
     }
     if let Some(p) = found.pixels.as_ref().filter(|p| p.unmasked_images > 0) {
-        out(&format!("{} defects have no mask and are left out of the pixel metrics", p.unmasked_images));
+        out(&format!(
+            "{} defects have no mask and are left out of the pixel metrics",
+            p.unmasked_images
+        ));
     }
     if found.leaky {
-        out("leaky: training images are among the tested; for comparison with the original recipe only");
+        out(
+            "leaky: training images are among the tested; for comparison with the original recipe only",
+        );
     }
 }

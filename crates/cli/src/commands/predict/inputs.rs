@@ -20,7 +20,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A source of pictures that gives batches.
 pub(super) enum Source {
     List(std::vec::IntoIter<PathBuf>),
-    Stdin { lines: Receiver<Result<PathBuf, String>>, ended: bool },
+    Stdin {
+        lines: Receiver<Result<PathBuf, String>>,
+        ended: bool,
+    },
     Watch(Watch),
 }
 
@@ -56,7 +59,10 @@ impl Source {
                 }
             }
         });
-        Self::Stdin { lines, ended: false }
+        Self::Stdin {
+            lines,
+            ended: false,
+        }
     }
 
     /// The next batch of at most `most`; without `wait` only what is there.
@@ -64,10 +70,15 @@ impl Source {
         match self {
             Self::List(list) => {
                 let batch: Vec<PathBuf> = list.take(most).collect();
-                Ok(if batch.is_empty() { Next::End } else { Next::Paths(batch) })
+                Ok(if batch.is_empty() {
+                    Next::End
+                } else {
+                    Next::Paths(batch)
+                })
             }
             Self::Stdin { lines, ended } => {
-                let unreadable = |e| WorkflowError::Input(format!("standard input cannot be read: {e}"));
+                let unreadable =
+                    |e| WorkflowError::Input(format!("standard input cannot be read: {e}"));
                 let mut batch = Vec::new();
                 if wait && !*ended {
                     match lines.recv_timeout(PAUSE) {
@@ -97,7 +108,11 @@ impl Source {
                 if batch.is_empty() && wait {
                     std::thread::sleep(PAUSE);
                 }
-                Ok(if batch.is_empty() { Next::NotNow } else { Next::Paths(batch) })
+                Ok(if batch.is_empty() {
+                    Next::NotNow
+                } else {
+                    Next::Paths(batch)
+                })
             }
         }
     }
@@ -108,13 +123,18 @@ pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failur
     if input.is_dir() {
         let found = pictures(input).map_err(|e| Failure::from_error(&e))?;
         if found.is_empty() {
-            return Err(Failure::Input(format!("{}: no pictures in this folder", input.display())));
+            return Err(Failure::Input(format!(
+                "{}: no pictures in this folder",
+                input.display()
+            )));
         }
         list.extend(found);
         return Ok(());
     }
     // a file that exists is meant, whatever characters its name has
-    let pattern = input.to_str().filter(|t| !input.exists() && t.contains(['*', '?', '[']));
+    let pattern = input
+        .to_str()
+        .filter(|t| !input.exists() && t.contains(['*', '?', '[']));
     let Some(pattern) = pattern else {
         list.push(input.to_owned());
         return Ok(());
@@ -128,7 +148,9 @@ pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failur
         }
     }
     if list.len() == before {
-        return Err(Failure::Input(format!("{pattern}: no picture matches this pattern")));
+        return Err(Failure::Input(format!(
+            "{pattern}: no picture matches this pattern"
+        )));
     }
     Ok(())
 }

@@ -33,12 +33,16 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         })?;
     }
     let mut display = Display::new(context.console);
-    let detector = Detector::open(&args.model, args.weights.as_deref(), &mut |event| display.show(event));
+    let detector = Detector::open(&args.model, args.weights.as_deref(), &mut |event| {
+        display.show(event)
+    });
     display.finish();
     let detector = detector.map_err(failed)?;
     if let Some(folder) = &args.watch {
         interrupt::watching_starts();
-        context.console.note(&format!("watching {}; Ctrl-C ends", folder.display()));
+        context
+            .console
+            .note(&format!("watching {}; Ctrl-C ends", folder.display()));
     }
     let maps = args.maps.as_ref().map(|folder| Maps {
         folder,
@@ -50,11 +54,22 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             _ => None,
         },
     });
-    let mut printer = Printer::new(if context.json { FormatArg::Jsonl } else { args.format });
-    let options = PredictOptions { skip_bad_images: args.skip_bad_images, maps: maps.is_some() };
+    let mut printer = Printer::new(if context.json {
+        FormatArg::Jsonl
+    } else {
+        args.format
+    });
+    let options = PredictOptions {
+        skip_bad_images: args.skip_bad_images,
+        maps: maps.is_some(),
+    };
     let (mut flaws, mut scored) = (0, 0);
     let mut next = |wait: bool| {
-        if interrupt::asked() { Ok(Next::End) } else { source.next(args.batch_size as usize, wait) }
+        if interrupt::asked() {
+            Ok(Next::End)
+        } else {
+            source.next(args.batch_size as usize, wait)
+        }
     };
     let mut on_prediction = |p: Prediction| {
         scored += 1;
@@ -62,12 +77,28 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         if let Some(maps) = &maps {
             maps.write(&p)?;
         }
-        Ok(if printer.prediction(&p) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if printer.prediction(&p) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     };
-    let result = predict(&detector, options, &mut next, &mut on_prediction, &mut |event| display.show(event));
+    let result = predict(
+        &detector,
+        options,
+        &mut next,
+        &mut on_prediction,
+        &mut |event| display.show(event),
+    );
     display.finish();
     result.map_err(failed)?;
     printer.start();
-    context.console.note(&format!("{flaws} of {scored} pictures are flawed"));
-    if flaws > 0 && args.fail_on_flaw { Err(Failure::Flawed { flaws, scored }) } else { Ok(()) }
+    context
+        .console
+        .note(&format!("{flaws} of {scored} pictures are flawed"));
+    if flaws > 0 && args.fail_on_flaw {
+        Err(Failure::Flawed { flaws, scored })
+    } else {
+        Ok(())
+    }
 }

@@ -18,8 +18,16 @@ pub(super) struct Printer {
     started: bool,
 }
 
-const COLUMNS: [&str; 8] =
-    ["path", "score", "probability", "verdict", "box_x", "box_y", "box_width", "box_height"];
+const COLUMNS: [&str; 8] = [
+    "path",
+    "score",
+    "probability",
+    "verdict",
+    "box_x",
+    "box_y",
+    "box_width",
+    "box_height",
+];
 
 fn verdict(p: &Prediction) -> &'static str {
     if p.flaw { "flaw" } else { "good" }
@@ -27,7 +35,10 @@ fn verdict(p: &Prediction) -> &'static str {
 
 impl Printer {
     pub(super) fn new(format: FormatArg) -> Self {
-        Self { format, started: false }
+        Self {
+            format,
+            started: false,
+        }
     }
 
     /// The line before all results, which a run that fails at once does not print; false if no one reads any more.
@@ -53,8 +64,9 @@ impl Printer {
         let region = p.region.as_ref();
         match self.format {
             FormatArg::Table => {
-                let place = region
-                    .map_or_else(String::new, |r| format!("{},{} {}×{}", r.left, r.top, r.width, r.height));
+                let place = region.map_or_else(String::new, |r| {
+                    format!("{},{} {}×{}", r.left, r.top, r.width, r.height)
+                });
                 sent(&format!(
                     "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
                     verdict(p),
@@ -64,8 +76,9 @@ impl Printer {
                 ))
             }
             FormatArg::Jsonl => {
-                let place =
-                    region.map(|r| json!({"x": r.left, "y": r.top, "width": r.width, "height": r.height}));
+                let place = region.map(
+                    |r| json!({"x": r.left, "y": r.top, "width": r.width, "height": r.height}),
+                );
                 let line = json!({
                     "path": p.path.to_string_lossy(),
                     "score": p.score,
@@ -81,7 +94,12 @@ impl Printer {
                     |r| format!("{},{},{},{}", r.left, r.top, r.width, r.height),
                 );
                 let path = quoted(&p.path.to_string_lossy());
-                sent(&format!("{path},{},{},{},{place}", p.score, p.probability, verdict(p)))
+                sent(&format!(
+                    "{path},{},{},{},{place}",
+                    p.score,
+                    p.probability,
+                    verdict(p)
+                ))
             }
         }
     }
@@ -108,7 +126,9 @@ pub(super) struct Maps<'a> {
 impl Maps<'_> {
     /// Writes `<picture>.tiff` or `.npy`, and `<picture>.overlay.png`.
     pub(super) fn write(&self, p: &Prediction) -> Result<(), WorkflowError> {
-        let (Some(map), Some(picture)) = (&p.map, &p.picture) else { return Ok(()) };
+        let (Some(map), Some(picture)) = (&p.map, &p.picture) else {
+            return Ok(());
+        };
         let place = self.place(&p.path);
         let folder = place.parent().unwrap_or(self.folder);
         std::fs::create_dir_all(folder).map_err(|source| WorkflowError::Io {
@@ -129,17 +149,30 @@ impl Maps<'_> {
         let Some(picture) = RgbImage::from_raw(width, height, picture.pixels().to_vec()) else {
             return Ok(());
         };
-        let scale = Scale { low: self.scale.low, high: self.scale.high };
+        let scale = Scale {
+            low: self.scale.low,
+            high: self.scale.high,
+        };
         let region = p.region.as_ref();
-        let drawn =
-            overlay::overlay(&picture, map, scale, Some(self.scale.threshold), region, Style::default())?;
+        let drawn = overlay::overlay(
+            &picture,
+            map,
+            scale,
+            Some(self.scale.threshold),
+            region,
+            Style::default(),
+        )?;
         Ok(overlay::write_png(&drawn, &with(".overlay.png"))?)
     }
 
     /// The place of a picture: below the maps' folder by its path in the folder that was named, or by the path it was
     /// given by.
     fn place(&self, path: &Path) -> PathBuf {
-        let inside = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+        let inside = self
+            .root
+            .as_ref()
+            .and_then(|root| path.strip_prefix(root).ok())
+            .unwrap_or(path);
         let parts = inside.components().filter_map(|c| match c {
             Component::Normal(part) => Some(part),
             Component::ParentDir => Some("__".as_ref()),
@@ -161,7 +194,13 @@ mod tests {
 
     #[test]
     fn every_picture_has_a_place_below_the_folder() {
-        let scale = MapScale { sigma: 4.0, threshold: 0.5, low: 0.0, high: 1.0, good_peaks: Vec::new() };
+        let scale = MapScale {
+            sigma: 4.0,
+            threshold: 0.5,
+            low: 0.0,
+            high: 1.0,
+            good_peaks: Vec::new(),
+        };
         let maps = Maps {
             folder: Path::new("maps"),
             format: MapFormatArg::Npy,

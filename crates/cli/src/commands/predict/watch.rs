@@ -31,7 +31,11 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(folder: &Path) -> Result<Self, WorkflowError> {
-        let mut watch = Self { folder: folder.to_owned(), files: HashMap::new(), listing: 0 };
+        let mut watch = Self {
+            folder: folder.to_owned(),
+            files: HashMap::new(),
+            listing: 0,
+        };
         watch.list()?;
         Ok(watch)
     }
@@ -40,8 +44,12 @@ impl Watch {
     pub(super) fn ready(&mut self, most: usize) -> Result<Vec<PathBuf>, WorkflowError> {
         self.list()?;
         let whole = |s: &Seen| !s.taken && s.length > 0 && s.since.elapsed() >= SETTLED;
-        let mut ready: Vec<PathBuf> =
-            self.files.iter().filter(|(_, s)| whole(s)).map(|(path, _)| path.clone()).collect();
+        let mut ready: Vec<PathBuf> = self
+            .files
+            .iter()
+            .filter(|(_, s)| whole(s))
+            .map(|(path, _)| path.clone())
+            .collect();
         ready.sort_unstable();
         ready.truncate(most);
         for path in &ready {
@@ -61,18 +69,28 @@ impl Watch {
         self.listing += 1;
         for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            let hidden = path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with('.'));
             if hidden || !is_picture(&path) {
                 continue;
             }
             // a file that is gone again is no error
-            let Ok(metadata) = path.metadata() else { continue };
+            let Ok(metadata) = path.metadata() else {
+                continue;
+            };
             if !metadata.is_file() {
                 continue;
             }
             let (length, modified) = (metadata.len(), metadata.modified().ok());
             let listing = self.listing;
-            let new = || Seen { length, modified, since: Instant::now(), taken: false, listing };
+            let new = || Seen {
+                length,
+                modified,
+                since: Instant::now(),
+                taken: false,
+                listing,
+            };
             let seen = self.files.entry(path).or_insert_with(new);
             seen.listing = listing;
             if (seen.length, seen.modified) != (length, modified) {
@@ -109,7 +127,10 @@ mod tests {
         std::fs::write(folder.path().join("note.txt"), "x").unwrap();
         std::fs::write(folder.path().join(".b.png"), "x").unwrap();
         std::fs::write(&path, "x").unwrap();
-        assert!(watch.ready(8).unwrap().is_empty(), "it may still be written");
+        assert!(
+            watch.ready(8).unwrap().is_empty(),
+            "it may still be written"
+        );
         assert_eq!(wait(&mut watch), vec![path.clone()]);
         assert!(wait(&mut watch).is_empty(), "not again");
         std::fs::write(&path, "another picture").unwrap();

@@ -16,14 +16,22 @@ use crate::settings::{self, Refusal};
 const NAMED: usize = 5;
 
 /// What is not as it was recorded. Files that one of the runs `before` writes are made again and not looked at.
-pub(super) fn changes(run: &RunRecord, before: &[&RunRecord], folder: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn changes(
+    run: &RunRecord,
+    before: &[&RunRecord],
+    folder: &Path,
+) -> Result<Vec<String>, Failure> {
     let arguments = {
         let mut line = line::arguments(run, before, folder, Some(folder));
         line.push("--no-config".into());
         line
     };
     let of_record = |text: &str| {
-        Failure::Input(format!("{}: its recorded options cannot be used: {}", title(run), text.trim()))
+        Failure::Input(format!(
+            "{}: its recorded options cannot be used: {}",
+            title(run),
+            text.trim()
+        ))
     };
     let (cli, _) = settings::of_arguments(&arguments).map_err(|refusal| match refusal {
         Refusal::Clap(error) => of_record(&error.to_string().replace("error: ", "")),
@@ -42,20 +50,30 @@ pub(super) fn changes(run: &RunRecord, before: &[&RunRecord], folder: &Path) -> 
         _ => return Err(of_record("no such command can be repeated")),
     };
     let mut changes = Vec::new();
-    for input in run.inputs.iter().filter(|input| !line::written_by(input, before)) {
+    for input in run
+        .inputs
+        .iter()
+        .filter(|input| !line::written_by(input, before))
+    {
         let now = file_record(&folder.join(&input.path), folder).ok();
         // the state of an interrupted run is gone once that has been resumed
         let resumed = run.options.get("resume").is_some_and(|o| o.value == true);
         match now {
             None if resumed => {}
             None => changes.push(format!("{} is gone", input.path)),
-            Some(now) if now.blake3 != input.blake3 => changes.push(format!("{} changed", input.path)),
+            Some(now) if now.blake3 != input.blake3 => {
+                changes.push(format!("{} changed", input.path))
+            }
             Some(_) => {}
         }
     }
     if let Some(recorded) = &run.data {
-        let options = CategoryOptions { needs_test, ..request::data(data, None, 1)? };
-        let category = Category::open(&options, &mut |_| {}).map_err(|e| Failure::from_error(&e))?;
+        let options = CategoryOptions {
+            needs_test,
+            ..request::data(data, None, 1)?
+        };
+        let category =
+            Category::open(&options, &mut |_| {}).map_err(|e| Failure::from_error(&e))?;
         let now = DataRecord::of(&category);
         let pictures = recorded.differences(&now);
         if recorded.hash != now.hash || !pictures.is_empty() {
@@ -80,7 +98,10 @@ pub(super) fn changes(run: &RunRecord, before: &[&RunRecord], folder: &Path) -> 
     }
     if let Some(recorded) = &run.weights {
         let found = BackboneOptions {
-            model_name: backbone.weights.is_none().then(|| recorded.model_name.clone()),
+            model_name: backbone
+                .weights
+                .is_none()
+                .then(|| recorded.model_name.clone()),
             weights: recorded.path.clone().filter(|p| p.exists()),
             ..BackboneOptions::default()
         };
@@ -91,7 +112,9 @@ pub(super) fn changes(run: &RunRecord, before: &[&RunRecord], folder: &Path) -> 
                 "the weights are not those of the record: {} became {} ({})",
                 recorded.hash,
                 engine.weights_hash(),
-                engine.path().map_or_else(|| engine.config().name.clone(), |p| p.display().to_string())
+                engine
+                    .path()
+                    .map_or_else(|| engine.config().name.clone(), |p| p.display().to_string())
             ));
         }
     }

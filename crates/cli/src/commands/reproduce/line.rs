@@ -7,8 +7,17 @@ use flawtune::record::{FileRecord, RunRecord};
 use serde_json::Value;
 
 /// Options that say where results and features go, how they are shown or where a run was cut: not what it computes.
-const NOT_REPEATED: [&str; 9] =
-    ["cache-dir", "output-dir", "output", "resume", "threads", "json", "quiet", "progress", "tensorboard"];
+const NOT_REPEATED: [&str; 9] = [
+    "cache-dir",
+    "output-dir",
+    "output",
+    "resume",
+    "threads",
+    "json",
+    "quiet",
+    "progress",
+    "tensorboard",
+];
 /// Options that name a file that an earlier run may have written.
 const FILES: [&str; 2] = ["checkpoint", "bundle"];
 
@@ -49,7 +58,12 @@ pub(super) fn arguments(
 }
 
 /// Where a recorded input is to be read from.
-fn place(input: &FileRecord, before: &[&RunRecord], folder: &Path, again: Option<&Path>) -> PathBuf {
+fn place(
+    input: &FileRecord,
+    before: &[&RunRecord],
+    folder: &Path,
+    again: Option<&Path>,
+) -> PathBuf {
     let written = written_by(input, before);
     match again.filter(|_| written) {
         Some(again) => again.join(&input.path),
@@ -60,7 +74,9 @@ fn place(input: &FileRecord, before: &[&RunRecord], folder: &Path, again: Option
 
 /// Whether one of the runs wrote this very file.
 pub(super) fn written_by(input: &FileRecord, runs: &[&RunRecord]) -> bool {
-    runs.iter().flat_map(|r| &r.outputs).any(|output| output == input)
+    runs.iter()
+        .flat_map(|r| &r.outputs)
+        .any(|output| output == input)
 }
 
 fn with_path(name: &str, path: &Path) -> OsString {
@@ -70,5 +86,7 @@ fn with_path(name: &str, path: &Path) -> OsString {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -26,7 +26,13 @@ pub(super) fn pack_unit(rows: &[f32], dim: usize) -> PackedPatches {
 impl PatchBank {
     /// Packs the patches of `images`, `dim` numbers each.
     pub fn new(images: &[ImageTokens], dim: usize) -> Self {
-        Self { images: images.par_iter().map(|i| pack_unit(i.patches(), dim)).collect(), dim }
+        Self {
+            images: images
+                .par_iter()
+                .map(|i| pack_unit(i.patches(), dim))
+                .collect(),
+            dim,
+        }
     }
 
     /// Number of images.
@@ -54,7 +60,10 @@ impl PatchBank {
 
     /// `1 − max cos` of every patch to the bank, one list per image; 2 from an empty bank.
     pub fn distances(&self, images: &[ImageTokens]) -> Vec<Vec<f32>> {
-        images.par_iter().map(|i| self.nearest(&pack_unit(i.patches(), self.dim))).collect()
+        images
+            .par_iter()
+            .map(|i| self.nearest(&pack_unit(i.patches(), self.dim)))
+            .collect()
     }
 
     /// The same for the bank's own images, each against the others. Both directions of a pair come from one product.
@@ -68,7 +77,9 @@ impl PatchBank {
 pub(crate) fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
     let (mut best, back) = largest_cosines(parts, parts, |i| i + 1);
     best.iter_mut().zip(&back).for_each(|(a, b)| raise(a, b));
-    best.into_iter().map(|part| part.into_iter().map(|b| 1.0 - b).collect()).collect()
+    best.into_iter()
+        .map(|part| part.into_iter().map(|b| 1.0 - b).collect())
+        .collect()
 }
 
 /// The largest cosine of every patch of each of `parts` to those of `others` that it is compared with, `first(i)` and all after it
@@ -85,7 +96,12 @@ pub(crate) fn largest_cosines(
     (0..parts.len())
         .into_par_iter()
         .fold(
-            || ((none(parts), none(others)), (Matches::default(), Matches::default())),
+            || {
+                (
+                    (none(parts), none(others)),
+                    (Matches::default(), Matches::default()),
+                )
+            },
             |((mut best, mut back), (mut to, mut from)), i| {
                 for j in first(i)..others.len() {
                     if parts[i].patches() > 0 && others[j].patches() > 0 {
@@ -122,17 +138,25 @@ mod tests {
         let (patches, dim) = (7, 12);
         let images: Vec<ImageTokens> = (0..9)
             .map(|i| {
-                let values = (0..(1 + patches) * dim).map(|v| ((v * 37 + i * 101) % 89) as f32 / 40.0 - 1.0);
+                let values =
+                    (0..(1 + patches) * dim).map(|v| ((v * 37 + i * 101) % 89) as f32 / 40.0 - 1.0);
                 ImageTokens::owned(values.collect(), patches, dim)
             })
             .collect();
         let all = PatchBank::new(&images, dim).left_out_distances();
         for (i, image) in images.iter().enumerate() {
-            let others: Vec<ImageTokens> =
-                images.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, o)| o.clone()).collect();
+            let others: Vec<ImageTokens> = images
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| *j != i)
+                .map(|(_, o)| o.clone())
+                .collect();
             let without = PatchBank::new(&others, dim).distances(std::slice::from_ref(image));
             assert_eq!(all[i], without[0], "image {i}");
         }
-        assert_eq!(PatchBank::new(&images[..1], dim).left_out_distances(), [vec![2.0; patches]]);
+        assert_eq!(
+            PatchBank::new(&images[..1], dim).left_out_distances(),
+            [vec![2.0; patches]]
+        );
     }
 }

@@ -19,15 +19,27 @@ impl DefectMemory {
         let mut rows = Vec::new();
         for image in defective {
             let mut order: Vec<usize> = (0..image.distances.len()).collect();
-            order.sort_by(|&a, &b| image.distances[b].total_cmp(&image.distances[a]).then(a.cmp(&b)));
-            let count = ((share * order.len() as f64).round() as usize).clamp(1, order.len().max(1));
+            order.sort_by(|&a, &b| {
+                image.distances[b]
+                    .total_cmp(&image.distances[a])
+                    .then(a.cmp(&b))
+            });
+            let count =
+                ((share * order.len() as f64).round() as usize).clamp(1, order.len().max(1));
             let picked: Vec<usize> = match image.mask.filter(|m| m.iter().any(|covered| *covered)) {
                 Some(mask) => (0..mask.len()).filter(|&p| mask[p]).collect(),
                 None => order.into_iter().take(count).collect(),
             };
-            rows.extend(picked.into_iter().flat_map(|p| &image.tokens.patches()[p * dim..][..dim]));
+            rows.extend(
+                picked
+                    .into_iter()
+                    .flat_map(|p| &image.tokens.patches()[p * dim..][..dim]),
+            );
         }
-        Self { patches: pack_unit(&rows, dim), dim }
+        Self {
+            patches: pack_unit(&rows, dim),
+            dim,
+        }
     }
 
     /// Patches remembered.
@@ -46,11 +58,19 @@ impl DefectMemory {
         let packed = pack_unit(image.tokens.patches(), self.dim);
         let mut nearest = vec![0.0; packed.patches()];
         max_similarity(&packed, &self.patches, &mut nearest);
-        image.distances.iter().zip(nearest).map(|(d, s)| d - (1.0 - s)).collect()
+        image
+            .distances
+            .iter()
+            .zip(nearest)
+            .map(|(d, s)| d - (1.0 - s))
+            .collect()
     }
 
     /// Mean of the top contrasts of each image.
     pub fn scores(&self, images: &[PatchExample<'_>], share: f64) -> Vec<f64> {
-        images.par_iter().map(|i| top_mean(&self.contrast(i), share)).collect()
+        images
+            .par_iter()
+            .map(|i| top_mean(&self.contrast(i), share))
+            .collect()
     }
 }

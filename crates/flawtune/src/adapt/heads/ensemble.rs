@@ -82,7 +82,13 @@ pub struct Evidence {
 impl Evidence {
     /// Evidence without patch distances: seconds instead of minutes, and blind to small flaws.
     pub fn of_images(images: &[ImageTokens]) -> Vec<Self> {
-        images.par_iter().map(|i| Self { features: image_features(i), bank: None }).collect()
+        images
+            .par_iter()
+            .map(|i| Self {
+                features: image_features(i),
+                bank: None,
+            })
+            .collect()
     }
 
     /// Evidence with the distances of each image's patches (`distances[i]` as [`PatchBank`](super::PatchBank) gives
@@ -141,7 +147,11 @@ impl Scale {
     }
 
     fn z(self, value: f64) -> f64 {
-        if self.spread > 0.0 { (value - self.mean) / self.spread } else { 0.0 }
+        if self.spread > 0.0 {
+            (value - self.mean) / self.spread
+        } else {
+            0.0
+        }
     }
 }
 
@@ -171,15 +181,27 @@ struct Raw {
 }
 
 impl Member {
-    fn fit(normal: &[&[f32]], shots: &[&[f32]], options: &EnsembleOptions) -> Result<Self, HeadError> {
+    fn fit(
+        normal: &[&[f32]],
+        shots: &[&[f32]],
+        options: &EnsembleOptions,
+    ) -> Result<Self, HeadError> {
         let normality = Normality::fit(normal, options.shrinkage)?;
         let defects = shots.iter().map(|s| normality.departure(s)).collect();
         let head = if shots.is_empty() {
             None
         } else {
-            Some(ImageHead::fit(shots, normal, &LogisticOptions::with_penalty(options.penalty))?)
+            Some(ImageHead::fit(
+                shots,
+                normal,
+                &LogisticOptions::with_penalty(options.penalty),
+            )?)
         };
-        Ok(Self { normality, defects, head })
+        Ok(Self {
+            normality,
+            defects,
+            head,
+        })
     }
 
     fn raw(&self, evidence: &Evidence) -> Raw {
@@ -190,8 +212,11 @@ impl Member {
             opinions: [0.0; OPINIONS],
         };
         let Some(head) = &self.head else { return raw };
-        let mut cosines: Vec<f64> =
-            self.defects.iter().map(|d| self.normality.cosine(&departure, d)).collect();
+        let mut cosines: Vec<f64> = self
+            .defects
+            .iter()
+            .map(|d| self.normality.cosine(&departure, d))
+            .collect();
         let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
         cosines.sort_by(|a, b| b.total_cmp(a));
         let several = &cosines[..SEVERAL.min(cosines.len())];
@@ -242,11 +267,22 @@ impl Ensemble {
     ) -> Result<Self, HeadError> {
         const WANTED: usize = 4;
         if normal.len() < WANTED {
-            return Err(HeadError::TooFew { what: "normal images", found: normal.len(), wanted: WANTED });
+            return Err(HeadError::TooFew {
+                what: "normal images",
+                found: normal.len(),
+                wanted: WANTED,
+            });
         }
         let wanted = normal[0].features.len();
-        if let Some(other) = normal.iter().chain(shots).find(|e| e.features.len() != wanted) {
-            return Err(HeadError::Width { found: other.features.len() / 2, wanted: wanted / 2 });
+        if let Some(other) = normal
+            .iter()
+            .chain(shots)
+            .find(|e| e.features.len() != wanted)
+        {
+            return Err(HeadError::Width {
+                found: other.features.len() / 2,
+                wanted: wanted / 2,
+            });
         }
         if options.folds < 2 {
             return Err(HeadError::Option {
@@ -255,9 +291,10 @@ impl Ensemble {
                 wanted: "at least 2 are needed",
             });
         }
-        for (option, value) in
-            [("full weight", options.full_weight), ("half-weight shots", options.half_weight_shots)]
-        {
+        for (option, value) in [
+            ("full weight", options.full_weight),
+            ("half-weight shots", options.half_weight_shots),
+        ] {
             if !value.is_finite() || value < 0.0 {
                 return Err(HeadError::Option {
                     option,
@@ -282,8 +319,11 @@ impl Ensemble {
         let mut raw_shots = vec![Raw::default(); if leaves_shots { shots.len() } else { 0 }];
         for fold in 0..folds {
             let out_of_fold = |i: usize| fold_of[i] != fold;
-            let member =
-                Member::fit(&features(normal, out_of_fold), &features(shots, |i| !left(fold, i)), options)?;
+            let member = Member::fit(
+                &features(normal, out_of_fold),
+                &features(shots, |i| !left(fold, i)),
+                options,
+            )?;
             for i in (0..normal.len()).filter(|i| !out_of_fold(*i)) {
                 raw_normals[i] = member.raw(&normal[i]);
             }
@@ -291,14 +331,19 @@ impl Ensemble {
                 raw_shots[i] = member.raw(&shots[i]);
             }
         }
-        let scale = |of: &dyn Fn(&Raw) -> f64| Scale::of(&raw_normals.iter().map(of).collect::<Vec<_>>());
+        let scale =
+            |of: &dyn Fn(&Raw) -> f64| Scale::of(&raw_normals.iter().map(of).collect::<Vec<_>>());
         let distance = scale(&|r| r.distance);
         let has_bank = normal.iter().chain(shots).all(|e| e.bank.is_some());
         let bank = has_bank.then(|| scale(&|r| r.bank));
         let base = scale(&|r| distance.z(r.distance) + bank.map_or(0.0, |b| b.z(r.bank)));
         let count = shots.len() as f64;
         let mut ensemble = Self {
-            member: Member::fit(&features(normal, |_| true), &features(shots, |_| true), options)?,
+            member: Member::fit(
+                &features(normal, |_| true),
+                &features(shots, |_| true),
+                options,
+            )?,
             distance,
             bank,
             base,
@@ -308,7 +353,12 @@ impl Ensemble {
             } else {
                 options.full_weight * count / (count + options.half_weight_shots)
             },
-            guard: Guard { zero_shot: None, adapted: None, standard_error: None, fallback: false },
+            guard: Guard {
+                zero_shot: None,
+                adapted: None,
+                standard_error: None,
+                fallback: false,
+            },
             held_out_normals: Vec::new(),
             held_out_zero_shot: Vec::new(),
             held_out_shots: Vec::new(),
@@ -322,7 +372,10 @@ impl Ensemble {
         let (normals, shots) = (combine(normals), combine(shots));
         if !shots.is_empty() {
             let shares = |of: fn(&EnsembleScore) -> f64| -> Vec<f64> {
-                shots.iter().map(|shot| share_below(&normals, of(shot), of)).collect()
+                shots
+                    .iter()
+                    .map(|shot| share_below(&normals, of(shot), of))
+                    .collect()
             };
             let (before, after) = (shares(|s| s.zero_shot), shares(|s| s.adapted));
             let count = shots.len() as f64;
@@ -351,8 +404,16 @@ impl Ensemble {
     fn combine(&self, raw: &Raw) -> EnsembleScore {
         let bank = self.bank.map_or(0.0, |b| b.z(raw.bank));
         let zero_shot = self.base.z(self.distance.z(raw.distance) + bank);
-        let raised: f64 = raw.opinions.iter().zip(&self.opinions).map(|(v, s)| s.z(*v).max(0.0)).sum();
-        EnsembleScore { zero_shot, adapted: zero_shot + self.weight * raised / OPINIONS as f64 }
+        let raised: f64 = raw
+            .opinions
+            .iter()
+            .zip(&self.opinions)
+            .map(|(v, s)| s.z(*v).max(0.0))
+            .sum();
+        EnsembleScore {
+            zero_shot,
+            adapted: zero_shot + self.weight * raised / OPINIONS as f64,
+        }
     }
 
     /// Whether its parts fit each other and images of `dim` numbers a token: for one that was read from a file.
@@ -360,19 +421,34 @@ impl Ensemble {
     /// # Errors
     /// [`HeadError::Stored`] or [`HeadError::Width`].
     pub fn check(&self, dim: usize) -> Result<(), HeadError> {
-        let Member { normality, defects, head } = &self.member;
+        let Member {
+            normality,
+            defects,
+            head,
+        } = &self.member;
         normality.check(defects)?;
         let width = normality.width();
         if width != 2 * dim {
-            return Err(HeadError::Width { found: width / 2, wanted: dim });
+            return Err(HeadError::Width {
+                found: width / 2,
+                wanted: dim,
+            });
         }
         if let Some(head) = head {
             let found = head.head.weight.len();
             if found != width {
-                return Err(HeadError::Stored { what: "the image head", found, wanted: width });
+                return Err(HeadError::Stored {
+                    what: "the image head",
+                    found,
+                    wanted: width,
+                });
             }
             if defects.is_empty() {
-                return Err(HeadError::Stored { what: "the list of defects", found: 0, wanted: 1 });
+                return Err(HeadError::Stored {
+                    what: "the list of defects",
+                    found: 0,
+                    wanted: 1,
+                });
             }
         }
         Ok(())
@@ -391,7 +467,10 @@ impl Ensemble {
     pub fn score(&self, image: &Evidence) -> Result<EnsembleScore, HeadError> {
         let wanted = self.member.normality.width();
         if image.features.len() != wanted {
-            return Err(HeadError::Width { found: image.features.len() / 2, wanted: wanted / 2 });
+            return Err(HeadError::Width {
+                found: image.features.len() / 2,
+                wanted: wanted / 2,
+            });
         }
         if self.needs_bank() && image.bank.is_none() {
             return Err(HeadError::NoBank);
@@ -420,10 +499,18 @@ impl Ensemble {
 
 /// Share of the normals with a score below `score`, ties counting one half.
 fn share_below(normals: &[EnsembleScore], score: f64, of: impl Fn(&EnsembleScore) -> f64) -> f64 {
-    let twice: usize = normals.iter().map(of).map(|n| usize::from(score > n) + usize::from(score >= n)).sum();
+    let twice: usize = normals
+        .iter()
+        .map(of)
+        .map(|n| usize::from(score > n) + usize::from(score >= n))
+        .sum();
     twice as f64 / (2 * normals.len()) as f64
 }
 
 fn features(of: &[Evidence], keep: impl Fn(usize) -> bool) -> Vec<&[f32]> {
-    of.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, e)| e.features.as_slice()).collect()
+    of.iter()
+        .enumerate()
+        .filter(|(i, _)| keep(*i))
+        .map(|(_, e)| e.features.as_slice())
+        .collect()
 }

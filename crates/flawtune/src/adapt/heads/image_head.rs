@@ -18,10 +18,17 @@ pub fn image_features(image: &ImageTokens) -> Vec<f32> {
     let dim = image.cls().len();
     let mut mean = vec![0.0f64; dim];
     for patch in image.patches().chunks_exact(dim) {
-        mean.iter_mut().zip(patch).for_each(|(m, x)| *m += f64::from(*x));
+        mean.iter_mut()
+            .zip(patch)
+            .for_each(|(m, x)| *m += f64::from(*x));
     }
     let count = (image.patches().len() / dim).max(1) as f64;
-    image.cls().iter().copied().chain(mean.into_iter().map(|m| (m / count) as f32)).collect()
+    image
+        .cls()
+        .iter()
+        .copied()
+        .chain(mean.into_iter().map(|m| (m / count) as f32))
+        .collect()
 }
 
 impl ImageHead {
@@ -40,7 +47,9 @@ impl ImageHead {
         scale.apply(&mut defective);
         scale.apply(&mut normal);
         let solution = fit_logistic(&defective, &normal, width, options)?;
-        Ok(Self { head: scale.fold(&solution.head) })
+        Ok(Self {
+            head: scale.fold(&solution.head),
+        })
     }
 
     /// The logit of an image's features.

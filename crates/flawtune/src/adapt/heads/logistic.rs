@@ -49,7 +49,11 @@ pub struct LogisticOptions {
 impl LogisticOptions {
     /// Penalty λ, solved to a gradient of 1e-6.
     pub fn with_penalty(penalty: f64) -> Self {
-        Self { penalty, tolerance: 1e-6, max_steps: 500 }
+        Self {
+            penalty,
+            tolerance: 1e-6,
+            max_steps: 500,
+        }
     }
 }
 
@@ -78,7 +82,9 @@ impl Standardisation {
         let count = (rows.len() / width).max(1) as f64;
         let (mut mean, mut square) = (vec![0.0; width], vec![0.0; width]);
         for row in rows.chunks_exact(width) {
-            mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x));
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(m, x)| *m += f64::from(*x));
         }
         for m in &mut mean {
             *m /= count;
@@ -89,14 +95,26 @@ impl Standardisation {
             }
         }
         // a constant feature says nothing: it becomes 0 instead of 1/0
-        let inverse =
-            square.iter().map(|s| if *s > 0.0 { (s / count).sqrt().recip() } else { 0.0 }).collect();
+        let inverse = square
+            .iter()
+            .map(|s| {
+                if *s > 0.0 {
+                    (s / count).sqrt().recip()
+                } else {
+                    0.0
+                }
+            })
+            .collect();
         Self { mean, inverse }
     }
 
     /// Features; 0 if the parts do not fit each other.
     pub(super) fn width(&self) -> usize {
-        if self.mean.len() == self.inverse.len() { self.mean.len() } else { 0 }
+        if self.mean.len() == self.inverse.len() {
+            self.mean.len()
+        } else {
+            0
+        }
     }
 
     pub(super) fn apply(&self, rows: &mut [f32]) {
@@ -109,8 +127,12 @@ impl Standardisation {
 
     /// The head that gives on plain features what `head` gives on standardised ones.
     pub(super) fn fold(&self, head: &LinearHead) -> LinearHead {
-        let weight: Vec<f64> =
-            head.weight.iter().zip(&self.inverse).map(|(w, i)| f64::from(*w) * i).collect();
+        let weight: Vec<f64> = head
+            .weight
+            .iter()
+            .zip(&self.inverse)
+            .map(|(w, i)| f64::from(*w) * i)
+            .collect();
         let shift: f64 = weight.iter().zip(&self.mean).map(|(w, m)| w * m).sum();
         LinearHead {
             weight: weight.iter().map(|w| *w as f32).collect(),
@@ -123,7 +145,12 @@ impl Standardisation {
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let (a_blocks, b_blocks) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
+    let tail: f32 = a_blocks
+        .remainder()
+        .iter()
+        .zip(b_blocks.remainder())
+        .map(|(x, y)| x * y)
+        .sum();
     for (x, y) in a_blocks.zip(b_blocks) {
         for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
             *s += x * y;
@@ -159,7 +186,11 @@ impl Problem<'_> {
                         // log(1 + e^-m) and its derivative without overflow
                         let e = (-margin.abs()).exp();
                         loss += e.ln_1p() + (-margin).max(0.0);
-                        let slope = if margin > 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) };
+                        let slope = if margin > 0.0 {
+                            e / (1.0 + e)
+                        } else {
+                            1.0 / (1.0 + e)
+                        };
                         let step = -sign * slope;
                         of_bias += step;
                         let step = step as f32;
@@ -172,7 +203,10 @@ impl Problem<'_> {
                 .collect();
             for (part, piece) in pieces {
                 loss += share * part;
-                gradient.iter_mut().zip(piece).for_each(|(g, p)| *g += share * p);
+                gradient
+                    .iter_mut()
+                    .zip(piece)
+                    .for_each(|(g, p)| *g += share * p);
             }
         }
         for (g, w) in gradient.iter_mut().zip(&at[..width]) {
@@ -211,7 +245,9 @@ fn direction(gradient: &[f64], memory: &[Step]) -> Vec<f64> {
     }
     for ((s, y, rho), alpha) in memory.iter().zip(alphas.into_iter().rev()) {
         let beta = rho * inner(y, &d);
-        d.iter_mut().zip(s).for_each(|(d, s)| *d += (alpha - beta) * s);
+        d.iter_mut()
+            .zip(s)
+            .for_each(|(d, s)| *d += (alpha - beta) * s);
     }
     d
 }
@@ -229,7 +265,11 @@ pub fn fit_logistic(
 ) -> Result<Solution, HeadError> {
     for (what, rows) in [("defective rows", defective), ("normal rows", normal)] {
         if width == 0 || rows.len() < width {
-            return Err(HeadError::TooFew { what, found: 0, wanted: 1 });
+            return Err(HeadError::TooFew {
+                what,
+                found: 0,
+                wanted: 1,
+            });
         }
     }
     if !(options.penalty > 0.0 && options.penalty.is_finite()) {
@@ -239,7 +279,12 @@ pub fn fit_logistic(
             wanted: "a positive number is needed",
         });
     }
-    let problem = Problem { defective, normal, width, penalty: options.penalty };
+    let problem = Problem {
+        defective,
+        normal,
+        width,
+        penalty: options.penalty,
+    };
     let mut at = vec![0.0; width + 1];
     let (mut loss, mut gradient) = problem.evaluate(&at);
     if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
@@ -250,7 +295,11 @@ pub fn fit_logistic(
     while steps < options.max_steps && largest(&gradient) > options.tolerance {
         let d = direction(&gradient, &memory);
         let slope = inner(&d, &gradient);
-        let mut length = if memory.is_empty() { (1.0 / largest(&gradient)).min(1.0) } else { 1.0 };
+        let mut length = if memory.is_empty() {
+            (1.0 / largest(&gradient)).min(1.0)
+        } else {
+            1.0
+        };
         let found = loop {
             let next: Vec<f64> = at.iter().zip(&d).map(|(x, d)| x + length * d).collect();
             let (next_loss, next_gradient) = problem.evaluate(&next);
@@ -263,9 +312,15 @@ pub fn fit_logistic(
             }
         };
         // no lower point along a descent direction: the f32 rows allow no better answer
-        let Some((next, next_loss, next_gradient)) = found else { break };
+        let Some((next, next_loss, next_gradient)) = found else {
+            break;
+        };
         let s: Vec<f64> = next.iter().zip(&at).map(|(a, b)| a - b).collect();
-        let y: Vec<f64> = next_gradient.iter().zip(&gradient).map(|(a, b)| a - b).collect();
+        let y: Vec<f64> = next_gradient
+            .iter()
+            .zip(&gradient)
+            .map(|(a, b)| a - b)
+            .collect();
         let curvature = inner(&s, &y);
         if curvature > 1e-12 * inner(&y, &y) {
             if memory.len() == MEMORY {
@@ -276,8 +331,16 @@ pub fn fit_logistic(
         (at, loss, gradient) = (next, next_loss, next_gradient);
         steps += 1;
     }
-    let head = LinearHead { weight: at[..width].iter().map(|w| *w as f32).collect(), bias: at[width] as f32 };
-    Ok(Solution { head, loss, gradient: largest(&gradient), steps })
+    let head = LinearHead {
+        weight: at[..width].iter().map(|w| *w as f32).collect(),
+        bias: at[width] as f32,
+    };
+    Ok(Solution {
+        head,
+        loss,
+        gradient: largest(&gradient),
+        steps,
+    })
 }
 
 #[cfg(test)]
@@ -289,7 +352,9 @@ mod tests {
         let mut state = 11u64;
         let mut rows: Vec<f32> = (0..200)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 ((state >> 33) as f64 / 2f64.powi(31) - 0.5) as f32
             })
             .collect();
@@ -329,13 +394,21 @@ mod tests {
                 -1.567_333_559_033_921_5,
             ),
         ] {
-            let solution =
-                fit_logistic(&defective, &normal, 5, &LogisticOptions::with_penalty(penalty)).unwrap();
+            let solution = fit_logistic(
+                &defective,
+                &normal,
+                5,
+                &LogisticOptions::with_penalty(penalty),
+            )
+            .unwrap();
             assert!(solution.gradient <= 1e-6, "{solution:?}");
             let got = solution.head.weight.iter().chain([&solution.head.bias]);
             for (g, w) in got.zip(weight.iter().chain([&bias])) {
                 // a gradient of 1e-6 leaves 1e-6 / penalty in the weights
-                assert!((f64::from(*g) - w).abs() < 1e-3, "penalty {penalty}: {g} for {w}");
+                assert!(
+                    (f64::from(*g) - w).abs() < 1e-3,
+                    "penalty {penalty}: {g} for {w}"
+                );
             }
         }
     }
@@ -344,7 +417,10 @@ mod tests {
     fn standardising_and_folding_back_change_no_logit() {
         let (defective, normal) = rows();
         let scale = Standardisation::of(&normal, 5);
-        let head = LinearHead { weight: vec![1.0, -2.0, 0.5, 3.0, 0.0], bias: 0.25 };
+        let head = LinearHead {
+            weight: vec![1.0, -2.0, 0.5, 3.0, 0.0],
+            bias: 0.25,
+        };
         let folded = scale.fold(&head);
         for row in defective.chunks_exact(5) {
             let mut scaled = row.to_vec();
@@ -356,9 +432,18 @@ mod tests {
     #[test]
     fn nothing_to_learn_from_and_bad_options_are_refused() {
         let options = LogisticOptions::with_penalty(0.1);
-        assert!(matches!(fit_logistic(&[], &[1.0], 1, &options), Err(HeadError::TooFew { .. })));
-        assert!(matches!(fit_logistic(&[f32::NAN], &[1.0], 1, &options), Err(HeadError::NotFinite)));
+        assert!(matches!(
+            fit_logistic(&[], &[1.0], 1, &options),
+            Err(HeadError::TooFew { .. })
+        ));
+        assert!(matches!(
+            fit_logistic(&[f32::NAN], &[1.0], 1, &options),
+            Err(HeadError::NotFinite)
+        ));
         let options = LogisticOptions::with_penalty(0.0);
-        assert!(matches!(fit_logistic(&[2.0], &[1.0], 1, &options), Err(HeadError::Option { .. })));
+        assert!(matches!(
+            fit_logistic(&[2.0], &[1.0], 1, &options),
+            Err(HeadError::Option { .. })
+        ));
     }
 }

@@ -57,7 +57,9 @@ pub enum HeadError {
         wanted: &'static str,
     },
     /// Features that are not finite.
-    #[error("the features hold NaN or infinite values; look at the weights and the images they came from")]
+    #[error(
+        "the features hold NaN or infinite values; look at the weights and the images they came from"
+    )]
     NotFinite,
     /// A stored ensemble whose parts do not fit each other.
     #[error(
@@ -72,7 +74,9 @@ pub enum HeadError {
         wanted: usize,
     },
     /// Patch distances are missing.
-    #[error("the ensemble was fitted with patch distances to normal images and needs them to score")]
+    #[error(
+        "the ensemble was fitted with patch distances to normal images and needs them to score"
+    )]
     NoBank,
     /// Token sets that do not belong together.
     #[error(

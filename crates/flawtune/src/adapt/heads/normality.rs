@@ -91,7 +91,11 @@ impl Normality {
     pub fn fit(normal: &[&[f32]], shrinkage: f64) -> Result<Self, HeadError> {
         let n = normal.len();
         if n < 2 {
-            return Err(HeadError::TooFew { what: "normal images", found: n, wanted: 2 });
+            return Err(HeadError::TooFew {
+                what: "normal images",
+                found: n,
+                wanted: 2,
+            });
         }
         if !(shrinkage > 0.0 && shrinkage < 1.0) {
             return Err(HeadError::Option {
@@ -106,15 +110,24 @@ impl Normality {
         scale.apply(&mut rows);
         let ridge = n as f64 * shrinkage / (1.0 - shrinkage);
         let mut factor = vec![0.0; n * n];
-        factor.par_chunks_exact_mut(n).enumerate().for_each(|(i, line)| {
-            let own = &rows[i * width..][..width];
-            for (other, cell) in rows.chunks_exact(width).zip(&mut line[..=i]) {
-                *cell = dot64(own, other);
-            }
-            line[i] += ridge;
-        });
+        factor
+            .par_chunks_exact_mut(n)
+            .enumerate()
+            .for_each(|(i, line)| {
+                let own = &rows[i * width..][..width];
+                for (other, cell) in rows.chunks_exact(width).zip(&mut line[..=i]) {
+                    *cell = dot64(own, other);
+                }
+                line[i] += ridge;
+            });
         cholesky(&mut factor, n)?;
-        Ok(Self { scale, shrinkage, width, rows, factor })
+        Ok(Self {
+            scale,
+            shrinkage,
+            width,
+            rows,
+            factor,
+        })
     }
 
     /// Whether the parts of a model and of departures that were read from a file fit each other.
@@ -123,11 +136,23 @@ impl Normality {
     /// [`HeadError::Stored`].
     pub(super) fn check(&self, departures: &[Departure]) -> Result<(), HeadError> {
         let fits = |what, found: usize, wanted: usize| {
-            if found == wanted { Ok(()) } else { Err(HeadError::Stored { what, found, wanted }) }
+            if found == wanted {
+                Ok(())
+            } else {
+                Err(HeadError::Stored {
+                    what,
+                    found,
+                    wanted,
+                })
+            }
         };
         let n = self.rows.len() / self.width.max(1);
         fits("the width", self.width, self.scale.width())?;
-        fits("the list of normal images", self.rows.len(), n.max(1) * self.width.max(1))?;
+        fits(
+            "the list of normal images",
+            self.rows.len(),
+            n.max(1) * self.width.max(1),
+        )?;
         fits("the factor", self.factor.len(), n * n)?;
         for departure in departures {
             fits("a defect", departure.row.len(), self.width)?;
@@ -146,25 +171,38 @@ impl Normality {
         let mut row = features.to_vec();
         self.scale.apply(&mut row);
         let n = self.rows.len() / self.width;
-        let mut explained: Vec<f64> = self.rows.chunks_exact(self.width).map(|a| dot64(a, &row)).collect();
+        let mut explained: Vec<f64> = self
+            .rows
+            .chunks_exact(self.width)
+            .map(|a| dot64(a, &row))
+            .collect();
         for i in 0..n {
             let line = &self.factor[i * n..][..=i];
             explained[i] = (explained[i] - inner64(&line[..i], &explained[..i])) / line[i];
         }
-        let mut departure = Departure { row, explained, distance: 0.0 };
+        let mut departure = Departure {
+            row,
+            explained,
+            distance: 0.0,
+        };
         departure.distance = self.inner(&departure, &departure).max(0.0).sqrt();
         departure
     }
 
     /// ⟨a, b⟩ / width.
     pub fn inner(&self, a: &Departure, b: &Departure) -> f64 {
-        (dot64(&a.row, &b.row) - inner64(&a.explained, &b.explained)) / (self.shrinkage * self.width as f64)
+        (dot64(&a.row, &b.row) - inner64(&a.explained, &b.explained))
+            / (self.shrinkage * self.width as f64)
     }
 
     /// Cosine of the angle between two departures, in [−1, 1]; 0 if one of them is no departure at all.
     pub fn cosine(&self, a: &Departure, b: &Departure) -> f64 {
         let length = a.distance * b.distance;
-        if length > 0.0 { (self.inner(a, b) / length).clamp(-1.0, 1.0) } else { 0.0 }
+        if length > 0.0 {
+            (self.inner(a, b) / length).clamp(-1.0, 1.0)
+        } else {
+            0.0
+        }
     }
 }
 
@@ -175,12 +213,22 @@ mod tests {
     #[test]
     fn distances_equal_the_explicit_inverse() {
         // numpy: z-scored columns, C = .75 Z'Z/4 + .25 I, sqrt(z' inv(C) z / 3) and the cosine under inv(C)
-        let normal: [&[f32]; 4] = [&[1.0, 2.0, 0.5], &[2.0, 1.0, 0.0], &[3.0, 4.0, 1.0], &[0.0, 3.0, -1.0]];
+        let normal: [&[f32]; 4] = [
+            &[1.0, 2.0, 0.5],
+            &[2.0, 1.0, 0.0],
+            &[3.0, 4.0, 1.0],
+            &[0.0, 3.0, -1.0],
+        ];
         let model = Normality::fit(&normal, 0.25).unwrap();
-        let (a, b) = (model.departure(&[4.0, 0.0, 1.0]), model.departure(&[1.0, 5.0, -2.0]));
-        for (got, want) in
-            [(a.distance, REFERENCE[0]), (b.distance, REFERENCE[1]), (model.cosine(&a, &b), REFERENCE[2])]
-        {
+        let (a, b) = (
+            model.departure(&[4.0, 0.0, 1.0]),
+            model.departure(&[1.0, 5.0, -2.0]),
+        );
+        for (got, want) in [
+            (a.distance, REFERENCE[0]),
+            (b.distance, REFERENCE[1]),
+            (model.cosine(&a, &b), REFERENCE[2]),
+        ] {
             assert!((got - want).abs() < 1e-6, "{got} for {want}");
         }
     }
@@ -192,7 +240,17 @@ mod tests {
         let model = Normality::fit(&[&[1.0, 7.0], &[2.0, 7.0], &[3.0, 7.0]], 0.1).unwrap();
         assert!(model.departure(&[2.0, 7.0]).distance < 1e-6);
         assert!(model.departure(&[2.5, 9.0]).distance.is_finite());
-        assert!(matches!(Normality::fit(&[&[1.0]], 0.1), Err(HeadError::TooFew { found: 1, wanted: 2, .. })));
-        assert!(matches!(Normality::fit(&[&[1.0], &[f32::NAN]], 0.1), Err(HeadError::NotFinite)));
+        assert!(matches!(
+            Normality::fit(&[&[1.0]], 0.1),
+            Err(HeadError::TooFew {
+                found: 1,
+                wanted: 2,
+                ..
+            })
+        ));
+        assert!(matches!(
+            Normality::fit(&[&[1.0], &[f32::NAN]], 0.1),
+            Err(HeadError::NotFinite)
+        ));
     }
 }

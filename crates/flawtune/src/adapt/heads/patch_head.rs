@@ -83,7 +83,12 @@ pub(in crate::adapt) fn top_mean(values: &[f32], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let count = share_of(share, sorted.len());
-    sorted.iter().take(count).map(|v| f64::from(*v)).sum::<f64>() / count as f64
+    sorted
+        .iter()
+        .take(count)
+        .map(|v| f64::from(*v))
+        .sum::<f64>()
+        / count as f64
 }
 
 impl PatchHead {
@@ -97,9 +102,10 @@ impl PatchHead {
         dim: usize,
         options: &PatchHeadOptions,
     ) -> Result<Self, HeadError> {
-        for (option, share) in
-            [("positive share", options.positive_share), ("score share", options.score_share)]
-        {
+        for (option, share) in [
+            ("positive share", options.positive_share),
+            ("score share", options.score_share),
+        ] {
             if !(share > 0.0 && share <= 1.0) {
                 return Err(HeadError::Option {
                     option,
@@ -108,7 +114,8 @@ impl PatchHead {
                 });
             }
         }
-        let patch = |image: &PatchExample<'_>, p: usize| image.tokens.patches()[p * dim..][..dim].to_vec();
+        let patch =
+            |image: &PatchExample<'_>, p: usize| image.tokens.patches()[p * dim..][..dim].to_vec();
         let mut negatives = Vec::new();
         let mut stream = Stream::new(options.seed, Purpose::NegativePatches);
         for image in normal {
@@ -137,7 +144,10 @@ impl PatchHead {
             }
             scale.apply(&mut positives);
             let solution = fit_logistic(&positives, &negatives, dim, &options.logistic)?;
-            let head = Self { head: scale.fold(&solution.head), score_share: options.score_share };
+            let head = Self {
+                head: scale.fold(&solution.head),
+                score_share: options.score_share,
+            };
             if round == options.rounds {
                 return Ok(head);
             }
@@ -148,7 +158,11 @@ impl PatchHead {
 
     /// The logit of every patch, row-major over the grid: an anomaly map.
     pub fn logits(&self, image: &ImageTokens) -> Vec<f32> {
-        image.patches().chunks_exact(self.head.weight.len()).map(|p| self.head.logit(p)).collect()
+        image
+            .patches()
+            .chunks_exact(self.head.weight.len())
+            .map(|p| self.head.logit(p))
+            .collect()
     }
 
     /// Mean of the top logits of an image.

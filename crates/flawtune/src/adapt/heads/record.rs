@@ -37,18 +37,33 @@ impl EnsembleRecord {
     /// # Errors
     /// As [`Ensemble::fit`].
     pub fn fit(&self, normals: &[Evidence], guard: bool) -> Result<Ensemble, HeadError> {
-        let options = EnsembleOptions { guard: self.options.guard && guard, ..self.options.clone() };
+        let options = EnsembleOptions {
+            guard: self.options.guard && guard,
+            ..self.options.clone()
+        };
         Ensemble::fit(normals, &self.shots, &options)
     }
 
     /// As a value of a torch file: plain numbers, text and one tensor.
     pub fn to_value(&self) -> Value {
         let width = self.shots.first().map_or(0, |s| s.features.len());
-        let features: Vec<f32> = self.shots.iter().flat_map(|s| s.features.iter().copied()).collect();
+        let features: Vec<f32> = self
+            .shots
+            .iter()
+            .flat_map(|s| s.features.iter().copied())
+            .collect();
         let optional = |v: Option<f64>| v.map_or(Value::None, Value::Float);
         let o = &self.options;
         Value::dict([
-            ("layers", Value::List(self.layers.iter().map(|&l| Value::Int(i64::from(l))).collect())),
+            (
+                "layers",
+                Value::List(
+                    self.layers
+                        .iter()
+                        .map(|&l| Value::Int(i64::from(l)))
+                        .collect(),
+                ),
+            ),
             ("shrinkage", Value::Float(o.shrinkage)),
             ("penalty", Value::Float(o.penalty)),
             ("full_weight", Value::Float(o.full_weight)),
@@ -56,9 +71,18 @@ impl EnsembleRecord {
             ("folds", int(o.folds)),
             ("guard", Value::Bool(o.guard)),
             ("seed", word(o.seed)),
-            ("shot_features", Value::Tensor(Tensor::from_f32([self.shots.len(), width], &features))),
-            ("shot_banks", Value::List(self.shots.iter().map(|s| optional(s.bank)).collect())),
-            ("normal_banks", Value::floats(self.normal_banks.iter().copied())),
+            (
+                "shot_features",
+                Value::Tensor(Tensor::from_f32([self.shots.len(), width], &features)),
+            ),
+            (
+                "shot_banks",
+                Value::List(self.shots.iter().map(|s| optional(s.bank)).collect()),
+            ),
+            (
+                "normal_banks",
+                Value::floats(self.normal_banks.iter().copied()),
+            ),
             ("normals_hash", Value::Str(self.normals_hash.clone())),
             ("trainable", int(self.trainable)),
             ("guard_zero_shot", optional(self.guard.zero_shot)),
@@ -83,13 +107,18 @@ impl EnsembleRecord {
         };
         let maybe = |key: &str| optional(get(key)?).ok_or_else(|| key.to_owned());
         let layer = |v: &Value| v.as_i64().and_then(|l| i32::try_from(l).ok());
-        let layers = get("layers")?.as_list().and_then(|l| l.iter().map(layer).collect()).ok_or("layers")?;
+        let layers = get("layers")?
+            .as_list()
+            .and_then(|l| l.iter().map(layer).collect())
+            .ok_or("layers")?;
         let banks: Vec<Option<f64>> = get("shot_banks")?
             .as_list()
             .and_then(|l| l.iter().map(optional).collect())
             .ok_or("shot_banks")?;
         let features = get("shot_features")?.as_tensor().ok_or("shot_features")?;
-        let &[shots, width] = &features.shape[..] else { return Err("shot_features".into()) };
+        let &[shots, width] = &features.shape[..] else {
+            return Err("shot_features".into());
+        };
         if shots != banks.len() || (shots > 0 && width == 0) {
             return Err("shot_features".into());
         }
@@ -97,7 +126,10 @@ impl EnsembleRecord {
         let shots = banks
             .into_iter()
             .zip(features.chunks_exact(width.max(1)))
-            .map(|(bank, features)| Evidence { features: features.to_vec(), bank })
+            .map(|(bank, features)| Evidence {
+                features: features.to_vec(),
+                bank,
+            })
             .collect();
         Ok(Self {
             layers,
@@ -112,7 +144,10 @@ impl EnsembleRecord {
             },
             shots,
             normal_banks: get("normal_banks")?.to_f64s().ok_or("normal_banks")?,
-            normals_hash: get("normals_hash")?.as_str().ok_or("normals_hash")?.to_owned(),
+            normals_hash: get("normals_hash")?
+                .as_str()
+                .ok_or("normals_hash")?
+                .to_owned(),
             guard: Guard {
                 zero_shot: maybe("guard_zero_shot")?,
                 adapted: maybe("guard_adapted")?,
@@ -130,16 +165,26 @@ mod tests {
 
     fn record(shots: usize) -> EnsembleRecord {
         let shot = |i: usize| Evidence {
-            features: (0..6).map(|j| (i * 7 + j * 3) as f32 * 0.37 - 1.0).collect(),
+            features: (0..6)
+                .map(|j| (i * 7 + j * 3) as f32 * 0.37 - 1.0)
+                .collect(),
             bank: (i != 1).then_some(0.1 + i as f64 / 3.0),
         };
         EnsembleRecord {
             layers: vec![8, -1],
-            options: EnsembleOptions { seed: u64::MAX - 5, ..EnsembleOptions::default() },
+            options: EnsembleOptions {
+                seed: u64::MAX - 5,
+                ..EnsembleOptions::default()
+            },
             shots: (0..shots).map(shot).collect(),
             normal_banks: vec![0.25, 1.0 / 3.0, 0.1],
             normals_hash: "abc".into(),
-            guard: Guard { zero_shot: Some(0.7), adapted: Some(0.6), standard_error: None, fallback: true },
+            guard: Guard {
+                zero_shot: Some(0.7),
+                adapted: Some(0.6),
+                standard_error: None,
+                fallback: true,
+            },
             trainable: 769,
         }
     }
@@ -154,15 +199,30 @@ mod tests {
 
     #[test]
     fn a_damaged_record_names_the_key() {
-        let Value::Dict(entries) = record(2).to_value() else { panic!("not a dictionary") };
+        let Value::Dict(entries) = record(2).to_value() else {
+            panic!("not a dictionary")
+        };
         for (key, _) in &entries {
             let name = key.as_str().unwrap();
             let missing = entries.iter().filter(|(k, _)| k != key).cloned().collect();
-            assert_eq!(EnsembleRecord::from_value(&Value::Dict(missing)).unwrap_err(), name);
-            let wrong = entries
-                .iter()
-                .map(|(k, v)| (k.clone(), if k == key { Value::Bytes(vec![1]) } else { v.clone() }));
-            assert_eq!(EnsembleRecord::from_value(&Value::Dict(wrong.collect())).unwrap_err(), name);
+            assert_eq!(
+                EnsembleRecord::from_value(&Value::Dict(missing)).unwrap_err(),
+                name
+            );
+            let wrong = entries.iter().map(|(k, v)| {
+                (
+                    k.clone(),
+                    if k == key {
+                        Value::Bytes(vec![1])
+                    } else {
+                        v.clone()
+                    },
+                )
+            });
+            assert_eq!(
+                EnsembleRecord::from_value(&Value::Dict(wrong.collect())).unwrap_err(),
+                name
+            );
         }
     }
 }

@@ -65,10 +65,18 @@ impl TypeLevel {
 
     fn to_value(&self, dim: usize) -> Value {
         let of = |name: &str, shape: &[usize], data: &[f32]| {
-            tensor(&NamedTensor { name: name.to_owned(), shape: shape.to_vec(), data: data.to_vec() })
+            tensor(&NamedTensor {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                data: data.to_vec(),
+            })
         };
         let k = self.count();
-        let pairs: Vec<f32> = self.cosines.iter().flat_map(|&(mean, sd)| [mean, sd]).collect();
+        let pairs: Vec<f32> = self
+            .cosines
+            .iter()
+            .flat_map(|&(mean, sd)| [mean, sd])
+            .collect();
         Value::dict([
             ("shots", int(self.shots)),
             (PROMPTS, of(PROMPTS, &[k, dim], &self.prompts)),
@@ -82,9 +90,18 @@ impl TypeLevel {
 
     fn from_value(name: &str, value: &Value, dim: usize) -> Result<Self, String> {
         let of = |key: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
-            let found = value.get(key).and_then(Value::as_tensor).filter(|t| t.shape == shape);
-            let values = found.map(Tensor::to_f32).ok_or_else(|| format!("types.{name}.{key}"))?;
-            if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(format!("types.{name}.{key}")) }
+            let found = value
+                .get(key)
+                .and_then(Value::as_tensor)
+                .filter(|t| t.shape == shape);
+            let values = found
+                .map(Tensor::to_f32)
+                .ok_or_else(|| format!("types.{name}.{key}"))?;
+            if values.iter().all(|v| v.is_finite()) {
+                Ok(values)
+            } else {
+                Err(format!("types.{name}.{key}"))
+            }
         };
         let number = |key: &str| {
             value
@@ -94,7 +111,9 @@ impl TypeLevel {
                 .ok_or_else(|| format!("types.{name}.{key}"))
         };
         let scales = value.get(PROMPT_SCALES).and_then(Value::as_tensor);
-        let k = scales.filter(|t| t.shape.len() == 1).map_or(0, |t| t.shape[0]);
+        let k = scales
+            .filter(|t| t.shape.len() == 1)
+            .map_or(0, |t| t.shape[0]);
         if k == 0 {
             return Err(format!("types.{name}.{PROMPT_SCALES}"));
         }
@@ -106,7 +125,10 @@ impl TypeLevel {
                 .ok_or_else(|| format!("types.{name}.shots"))?,
             prompts: of(PROMPTS, &[k, dim])?,
             scales: of(PROMPT_SCALES, &[k])?,
-            cosines: of("cosines", &[k, 2])?.chunks_exact(2).map(|p| (p[0], p[1])).collect(),
+            cosines: of("cosines", &[k, 2])?
+                .chunks_exact(2)
+                .map(|p| (p[0], p[1]))
+                .collect(),
             response: (number("response_mean")?, number("response_sd")?),
             bar: number("bar")?,
         })
@@ -120,13 +142,23 @@ impl Hierarchy {
 
     /// Numbers trained in the levels.
     pub fn count(&self) -> usize {
-        self.levels.iter().map(|l| l.prompts.len() + l.scales.len()).sum()
+        self.levels
+            .iter()
+            .map(|l| l.prompts.len() + l.scales.len())
+            .sum()
     }
 
     /// As a value of a torch file.
     pub fn to_value(&self, dim: usize) -> Value {
         Value::dict([
-            ("types", Value::dict(self.levels.iter().map(|l| (l.name.clone(), l.to_value(dim))))),
+            (
+                "types",
+                Value::dict(
+                    self.levels
+                        .iter()
+                        .map(|l| (l.name.clone(), l.to_value(dim))),
+                ),
+            ),
             ("bar_share", Value::Float(self.bar_share)),
             ("bar", Value::Float(self.bar)),
         ])
@@ -137,8 +169,16 @@ impl Hierarchy {
     /// # Errors
     /// The path of the key, such as `types.crack.prompts`.
     pub fn from_value(value: &Value, dim: usize) -> Result<Self, String> {
-        let number = |key: &str| value.get(key).and_then(Value::as_f64).ok_or_else(|| key.to_owned());
-        let types = value.get("types").and_then(Value::as_dict).ok_or_else(|| "types".to_owned())?;
+        let number = |key: &str| {
+            value
+                .get(key)
+                .and_then(Value::as_f64)
+                .ok_or_else(|| key.to_owned())
+        };
+        let types = value
+            .get("types")
+            .and_then(Value::as_dict)
+            .ok_or_else(|| "types".to_owned())?;
         let mut levels = Vec::new();
         for (name, level) in types {
             let name = name.as_str().ok_or_else(|| "types".to_owned())?;
@@ -147,7 +187,11 @@ impl Hierarchy {
         if levels.is_empty() {
             return Err("types".to_owned());
         }
-        Ok(Self { levels, bar_share: number("bar_share")?, bar: number("bar")? })
+        Ok(Self {
+            levels,
+            bar_share: number("bar_share")?,
+            bar: number("bar")?,
+        })
     }
 }
 
@@ -170,7 +214,11 @@ mod tests {
 
     #[test]
     fn a_level_is_the_shared_prompts_and_its_own() {
-        let options = AdaptationOptions { num_prompts: 2, seed: 3, ..Default::default() };
+        let options = AdaptationOptions {
+            num_prompts: 2,
+            seed: 3,
+            ..Default::default()
+        };
         let shared = Adaptation::new(options, 4).unwrap();
         let made = level("crack").adaptation(&shared).unwrap();
         let of = |a: &Adaptation, name: &str| a.parameters().get(name).unwrap().clone();
@@ -182,11 +230,21 @@ mod tests {
 
     #[test]
     fn a_checkpoint_gives_back_what_it_was_given() {
-        let made = Hierarchy { levels: vec![level("crack"), level("hole")], bar_share: 0.95, bar: 1.75 };
+        let made = Hierarchy {
+            levels: vec![level("crack"), level("hole")],
+            bar_share: 0.95,
+            bar: 1.75,
+        };
         assert_eq!(Hierarchy::from_value(&made.to_value(4), 4).unwrap(), made);
         assert_eq!(made.count(), 10);
         // a width that is not the prompts'
-        assert_eq!(Hierarchy::from_value(&made.to_value(4), 3).unwrap_err(), "types.crack.prompts");
-        assert_eq!(Hierarchy::from_value(&Value::Dict(Vec::new()), 4).unwrap_err(), "types");
+        assert_eq!(
+            Hierarchy::from_value(&made.to_value(4), 3).unwrap_err(),
+            "types.crack.prompts"
+        );
+        assert_eq!(
+            Hierarchy::from_value(&Value::Dict(Vec::new()), 4).unwrap_err(),
+            "types"
+        );
     }
 }

@@ -37,13 +37,21 @@ impl GoodPatches {
             normalise_rows(&mut rows, normals.dim, &mut norms);
             rows
         };
-        Self { images: normals.images.par_iter().map(unit).collect(), dim: normals.dim }
+        Self {
+            images: normals.images.par_iter().map(unit).collect(),
+            dim: normals.dim,
+        }
     }
 
     /// Residuals of the oddest patches of images, `[R, D]` each, of unit length: a patch less the most similar patch of a good
     /// image, both of unit length. `distances` are those of each image's patches to the good ones. With `own` the images are
     /// the good images themselves, each compared with the others.
-    pub fn residuals(&self, images: &[ImageTokens], distances: &[Vec<f32>], own: bool) -> Vec<Vec<f32>> {
+    pub fn residuals(
+        &self,
+        images: &[ImageTokens],
+        distances: &[Vec<f32>],
+        own: bool,
+    ) -> Vec<Vec<f32>> {
         images
             .par_iter()
             .zip(distances)
@@ -52,11 +60,18 @@ impl GoodPatches {
             .collect()
     }
 
-    fn residual(&self, image: &ImageTokens, distances: &[f32], leave_out: Option<usize>) -> Vec<f32> {
+    fn residual(
+        &self,
+        image: &ImageTokens,
+        distances: &[f32],
+        leave_out: Option<usize>,
+    ) -> Vec<f32> {
         let dim = self.dim;
         let odd = oddest(distances);
-        let mut rows: Vec<f32> =
-            odd.iter().flat_map(|&p| image.patches()[p * dim..(p + 1) * dim].iter().copied()).collect();
+        let mut rows: Vec<f32> = odd
+            .iter()
+            .flat_map(|&p| image.patches()[p * dim..(p + 1) * dim].iter().copied())
+            .collect();
         normalise_rows(&mut rows, dim, &mut vec![0.0; odd.len()]);
         let mut best: Vec<(f32, &[f32])> = vec![(f32::NEG_INFINITY, &[]); odd.len()];
         let mut cosines = Vec::new();
@@ -66,7 +81,17 @@ impl GoodPatches {
             }
             let count = good.len() / dim;
             cosines.resize(odd.len() * count, 0.0);
-            matmul(odd.len(), count, dim, &rows, Op::None, good, Op::Transpose, &mut cosines, false);
+            matmul(
+                odd.len(),
+                count,
+                dim,
+                &rows,
+                Op::None,
+                good,
+                Op::Transpose,
+                &mut cosines,
+                false,
+            );
             for (best, cosines) in best.iter_mut().zip(cosines.chunks_exact(count)) {
                 for (cosine, patch) in cosines.iter().zip(good.chunks_exact(dim)) {
                     if *cosine > best.0 {
@@ -99,13 +124,22 @@ mod tests {
     fn residuals_by_hand_and_never_to_the_image_itself() {
         let image = |patch: [f32; 2]| ImageTokens::owned([[0.0, 0.0], patch].concat(), 1, 2);
         let images = vec![image([2.0, 0.0]), image([0.0, 3.0])];
-        let good = GoodPatches::new(&TokenSet { images: images.clone(), grid: (1, 1), dim: 2 });
+        let good = GoodPatches::new(&TokenSet {
+            images: images.clone(),
+            grid: (1, 1),
+            dim: 2,
+        });
         // (0.8, 0.6) is nearest to (1, 0): (−0.2, 0.6), made unit length
         let length = (0.04f32 + 0.36).sqrt();
         let found = good.residuals(&[image([4.0, 3.0])], &[vec![0.2]], false);
-        assert!((found[0][0] + 0.2 / length).abs() < 1e-6 && (found[0][1] - 0.6 / length).abs() < 1e-6);
+        assert!(
+            (found[0][0] + 0.2 / length).abs() < 1e-6 && (found[0][1] - 0.6 / length).abs() < 1e-6
+        );
         let own = good.residuals(&images, &[vec![1.0], vec![1.0]], true);
         let half = 0.5f32.sqrt();
-        assert!((own[0][0] - half).abs() < 1e-6 && (own[0][1] + half).abs() < 1e-6, "{own:?}");
+        assert!(
+            (own[0][0] - half).abs() < 1e-6 && (own[0][1] + half).abs() < 1e-6,
+            "{own:?}"
+        );
     }
 }

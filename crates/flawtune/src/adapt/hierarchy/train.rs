@@ -12,8 +12,8 @@ use crate::adapt::random::{Purpose, Stream};
 use crate::adapt::train::{Choice, check, run};
 use crate::adapt::unit::{norm, normalise_rows};
 use crate::adapt::{
-    AdaptError, Adaptation, BatchLoss, Gradients, HoldOutMetric, Loss, Outcome, PROMPT_SCALES, PROMPTS,
-    Parameters, TrainData, TrainOptions,
+    AdaptError, Adaptation, BatchLoss, Gradients, HoldOutMetric, Loss, Outcome, PROMPT_SCALES,
+    PROMPTS, Parameters, TrainData, TrainOptions,
 };
 use crate::features::TokenSet;
 
@@ -85,7 +85,10 @@ pub fn train_levels(
     let mut levels = Vec::new();
     for (name, shots) in by_type {
         on_level(name, shots.len());
-        let of: Vec<f32> = shots.iter().flat_map(|&s| residuals.shots[s].iter().copied()).collect();
+        let of: Vec<f32> = shots
+            .iter()
+            .flat_map(|&s| residuals.shots[s].iter().copied())
+            .collect();
         let start = first_values(&of, data.normals.dim, prompts, length, options.seed);
         let mut level = TypeLevel {
             name: name.to_owned(),
@@ -104,7 +107,9 @@ pub fn train_levels(
     if cancel.load(Ordering::Relaxed) {
         return Ok(Trained::Interrupted);
     }
-    Ok(Trained::Finished(compare_with_good(levels, &residuals, data)))
+    Ok(Trained::Finished(compare_with_good(
+        levels, &residuals, data,
+    )))
 }
 
 /// What is odd about the images.
@@ -128,7 +133,12 @@ fn mean_length(normals: &TokenSet) -> f64 {
 /// Centroids of a type's residuals, `length` long.
 fn first_values(residuals: &[f32], dim: usize, prompts: usize, length: f64, seed: u64) -> Vec<f32> {
     let count = prompts.min(residuals.len() / dim);
-    let mut found = centroids(residuals, dim, count, &mut Stream::new(seed, Purpose::PromptCentroids));
+    let mut found = centroids(
+        residuals,
+        dim,
+        count,
+        &mut Stream::new(seed, Purpose::PromptCentroids),
+    );
     normalise_rows(&mut found, dim, &mut vec![0.0; count]);
     for v in &mut found {
         *v *= length as f32;
@@ -154,7 +164,11 @@ fn train_level(
         defect_indices: shots,
         masks: &[],
     };
-    let options = TrainOptions { hold_out: None, patience: None, ..options.clone() };
+    let options = TrainOptions {
+        hold_out: None,
+        patience: None,
+        ..options.clone()
+    };
     let choice = Choice {
         normals: data.normals.images.len(),
         normal_indices: data.normal_indices,
@@ -162,13 +176,20 @@ fn train_level(
         defect_indices: shots,
     };
     check(choice, &options)?;
-    let mut learner =
-        OwnPrompts { inner: FrozenTokens::new(&mut own, data, None, options.keep_matches), kept };
+    let mut learner = OwnPrompts {
+        inner: FrozenTokens::new(&mut own, data, None, options.keep_matches),
+        kept,
+    };
     let outcome = run(&mut learner, choice, &options, None, cancel, &mut |_| {})?;
     if matches!(outcome, Outcome::Interrupted(_)) {
         return Ok(false);
     }
-    let of = |name: &str| own.parameters().get(name).map(|t| t.data.clone()).unwrap_or_default();
+    let of = |name: &str| {
+        own.parameters()
+            .get(name)
+            .map(|t| t.data.clone())
+            .unwrap_or_default()
+    };
     level.prompts = of(PROMPTS).split_off(kept * shared.dim());
     level.scales = of(PROMPT_SCALES).split_off(kept);
     Ok(true)
@@ -216,7 +237,12 @@ impl Learner for OwnPrompts<'_> {
 pub(crate) fn spread(values: impl Iterator<Item = f64> + Clone, least: f64) -> (f64, f64) {
     let n = values.clone().count().max(1) as f64;
     let mean = values.clone().sum::<f64>() / n;
-    (mean, (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(least))
+    (
+        mean,
+        (values.map(|v| (v - mean).powi(2)).sum::<f64>() / n)
+            .sqrt()
+            .max(least),
+    )
 }
 
 /// Fills in how the levels respond to good images and to their own shots, and the bar.
@@ -231,21 +257,42 @@ fn compare_with_good(
         let mut cosines: Vec<Vec<f64>> = vec![Vec::new(); k];
         for of in &residuals.normals {
             for of in level.cosines_of(of, dim).chunks_exact(k) {
-                cosines.iter_mut().zip(of).for_each(|(all, c)| all.push(f64::from(*c)));
+                cosines
+                    .iter_mut()
+                    .zip(of)
+                    .for_each(|(all, c)| all.push(f64::from(*c)));
             }
         }
-        let found = cosines.iter().map(|all| spread(all.iter().copied(), LEAST_SPREAD));
+        let found = cosines
+            .iter()
+            .map(|all| spread(all.iter().copied(), LEAST_SPREAD));
         level.cosines = found.map(|(mean, sd)| (mean as f32, sd as f32)).collect();
-        let raw: Vec<f64> = residuals.normals.iter().map(|of| level.raw_response(of, dim)).collect();
+        let raw: Vec<f64> = residuals
+            .normals
+            .iter()
+            .map(|of| level.raw_response(of, dim))
+            .collect();
         level.response = spread(raw.iter().copied(), LEAST_SPREAD);
     }
-    let mut made = Hierarchy { levels, bar_share: BAR_SHARE, bar: f64::INFINITY };
-    let largest = |of: &Vec<f32>| made.responses(of, dim).into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let mut made = Hierarchy {
+        levels,
+        bar_share: BAR_SHARE,
+        bar: f64::INFINITY,
+    };
+    let largest = |of: &Vec<f32>| {
+        made.responses(of, dim)
+            .into_iter()
+            .fold(f64::NEG_INFINITY, f64::max)
+    };
     let mut best: Vec<f64> = residuals.normals.iter().map(largest).collect();
     best.sort_by(f64::total_cmp);
     let at = ((best.len() as f64 * BAR_SHARE).ceil() as usize).clamp(1, best.len().max(1)) - 1;
     made.bar = best.get(at).copied().unwrap_or(f64::INFINITY);
-    let responses: Vec<Vec<f64>> = residuals.shots.iter().map(|of| made.responses(of, dim)).collect();
+    let responses: Vec<Vec<f64>> = residuals
+        .shots
+        .iter()
+        .map(|of| made.responses(of, dim))
+        .collect();
     for (i, level) in made.levels.iter_mut().enumerate() {
         let (own, others): (Vec<usize>, Vec<usize>) =
             (0..responses.len()).partition(|&s| data.types[s] == level.name);
@@ -254,7 +301,9 @@ fn compare_with_good(
             .iter()
             .map(|&s| responses[s][i])
             .reduce(f64::max)
-            .unwrap_or_else(|| LIKE_OWN * spread(own.iter().map(|&s| responses[s][i]), LEAST_SPREAD).0);
+            .unwrap_or_else(|| {
+                LIKE_OWN * spread(own.iter().map(|&s| responses[s][i]), LEAST_SPREAD).0
+            });
     }
     made
 }
@@ -273,8 +322,9 @@ mod tests {
     fn images(seed: u64, count: usize, axis: Option<usize>) -> Vec<ImageTokens> {
         let mut stream = Stream::new(seed, Purpose::Init);
         let image = |_| {
-            let mut v: Vec<f32> =
-                (0..(1 + PATCHES) * DIM).map(|_| 0.4 * stream.uniform() as f32 - 0.2).collect();
+            let mut v: Vec<f32> = (0..(1 + PATCHES) * DIM)
+                .map(|_| 0.4 * stream.uniform() as f32 - 0.2)
+                .collect();
             v.chunks_exact_mut(DIM).for_each(|row| row[0] += 1.0);
             if let Some(axis) = axis {
                 for patch in [2, 7, 11] {
@@ -287,7 +337,11 @@ mod tests {
     }
 
     fn set(images: Vec<ImageTokens>) -> TokenSet {
-        TokenSet { images, grid: (4, 4), dim: DIM }
+        TokenSet {
+            images,
+            grid: (4, 4),
+            dim: DIM,
+        }
     }
 
     struct World {
@@ -327,8 +381,13 @@ mod tests {
                 shot_distances: &self.bank.distances(&self.shots.images),
                 types: &["x", "y", "y"],
             };
-            let options =
-                TrainOptions { epochs: 5, batch_size: 8, learning_rate: 0.01, seed: 4, ..Default::default() };
+            let options = TrainOptions {
+                epochs: 5,
+                batch_size: 8,
+                learning_rate: 0.01,
+                seed: 4,
+                ..Default::default()
+            };
             let cancel = AtomicBool::new(cancelled);
             train_levels(&self.shared, &data, 3, &options, &cancel, &mut |_, _| {}).unwrap()
         }
@@ -345,13 +404,19 @@ mod tests {
     fn one_shot_of_a_type_is_enough_to_name_others_of_it() {
         let w = World::new(ModulationType::PerPatch);
         let found = w.trained();
-        let names: Vec<(&str, usize, usize)> =
-            found.levels.iter().map(|l| (l.name.as_str(), l.shots, l.count())).collect();
+        let names: Vec<(&str, usize, usize)> = found
+            .levels
+            .iter()
+            .map(|l| (l.name.as_str(), l.shots, l.count()))
+            .collect();
         assert_eq!(names, [("x", 1, 3), ("y", 2, 3)]);
         let assigned = |images: &[ImageTokens]| -> Vec<Option<usize>> {
             let distances = w.bank.distances(images);
             let residuals = GoodPatches::new(&w.normals).residuals(images, &distances, false);
-            residuals.iter().map(|of| found.assign(&found.responses(of, DIM))).collect()
+            residuals
+                .iter()
+                .map(|of| found.assign(&found.responses(of, DIM)))
+                .collect()
         };
         assert_eq!(assigned(&images(12, 6, Some(3))), [Some(0); 6]);
         assert_eq!(assigned(&images(13, 6, Some(5))), [Some(1); 6]);
@@ -359,7 +424,10 @@ mod tests {
         let unseen = assigned(&images(14, 20, Some(8)));
         let good = assigned(&images(15, 20, None));
         let shared = |of: &[Option<usize>]| of.iter().filter(|a| a.is_none()).count();
-        assert!(shared(&unseen) >= 15 && shared(&good) >= 15, "{unseen:?} {good:?}");
+        assert!(
+            shared(&unseen) >= 15 && shared(&good) >= 15,
+            "{unseen:?} {good:?}"
+        );
     }
 
     #[test]
@@ -369,10 +437,12 @@ mod tests {
             let found = w.trained();
             let before = w.shared.parameters();
             let distances = w.bank.distances(&w.shots.images);
-            let residuals = GoodPatches::new(&w.normals).residuals(&w.shots.images, &distances, false);
+            let residuals =
+                GoodPatches::new(&w.normals).residuals(&w.shots.images, &distances, false);
             for level in &found.levels {
                 let of = if level.name == "x" { 0..1 } else { 1..3 };
-                let start = first_values(&residuals[of].concat(), DIM, 3, mean_length(&w.normals), 4);
+                let start =
+                    first_values(&residuals[of].concat(), DIM, 3, mean_length(&w.normals), 4);
                 assert!(
                     level.prompts.iter().zip(&start).any(|(a, b)| a != b),
                     "{modulation}: nothing trained"
@@ -400,8 +470,15 @@ mod tests {
             defect_indices: &[0],
             masks: &[],
         };
-        let mut learner = OwnPrompts { inner: FrozenTokens::new(&mut own, data, None, false), kept: 2 };
-        let batch = Batch { normals: all.clone(), defects: vec![0], step: 0 };
+        let mut learner = OwnPrompts {
+            inner: FrozenTokens::new(&mut own, data, None, false),
+            kept: 2,
+        };
+        let batch = Batch {
+            normals: all.clone(),
+            defects: vec![0],
+            step: 0,
+        };
         learner.forward(&batch, Loss::Separability).unwrap();
         let mut gradients = Gradients::zeros_for(learner.parameters());
         learner.backward(&mut gradients).unwrap();
@@ -412,12 +489,20 @@ mod tests {
                 _ => t.data.len(),
             };
             assert!(t.data[..shared].iter().all(|g| *g == 0.0), "{}", t.name);
-            assert!(t.data[shared..].iter().all(|g| *g != 0.0), "{}: {:?}", t.name, &t.data[shared..]);
+            assert!(
+                t.data[shared..].iter().all(|g| *g != 0.0),
+                "{}: {:?}",
+                t.name,
+                &t.data[shared..]
+            );
         }
     }
 
     #[test]
     fn cancelled_training_leaves_no_half_hierarchy() {
-        assert_eq!(World::new(ModulationType::PerPatch).train(true), Trained::Interrupted);
+        assert_eq!(
+            World::new(ModulationType::PerPatch).train(true),
+            Trained::Interrupted
+        );
     }
 }

@@ -8,7 +8,10 @@ use crate::adapt::random::Stream;
 const ROUNDS: usize = 25;
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum()
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2))
+        .sum()
 }
 
 /// `k` centroids `[k, dim]` of `points` `[n, dim]`: k-means++ from `stream`, then Lloyd's algorithm. Sums are in f64 in
@@ -25,7 +28,10 @@ pub fn centroids(points: &[f32], dim: usize, k: usize, stream: &mut Stream) -> V
     let mut nearest = vec![f64::INFINITY; n];
     while centres.len() < k * dim {
         let last = &centres[centres.len() - dim..];
-        nearest.par_iter_mut().enumerate().for_each(|(i, d)| *d = d.min(distance(point(i), last)));
+        nearest
+            .par_iter_mut()
+            .enumerate()
+            .for_each(|(i, d)| *d = d.min(distance(point(i), last)));
         let total: f64 = nearest.iter().sum();
         let mut left = stream.uniform() * total;
         // equal points leave no distance: then any will do
@@ -59,12 +65,21 @@ pub fn centroids(points: &[f32], dim: usize, k: usize, stream: &mut Stream) -> V
         let (mut sums, mut counts) = (vec![0.0f64; k * dim], vec![0usize; k]);
         for (i, &c) in owners.iter().enumerate() {
             counts[c] += 1;
-            sums[c * dim..(c + 1) * dim].iter_mut().zip(point(i)).for_each(|(s, &v)| *s += f64::from(v));
+            sums[c * dim..(c + 1) * dim]
+                .iter_mut()
+                .zip(point(i))
+                .for_each(|(s, &v)| *s += f64::from(v));
         }
-        for ((centre, sum), &count) in centres.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(&counts)
+        for ((centre, sum), &count) in centres
+            .chunks_exact_mut(dim)
+            .zip(sums.chunks_exact(dim))
+            .zip(&counts)
         {
             if count > 0 {
-                centre.iter_mut().zip(sum).for_each(|(c, s)| *c = (s / count as f64) as f32);
+                centre
+                    .iter_mut()
+                    .zip(sum)
+                    .for_each(|(c, s)| *c = (s / count as f64) as f32);
             }
         }
     }
@@ -80,14 +95,27 @@ mod tests {
     fn separate_clouds_get_a_centroid_each() {
         let mut noise = Stream::new(3, Purpose::Init);
         let middles = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]];
-        let points: Vec<f32> =
-            (0..90).flat_map(|i| middles[i % 3].map(|m| (m + noise.uniform() - 0.5) as f32)).collect();
+        let points: Vec<f32> = (0..90)
+            .flat_map(|i| middles[i % 3].map(|m| (m + noise.uniform() - 0.5) as f32))
+            .collect();
         for seed in 0..5 {
-            let found = centroids(&points, 2, 3, &mut Stream::new(seed, Purpose::PromptCentroids));
+            let found = centroids(
+                &points,
+                2,
+                3,
+                &mut Stream::new(seed, Purpose::PromptCentroids),
+            );
             for middle in middles {
                 // the mean of 30 uniform values lies within 0.3 of the middle (five standard deviations)
-                let close = |c: &[f32]| c.iter().zip(&middle).all(|(c, m)| (f64::from(*c) - m).abs() < 0.3);
-                assert!(found.chunks_exact(2).any(close), "{middle:?} has none of {found:?}");
+                let close = |c: &[f32]| {
+                    c.iter()
+                        .zip(&middle)
+                        .all(|(c, m)| (f64::from(*c) - m).abs() < 0.3)
+                };
+                assert!(
+                    found.chunks_exact(2).any(close),
+                    "{middle:?} has none of {found:?}"
+                );
             }
         }
     }

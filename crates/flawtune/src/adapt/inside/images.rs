@@ -41,7 +41,12 @@ impl std::fmt::Debug for EmbeddedImages<'_> {
 impl<'a> EmbeddedImages<'a> {
     /// `count` images of `each` numbers, `[1 + registers + patches, dim]`; at most `memory` bytes are kept.
     pub fn new(source: &'a dyn Embed, count: usize, each: usize, memory: usize) -> Self {
-        Self { source, each, kept: vec![None; count], room: memory }
+        Self {
+            source,
+            each,
+            kept: vec![None; count],
+            room: memory,
+        }
     }
 
     /// Rows and columns of the patch grid.
@@ -51,7 +56,11 @@ impl<'a> EmbeddedImages<'a> {
 
     /// Bytes kept at present.
     pub fn bytes(&self) -> usize {
-        self.kept.iter().flatten().map(|t| size_of_val(&t[..])).sum()
+        self.kept
+            .iter()
+            .flatten()
+            .map(|t| size_of_val(&t[..]))
+            .sum()
     }
 
     /// Writes the tokens of some images to `out`, `[images, 1 + registers + patches, dim]`.
@@ -59,7 +68,11 @@ impl<'a> EmbeddedImages<'a> {
     /// # Errors
     /// [`AdaptError::Images`] if they cannot be embedded.
     pub fn gather(&mut self, images: &[usize], out: &mut Vec<f32>) -> Result<(), AdaptError> {
-        let mut missing: Vec<usize> = images.iter().copied().filter(|&i| self.kept[i].is_none()).collect();
+        let mut missing: Vec<usize> = images
+            .iter()
+            .copied()
+            .filter(|&i| self.kept[i].is_none())
+            .collect();
         missing.sort_unstable();
         missing.dedup();
         let new = if missing.is_empty() {

@@ -28,19 +28,24 @@ impl Inserted {
     /// The keys of a checkpoint: a dictionary `insertions`, then each tensor under its name.
     pub(in crate::adapt) fn entries(&self) -> Vec<(String, Value)> {
         let spec = self.tensors.spec();
-        let mut out = vec![(OPTIONS.to_owned(), self.options.to_value(spec.dim, spec.depth))];
-        out.extend(
-            self.tensors
-                .tensors()
-                .iter()
-                .map(|t| (t.name.to_owned(), Value::Tensor(Tensor::from_f32(t.shape.clone(), &t.data)))),
-        );
+        let mut out = vec![(
+            OPTIONS.to_owned(),
+            self.options.to_value(spec.dim, spec.depth),
+        )];
+        out.extend(self.tensors.tensors().iter().map(|t| {
+            (
+                t.name.to_owned(),
+                Value::Tensor(Tensor::from_f32(t.shape.clone(), &t.data)),
+            )
+        }));
         out
     }
 
     /// From a checkpoint; none if nothing was inserted. An error says which key is wrong.
     pub(in crate::adapt) fn from_value(value: &Value) -> Result<Option<Self>, String> {
-        let Some(saved) = value.get(OPTIONS).filter(|v| !matches!(v, Value::None)) else { return Ok(None) };
+        let Some(saved) = value.get(OPTIONS).filter(|v| !matches!(v, Value::None)) else {
+            return Ok(None);
+        };
         let (options, dim, depth) = InsideOptions::from_value(saved)
             .map_err(|key| format!("'{OPTIONS}.{key}' is missing or wrong"))?;
         let spec = options.spec_of(dim, depth);
@@ -52,7 +57,10 @@ impl Inserted {
                 .and_then(Value::as_tensor)
                 .ok_or_else(|| format!("'{name}' is missing or no tensor"))?;
             if t.shape != shape {
-                return Err(format!("'{name}' has shape {:?}, wanted {shape:?}", t.shape));
+                return Err(format!(
+                    "'{name}' has shape {:?}, wanted {shape:?}",
+                    t.shape
+                ));
             }
             let data = t.to_f32();
             if data.iter().any(|v| !v.is_finite()) {
@@ -60,8 +68,9 @@ impl Inserted {
             }
             named.push((name, shape, data));
         }
-        let tensors = Insertions::from_named(spec, named.iter().map(|(n, s, d)| (*n, &s[..], &d[..])))
-            .map_err(|e| e.to_string())?;
+        let tensors =
+            Insertions::from_named(spec, named.iter().map(|(n, s, d)| (*n, &s[..], &d[..])))
+                .map_err(|e| e.to_string())?;
         Ok(Some(Self { options, tensors }))
     }
 
@@ -80,6 +89,10 @@ impl Inserted {
 
     /// Names and sizes of the tensors.
     pub fn sizes(&self) -> Vec<(String, usize)> {
-        self.tensors.tensors().iter().map(|t| (t.name.to_owned(), t.data.len())).collect()
+        self.tensors
+            .tensors()
+            .iter()
+            .map(|t| (t.name.to_owned(), t.data.len()))
+            .collect()
     }
 }

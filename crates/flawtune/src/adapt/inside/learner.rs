@@ -6,8 +6,8 @@ use crate::adapt::hold_out::HoldOutImages;
 use crate::adapt::learner::{Batch, Learner, flaws_of};
 use crate::adapt::random::{Purpose, Stream};
 use crate::adapt::{
-    AdaptError, Adaptation, BatchLoss, BatchPass, Gradients, HoldOut, HoldOutMetric, Loss, Parameters,
-    Tape as ModulationTape,
+    AdaptError, Adaptation, BatchLoss, BatchPass, Gradients, HoldOut, HoldOutMetric, Loss,
+    Parameters, Tape as ModulationTape,
 };
 
 use super::{EmbeddedImages, InsideOptions};
@@ -86,7 +86,13 @@ impl<'a> Inside<'a> {
             to.copy_from_slice(&from.data);
         }
         if self.options.modulate_output {
-            for (to, from) in self.output.modulation_mut().parameters_mut().iter_mut().zip(from) {
+            for (to, from) in self
+                .output
+                .modulation_mut()
+                .parameters_mut()
+                .iter_mut()
+                .zip(from)
+            {
                 to.data.copy_from_slice(&from.data);
             }
         }
@@ -101,7 +107,10 @@ impl<'a> Inside<'a> {
     /// Factors `[images, sets, K]` of the prompts in a step: 0 with the probability of the dropout, 1/(1 − p)
     /// otherwise. They depend on the seed, the step and the image's place in the batch only.
     fn keep(&self, step: u64, images: usize) -> Option<Vec<f32>> {
-        let (p, spec) = (f64::from(self.options.prompt_dropout), self.insertions.spec());
+        let (p, spec) = (
+            f64::from(self.options.prompt_dropout),
+            self.insertions.spec(),
+        );
         if p == 0.0 {
             return None;
         }
@@ -109,7 +118,11 @@ impl<'a> Inside<'a> {
         let mut stream = Stream::new(self.seed, Purpose::PromptDropout);
         stream.seek(step * WORDS * count as u64);
         let kept = (1.0 / (1.0 - p)) as f32;
-        Some((0..count).map(|_| if stream.uniform() < p { 0.0 } else { kept }).collect())
+        Some(
+            (0..count)
+                .map(|_| if stream.uniform() < p { 0.0 } else { kept })
+                .collect(),
+        )
     }
 
     /// Numbers of an image's output tokens.
@@ -121,18 +134,33 @@ impl<'a> Inside<'a> {
     /// Where the compared rows lie among an image's output tokens.
     fn range(&self) -> std::ops::Range<usize> {
         let dim = self.backbone.config().dim;
-        if self.output.options().use_cls { 0..dim } else { dim..self.size() }
+        if self.output.options().use_cls {
+            0..dim
+        } else {
+            dim..self.size()
+        }
     }
 
     /// The compared rows of some images, without a record for the gradient.
-    fn rows(&mut self, images: &[usize], insertions: &Insertions) -> Result<Vec<Vec<f32>>, AdaptError> {
+    fn rows(
+        &mut self,
+        images: &[usize],
+        insertions: &Insertions,
+    ) -> Result<Vec<Vec<f32>>, AdaptError> {
         let (range, size, grid) = (self.range(), self.size(), self.images.grid());
         let mut out = Vec::with_capacity(images.len());
         for chunk in images.chunks(IMAGES_AT_ONCE) {
             self.images.gather(chunk, &mut self.embedded)?;
-            let embedded = Embedded { tokens: &self.embedded, grid };
+            let embedded = Embedded {
+                tokens: &self.embedded,
+                grid,
+            };
             for features in self.backbone.forward(embedded, insertions, &[self.layer])? {
-                out.extend(features.chunks_exact(size).map(|f| f[range.clone()].to_vec()));
+                out.extend(
+                    features
+                        .chunks_exact(size)
+                        .map(|f| f[range.clone()].to_vec()),
+                );
             }
         }
         Ok(out)
@@ -154,34 +182,68 @@ impl Learner for Inside<'_> {
 
     fn forward(&mut self, batch: &Batch, loss: Loss) -> Result<BatchLoss, AdaptError> {
         self.place();
-        let images: Vec<usize> =
-            batch.normals.iter().copied().chain(batch.defects.iter().map(|d| d + self.normals)).collect();
+        let images: Vec<usize> = batch
+            .normals
+            .iter()
+            .copied()
+            .chain(batch.defects.iter().map(|d| d + self.normals))
+            .collect();
         self.images.gather(&images, &mut self.embedded)?;
         let keep = self.keep(batch.step, images.len());
-        let embedded = Embedded { tokens: &self.embedded, grid: self.images.grid() };
-        let (features, tape) =
-            self.backbone.forward_recorded(embedded, &self.insertions, keep.as_deref(), &[self.layer])?;
+        let embedded = Embedded {
+            tokens: &self.embedded,
+            grid: self.images.grid(),
+        };
+        let (features, tape) = self.backbone.forward_recorded(
+            embedded,
+            &self.insertions,
+            keep.as_deref(),
+            &[self.layer],
+        )?;
         self.features = features.into_iter().next().unwrap_or_default();
         self.tape = Some(tape);
         let (range, size, dim) = (self.range(), self.size(), self.backbone.config().dim);
-        let rows: Vec<&[f32]> = self.features.chunks_exact(size).map(|f| &f[range.clone()]).collect();
-        let modulation = self.options.modulate_output.then(|| self.output.modulation());
+        let rows: Vec<&[f32]> = self
+            .features
+            .chunks_exact(size)
+            .map(|f| &f[range.clone()])
+            .collect();
+        let modulation = self
+            .options
+            .modulate_output
+            .then(|| self.output.modulation());
         self.pass.set_flaws(flaws_of(self.masks, &batch.defects));
-        self.pass.forward(modulation, &rows, batch.normals.len(), dim, loss)
+        self.pass
+            .forward(modulation, &rows, batch.normals.len(), dim, loss)
     }
 
     fn backward(&mut self, gradients: &mut Gradients) -> Result<(), AdaptError> {
-        let Some(tape) = self.tape.take() else { return Ok(()) };
+        let Some(tape) = self.tape.take() else {
+            return Ok(());
+        };
         let (range, size) = (self.range(), self.size());
-        let rows: Vec<&[f32]> = self.features.chunks_exact(size).map(|f| &f[range.clone()]).collect();
+        let rows: Vec<&[f32]> = self
+            .features
+            .chunks_exact(size)
+            .map(|f| &f[range.clone()])
+            .collect();
         let mut grad_rows = vec![0.0; rows.len() * range.len()];
         let inserted = self.insertions.tensors().len();
         if self.options.modulate_output {
             let modulation = self.output.modulation();
             let mut own = Gradients::zeros_for(modulation.parameters());
-            self.pass.backward(modulation, &rows, &mut own, Some(&mut grad_rows));
-            for (to, from) in gradients.parameters.iter_mut().skip(inserted).zip(&own.parameters) {
-                to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
+            self.pass
+                .backward(modulation, &rows, &mut own, Some(&mut grad_rows));
+            for (to, from) in gradients
+                .parameters
+                .iter_mut()
+                .skip(inserted)
+                .zip(&own.parameters)
+            {
+                to.data
+                    .iter_mut()
+                    .zip(&from.data)
+                    .for_each(|(to, from)| *to += from);
             }
             gradients.scaling_factor += own.scaling_factor;
         } else {
@@ -189,12 +251,22 @@ impl Learner for Inside<'_> {
         }
         // the rows that are not compared have no gradient
         let mut grad = vec![0.0; self.features.len()];
-        for (to, from) in grad.chunks_exact_mut(size).zip(grad_rows.chunks_exact(range.len())) {
+        for (to, from) in grad
+            .chunks_exact_mut(size)
+            .zip(grad_rows.chunks_exact(range.len()))
+        {
             to[range.clone()].copy_from_slice(from);
         }
         let found = self.backbone.backward(&tape, &[&grad], false)?;
-        for (to, from) in gradients.parameters.iter_mut().zip(found.insertions.tensors()) {
-            to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
+        for (to, from) in gradients
+            .parameters
+            .iter_mut()
+            .zip(found.insertions.tensors())
+        {
+            to.data
+                .iter_mut()
+                .zip(&from.data)
+                .for_each(|(to, from)| *to += from);
         }
         Ok(())
     }
@@ -218,7 +290,8 @@ impl Learner for Inside<'_> {
             support: slices(&support),
             dim: self.backbone.config().dim,
         };
-        let modulation = (adapted && self.options.modulate_output).then(|| self.output.modulation());
+        let modulation =
+            (adapted && self.options.modulate_output).then(|| self.output.modulation());
         images.measure(modulation, metric, &mut ModulationTape::default())
     }
 }

@@ -76,7 +76,11 @@ impl InsideOptions {
             dim,
             depth,
             prompt_depth: self.prompt_depth,
-            prompts: if self.prompt_depth == PromptDepth::Output { 0 } else { self.num_prompts },
+            prompts: if self.prompt_depth == PromptDepth::Output {
+                0
+            } else {
+                self.num_prompts
+            },
             adapter_dim: self.adapter_dim,
             adapter_up_bias: false,
             scaling: self.scaling,
@@ -110,34 +114,59 @@ impl InsideOptions {
     /// [`AdaptError::Option`], naming the option of the command line.
     pub fn check(&self) -> Result<(), AdaptError> {
         let wrong = |option, found: String, wanted: &str| {
-            Err(AdaptError::Option { option, found, wanted: wanted.to_owned() })
+            Err(AdaptError::Option {
+                option,
+                found,
+                wanted: wanted.to_owned(),
+            })
         };
-        let needs_prompts = "it needs prompts inside the transformer: --prompt-depth shallow or deep";
+        let needs_prompts =
+            "it needs prompts inside the transformer: --prompt-depth shallow or deep";
         let p = self.prompt_dropout;
         if !(0.0..1.0).contains(&p) {
-            return wrong("--prompt-dropout", p.to_string(), "it is a probability from 0 to below 1");
+            return wrong(
+                "--prompt-dropout",
+                p.to_string(),
+                "it is a probability from 0 to below 1",
+            );
         }
         if !self.has_prompts() {
             if p > 0.0 {
                 return wrong("--prompt-dropout", p.to_string(), needs_prompts);
             }
             if self.prompt_init != PromptInit::Xavier {
-                return wrong("--prompt-init", self.prompt_init.name().to_owned(), needs_prompts);
+                return wrong(
+                    "--prompt-init",
+                    self.prompt_init.name().to_owned(),
+                    needs_prompts,
+                );
             }
             if self.adapter_dim.is_none() {
                 if self.scaling != Scaling::Fixed {
                     let wanted = "there is nothing inside the transformer to scale: add --prompt-depth shallow or deep, \
                                   or --use-adapters";
-                    return wrong("--learn-scaling", scaling_name(self.scaling).to_owned(), wanted);
+                    return wrong(
+                        "--learn-scaling",
+                        scaling_name(self.scaling).to_owned(),
+                        wanted,
+                    );
                 }
                 let wanted = "nothing is put into the transformer: add prompts or adapters";
                 return wrong("--prompt-depth", "output".to_owned(), wanted);
             }
         } else if self.num_prompts == 0 {
-            return wrong("--num-prompts", "0".to_owned(), "use at least one, or --prompt-depth output");
+            return wrong(
+                "--num-prompts",
+                "0".to_owned(),
+                "use at least one, or --prompt-depth output",
+            );
         }
         if self.adapter_dim == Some(0) {
-            return wrong("--adapter-dim", "0".to_owned(), "use at least 1, or leave out --use-adapters");
+            return wrong(
+                "--adapter-dim",
+                "0".to_owned(),
+                "use at least 1, or leave out --use-adapters",
+            );
         }
         Ok(())
     }
@@ -145,9 +174,16 @@ impl InsideOptions {
     /// As a value of a torch file, for tensors in a backbone of `depth` blocks of `dim` numbers per token.
     pub(super) fn to_value(&self, dim: usize, depth: usize) -> Value {
         // through its shortest decimal form, as the scaling factor of checkpoints
-        let dropout = self.prompt_dropout.to_string().parse().unwrap_or(f64::from(self.prompt_dropout));
+        let dropout = self
+            .prompt_dropout
+            .to_string()
+            .parse()
+            .unwrap_or(f64::from(self.prompt_dropout));
         Value::dict([
-            ("prompt_depth", Value::from(prompt_depth_name(self.prompt_depth))),
+            (
+                "prompt_depth",
+                Value::from(prompt_depth_name(self.prompt_depth)),
+            ),
             ("num_prompts", int(self.num_prompts)),
             ("adapter_dim", self.adapter_dim.map_or(Value::None, int)),
             ("learn_scaling", Value::from(scaling_name(self.scaling))),
@@ -163,8 +199,18 @@ impl InsideOptions {
     /// or wrong.
     pub(super) fn from_value(value: &Value) -> Result<(Self, usize, usize), String> {
         let wrong = |key: &str| key.to_owned();
-        let count = |key: &str| value.get(key).and_then(Value::as_usize).ok_or_else(|| wrong(key));
-        let text = |key: &str| value.get(key).and_then(Value::as_str).ok_or_else(|| wrong(key));
+        let count = |key: &str| {
+            value
+                .get(key)
+                .and_then(Value::as_usize)
+                .ok_or_else(|| wrong(key))
+        };
+        let text = |key: &str| {
+            value
+                .get(key)
+                .and_then(Value::as_str)
+                .ok_or_else(|| wrong(key))
+        };
         let depths = [PromptDepth::Output, PromptDepth::Shallow, PromptDepth::Deep];
         let scalings = [Scaling::Fixed, Scaling::Scalar, Scaling::Channel];
         let inits = [PromptInit::Xavier, PromptInit::Patches];
@@ -189,7 +235,10 @@ impl InsideOptions {
                 .get("prompt_dropout")
                 .and_then(Value::as_f64)
                 .ok_or_else(|| wrong("prompt_dropout"))? as f32,
-            prompt_init: inits.into_iter().find(|i| i.name() == init).ok_or_else(|| wrong("prompt_init"))?,
+            prompt_init: inits
+                .into_iter()
+                .find(|i| i.name() == init)
+                .ok_or_else(|| wrong("prompt_init"))?,
             modulate_output: value
                 .get("modulate_output")
                 .and_then(Value::as_bool)

@@ -33,21 +33,40 @@ pub fn initial(
     let count = normals.len().min(INIT_IMAGES);
     if count == 0 {
         let why = " to start prompts from their patches";
-        return Err(AdaptError::TooFewImages { what: "normal images", found: 0, wanted: 1, why });
+        return Err(AdaptError::TooFewImages {
+            what: "normal images",
+            found: 0,
+            wanted: 1,
+            why,
+        });
     }
-    let chosen: Vec<usize> = (0..count).map(|i| normals[i * normals.len() / count]).collect();
+    let chosen: Vec<usize> = (0..count)
+        .map(|i| normals[i * normals.len() / count])
+        .collect();
     let mut tokens = Vec::new();
     images.gather(&chosen, &mut tokens)?;
     let grid = images.grid();
     let none = Insertions::zeros(InsertionSpec::none(config))?;
     let last = [config.depth - 1];
-    let (_, tape) = backbone.forward_recorded(Embedded { tokens: &tokens, grid }, &none, None, &last)?;
+    let (_, tape) = backbone.forward_recorded(
+        Embedded {
+            tokens: &tokens,
+            grid,
+        },
+        &none,
+        None,
+        &last,
+    )?;
     let (dim, prefix) = (config.dim, config.prefix());
     let mut stream = Stream::new(seed, Purpose::PromptCentroids);
     let mut sets = Vec::new();
     for block in 0..spec.prompt_sets() {
         let patches: Vec<f32> = (0..count)
-            .flat_map(|image| tape.block_input(image, block)[prefix * dim..].iter().copied())
+            .flat_map(|image| {
+                tape.block_input(image, block)[prefix * dim..]
+                    .iter()
+                    .copied()
+            })
             .collect();
         sets.extend(centroids(&patches, dim, spec.prompts, &mut stream));
     }

@@ -77,12 +77,19 @@ pub fn train_inside(
     }
     let grid = data.images.grid();
     let each = (config.prefix() + grid.0 * grid.1) * config.dim;
-    let mut images = EmbeddedImages::new(data.images, data.normals + data.defects, each, data.memory);
+    let mut images =
+        EmbeddedImages::new(data.images, data.normals + data.defects, each, data.memory);
     let seed = output.options().seed;
     let start = match &resume {
         // the values come from the state
         Some(_) => Insertions::zeros(inside.spec(config))?,
-        None => initial(inside, model.backbone, &mut images, data.normal_indices, seed)?,
+        None => initial(
+            inside,
+            model.backbone,
+            &mut images,
+            data.normal_indices,
+            seed,
+        )?,
     };
     let mut learner = Inside::new(
         (model.backbone, model.layer),
@@ -94,5 +101,11 @@ pub fn train_inside(
         output,
     )?;
     let outcome = run(&mut learner, choice, options, resume, cancel, on_epoch)?;
-    Ok((outcome, Inserted { options: inside.clone(), tensors: learner.finish() }))
+    Ok((
+        outcome,
+        Inserted {
+            options: inside.clone(),
+            tensors: learner.finish(),
+        },
+    ))
 }

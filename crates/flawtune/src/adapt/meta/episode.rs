@@ -33,7 +33,12 @@ impl MetaTask<'_> {
     /// [`AdaptError::Shape`] for tokens that do not fit together.
     pub(super) fn check(&self, dim: usize) -> Result<(), AdaptError> {
         let few = |what, found, wanted| {
-            Err(AdaptError::TooFewImages { what, found, wanted, why: " to draw an episode from" })
+            Err(AdaptError::TooFewImages {
+                what,
+                found,
+                wanted,
+                why: " to draw an episode from",
+            })
         };
         if self.normals.images.len() < 4 {
             return few("good images", self.normals.images.len(), 4);
@@ -42,7 +47,11 @@ impl MetaTask<'_> {
             return few("shots in the support", 0, 1);
         }
         if self.defects.images.len() <= self.shots {
-            return few("defects in the pool", self.defects.images.len(), self.shots + 1);
+            return few(
+                "defects in the pool",
+                self.defects.images.len(),
+                self.shots + 1,
+            );
         }
         for set in [self.normals, self.defects] {
             if set.dim != dim || set.patches() != self.normals.patches() {
@@ -66,7 +75,10 @@ impl MetaTask<'_> {
         let half = (normals.len() / 2).min(batch);
         let query_defects = (defects.len() - self.shots).min(batch);
         Episode {
-            support: (normals[..half].to_vec(), defects[..self.shots.min(batch)].to_vec()),
+            support: (
+                normals[..half].to_vec(),
+                defects[..self.shots.min(batch)].to_vec(),
+            ),
             query: (
                 normals[half..2 * half].to_vec(),
                 defects[self.shots..self.shots + query_defects].to_vec(),
@@ -86,21 +98,37 @@ mod tests {
     use crate::features::ImageTokens;
 
     fn set(count: usize) -> TokenSet {
-        let images = (0..count).map(|_| ImageTokens::owned(vec![1.0; 4], 1, 2)).collect();
-        TokenSet { images, grid: (1, 1), dim: 2 }
+        let images = (0..count)
+            .map(|_| ImageTokens::owned(vec![1.0; 4], 1, 2))
+            .collect();
+        TokenSet {
+            images,
+            grid: (1, 1),
+            dim: 2,
+        }
     }
 
     #[test]
     fn support_and_query_share_no_image() {
         let (normals, defects) = (set(11), set(7));
-        let task = MetaTask { name: "t".into(), normals: &normals, defects: &defects, shots: 3 };
+        let task = MetaTask {
+            name: "t".into(),
+            normals: &normals,
+            defects: &defects,
+            shots: 3,
+        };
         task.check(2).unwrap();
         let mut random = stream(5);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..20 {
             let e = task.draw(&mut random, 4);
             assert_eq!(
-                [e.support.0.len(), e.support.1.len(), e.query.0.len(), e.query.1.len()],
+                [
+                    e.support.0.len(),
+                    e.support.1.len(),
+                    e.query.0.len(),
+                    e.query.1.len()
+                ],
                 [4, 3, 4, 4]
             );
             assert!(e.support.0.iter().all(|i| !e.query.0.contains(i)));
@@ -113,11 +141,22 @@ mod tests {
     #[test]
     fn too_little_to_draw_from_is_said() {
         let (normals, defects) = (set(4), set(3));
-        let task = |n, shots| MetaTask { name: "t".into(), normals: n, defects: &defects, shots };
+        let task = |n, shots| MetaTask {
+            name: "t".into(),
+            normals: n,
+            defects: &defects,
+            shots,
+        };
         assert!(task(&normals, 2).check(2).is_ok());
         for wrong in [task(&normals, 3), task(&normals, 0), task(&defects, 1)] {
-            assert!(matches!(wrong.check(2), Err(AdaptError::TooFewImages { .. })), "{wrong:?}");
+            assert!(
+                matches!(wrong.check(2), Err(AdaptError::TooFewImages { .. })),
+                "{wrong:?}"
+            );
         }
-        assert!(matches!(task(&normals, 1).check(3), Err(AdaptError::Shape { .. })));
+        assert!(matches!(
+            task(&normals, 1).check(3),
+            Err(AdaptError::Shape { .. })
+        ));
     }
 }

@@ -8,7 +8,9 @@ use flawtune_kernels::matching::{Matches, PackedPatches, match_patches};
 use rayon::prelude::*;
 
 use super::real::{Dual, Real};
-use crate::adapt::{AdaptError, Adaptation, Loss, ModulationType, NORM_EPSILON, Parameters, normalise_rows};
+use crate::adapt::{
+    AdaptError, Adaptation, Loss, ModulationType, NORM_EPSILON, Parameters, normalise_rows,
+};
 
 /// Added to the spread of similarities, as in the loss.
 const SPREAD_EPSILON: f64 = 1e-8;
@@ -81,7 +83,11 @@ impl FixedBatch {
                 PackedPatches::pack(rows, dim)
             })
             .collect();
-        let all = (0..normals).flat_map(|i| (0..images.len()).filter(move |&j| i != j).map(move |j| (i, j)));
+        let all = (0..normals).flat_map(|i| {
+            (0..images.len())
+                .filter(move |&j| i != j)
+                .map(move |j| (i, j))
+        });
         let pairs = all.collect::<Vec<_>>().into_par_iter().map(|(i, j)| {
             let mut found = Matches::default();
             match_patches(&packs[i], &packs[j], &mut found);
@@ -89,7 +95,10 @@ impl FixedBatch {
         });
         Self {
             pairs: pairs.collect(),
-            rows: images.iter().map(|i| i.iter().map(|&v| f64::from(v)).collect()).collect(),
+            rows: images
+                .iter()
+                .map(|i| i.iter().map(|&v| f64::from(v)).collect())
+                .collect(),
             normals,
             dim,
         }
@@ -98,7 +107,9 @@ impl FixedBatch {
 
 /// Every tensor's numbers, in f64.
 pub(super) fn values(of: &Parameters) -> Vec<Vec<f64>> {
-    of.iter().map(|t| t.data.iter().map(|&v| f64::from(v)).collect()).collect()
+    of.iter()
+        .map(|t| t.data.iter().map(|&v| f64::from(v)).collect())
+        .collect()
 }
 
 /// The product of the Hessian of the loss at `at` with `direction`.
@@ -111,23 +122,41 @@ pub(super) fn hessian_product(
     let tensors: Vec<Vec<Dual>> = at
         .iter()
         .zip(direction)
-        .map(|(t, d)| t.data.iter().zip(d).map(|(&v, &slope)| Dual { value: f64::from(v), slope }).collect())
+        .map(|(t, d)| {
+            t.data
+                .iter()
+                .zip(d)
+                .map(|(&v, &slope)| Dual {
+                    value: f64::from(v),
+                    slope,
+                })
+                .collect()
+        })
         .collect();
     let (_, gradient) = slopes(formula, batch, &tensors);
-    gradient.into_iter().map(|t| t.into_iter().map(|v| v.slope).collect()).collect()
+    gradient
+        .into_iter()
+        .map(|t| t.into_iter().map(|v| v.slope).collect())
+        .collect()
 }
 
 fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    a.iter().zip(b).fold(T::from_f64(0.0), |sum, (&a, &b)| sum + a * b)
+    a.iter()
+        .zip(b)
+        .fold(T::from_f64(0.0), |sum, (&a, &b)| sum + a * b)
 }
 
 /// `Σ a b` of constants and numbers.
 fn dot_constant<T: Real>(a: &[f64], b: &[T]) -> T {
-    a.iter().zip(b).fold(T::from_f64(0.0), |sum, (&a, &b)| sum + T::from_f64(a) * b)
+    a.iter()
+        .zip(b)
+        .fold(T::from_f64(0.0), |sum, (&a, &b)| sum + T::from_f64(a) * b)
 }
 
 fn add_scaled<T: Real>(to: &mut [T], w: T, from: &[T]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to += w * from);
+    to.iter_mut()
+        .zip(from)
+        .for_each(|(to, &from)| *to += w * from);
 }
 
 /// `x / (‖x‖ + ε)` and `‖x‖`.
@@ -142,8 +171,15 @@ fn unit_backward<T: Real>(u: &[T], norm: T, g: &[T]) -> Vec<T> {
     let length = norm + T::from_f64(NORM_EPSILON);
     let inverse = T::from_f64(1.0) / length;
     // d‖x‖ = x/‖x‖ = u (‖x‖ + ε)/‖x‖
-    let along = if norm.value() > 0.0 { dot(u, g) * length / norm } else { T::from_f64(0.0) };
-    u.iter().zip(g).map(|(&u, &g)| (g - u * along) * inverse).collect()
+    let along = if norm.value() > 0.0 {
+        dot(u, g) * length / norm
+    } else {
+        T::from_f64(0.0)
+    };
+    u.iter()
+        .zip(g)
+        .map(|(&u, &g)| (g - u * along) * inverse)
+        .collect()
 }
 
 /// `½ (1 + erf(x / √2))`.
@@ -153,7 +189,8 @@ fn below<T: Real>(x: T) -> T {
 
 /// Derivative of GELU.
 fn gelu_slope<T: Real>(x: T) -> T {
-    let density = T::from_f64(1.0 / (2.0 * std::f64::consts::PI).sqrt()) * (T::from_f64(-0.5) * x * x).exp();
+    let density =
+        T::from_f64(1.0 / (2.0 * std::f64::consts::PI).sqrt()) * (T::from_f64(-0.5) * x * x).exp();
     below(x) + x * density
 }
 
@@ -176,18 +213,30 @@ struct Prompts<T> {
 }
 
 /// Loss and gradient.
-pub(super) fn slopes<T: Real>(formula: Formula, batch: &FixedBatch, tensors: &[Vec<T>]) -> Slopes<T> {
+pub(super) fn slopes<T: Real>(
+    formula: Formula,
+    batch: &FixedBatch,
+    tensors: &[Vec<T>],
+) -> Slopes<T> {
     let dim = batch.dim;
     let scaled: Vec<Vec<T>> = tensors[0]
         .chunks_exact(dim)
         .zip(&tensors[1])
         .map(|(row, &scale)| row.iter().map(|&v| v * scale).collect())
         .collect();
-    let prompts = Prompts { units: scaled.iter().map(|s| unit(s)).collect(), scaled };
+    let prompts = Prompts {
+        units: scaled.iter().map(|s| unit(s)).collect(),
+        scaled,
+    };
     let rows: Vec<Vec<Row<T>>> = batch
         .rows
         .par_iter()
-        .map(|image| image.chunks_exact(dim).map(|x| forward(formula, &prompts, tensors, x)).collect())
+        .map(|image| {
+            image
+                .chunks_exact(dim)
+                .map(|x| forward(formula, &prompts, tensors, x))
+                .collect()
+        })
         .collect();
     // similarities, loss, and the gradient with respect to each unit row
     let count = rows[0].len();
@@ -196,9 +245,12 @@ pub(super) fn slopes<T: Real>(formula: Formula, batch: &FixedBatch, tensors: &[V
         .pairs
         .par_iter()
         .map(|(i, j, of)| {
-            let sum = of.iter().enumerate().fold(T::from_f64(0.0), |sum, (p, &q)| {
-                sum + dot(&rows[*i][p].unit, &rows[*j][q as usize].unit)
-            });
+            let sum = of
+                .iter()
+                .enumerate()
+                .fold(T::from_f64(0.0), |sum, (p, &q)| {
+                    sum + dot(&rows[*i][p].unit, &rows[*j][q as usize].unit)
+                });
             sum * share
         })
         .collect();
@@ -219,14 +271,21 @@ pub(super) fn slopes<T: Real>(formula: Formula, batch: &FixedBatch, tensors: &[V
                 }
             }
             let mut own = Backward::new(tensors, &prompts, dim);
-            for ((row, grad), x) in rows[image].iter().zip(&grad).zip(batch.rows[image].chunks_exact(dim)) {
+            for ((row, grad), x) in rows[image]
+                .iter()
+                .zip(&grad)
+                .zip(batch.rows[image].chunks_exact(dim))
+            {
                 own.add(formula, &prompts, tensors, row, grad, x);
             }
             own.finish(&prompts, tensors, dim)
         })
         .collect();
     // in the order of the images, for the same bits on any number of threads
-    let mut gradient: Vec<Vec<T>> = tensors.iter().map(|t| vec![T::from_f64(0.0); t.len()]).collect();
+    let mut gradient: Vec<Vec<T>> = tensors
+        .iter()
+        .map(|t| vec![T::from_f64(0.0); t.len()])
+        .collect();
     for image in &found {
         for (to, from) in gradient.iter_mut().zip(image) {
             to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
@@ -235,13 +294,27 @@ pub(super) fn slopes<T: Real>(formula: Formula, batch: &FixedBatch, tensors: &[V
     (loss, gradient)
 }
 
-fn forward<T: Real>(formula: Formula, prompts: &Prompts<T>, tensors: &[Vec<T>], x: &[f64]) -> Row<T> {
+fn forward<T: Real>(
+    formula: Formula,
+    prompts: &Prompts<T>,
+    tensors: &[Vec<T>],
+    x: &[f64],
+) -> Row<T> {
     let dim = x.len();
     let inverse = 1.0 / (x.iter().map(|v| v * v).sum::<f64>().sqrt() + NORM_EPSILON);
-    let logits: Vec<T> =
-        prompts.units.iter().map(|(u, _)| dot_constant(x, u) * T::from_f64(inverse)).collect();
-    let top = logits.iter().map(|l| l.value()).fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<T> = logits.iter().map(|&l| (l - T::from_f64(top)).exp()).collect();
+    let logits: Vec<T> = prompts
+        .units
+        .iter()
+        .map(|(u, _)| dot_constant(x, u) * T::from_f64(inverse))
+        .collect();
+    let top = logits
+        .iter()
+        .map(|l| l.value())
+        .fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<T> = logits
+        .iter()
+        .map(|&l| (l - T::from_f64(top)).exp())
+        .collect();
     let sum = weights.iter().fold(T::from_f64(0.0), |sum, &w| sum + w);
     let attention: Vec<T> = weights.into_iter().map(|w| w / sum).collect();
     let mut mix = vec![T::from_f64(0.0); dim];
@@ -258,13 +331,27 @@ fn forward<T: Real>(formula: Formula, prompts: &Prompts<T>, tensors: &[Vec<T>], 
             .map(|(w, &b)| dot_constant(x, &w[..dim]) + dot(&mix, &w[dim..]) + b)
             .collect();
         hidden = pre.iter().map(|&p| p * below(p)).collect();
-        w2.chunks_exact(dim).zip(b2).map(|(w, &b)| dot(&hidden, w) + b).collect()
+        w2.chunks_exact(dim)
+            .zip(b2)
+            .map(|(w, &b)| dot(&hidden, w) + b)
+            .collect()
     } else {
         mix.clone()
     };
-    let out: Vec<T> = x.iter().zip(added).map(|(&x, a)| T::from_f64(x) + alpha * a).collect();
+    let out: Vec<T> = x
+        .iter()
+        .zip(added)
+        .map(|(&x, a)| T::from_f64(x) + alpha * a)
+        .collect();
     let (unit, norm) = unit(&out);
-    Row { attention, mix, pre, hidden, unit, norm }
+    Row {
+        attention,
+        mix,
+        pre,
+        hidden,
+        unit,
+        norm,
+    }
 }
 
 /// The gradients of one image's rows.
@@ -309,13 +396,19 @@ impl<T: Real> Backward<T> {
                 self.tensors[5][i] += g;
             }
             let mut grad_mix = vec![T::from_f64(0.0); dim];
-            for (i, ((&g, &p), w)) in
-                grad_hidden.iter().zip(&row.pre).zip(w0.chunks_exact(2 * dim)).enumerate()
+            for (i, ((&g, &p), w)) in grad_hidden
+                .iter()
+                .zip(&row.pre)
+                .zip(w0.chunks_exact(2 * dim))
+                .enumerate()
             {
                 let g = g * gelu_slope(p);
                 add_scaled(&mut grad_mix, g, &w[dim..]);
                 let to = &mut self.tensors[2][i * 2 * dim..(i + 1) * 2 * dim];
-                to[..dim].iter_mut().zip(x).for_each(|(to, &x)| *to += g * T::from_f64(x));
+                to[..dim]
+                    .iter_mut()
+                    .zip(x)
+                    .for_each(|(to, &x)| *to += g * T::from_f64(x));
                 add_scaled(&mut to[dim..], g, &row.mix);
                 self.tensors[3][i] += g;
             }
@@ -329,7 +422,10 @@ impl<T: Real> Backward<T> {
         for (k, (&w, &g)) in row.attention.iter().zip(&grad_attention).enumerate() {
             add_scaled(&mut self.scaled[k], w, &grad_mix);
             let logit = w * (g - along) * T::from_f64(inverse);
-            self.units[k].iter_mut().zip(x).for_each(|(to, &x)| *to += logit * T::from_f64(x));
+            self.units[k]
+                .iter_mut()
+                .zip(x)
+                .for_each(|(to, &x)| *to += logit * T::from_f64(x));
         }
     }
 
@@ -338,7 +434,11 @@ impl<T: Real> Backward<T> {
         for k in 0..self.scaled.len() {
             let (u, norm) = &prompts.units[k];
             let through = unit_backward(u, *norm, &self.units[k]);
-            let whole: Vec<T> = self.scaled[k].iter().zip(through).map(|(&a, b)| a + b).collect();
+            let whole: Vec<T> = self.scaled[k]
+                .iter()
+                .zip(through)
+                .map(|(&a, b)| a + b)
+                .collect();
             let (prompt, scale) = (&tensors[0][k * dim..(k + 1) * dim], tensors[1][k]);
             add_scaled(&mut self.tensors[0][k * dim..(k + 1) * dim], scale, &whole);
             self.tensors[1][k] += dot(&whole, prompt);
@@ -350,9 +450,18 @@ impl<T: Real> Backward<T> {
 /// The loss, and its gradient with respect to the similarity of each pair.
 fn of_similarities<T: Real>(loss: Loss, batch: &FixedBatch, similarities: &[T]) -> (T, Vec<T>) {
     let zero = T::from_f64(0.0);
-    let is_nn: Vec<bool> = batch.pairs.iter().map(|(_, j, _)| *j < batch.normals).collect();
+    let is_nn: Vec<bool> = batch
+        .pairs
+        .iter()
+        .map(|(_, j, _)| *j < batch.normals)
+        .collect();
     let of = |nn: bool| -> Vec<T> {
-        similarities.iter().zip(&is_nn).filter(|(_, is)| **is == nn).map(|(&s, _)| s).collect()
+        similarities
+            .iter()
+            .zip(&is_nn)
+            .filter(|(_, is)| **is == nn)
+            .map(|(&s, _)| s)
+            .collect()
     };
     let (nn, nd) = (of(true), of(false));
     let number = |v: usize| T::from_f64(v as f64);
@@ -376,15 +485,25 @@ fn of_similarities<T: Real>(loss: Loss, batch: &FixedBatch, similarities: &[T]) 
     }
     let moments = |of: &[T]| {
         let mean = of.iter().fold(zero, |sum, &v| sum + v) / number(of.len());
-        let squares = of.iter().fold(zero, |sum, &v| sum + (v - mean) * (v - mean));
-        let spread = if of.len() > 1 { (squares / number(of.len() - 1)).sqrt() } else { zero };
+        let squares = of
+            .iter()
+            .fold(zero, |sum, &v| sum + (v - mean) * (v - mean));
+        let spread = if of.len() > 1 {
+            (squares / number(of.len() - 1)).sqrt()
+        } else {
+            zero
+        };
         (mean, spread)
     };
     let ((mu_nn, sd_nn), (mu_nd, sd_nd)) = (moments(&nn), moments(&nd));
     let spread = sd_nn + sd_nd + T::from_f64(SPREAD_EPSILON);
     let separability = (mu_nn - mu_nd) / spread;
     let slope = |v: T, mean: T, sd: T, count: usize| {
-        if sd.value() <= SPREAD_EPSILON { zero } else { (v - mean) / (number(count - 1) * sd) }
+        if sd.value() <= SPREAD_EPSILON {
+            zero
+        } else {
+            (v - mean) / (number(count - 1) * sd)
+        }
     };
     let weights = similarities.iter().zip(&is_nn).map(|(&s, &is)| {
         if is {
@@ -422,13 +541,19 @@ mod tests {
                 ..AdaptationOptions::default()
             };
             let mut stream = Stream::new(3, Purpose::Init);
-            let mut values =
-                |n: usize| (0..n).map(|_| 2.0 * stream.uniform() as f32 - 1.0).collect::<Vec<f32>>();
+            let mut values = |n: usize| {
+                (0..n)
+                    .map(|_| 2.0 * stream.uniform() as f32 - 1.0)
+                    .collect::<Vec<f32>>()
+            };
             let mut adaptation = Adaptation::new(options, DIM).unwrap();
             for t in adaptation.modulation_mut().parameters_mut() {
                 t.data = values(t.data.len());
             }
-            Self { adaptation, images: (0..5).map(|_| values(ROWS * DIM)).collect() }
+            Self {
+                adaptation,
+                images: (0..5).map(|_| values(ROWS * DIM)).collect(),
+            }
         }
 
         fn images(&self) -> Vec<&[f32]> {
@@ -445,11 +570,17 @@ mod tests {
 
     fn directions(of: &[Vec<f64>], seed: u64) -> Vec<Vec<f64>> {
         let mut stream = Stream::new(seed, Purpose::Init);
-        of.iter().map(|t| t.iter().map(|_| 2.0 * stream.uniform() - 1.0).collect()).collect()
+        of.iter()
+            .map(|t| t.iter().map(|_| 2.0 * stream.uniform() - 1.0).collect())
+            .collect()
     }
 
     fn inner(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
-        a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| a * b).sum()
+        a.iter()
+            .flatten()
+            .zip(b.iter().flatten())
+            .map(|(a, b)| a * b)
+            .sum()
     }
 
     /// The fast path rounds to f32: 1e-5 of the largest value.
@@ -458,17 +589,31 @@ mod tests {
         for (case, loss) in cases() {
             let (images, a) = (case.images(), &case.adaptation);
             let batch = FixedBatch::new(a, &images, 3);
-            let (found, gradient) = slopes(Formula::of(a, loss).unwrap(), &batch, &values(a.parameters()));
+            let (found, gradient) = slopes(
+                Formula::of(a, loss).unwrap(),
+                &batch,
+                &values(a.parameters()),
+            );
             let mut pass = BatchPass::new();
-            let expected = pass.forward(Some(a.modulation()), &images, 3, DIM, loss).unwrap().loss;
+            let expected = pass
+                .forward(Some(a.modulation()), &images, 3, DIM, loss)
+                .unwrap()
+                .loss;
             let mut fast = Gradients::zeros_for(a.parameters());
             pass.backward(a.modulation(), &images, &mut fast, None);
-            assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{loss}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                "{loss}: {found} {expected}"
+            );
             for (t, ours) in fast.parameters.iter().zip(&gradient) {
                 let top = t.data.iter().fold(1e-3f32, |top, v| top.max(v.abs()));
                 for (fast, exact) in t.data.iter().zip(ours) {
                     let error = (f64::from(*fast) - exact).abs();
-                    assert!(error < 2e-5 * f64::from(top), "{loss} {}: {fast} {exact}", t.name);
+                    assert!(
+                        error < 2e-5 * f64::from(top),
+                        "{loss} {}: {fast} {exact}",
+                        t.name
+                    );
                 }
             }
         }
@@ -486,32 +631,48 @@ mod tests {
             let (u, v) = (directions(&at, 11), directions(&at, 12));
             let found = hessian_product(formula, &batch, a.parameters(), &v);
             let moved = |step: f64| -> Vec<Vec<f64>> {
-                let step_along =
-                    |(t, d): (&Vec<f64>, &Vec<f64>)| t.iter().zip(d).map(|(t, d)| t + step * d).collect();
+                let step_along = |(t, d): (&Vec<f64>, &Vec<f64>)| {
+                    t.iter().zip(d).map(|(t, d)| t + step * d).collect()
+                };
                 let to: Vec<Vec<f64>> = at.iter().zip(&v).map(step_along).collect();
                 slopes(formula, &batch, &to).1
             };
             let (plus, minus) = (moved(STEP), moved(-STEP));
-            let top = found.iter().flatten().fold(0.0f64, |top, v| top.max(v.abs()));
+            let top = found
+                .iter()
+                .flatten()
+                .fold(0.0f64, |top, v| top.max(v.abs()));
             assert!(top > 1e-3, "{loss}: the product is nothing");
-            for ((found, plus), minus) in
-                found.iter().flatten().zip(plus.iter().flatten()).zip(minus.iter().flatten())
+            for ((found, plus), minus) in found
+                .iter()
+                .flatten()
+                .zip(plus.iter().flatten())
+                .zip(minus.iter().flatten())
             {
                 let slope = (plus - minus) / (2.0 * STEP);
-                assert!((found - slope).abs() < 1e-6 * top.max(1.0), "{loss}: {found} {slope}");
+                assert!(
+                    (found - slope).abs() < 1e-6 * top.max(1.0),
+                    "{loss}: {found} {slope}"
+                );
             }
             let other = hessian_product(formula, &batch, a.parameters(), &u);
             let (uhv, vhu) = (inner(&u, &found), inner(&v, &other));
-            assert!((uhv - vhu).abs() < 1e-9 * uhv.abs().max(1.0), "{loss}: {uhv} {vhu}");
+            assert!(
+                (uhv - vhu).abs() < 1e-9 * uhv.abs().max(1.0),
+                "{loss}: {uhv} {vhu}"
+            );
         }
     }
 
     #[test]
     fn what_has_no_second_derivative_is_refused() {
-        let refused = |case: &Case, loss| Formula::of(&case.adaptation, loss).unwrap_err().to_string();
+        let refused =
+            |case: &Case, loss| Formula::of(&case.adaptation, loss).unwrap_err().to_string();
         let global = Case::new(ModulationType::Global);
         assert!(refused(&global, Loss::Separability).contains("maml with global"));
         let ranking: Loss = "ranking".parse().unwrap();
-        assert!(refused(&Case::new(ModulationType::PerPatch), ranking).contains("maml with ranking"));
+        assert!(
+            refused(&Case::new(ModulationType::PerPatch), ranking).contains("maml with ranking")
+        );
     }
 }

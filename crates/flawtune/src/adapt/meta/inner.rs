@@ -39,8 +39,9 @@ impl Inner {
         query: &Rows<'_>,
         pass: &mut BatchPass,
     ) -> Result<Verdict, AdaptError> {
-        let formula =
-            (self.method == Method::Maml).then(|| Formula::of(adaptation, self.loss)).transpose()?;
+        let formula = (self.method == Method::Maml)
+            .then(|| Formula::of(adaptation, self.loss))
+            .transpose()?;
         let start = adaptation.parameters().clone();
         let mut gradients = Gradients::zeros_for(&start);
         let before = self.gradient(adaptation, query, pass, &mut gradients)?;
@@ -78,8 +79,15 @@ impl Inner {
                 back(formula, fixed, at, self.rate, &mut direction);
             }
         }
-        adaptation.modulation_mut().parameters_mut().copy_from(&start)?;
-        Ok(Verdict { before, after, direction })
+        adaptation
+            .modulation_mut()
+            .parameters_mut()
+            .copy_from(&start)?;
+        Ok(Verdict {
+            before,
+            after,
+            direction,
+        })
     }
 
     /// Loss of a batch, and its gradient in place of what `gradients` held.
@@ -91,7 +99,13 @@ impl Inner {
         gradients: &mut Gradients,
     ) -> Result<f64, AdaptError> {
         let modulation = adaptation.modulation();
-        let found = pass.forward(Some(modulation), images, *normals, adaptation.dim(), self.loss)?;
+        let found = pass.forward(
+            Some(modulation),
+            images,
+            *normals,
+            adaptation.dim(),
+            self.loss,
+        )?;
         gradients.clear();
         pass.backward(modulation, images, gradients, None);
         Ok(found.loss)
@@ -100,7 +114,12 @@ impl Inner {
 
 /// One step of gradient descent.
 fn step(adaptation: &mut Adaptation, gradient: &Parameters, rate: f64) {
-    for (to, by) in adaptation.modulation_mut().parameters_mut().iter_mut().zip(gradient) {
+    for (to, by) in adaptation
+        .modulation_mut()
+        .parameters_mut()
+        .iter_mut()
+        .zip(gradient)
+    {
         for (p, g) in to.data.iter_mut().zip(&by.data) {
             *p = (f64::from(*p) - rate * f64::from(*g)) as f32;
         }
@@ -108,7 +127,13 @@ fn step(adaptation: &mut Adaptation, gradient: &Parameters, rate: f64) {
 }
 
 /// Brings a gradient back through one inner step: `v ← v − a H v`.
-fn back(formula: Formula, fixed: &FixedBatch, at: &Parameters, rate: f64, direction: &mut [Vec<f64>]) {
+fn back(
+    formula: Formula,
+    fixed: &FixedBatch,
+    at: &Parameters,
+    rate: f64,
+    direction: &mut [Vec<f64>],
+) {
     let product = hessian_product(formula, fixed, at, direction);
     for (v, h) in direction.iter_mut().flatten().zip(product.iter().flatten()) {
         *v -= rate * h;
@@ -134,8 +159,11 @@ mod tests {
     impl World {
         fn new(modulation: ModulationType) -> Self {
             let mut stream = Stream::new(9, Purpose::Init);
-            let mut values =
-                |n: usize| (0..n).map(|_| 2.0 * stream.uniform() as f32 - 1.0).collect::<Vec<f32>>();
+            let mut values = |n: usize| {
+                (0..n)
+                    .map(|_| 2.0 * stream.uniform() as f32 - 1.0)
+                    .collect::<Vec<f32>>()
+            };
             let options = AdaptationOptions {
                 modulation,
                 num_prompts: 2,
@@ -148,14 +176,30 @@ mod tests {
                 t.data = values(t.data.len());
             }
             let mut images = |n: usize| (0..n).map(|_| values(ROWS * DIM)).collect::<Vec<_>>();
-            Self { adaptation, support: images(5), query: images(6) }
+            Self {
+                adaptation,
+                support: images(5),
+                query: images(6),
+            }
         }
 
         fn run(&mut self, method: Method, steps: usize) -> Verdict {
-            let inner = Inner { method, steps, rate: 0.05, loss: Loss::Separability };
+            let inner = Inner {
+                method,
+                steps,
+                rate: 0.05,
+                loss: Loss::Separability,
+            };
             let support = (self.support.iter().map(Vec::as_slice).collect(), 3);
             let query = (self.query.iter().map(Vec::as_slice).collect(), 3);
-            inner.run(&mut self.adaptation, &support, &query, &mut BatchPass::new()).unwrap()
+            inner
+                .run(
+                    &mut self.adaptation,
+                    &support,
+                    &query,
+                    &mut BatchPass::new(),
+                )
+                .unwrap()
         }
     }
 
@@ -178,8 +222,16 @@ mod tests {
             for _ in 0..steps {
                 let batch = FixedBatch::new(&moving, &support, 3);
                 let gradient = slopes(formula, &batch, &values(moving.parameters())).1;
-                for (t, g) in moving.modulation_mut().parameters_mut().iter_mut().zip(&gradient) {
-                    t.data.iter_mut().zip(g).for_each(|(p, g)| *p = (f64::from(*p) - rate * g) as f32);
+                for (t, g) in moving
+                    .modulation_mut()
+                    .parameters_mut()
+                    .iter_mut()
+                    .zip(&gradient)
+                {
+                    t.data
+                        .iter_mut()
+                        .zip(g)
+                        .for_each(|(p, g)| *p = (f64::from(*p) - rate * g) as f32);
                 }
                 fixed.push(batch);
             }
@@ -195,19 +247,29 @@ mod tests {
                 slopes(formula, &last, &now).0
             };
             let mut stream = Stream::new(21, Purpose::Init);
-            let along: Vec<Vec<f64>> =
-                at.iter().map(|t| t.iter().map(|_| 2.0 * stream.uniform() - 1.0).collect()).collect();
+            let along: Vec<Vec<f64>> = at
+                .iter()
+                .map(|t| t.iter().map(|_| 2.0 * stream.uniform() - 1.0).collect())
+                .collect();
             let moved = |step: f64| {
-                let to =
-                    |(t, d): (&Vec<f64>, &Vec<f64>)| t.iter().zip(d).map(|(t, d)| t + step * d).collect();
+                let to = |(t, d): (&Vec<f64>, &Vec<f64>)| {
+                    t.iter().zip(d).map(|(t, d)| t + step * d).collect()
+                };
                 whole(at.iter().zip(&along).map(to).collect())
             };
             let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             let project = |of: &[Vec<f64>]| -> f64 {
-                of.iter().flatten().zip(along.iter().flatten()).map(|(a, b)| a * b).sum()
+                of.iter()
+                    .flatten()
+                    .zip(along.iter().flatten())
+                    .map(|(a, b)| a * b)
+                    .sum()
             };
             let (exact, first) = (project(&found.direction), project(&first_order.direction));
-            assert!((exact - slope).abs() < 1e-3 * slope.abs().max(0.1), "{modulation}: {exact} {slope}");
+            assert!(
+                (exact - slope).abs() < 1e-3 * slope.abs().max(0.1),
+                "{modulation}: {exact} {slope}"
+            );
             assert!(
                 (first - slope).abs() > 10.0 * (exact - slope).abs(),
                 "the second-order term does nothing: {first}"
@@ -224,7 +286,14 @@ mod tests {
         // one step of plain descent, by hand: the way is −rate times the support's gradient
         let images: Vec<&[f32]> = w.support.iter().map(Vec::as_slice).collect();
         let mut pass = BatchPass::new();
-        pass.forward(Some(w.adaptation.modulation()), &images, 3, DIM, Loss::Separability).unwrap();
+        pass.forward(
+            Some(w.adaptation.modulation()),
+            &images,
+            3,
+            DIM,
+            Loss::Separability,
+        )
+        .unwrap();
         let mut gradients = Gradients::zeros_for(&start);
         pass.backward(w.adaptation.modulation(), &images, &mut gradients, None);
         for (t, way) in gradients.parameters.iter().zip(&one.direction) {
@@ -234,7 +303,13 @@ mod tests {
             }
         }
         // without inner steps FOMAML and MAML are the query's gradient, and Reptile stays
-        assert!(w.run(Method::Reptile, 0).direction.iter().flatten().all(|v| *v == 0.0));
+        assert!(
+            w.run(Method::Reptile, 0)
+                .direction
+                .iter()
+                .flatten()
+                .all(|v| *v == 0.0)
+        );
         let (first, second) = (w.run(Method::Fomaml, 0), w.run(Method::Maml, 0));
         assert_eq!(first.direction, second.direction);
         assert_eq!(first.before, first.after);

@@ -59,10 +59,13 @@ impl FromStr for Method {
     type Err = AdaptError;
 
     fn from_str(s: &str) -> Result<Self, AdaptError> {
-        Self::ALL.into_iter().find(|m| m.name() == s).ok_or_else(|| AdaptError::Option {
-            option: "method",
-            found: format!("{s:?}"),
-            wanted: "it is one of reptile, fomaml, maml".to_owned(),
-        })
+        Self::ALL
+            .into_iter()
+            .find(|m| m.name() == s)
+            .ok_or_else(|| AdaptError::Option {
+                option: "method",
+                found: format!("{s:?}"),
+                wanted: "it is one of reptile, fomaml, maml".to_owned(),
+            })
     }
 }

@@ -108,7 +108,9 @@ pub fn meta_train(
                 order = (0..tasks.len()).collect();
                 random.shuffle(&mut order);
             }
-            let Some(task) = order.pop().map(|i| &tasks[i]) else { break };
+            let Some(task) = order.pop().map(|i| &tasks[i]) else {
+                break;
+            };
             let drawn = task.draw(&mut random, options.batch_size);
             let use_cls = adaptation.options().use_cls;
             let support = rows(task, &drawn.support, use_cls);
@@ -116,13 +118,20 @@ pub fn meta_train(
             let found = inner.run(adaptation, &support, &query, &mut pass)?;
             before += found.before;
             after += found.after;
-            for (to, from) in sums.iter_mut().flatten().zip(found.direction.iter().flatten()) {
+            for (to, from) in sums
+                .iter_mut()
+                .flatten()
+                .zip(found.direction.iter().flatten())
+            {
                 *to += from;
             }
         }
         let count = options.tasks_per_iteration as f64;
         for (to, from) in mean.iter_mut().zip(&sums) {
-            to.data.iter_mut().zip(from).for_each(|(to, from)| *to = (from / count) as f32);
+            to.data
+                .iter_mut()
+                .zip(from)
+                .for_each(|(to, from)| *to = (from / count) as f32);
         }
         let parameters = adaptation.modulation_mut().parameters_mut();
         if options.method == Method::Reptile {
@@ -140,15 +149,32 @@ pub fn meta_train(
         history.push(report);
         on_iteration(&report);
     }
-    Ok(MetaOutcome { history, interrupted, seconds: started.elapsed().as_secs_f64() })
+    Ok(MetaOutcome {
+        history,
+        interrupted,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
-fn check(adaptation: &Adaptation, tasks: &[MetaTask<'_>], options: &MetaOptions) -> Result<(), AdaptError> {
+fn check(
+    adaptation: &Adaptation,
+    tasks: &[MetaTask<'_>],
+    options: &MetaOptions,
+) -> Result<(), AdaptError> {
     let wrong = |option, found: String, wanted: &str| {
-        Err(AdaptError::Option { option, found, wanted: wanted.to_owned() })
+        Err(AdaptError::Option {
+            option,
+            found,
+            wanted: wanted.to_owned(),
+        })
     };
     if tasks.is_empty() {
-        return Err(AdaptError::TooFewImages { what: "tasks", found: 0, wanted: 1, why: "" });
+        return Err(AdaptError::TooFewImages {
+            what: "tasks",
+            found: 0,
+            wanted: 1,
+            why: "",
+        });
     }
     for task in tasks {
         task.check(adaptation.dim())?;
@@ -159,12 +185,23 @@ fn check(adaptation: &Adaptation, tasks: &[MetaTask<'_>], options: &MetaOptions)
         ("batch size", options.batch_size.saturating_sub(1)),
     ] {
         if found == 0 {
-            return wrong(option, "too small".to_owned(), "at least 1 is needed, and batches of 2");
+            return wrong(
+                option,
+                "too small".to_owned(),
+                "at least 1 is needed, and batches of 2",
+            );
         }
     }
-    for (option, rate) in [("inner rate", options.inner_rate), ("outer rate", options.outer_rate)] {
+    for (option, rate) in [
+        ("inner rate", options.inner_rate),
+        ("outer rate", options.outer_rate),
+    ] {
         if !(rate.is_finite() && rate > 0.0) {
-            return wrong(option, rate.to_string(), "it is a positive number, such as 0.01");
+            return wrong(
+                option,
+                rate.to_string(),
+                "it is a positive number, such as 0.01",
+            );
         }
     }
     if options.method == Method::Maml {
@@ -173,10 +210,19 @@ fn check(adaptation: &Adaptation, tasks: &[MetaTask<'_>], options: &MetaOptions)
     Ok(())
 }
 
-fn rows<'a>(task: &MetaTask<'a>, (normals, defects): &(Vec<usize>, Vec<usize>), use_cls: bool) -> Rows<'a> {
+fn rows<'a>(
+    task: &MetaTask<'a>,
+    (normals, defects): &(Vec<usize>, Vec<usize>),
+    use_cls: bool,
+) -> Rows<'a> {
     let of = |set: &'a TokenSet, i: usize| rows_of(&set.images[i], use_cls);
     let images = normals.iter().map(|&i| of(task.normals, i));
-    (images.chain(defects.iter().map(|&i| of(task.defects, i))).collect(), normals.len())
+    (
+        images
+            .chain(defects.iter().map(|&i| of(task.defects, i)))
+            .collect(),
+        normals.len(),
+    )
 }
 
 /// Goes `part` of a way.
@@ -203,19 +249,30 @@ mod tests {
     fn images(seed: u64, count: usize, odd: f32) -> TokenSet {
         let mut stream = Stream::new(seed, Purpose::Init);
         let images = (0..count).map(|_| {
-            let mut v: Vec<f32> = (0..(1 + PATCHES) * DIM).map(|_| 0.6 * stream.uniform() as f32).collect();
-            v.chunks_exact_mut(DIM).for_each(|row| row[seed as usize % 4] += 1.0);
+            let mut v: Vec<f32> = (0..(1 + PATCHES) * DIM)
+                .map(|_| 0.6 * stream.uniform() as f32)
+                .collect();
+            v.chunks_exact_mut(DIM)
+                .for_each(|row| row[seed as usize % 4] += 1.0);
             v[2 * DIM + 6] += odd;
             ImageTokens::owned(v, PATCHES, DIM)
         });
-        TokenSet { images: images.collect(), grid: (2, 2), dim: DIM }
+        TokenSet {
+            images: images.collect(),
+            grid: (2, 2),
+            dim: DIM,
+        }
     }
 
     struct World(Vec<(TokenSet, TokenSet)>);
 
     impl World {
         fn new() -> Self {
-            Self((1..4).map(|s| (images(s, 12, 0.0), images(s + 10, 8, 0.8))).collect())
+            Self(
+                (1..4)
+                    .map(|s| (images(s, 12, 0.0), images(s + 10, 8, 0.8)))
+                    .collect(),
+            )
         }
 
         fn tasks(&self) -> Vec<MetaTask<'_>> {
@@ -257,8 +314,19 @@ mod tests {
         }
     }
 
-    fn run(adaptation: &mut Adaptation, tasks: &[MetaTask<'_>], options: &MetaOptions) -> MetaOutcome {
-        meta_train(adaptation, tasks, options, &AtomicBool::new(false), &mut |_| {}).unwrap()
+    fn run(
+        adaptation: &mut Adaptation,
+        tasks: &[MetaTask<'_>],
+        options: &MetaOptions,
+    ) -> MetaOutcome {
+        meta_train(
+            adaptation,
+            tasks,
+            options,
+            &AtomicBool::new(false),
+            &mut |_| {},
+        )
+        .unwrap()
     }
 
     #[test]
@@ -266,16 +334,30 @@ mod tests {
         let w = World::new();
         // the same episodes for both, with a start that does not move
         let reached = |adaptation: &Adaptation| {
-            let still = MetaOptions { outer_rate: 1e-12, seed: 77, ..options(Method::Fomaml) };
+            let still = MetaOptions {
+                outer_rate: 1e-12,
+                seed: 77,
+                ..options(Method::Fomaml)
+            };
             let found = run(&mut adaptation.clone(), &w.tasks(), &still);
             found.history.iter().map(|r| r.after).sum::<f64>() / found.history.len() as f64
         };
         let before = reached(&fresh());
         for method in Method::ALL {
             let mut adaptation = fresh();
-            run(&mut adaptation, &w.tasks(), &MetaOptions { iterations: 60, ..options(method) });
+            run(
+                &mut adaptation,
+                &w.tasks(),
+                &MetaOptions {
+                    iterations: 60,
+                    ..options(method)
+                },
+            );
             let after = reached(&adaptation);
-            assert!(after < before - 0.05 * before.abs(), "{method:?}: {before} to {after}");
+            assert!(
+                after < before - 0.05 * before.abs(),
+                "{method:?}: {before} to {after}"
+            );
         }
     }
 
@@ -283,9 +365,15 @@ mod tests {
     fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
         let w = World::new();
         for method in Method::ALL {
-            let options = MetaOptions { iterations: 3, ..options(method) };
+            let options = MetaOptions {
+                iterations: 3,
+                ..options(method)
+            };
             let on = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
                 pool.install(|| {
                     let mut adaptation = fresh();
                     run(&mut adaptation, &w.tasks(), &options);
@@ -305,7 +393,14 @@ mod tests {
         let found = meta_train(&mut adaptation, &w.tasks(), &all, &cancel, &mut stop).unwrap();
         assert!(found.interrupted && found.history.len() == 2);
         let mut two = fresh();
-        run(&mut two, &w.tasks(), &MetaOptions { iterations: 2, ..all });
+        run(
+            &mut two,
+            &w.tasks(),
+            &MetaOptions {
+                iterations: 2,
+                ..all
+            },
+        );
         assert_eq!(adaptation.parameters(), two.parameters());
     }
 
@@ -313,15 +408,48 @@ mod tests {
     fn options_without_a_meaning_are_refused() {
         let w = World::new();
         let refuse = |tasks: &[MetaTask<'_>], options: MetaOptions| {
-            let found = meta_train(&mut fresh(), tasks, &options, &AtomicBool::new(false), &mut |_| {});
+            let found = meta_train(
+                &mut fresh(),
+                tasks,
+                &options,
+                &AtomicBool::new(false),
+                &mut |_| {},
+            );
             found.unwrap_err().to_string()
         };
         let plain = options(Method::Maml);
         assert!(refuse(&[], plain.clone()).contains("0 tasks"));
         let tasks = w.tasks();
-        assert!(refuse(&tasks, MetaOptions { iterations: 0, ..plain.clone() }).contains("iterations"));
-        assert!(refuse(&tasks, MetaOptions { inner_rate: 0.0, ..plain.clone() }).contains("inner rate"));
+        assert!(
+            refuse(
+                &tasks,
+                MetaOptions {
+                    iterations: 0,
+                    ..plain.clone()
+                }
+            )
+            .contains("iterations")
+        );
+        assert!(
+            refuse(
+                &tasks,
+                MetaOptions {
+                    inner_rate: 0.0,
+                    ..plain.clone()
+                }
+            )
+            .contains("inner rate")
+        );
         let ranking = "ranking".parse().unwrap();
-        assert!(refuse(&tasks, MetaOptions { loss: ranking, ..plain }).contains("maml with ranking"));
+        assert!(
+            refuse(
+                &tasks,
+                MetaOptions {
+                    loss: ranking,
+                    ..plain
+                }
+            )
+            .contains("maml with ranking")
+        );
     }
 }

@@ -57,7 +57,10 @@ impl Add for Dual {
     type Output = Self;
 
     fn add(self, o: Self) -> Self {
-        Self { value: self.value + o.value, slope: self.slope + o.slope }
+        Self {
+            value: self.value + o.value,
+            slope: self.slope + o.slope,
+        }
     }
 }
 
@@ -65,7 +68,10 @@ impl Sub for Dual {
     type Output = Self;
 
     fn sub(self, o: Self) -> Self {
-        Self { value: self.value - o.value, slope: self.slope - o.slope }
+        Self {
+            value: self.value - o.value,
+            slope: self.slope - o.slope,
+        }
     }
 }
 
@@ -73,7 +79,10 @@ impl Mul for Dual {
     type Output = Self;
 
     fn mul(self, o: Self) -> Self {
-        Self { value: self.value * o.value, slope: self.slope * o.value + self.value * o.slope }
+        Self {
+            value: self.value * o.value,
+            slope: self.slope * o.value + self.value * o.slope,
+        }
     }
 }
 
@@ -82,7 +91,10 @@ impl Div for Dual {
 
     fn div(self, o: Self) -> Self {
         let value = self.value / o.value;
-        Self { value, slope: (self.slope - value * o.slope) / o.value }
+        Self {
+            value,
+            slope: (self.slope - value * o.slope) / o.value,
+        }
     }
 }
 
@@ -90,7 +102,10 @@ impl Neg for Dual {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self { value: -self.value, slope: -self.slope }
+        Self {
+            value: -self.value,
+            slope: -self.slope,
+        }
     }
 }
 
@@ -111,17 +126,30 @@ impl Real for Dual {
 
     fn sqrt(self) -> Self {
         let value = self.value.sqrt();
-        Self { value, slope: if value > 0.0 { 0.5 * self.slope / value } else { 0.0 } }
+        Self {
+            value,
+            slope: if value > 0.0 {
+                0.5 * self.slope / value
+            } else {
+                0.0
+            },
+        }
     }
 
     fn exp(self) -> Self {
         let value = self.value.exp();
-        Self { value, slope: value * self.slope }
+        Self {
+            value,
+            slope: value * self.slope,
+        }
     }
 
     fn erf(self) -> Self {
         let density = std::f64::consts::FRAC_2_SQRT_PI * (-self.value * self.value).exp();
-        Self { value: libm::erf(self.value), slope: density * self.slope }
+        Self {
+            value: libm::erf(self.value),
+            slope: density * self.slope,
+        }
     }
 }
 
@@ -139,8 +167,14 @@ mod tests {
         for at in [-1.3, 0.2, 2.5] {
             let value = |x: f64| f(Dual::from_f64(x)).value;
             let slope = (value(at + 1e-6) - value(at - 1e-6)) / 2e-6;
-            let found = f(Dual { value: at, slope: 1.0 });
-            assert!((found.slope - slope).abs() < 1e-8, "{at}: {found:?} {slope}");
+            let found = f(Dual {
+                value: at,
+                slope: 1.0,
+            });
+            assert!(
+                (found.slope - slope).abs() < 1e-8,
+                "{at}: {found:?} {slope}"
+            );
             assert_eq!(found.value, value(at));
         }
     }

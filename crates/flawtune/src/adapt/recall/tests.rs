@@ -48,7 +48,11 @@ fn what_is_kept_is_what_a_search_finds() {
                 (found, gradient)
             };
             kept.announce(&n, &d);
-            assert_eq!(run(&mut kept), run(&mut plain), "step {step}, visit {visit}");
+            assert_eq!(
+                run(&mut kept),
+                run(&mut plain),
+                "step {step}, visit {visit}"
+            );
         }
         let share = kept.memory().unwrap().proven_share();
         assert!(share >= least, "step {step}: {share} proven");

@@ -8,8 +8,9 @@ use crate::adapt::learner::{Batch, Learner};
 use crate::adapt::scale_penalty::CATEGORY_SCALES;
 use crate::adapt::train::{Choice, check, check_tokens, run};
 use crate::adapt::{
-    AdaptError, Adaptation, BatchLoss, BatchPass, EpochReport, Gradients, HoldOut, HoldOutMetric, Loss,
-    Outcome, Parameters, RESIDUAL_SCALE, SimilarityStats, Tape, TrainData, TrainOptions, TrainState, rows_of,
+    AdaptError, Adaptation, BatchLoss, BatchPass, EpochReport, Gradients, HoldOut, HoldOutMetric,
+    Loss, Outcome, Parameters, RESIDUAL_SCALE, SimilarityStats, Tape, TrainData, TrainOptions,
+    TrainState, rows_of,
 };
 use crate::features::TokenSet;
 
@@ -49,18 +50,26 @@ pub fn train_joint(
     for category in categories {
         check_tokens(adaptation, &category.data)?;
         let patience = category.hold_out.as_ref().and(options.patience);
-        let own = TrainOptions { hold_out: category.hold_out.clone(), patience, ..options.clone() };
+        let own = TrainOptions {
+            hold_out: category.hold_out.clone(),
+            patience,
+            ..options.clone()
+        };
         check(choice_of(&category.data), &own)?;
         // what the loop asks of it is the metric and how often
         if let Some(first) = &category.hold_out {
-            options.hold_out =
-                Some(HoldOut { metric: first.metric, every: first.every, ..HoldOut::default() });
+            options.hold_out = Some(HoldOut {
+                metric: first.metric,
+                every: first.every,
+                ..HoldOut::default()
+            });
         }
     }
     let smallest = |of: fn(&TrainData<'_>) -> usize| categories.iter().map(|c| of(&c.data)).min();
-    let (Some(normals), Some(defects)) =
-        (smallest(|d| d.normal_indices.len()), smallest(|d| d.defect_indices.len()))
-    else {
+    let (Some(normals), Some(defects)) = (
+        smallest(|d| d.normal_indices.len()),
+        smallest(|d| d.defect_indices.len()),
+    ) else {
         return Err(AdaptError::TooFewImages {
             what: "categories to train on",
             found: 0,
@@ -69,7 +78,12 @@ pub fn train_joint(
         });
     };
     let lists: (Vec<usize>, Vec<usize>) = ((0..normals).collect(), (0..defects).collect());
-    let choice = Choice { normals, normal_indices: &lists.0, defects, defect_indices: &lists.1 };
+    let choice = Choice {
+        normals,
+        normal_indices: &lists.0,
+        defects,
+        defect_indices: &lists.1,
+    };
     let mut learner = Joint::new(adaptation, categories, &options)?;
     let outcome = run(&mut learner, choice, &options, resume, cancel, on_epoch)?;
     Ok((outcome, learner.finish()))
@@ -120,7 +134,9 @@ impl<'a> Joint<'a> {
         }
         let (use_cls, dim) = (adaptation.options().use_cls, adaptation.dim());
         let rows = |set: &'a TokenSet, list: &[usize]| -> Vec<&'a [f32]> {
-            list.iter().map(|&i| rows_of(&set.images[i], use_cls)).collect()
+            list.iter()
+                .map(|&i| rows_of(&set.images[i], use_cls))
+                .collect()
         };
         let members = categories.iter().enumerate().map(|(i, category)| {
             let data = category.data;
@@ -137,7 +153,12 @@ impl<'a> Joint<'a> {
                 images: Vec::new(),
             }
         });
-        Ok(Self { members: members.collect(), adaptation, parameters, tape: Tape::default() })
+        Ok(Self {
+            members: members.collect(),
+            adaptation,
+            parameters,
+            tape: Tape::default(),
+        })
     }
 
     /// The factor of a category; none where none is learned.
@@ -161,9 +182,16 @@ impl<'a> Joint<'a> {
     fn finish(mut self) -> Vec<Vec<f32>> {
         self.place(0);
         let count = self.members.len();
-        let all: Vec<Vec<f32>> =
-            (0..count).filter_map(|c| Self::scales(&self.parameters, c)).map(<[f32]>::to_vec).collect();
-        if let Some(to) = self.adaptation.modulation_mut().parameters_mut().get_mut(RESIDUAL_SCALE) {
+        let all: Vec<Vec<f32>> = (0..count)
+            .filter_map(|c| Self::scales(&self.parameters, c))
+            .map(<[f32]>::to_vec)
+            .collect();
+        if let Some(to) = self
+            .adaptation
+            .modulation_mut()
+            .parameters_mut()
+            .get_mut(RESIDUAL_SCALE)
+        {
             for (i, to) in to.data.iter_mut().enumerate() {
                 *to = (all.iter().map(|of| f64::from(of[i])).sum::<f64>() / count as f64) as f32;
             }
@@ -189,13 +217,29 @@ impl Learner for Joint<'_> {
             let modulation = self.adaptation.modulation();
             let member = &mut self.members[category];
             let data = member.data;
-            let normals = member.sampler.normals(batch.step, data.normal_indices.len());
-            let defects = member.sampler.defects(batch.step, data.defect_indices.len());
+            let normals = member
+                .sampler
+                .normals(batch.step, data.normal_indices.len());
+            let defects = member
+                .sampler
+                .defects(batch.step, data.defect_indices.len());
             member.images.clear();
-            let normal = normals.iter().map(|&i| &data.normals.images[data.normal_indices[i]]);
-            let defect = defects.iter().map(|&i| &data.defects.images[data.defect_indices[i]]);
-            member.images.extend(normal.chain(defect).map(|image| rows_of(image, use_cls)));
-            found.push(member.pass.forward(Some(modulation), &member.images, normals.len(), dim, loss)?);
+            let normal = normals
+                .iter()
+                .map(|&i| &data.normals.images[data.normal_indices[i]]);
+            let defect = defects
+                .iter()
+                .map(|&i| &data.defects.images[data.defect_indices[i]]);
+            member
+                .images
+                .extend(normal.chain(defect).map(|image| rows_of(image, use_cls)));
+            found.push(member.pass.forward(
+                Some(modulation),
+                &member.images,
+                normals.len(),
+                dim,
+                loss,
+            )?);
         }
         Ok(mean(&found))
     }
@@ -208,16 +252,23 @@ impl Learner for Joint<'_> {
             let modulation = self.adaptation.modulation();
             let member = &mut self.members[category];
             own.clear();
-            member.pass.backward(modulation, &member.images, &mut own, None);
+            member
+                .pass
+                .backward(modulation, &member.images, &mut own, None);
             for (to, from) in gradients.parameters.iter_mut().zip(&own.parameters) {
                 let from = &from.data;
                 // each category moves its own factor only, and by its own gradient
                 let (to, share) = if to.name == CATEGORY_SCALES {
-                    (&mut to.data[category * from.len()..(category + 1) * from.len()], 1.0)
+                    (
+                        &mut to.data[category * from.len()..(category + 1) * from.len()],
+                        1.0,
+                    )
                 } else {
                     (&mut to.data[..], share)
                 };
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += share * from);
+                to.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to += share * from);
             }
             gradients.scaling_factor += f64::from(share) * own.scaling_factor;
         }
@@ -267,22 +318,39 @@ mod tests {
     fn images(seed: u64, count: usize, odd: f32) -> TokenSet {
         let mut stream = Stream::new(seed, Purpose::Init);
         let images = (0..count).map(|_| {
-            let mut v: Vec<f32> = (0..(1 + PATCHES) * DIM).map(|_| 0.3 * stream.uniform() as f32).collect();
-            v.chunks_exact_mut(DIM).for_each(|row| row[seed as usize % DIM] += 1.0);
+            let mut v: Vec<f32> = (0..(1 + PATCHES) * DIM)
+                .map(|_| 0.3 * stream.uniform() as f32)
+                .collect();
+            v.chunks_exact_mut(DIM)
+                .for_each(|row| row[seed as usize % DIM] += 1.0);
             v[DIM + (seed as usize + 1) % DIM] += odd;
             ImageTokens::owned(v, PATCHES, DIM)
         });
-        TokenSet { images: images.collect(), grid: (2, 2), dim: DIM }
+        TokenSet {
+            images: images.collect(),
+            grid: (2, 2),
+            dim: DIM,
+        }
     }
 
     fn fresh() -> Adaptation {
-        let options =
-            AdaptationOptions { num_prompts: 3, scaling_factor: 0.5, seed: 2, ..Default::default() };
+        let options = AdaptationOptions {
+            num_prompts: 3,
+            scaling_factor: 0.5,
+            seed: 2,
+            ..Default::default()
+        };
         Adaptation::new(options, DIM).unwrap()
     }
 
     fn options() -> TrainOptions {
-        TrainOptions { epochs: 4, batch_size: 4, learning_rate: 0.01, seed: 9, ..Default::default() }
+        TrainOptions {
+            epochs: 4,
+            batch_size: 4,
+            learning_rate: 0.01,
+            seed: 9,
+            ..Default::default()
+        }
     }
 
     struct Data {
@@ -313,9 +381,15 @@ mod tests {
         }
     }
 
-    fn train(adaptation: &mut Adaptation, of: &[JointCategory<'_>], options: &TrainOptions) -> TrainState {
+    fn train(
+        adaptation: &mut Adaptation,
+        of: &[JointCategory<'_>],
+        options: &TrainOptions,
+    ) -> TrainState {
         let cancel = AtomicBool::new(false);
-        let found = train_joint(adaptation, of, options, None, &cancel, &mut |_| {}).unwrap().0;
+        let found = train_joint(adaptation, of, options, None, &cancel, &mut |_| {})
+            .unwrap()
+            .0;
         found.state().clone()
     }
 
@@ -325,7 +399,11 @@ mod tests {
         let gradient = |of: &[JointCategory<'_>]| {
             let mut adaptation = fresh();
             let mut joint = Joint::new(&mut adaptation, of, &options()).unwrap();
-            let batch = Batch { normals: vec![], defects: vec![], step: 5 };
+            let batch = Batch {
+                normals: vec![],
+                defects: vec![],
+                step: 5,
+            };
             let loss = joint.forward(&batch, Loss::Separability).unwrap().loss;
             let mut gradients = Gradients::zeros_for(joint.parameters());
             joint.backward(&mut gradients).unwrap();
@@ -337,11 +415,17 @@ mod tests {
         let all = Data::new(3, 4, 3);
         let both_all = gradient(&[a.category(None), all.category(None)]);
         let second = gradient(&[all.category(None)]);
-        assert!((both_all.0 - 0.5 * (first.0 + second.0)).abs() < 1e-9, "{both_all:?}");
+        assert!(
+            (both_all.0 - 0.5 * (first.0 + second.0)).abs() < 1e-9,
+            "{both_all:?}"
+        );
         for ((t, f), s) in both_all.1.iter().zip(&first.1).zip(&second.1) {
             for ((t, f), s) in t.data.iter().zip(&f.data).zip(&s.data) {
                 // the order of images in a batch changes sums in their last digits
-                assert!((t - 0.5 * (f + s)).abs() <= 1e-4 * t.abs().max(1e-2), "{t} {f} {s}");
+                assert!(
+                    (t - 0.5 * (f + s)).abs() <= 1e-4 * t.abs().max(1e-2),
+                    "{t} {f} {s}"
+                );
             }
         }
         assert_ne!(both.1, both_all.1);
@@ -350,7 +434,11 @@ mod tests {
     #[test]
     fn an_epoch_has_as_many_steps_as_the_smallest_category_has_batches() {
         let (a, b) = (Data::new(1, 8, 2), Data::new(3, 40, 3));
-        let state = train(&mut fresh(), &[a.category(None), b.category(None)], &options());
+        let state = train(
+            &mut fresh(),
+            &[a.category(None), b.category(None)],
+            &options(),
+        );
         assert_eq!(state.adam.steps(), 4 * 2);
         assert_eq!((state.settings.normals, state.settings.defects), (8, 2));
     }
@@ -360,19 +448,37 @@ mod tests {
         let (a, b) = (Data::new(1, 9, 2), Data::new(3, 14, 3));
         let hold_out = |normals: usize| {
             let (support, held) = ((0..4).collect(), (4..normals).collect());
-            Some(HoldOut { normals: held, defects: vec![0], support, every: 1, ..HoldOut::default() })
+            Some(HoldOut {
+                normals: held,
+                defects: vec![0],
+                support,
+                every: 1,
+                ..HoldOut::default()
+            })
         };
         let of = [a.category(hold_out(9)), b.category(hold_out(14))];
         let mut whole = fresh();
         let expected = train(&mut whole, &of, &options());
         let (mut stopped, cancel) = (fresh(), AtomicBool::new(false));
-        let mut stop =
-            |r: &EpochReport| cancel.store(r.record.epoch == 2, std::sync::atomic::Ordering::Relaxed);
-        let state = train_joint(&mut stopped, &of, &options(), None, &cancel, &mut stop).unwrap().0;
+        let mut stop = |r: &EpochReport| {
+            cancel.store(r.record.epoch == 2, std::sync::atomic::Ordering::Relaxed)
+        };
+        let state = train_joint(&mut stopped, &of, &options(), None, &cancel, &mut stop)
+            .unwrap()
+            .0;
         assert!(matches!(state, Outcome::Interrupted(_)));
         let (mut resumed, cancel) = (fresh(), AtomicBool::new(false));
         let state = state.state().clone();
-        let end = train_joint(&mut resumed, &of, &options(), Some(state), &cancel, &mut |_| {}).unwrap().0;
+        let end = train_joint(
+            &mut resumed,
+            &of,
+            &options(),
+            Some(state),
+            &cancel,
+            &mut |_| {},
+        )
+        .unwrap()
+        .0;
         assert_eq!(*end.state(), expected);
         assert!(expected.best.is_some() && expected.zero_shot_hold_out.is_some());
     }
@@ -392,18 +498,43 @@ mod tests {
         let of = [a.category(None), b.category(None)];
         let (outcome, scales) =
             train_joint(&mut adaptation, &of, &options(), None, &cancel, &mut |_| {}).unwrap();
-        assert!(scales[0] != scales[1] && scales.iter().all(|s| s[0] != 1.0), "{scales:?}");
-        assert_eq!(outcome.state().parameters.get(CATEGORY_SCALES).unwrap().data, scales.concat());
+        assert!(
+            scales[0] != scales[1] && scales.iter().all(|s| s[0] != 1.0),
+            "{scales:?}"
+        );
+        assert_eq!(
+            outcome
+                .state()
+                .parameters
+                .get(CATEGORY_SCALES)
+                .unwrap()
+                .data,
+            scales.concat()
+        );
         let mean = 0.5 * (scales[0][0] + scales[1][0]);
         assert!((adaptation.parameters().get(RESIDUAL_SCALE).unwrap().data[0] - mean).abs() < 1e-7);
         // the factor of a category has the gradient that it has alone
         let gradient = |of: &[JointCategory<'_>]| {
             let mut adaptation = adaptation.clone();
             let mut joint = Joint::new(&mut adaptation, of, &options()).unwrap();
-            joint.forward(&Batch { normals: vec![], defects: vec![], step: 0 }, Loss::Separability).unwrap();
+            joint
+                .forward(
+                    &Batch {
+                        normals: vec![],
+                        defects: vec![],
+                        step: 0,
+                    },
+                    Loss::Separability,
+                )
+                .unwrap();
             let mut gradients = Gradients::zeros_for(joint.parameters());
             joint.backward(&mut gradients).unwrap();
-            gradients.parameters.get(CATEGORY_SCALES).unwrap().data.clone()
+            gradients
+                .parameters
+                .get(CATEGORY_SCALES)
+                .unwrap()
+                .data
+                .clone()
         };
         assert_eq!(gradient(&of[..1])[0], gradient(&of)[0]);
     }
@@ -412,7 +543,9 @@ mod tests {
     fn refuses_nothing_and_too_little() {
         let cancel = AtomicBool::new(false);
         let refuse = |of: &[JointCategory<'_>]| {
-            train_joint(&mut fresh(), of, &options(), None, &cancel, &mut |_| {}).unwrap_err().to_string()
+            train_joint(&mut fresh(), of, &options(), None, &cancel, &mut |_| {})
+                .unwrap_err()
+                .to_string()
         };
         assert!(refuse(&[]).contains("categories to train on"));
         let (a, none) = (Data::new(1, 8, 2), Data::new(2, 8, 0));

@@ -68,18 +68,26 @@ pub struct Merged {
 /// [`AdaptError::TooFewImages`] for fewer than two, [`AdaptError::Shape`] and [`AdaptError::Missing`] for sets that differ
 /// in layout, [`AdaptError::Option`] for weights that are negative, all 0, not finite or not as many as sets.
 pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
-    let [first, others @ ..] = sets else { return Err(too_few(0)) };
+    let [first, others @ ..] = sets else {
+        return Err(too_few(0));
+    };
     if others.is_empty() {
         return Err(too_few(1));
     }
     for other in others {
         first.same_layout(other)?;
     }
-    let missing =
-        |name: &str| AdaptError::Missing { name: name.to_owned(), hint: "give checkpoints of prompts" };
+    let missing = |name: &str| AdaptError::Missing {
+        name: name.to_owned(),
+        hint: "give checkpoints of prompts",
+    };
     let prompts = first.get(PROMPTS).ok_or_else(|| missing(PROMPTS))?;
-    first.get(PROMPT_SCALES).ok_or_else(|| missing(PROMPT_SCALES))?;
-    let &[count, dim] = &prompts.shape[..] else { return Err(missing(PROMPTS)) };
+    first
+        .get(PROMPT_SCALES)
+        .ok_or_else(|| missing(PROMPT_SCALES))?;
+    let &[count, dim] = &prompts.shape[..] else {
+        return Err(missing(PROMPTS));
+    };
     let weights = weights(how, sets.len())?;
     let scaled: Vec<Vec<f32>> = sets.iter().map(|set| scaled(set, dim)).collect();
     let orders: Vec<Vec<usize>> = scaled
@@ -92,7 +100,11 @@ pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
         .collect();
     let mut parameters = first.zeros_like();
     for (place, to) in parameters.iter_mut().enumerate() {
-        let rows = if to.name == PROMPTS || to.name == PROMPT_SCALES { count } else { 1 };
+        let rows = if to.name == PROMPTS || to.name == PROMPT_SCALES {
+            count
+        } else {
+            1
+        };
         let width = to.data.len() / rows.max(1);
         let mut sum = vec![0.0f64; to.data.len()];
         for ((set, order), weight) in sets.iter().zip(&orders).zip(&weights) {
@@ -100,19 +112,40 @@ pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
             for (row, to) in sum.chunks_exact_mut(width.max(1)).enumerate() {
                 let row = if rows == count { order[row] } else { row };
                 let from = &from[row * width..(row + 1) * width];
-                to.iter_mut().zip(from).for_each(|(to, v)| *to += weight * f64::from(*v));
+                to.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, v)| *to += weight * f64::from(*v));
             }
         }
-        to.data.iter_mut().zip(&sum).for_each(|(to, sum)| *to = *sum as f32);
+        to.data
+            .iter_mut()
+            .zip(&sum)
+            .for_each(|(to, sum)| *to = *sum as f32);
     }
     let result = self::scaled(&parameters, dim);
     let length = |rows: &[f32]| rows.chunks_exact(dim).map(norm).sum::<f64>() / count as f64;
-    let before = scaled.iter().zip(&weights).map(|(s, w)| w * length(s)).sum::<f64>();
-    let agreement = scaled.iter().zip(orders).zip(&weights).map(|((own, prompts), &weight)| {
-        let of = cosines(&result, own, dim);
-        let cosine = prompts.iter().enumerate().map(|(to, from)| of[to * count + from]).sum::<f64>();
-        Agreement { weight, prompts, cosine: cosine / count as f64 }
-    });
+    let before = scaled
+        .iter()
+        .zip(&weights)
+        .map(|(s, w)| w * length(s))
+        .sum::<f64>();
+    let agreement = scaled
+        .iter()
+        .zip(orders)
+        .zip(&weights)
+        .map(|((own, prompts), &weight)| {
+            let of = cosines(&result, own, dim);
+            let cosine = prompts
+                .iter()
+                .enumerate()
+                .map(|(to, from)| of[to * count + from])
+                .sum::<f64>();
+            Agreement {
+                weight,
+                prompts,
+                cosine: cosine / count as f64,
+            }
+        });
     Ok(Merged {
         agreement: agreement.collect(),
         parameters,
@@ -121,12 +154,19 @@ pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
 }
 
 fn too_few(found: usize) -> AdaptError {
-    AdaptError::TooFewImages { what: "checkpoints to merge", found, wanted: 2, why: "" }
+    AdaptError::TooFewImages {
+        what: "checkpoints to merge",
+        found,
+        wanted: 2,
+        why: "",
+    }
 }
 
 /// Weights that sum to 1.
 fn weights(how: &Merge, count: usize) -> Result<Vec<f64>, AdaptError> {
-    let Merge::Weighted(given) = how else { return Ok(vec![1.0 / count as f64; count]) };
+    let Merge::Weighted(given) = how else {
+        return Ok(vec![1.0 / count as f64; count]);
+    };
     let sum: f64 = given.iter().sum();
     let usable = given.iter().all(|w| w.is_finite() && *w >= 0.0) && sum > 0.0;
     if given.len() != count || !usable {
@@ -145,18 +185,24 @@ fn weights(how: &Merge, count: usize) -> Result<Vec<f64>, AdaptError> {
 fn scaled(set: &Parameters, dim: usize) -> Vec<f32> {
     let of = |name| set.get(name).map_or(&[][..], |t| &t.data[..]);
     let rows = of(PROMPTS).chunks_exact(dim).zip(of(PROMPT_SCALES));
-    rows.flat_map(|(row, scale)| row.iter().map(move |v| v * scale)).collect()
+    rows.flat_map(|(row, scale)| row.iter().map(move |v| v * scale))
+        .collect()
 }
 
 /// Cosine of every row of `a` to every row of `b`, `[rows of a, rows of b]`.
 fn cosines(a: &[f32], b: &[f32], dim: usize) -> Vec<f64> {
-    let cosine = |a: &[f32], b: &[f32]| dot(a, b) / ((norm(a) + NORM_EPSILON) * (norm(b) + NORM_EPSILON));
-    a.chunks_exact(dim).flat_map(|a| b.chunks_exact(dim).map(move |b| cosine(a, b))).collect()
+    let cosine =
+        |a: &[f32], b: &[f32]| dot(a, b) / ((norm(a) + NORM_EPSILON) * (norm(b) + NORM_EPSILON));
+    a.chunks_exact(dim)
+        .flat_map(|a| b.chunks_exact(dim).map(move |b| cosine(a, b)))
+        .collect()
 }
 
 /// For every row the column that the assignment with the largest sum gives it.
 fn assignment(cosines: &[f64], count: usize) -> Vec<usize> {
-    let whole = Matrix::from_fn(count, count, |(r, c)| (cosines[r * count + c] * COSINE_UNIT) as i64);
+    let whole = Matrix::from_fn(count, count, |(r, c)| {
+        (cosines[r * count + c] * COSINE_UNIT) as i64
+    });
     kuhn_munkres(&whole).1
 }
 
@@ -166,8 +212,10 @@ mod tests {
 
     fn set(prompts: &[[f32; 2]], scales: &[f32], mlp: f32) -> Parameters {
         let mut p = Parameters::new();
-        p.push(PROMPTS, &[prompts.len(), 2], prompts.concat()).unwrap();
-        p.push(PROMPT_SCALES, &[scales.len()], scales.to_vec()).unwrap();
+        p.push(PROMPTS, &[prompts.len(), 2], prompts.concat())
+            .unwrap();
+        p.push(PROMPT_SCALES, &[scales.len()], scales.to_vec())
+            .unwrap();
         p.push("mlp.0.bias", &[1], vec![mlp]).unwrap();
         p
     }
@@ -184,13 +232,19 @@ mod tests {
         assert_eq!(values(&plain.parameters, PROMPTS), [0.5, 2.0, 1.5, 1.0]);
         assert_eq!(values(&plain.parameters, "mlp.0.bias"), [2.0]);
         let weighted = merge(&[&a, &b], &Merge::Weighted(vec![3.0, 1.0])).unwrap();
-        assert_eq!(values(&weighted.parameters, PROMPTS), [0.75, 1.0, 0.75, 1.5]);
+        assert_eq!(
+            values(&weighted.parameters, PROMPTS),
+            [0.75, 1.0, 0.75, 1.5]
+        );
         assert_eq!(values(&weighted.parameters, "mlp.0.bias"), [1.5]);
         // the second's prompts are the first's in the other order: scales travel with them
         let aligned = merge(&[&a, &b], &Merge::Aligned).unwrap();
         assert_eq!(values(&aligned.parameters, PROMPTS), [2.0, 0.0, 0.0, 3.0]);
         let scales = values(&aligned.parameters, PROMPT_SCALES);
-        assert!((scales[0] - 0.1).abs() < 1e-7 && (scales[1] - 0.4).abs() < 1e-7, "{scales:?}");
+        assert!(
+            (scales[0] - 0.1).abs() < 1e-7 && (scales[1] - 0.4).abs() < 1e-7,
+            "{scales:?}"
+        );
         assert_eq!(aligned.agreement[1].prompts, [1, 0]);
         assert!((aligned.agreement[1].cosine - 1.0).abs() < 1e-6);
         assert!(plain.agreement[0].cosine < 0.9 && plain.length_kept < aligned.length_kept);
@@ -218,7 +272,12 @@ mod tests {
         let refuse = |sets: &[&Parameters], how| merge(sets, &how).unwrap_err().to_string();
         assert!(refuse(&[&a], Merge::Mean).contains("at least 2"));
         assert!(refuse(&[&a, &other], Merge::Mean).contains("shape"));
-        for weights in [vec![1.0], vec![1.0, -1.0], vec![0.0, 0.0], vec![f64::NAN, 1.0]] {
+        for weights in [
+            vec![1.0],
+            vec![1.0, -1.0],
+            vec![0.0, 0.0],
+            vec![f64::NAN, 1.0],
+        ] {
             assert!(refuse(&[&a, &a], Merge::Weighted(weights)).contains("one number from 0"));
         }
     }

@@ -13,7 +13,11 @@ pub(super) struct CategorySampler {
 
 impl CategorySampler {
     pub(super) fn new(seed: u64, category: usize, batch_size: usize) -> Self {
-        Self { seed, category, batch_size }
+        Self {
+            seed,
+            category,
+            batch_size,
+        }
     }
 
     /// Positions among `count` normals for a step. Full passes in a new order each; of a pass the short last batch is
@@ -58,8 +62,11 @@ mod tests {
     #[test]
     fn a_pass_uses_every_image_once_and_passes_differ() {
         let sampler = CategorySampler::new(3, 1, 4);
-        let pass =
-            |from: u64| -> Vec<usize> { (from..from + 3).flat_map(|s| sampler.normals(s, 12)).collect() };
+        let pass = |from: u64| -> Vec<usize> {
+            (from..from + 3)
+                .flat_map(|s| sampler.normals(s, 12))
+                .collect()
+        };
         let mut all = pass(0);
         assert_ne!(all, pass(3));
         all.sort_unstable();

@@ -47,7 +47,12 @@ impl Cells {
     pub(crate) fn memory(rows: usize, dim: usize) -> (usize, usize) {
         // as stored and laid out for matching; sums in f64 while they are learned
         let centres = Self::count(rows).saturating_mul(dim).saturating_mul(4 + 4);
-        (centres, centres.saturating_mul(2).saturating_add(rows.saturating_mul(SORTING)))
+        (
+            centres,
+            centres
+                .saturating_mul(2)
+                .saturating_add(rows.saturating_mul(SORTING)),
+        )
     }
 
     /// Bytes of the index of so many rows in a file.
@@ -71,7 +76,8 @@ impl Cells {
             counts[cell as usize] += 1;
         }
         // where each cell's next row goes; cells that no row is nearest to are left out
-        let (mut starts, mut kept, mut next) = (vec![0], Vec::new(), Vec::with_capacity(counts.len()));
+        let (mut starts, mut kept, mut next) =
+            (vec![0], Vec::new(), Vec::with_capacity(counts.len()));
         for (centre, &count) in centres.chunks_exact(bank.dim()).zip(&counts) {
             let first = starts.last().copied().unwrap_or(0);
             next.push(first);
@@ -86,7 +92,10 @@ impl Cells {
             order[*place] = row;
             *place += 1;
         }
-        let cells = Self { centres: Bank::of(&kept, bank.dim(), Precision::F32), starts };
+        let cells = Self {
+            centres: Bank::of(&kept, bank.dim(), Precision::F32),
+            starts,
+        };
         (bank.reordered(&order), cells, order)
     }
 
@@ -100,14 +109,20 @@ impl Cells {
         let mut starts = vec![0usize];
         for length in lengths {
             let last = starts.last().copied().unwrap_or(0);
-            let end = usize::try_from(length).ok().filter(|n| *n > 0).and_then(|n| last.checked_add(n));
+            let end = usize::try_from(length)
+                .ok()
+                .filter(|n| *n > 0)
+                .and_then(|n| last.checked_add(n));
             match end {
                 Some(end) if end <= rows => starts.push(end),
                 _ => return Err(format!("has a cell of {length} of {rows} patches")),
             }
         }
         if starts.last() != Some(&rows) || starts.len() != centres.rows() + 1 {
-            return Err(format!("does not share {rows} patches among {} cells", centres.rows()));
+            return Err(format!(
+                "does not share {rows} patches among {} cells",
+                centres.rows()
+            ));
         }
         if !centres.is_plausible() {
             return Err("holds a centre with a number that no unit vector has".into());
@@ -127,7 +142,11 @@ impl Cells {
 
     /// Rows of the largest.
     pub fn largest(&self) -> usize {
-        self.starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+        self.starts
+            .windows(2)
+            .map(|w| w[1] - w[0])
+            .max()
+            .unwrap_or(0)
     }
 
     pub(super) fn centres(&self) -> &Bank {
@@ -196,13 +215,18 @@ fn learned(bank: &Bank, cells: usize, seed: u64) -> Vec<f32> {
         for (sample, &cell) in cell_of.iter().enumerate() {
             let row = bank.read(place(sample), 1, &mut room);
             let sum = &mut sums[cell as usize * dim..][..dim];
-            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+            sum.iter_mut()
+                .zip(row)
+                .for_each(|(sum, v)| *sum += f64::from(*v));
         }
         for (centre, sum) in centres.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)) {
             let norm = sum.iter().map(|v| v * v).sum::<f64>().sqrt();
             // a centre that no patch is nearest to stays where it is
             if norm > 0.0 {
-                centre.iter_mut().zip(sum).for_each(|(c, v)| *c = (v / norm) as f32);
+                centre
+                    .iter_mut()
+                    .zip(sum)
+                    .for_each(|(c, v)| *c = (v / norm) as f32);
             }
         }
     }

@@ -7,7 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use flawtune_kernels::matching::{Frame, Neighbour, PackedPatches, nearest_patches, raise_similarity};
+use flawtune_kernels::matching::{
+    Frame, Neighbour, PackedPatches, nearest_patches, raise_similarity,
+};
 use rayon::prelude::*;
 
 use super::{BLOCK_ROWS, Cells};
@@ -81,10 +83,21 @@ impl CellBank {
         let centres = PackedPatches::pack(&cells.centres().decode(0, cells.len()), bank.dim());
         let only = |bounds: &[usize]| {
             let owners = owners.get(bounds[0]..bounds[1])?;
-            owners.first().filter(|first| Some(*first) == owners.last()).copied()
+            owners
+                .first()
+                .filter(|first| Some(*first) == owners.last())
+                .copied()
         };
         let only = cells.starts.windows(2).map(only).collect();
-        Self { bank, cells, centres, probes, frame, owners, only }
+        Self {
+            bank,
+            cells,
+            centres,
+            probes,
+            frame,
+            owners,
+            only,
+        }
     }
 
     #[cfg(test)]
@@ -109,7 +122,12 @@ impl CellBank {
         let left_out = |test: usize| left_out(test).and_then(|image| u32::try_from(image).ok());
         let asked = self.asked(tests, probes, &left_out);
         let rows: Vec<Vec<f32>> = tests.par_iter().map(PackedPatches::rows).collect();
-        let none = || tests.iter().map(|t| vec![-1.0f32; t.patches()]).collect::<Vec<_>>();
+        let none = || {
+            tests
+                .iter()
+                .map(|t| vec![-1.0f32; t.patches()])
+                .collect::<Vec<_>>()
+        };
         // the largest of the same numbers, whatever the order
         let nearest = (0..self.cells.len())
             .into_par_iter()
@@ -127,7 +145,10 @@ impl CellBank {
                 }
                 a
             });
-        nearest.iter().map(|n| n.iter().map(|n| 1.0 - n).collect()).collect()
+        nearest
+            .iter()
+            .map(|n| n.iter().map(|n| 1.0 - n).collect())
+            .collect()
     }
 
     fn asked(
@@ -138,16 +159,22 @@ impl CellBank {
     ) -> Asked {
         let cells = self.cells.len();
         if probes >= cells {
-            let of =
-                |(t, test): (usize, &PackedPatches)| (0..test.patches()).map(move |p| (t as u32, p as u32));
+            let of = |(t, test): (usize, &PackedPatches)| {
+                (0..test.patches()).map(move |p| (t as u32, p as u32))
+            };
             return Asked::All(tests.iter().enumerate().flat_map(of).collect());
         }
         let near = |(t, test): (usize, &PackedPatches)| {
             let gone = |cell: usize| left_out(t).is_some() && self.only[cell] == left_out(t);
             let wanted = probes + (0..cells).filter(|&cell| gone(cell)).count();
-            let near = nearest_patches(test, std::slice::from_ref(&self.centres), wanted.min(cells));
+            let near =
+                nearest_patches(test, std::slice::from_ref(&self.centres), wanted.min(cells));
             let cells_of = |near: Vec<Neighbour>| {
-                near.iter().map(|n| n.patch).filter(|&cell| !gone(cell)).take(probes).collect::<Vec<_>>()
+                near.iter()
+                    .map(|n| n.patch)
+                    .filter(|&cell| !gone(cell))
+                    .take(probes)
+                    .collect::<Vec<_>>()
             };
             near.into_iter().map(cells_of).collect::<Vec<_>>()
         };
@@ -180,13 +207,23 @@ impl CellBank {
             .map(|asking| {
                 room.others.clear();
                 for &(test, patch) in asking {
-                    room.others.extend_from_slice(&rows[test as usize][patch as usize * dim..][..dim]);
+                    room.others
+                        .extend_from_slice(&rows[test as usize][patch as usize * dim..][..dim]);
                 }
                 let coarse = asking.len() >= WITH_COARSE_PASS && self.frame.is_some();
                 let mut packed = PackedPatches::pack(&[], dim);
                 self.repack(&room.others, coarse, &mut packed);
-                let best = asking.iter().map(|&(test, patch)| best[test as usize][patch as usize]).collect();
-                Group { asking, packed, coarse, leaves: asking.first().and_then(leaves), best }
+                let best = asking
+                    .iter()
+                    .map(|&(test, patch)| best[test as usize][patch as usize])
+                    .collect();
+                Group {
+                    asking,
+                    packed,
+                    coarse,
+                    leaves: asking.first().and_then(leaves),
+                    best,
+                }
             })
             .collect();
         let (first, end) = (self.cells.starts[cell], self.cells.starts[cell + 1]);
@@ -205,7 +242,11 @@ impl CellBank {
             for group in &mut groups {
                 let own = self.rows_of(group.leaves, &block);
                 if own.is_empty() {
-                    let packed = if group.coarse { &room.coarse } else { &room.plain };
+                    let packed = if group.coarse {
+                        &room.coarse
+                    } else {
+                        &room.plain
+                    };
                     raise_similarity(&group.packed, packed, &mut group.best);
                 } else if own.len() < block.len() {
                     room.others.clear();
@@ -225,7 +266,9 @@ impl CellBank {
 
     /// Rows of an image in a block, counted from the block's first: they lie together.
     fn rows_of(&self, image: Option<u32>, block: &Range<usize>) -> Range<usize> {
-        let (Some(image), Some(owners)) = (image, self.owners.get(block.clone())) else { return 0..0 };
+        let (Some(image), Some(owners)) = (image, self.owners.get(block.clone())) else {
+            return 0..0;
+        };
         owners.partition_point(|o| *o < image)..owners.partition_point(|o| *o <= image)
     }
 

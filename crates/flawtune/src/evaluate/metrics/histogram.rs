@@ -44,7 +44,12 @@ pub struct HistogramMetrics {
 
 impl Default for PixelHistogram {
     fn default() -> Self {
-        Self { normal: vec![0; BINS], defective: vec![0; BINS], overlap: vec![0.0; BINS], regions: 0 }
+        Self {
+            normal: vec![0; BINS],
+            defective: vec![0; BINS],
+            overlap: vec![0.0; BINS],
+            regions: 0,
+        }
     }
 }
 
@@ -79,17 +84,31 @@ impl PixelHistogram {
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
         add(&mut self.normal, &other.normal);
         add(&mut self.defective, &other.defective);
-        self.overlap.iter_mut().zip(&other.overlap).for_each(|(t, f)| *t += f);
+        self.overlap
+            .iter_mut()
+            .zip(&other.overlap)
+            .for_each(|(t, f)| *t += f);
         self.regions += other.regions;
     }
 
     /// The metrics; `limit` (0 < limit ≤ 1) bounds the false positive rate of the per-region overlap.
     pub fn metrics(&self, limit: f64) -> HistogramMetrics {
-        let descending = || (0..BINS).rev().filter(|b| self.normal[*b] + self.defective[*b] > 0);
-        let tally = Tally { groups: descending().map(|b| (self.defective[b], self.normal[b])).collect() };
-        let (defective, normal): (u64, u64) = (self.defective.iter().sum(), self.normal.iter().sum());
+        let descending = || {
+            (0..BINS)
+                .rev()
+                .filter(|b| self.normal[*b] + self.defective[*b] > 0)
+        };
+        let tally = Tally {
+            groups: descending()
+                .map(|b| (self.defective[b], self.normal[b]))
+                .collect(),
+        };
+        let (defective, normal): (u64, u64) =
+            (self.defective.iter().sum(), self.normal.iter().sum());
         let auroc = tally.auroc();
-        let within: f64 = descending().map(|b| self.normal[b] as f64 * self.defective[b] as f64).sum();
+        let within: f64 = descending()
+            .map(|b| self.normal[b] as f64 * self.defective[b] as f64)
+            .sum();
         let (mut found, mut false_alarms) = (0u64, 0u64);
         let (mut f1_max, mut f1_threshold) = (0.0, 0.0);
         let (mut x0, mut y0, mut area, mut overlap) = (0.0, 0.0, 0.0, 0.0);
@@ -102,7 +121,10 @@ impl PixelHistogram {
             }
             overlap += self.overlap[b];
             if normal > 0 && self.regions > 0 && x0 < limit {
-                let (fpr, pro) = (false_alarms as f64 / normal as f64, overlap / self.regions as f64);
+                let (fpr, pro) = (
+                    false_alarms as f64 / normal as f64,
+                    overlap / self.regions as f64,
+                );
                 let (x1, y1) = if fpr > limit {
                     (limit, y0 + (pro - y0) * (limit - x0) / (fpr - x0))
                 } else {
@@ -139,7 +161,9 @@ mod tests {
         (0..9)
             .map(|i| {
                 let mask: Vec<u8> = (0..30 * 20)
-                    .map(|p| u8::from(i % 2 == 0 && (p % 30 < 4 + i || (p % 30 > 25 && p / 30 > 14))))
+                    .map(|p| {
+                        u8::from(i % 2 == 0 && (p % 30 < 4 + i || (p % 30 > 25 && p / 30 > 14)))
+                    })
                     .collect();
                 let map = mask.iter().map(|m| {
                     let step = noise() % steps + u32::from(*m) * steps / 4;
@@ -155,16 +179,29 @@ mod tests {
         let data = images(steps);
         let list: Vec<PixelImage<'_>> = data
             .iter()
-            .map(|(mask, map)| PixelImage { width: 30, height: 20, mask: Some(mask), map })
+            .map(|(mask, map)| PixelImage {
+                width: 30,
+                height: 20,
+                mask: Some(mask),
+                map,
+            })
             .collect();
         let (mut whole, mut other) = (PixelHistogram::default(), PixelHistogram::default());
         for (i, image) in list.iter().enumerate() {
-            if i < 4 { &mut whole } else { &mut other }.add(image).unwrap();
+            if i < 4 { &mut whole } else { &mut other }
+                .add(image)
+                .unwrap();
         }
         whole.merge(&other);
         let exact = pixel_metrics(&list).unwrap();
-        let labels: Vec<bool> = data.iter().flat_map(|d| d.0.iter().map(|m| *m != 0)).collect();
-        let scores: Vec<f64> = data.iter().flat_map(|d| d.1.iter().map(|v| f64::from(*v))).collect();
+        let labels: Vec<bool> = data
+            .iter()
+            .flat_map(|d| d.0.iter().map(|m| *m != 0))
+            .collect();
+        let scores: Vec<f64> = data
+            .iter()
+            .flat_map(|d| d.1.iter().map(|v| f64::from(*v)))
+            .collect();
         let best = f1_max(&labels, &scores).unwrap();
         let found = whole.metrics(0.3);
         let wanted = HistogramMetrics {
@@ -180,7 +217,10 @@ mod tests {
     #[test]
     fn scores_further_apart_than_bins_give_the_exact_metrics() {
         let (found, wanted) = both(50);
-        assert_eq!((found.auroc, found.average_precision), (wanted.auroc, wanted.average_precision));
+        assert_eq!(
+            (found.auroc, found.average_precision),
+            (wanted.auroc, wanted.average_precision)
+        );
         assert!((found.aupro.unwrap() - wanted.aupro.unwrap()).abs() < 1e-12);
         assert!((found.f1_max - wanted.f1_max).abs() < 1e-12);
         assert_eq!(found.regions, 5 * 2);
@@ -200,10 +240,21 @@ mod tests {
     #[test]
     fn one_class_and_wrong_input() {
         let mut all = PixelHistogram::default();
-        all.add(&PixelImage { width: 2, height: 1, mask: None, map: &[0.5, 3.0] }).unwrap();
+        all.add(&PixelImage {
+            width: 2,
+            height: 1,
+            mask: None,
+            map: &[0.5, 3.0],
+        })
+        .unwrap();
         let found = all.metrics(0.3);
         assert_eq!((found.auroc, found.aupro, found.f1_max), (None, None, 0.0));
-        let nan = PixelImage { width: 1, height: 1, mask: None, map: &[f32::NAN] };
+        let nan = PixelImage {
+            width: 1,
+            height: 1,
+            mask: None,
+            map: &[f32::NAN],
+        };
         assert_eq!(all.add(&nan), Err(MetricError::NotFinite { index: 0 }));
     }
 }

@@ -11,8 +11,8 @@ mod ranking;
 pub use histogram::{HistogramMetrics, PixelHistogram};
 pub use pixels::{PixelImage, PixelMetrics, ProCurve, aupro, pixel_metrics, pro_curve};
 pub use ranking::{
-    Confusion, OperatingPoint, PrCurve, RocCurve, auroc, average_precision, confusion_at, f1_max, pr_curve,
-    roc_curve, roc_curve_corners,
+    Confusion, OperatingPoint, PrCurve, RocCurve, auroc, average_precision, confusion_at, f1_max,
+    pr_curve, roc_curve, roc_curve_corners,
 };
 pub(crate) use ranking::{Tally, dense_ranks};
 

@@ -43,7 +43,11 @@ const NORMAL: u32 = u32::MAX;
 fn descending_key(score: f32) -> u32 {
     // adding 0.0 turns -0.0 into 0.0: they are one score
     let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
     !ascending
 }
 
@@ -72,7 +76,11 @@ pub(super) fn check(images: &[PixelImage<'_>]) -> Result<(), MetricError> {
         }
         offset += wanted;
     }
-    if offset == 0 { Err(MetricError::Empty) } else { Ok(()) }
+    if offset == 0 {
+        Err(MetricError::Empty)
+    } else {
+        Ok(())
+    }
 }
 
 /// AUROC and average precision of the pixels of `images`.
@@ -95,8 +103,13 @@ pub fn pixel_metrics(images: &[PixelImage<'_>]) -> Result<PixelMetrics, MetricEr
         let defective = group.iter().filter(|p| **p & 1 == 1).count() as u64;
         (defective, group.len() as u64 - defective)
     });
-    let tally = Tally { groups: groups.collect() };
-    Ok(PixelMetrics { auroc: tally.auroc(), average_precision: tally.average_precision() })
+    let tally = Tally {
+        groups: groups.collect(),
+    };
+    Ok(PixelMetrics {
+        auroc: tally.auroc(),
+        average_precision: tally.average_precision(),
+    })
 }
 
 /// Labels the 8-connected regions of a mask from `first` on; returns a label per pixel and the regions' sizes.
@@ -104,7 +117,9 @@ pub(super) fn regions(image: &PixelImage<'_>, first: u32) -> (Vec<u32>, Vec<u32>
     let (width, height) = (image.width, image.height);
     let mut labels = vec![NORMAL; width * height];
     let mut sizes = Vec::new();
-    let Some(mask) = image.mask else { return (labels, sizes) };
+    let Some(mask) = image.mask else {
+        return (labels, sizes);
+    };
     let mut open = Vec::new();
     for start in 0..mask.len() {
         if mask[start] == 0 || labels[start] != NORMAL {
@@ -134,14 +149,19 @@ pub(super) fn regions(image: &PixelImage<'_>, first: u32) -> (Vec<u32>, Vec<u32>
 
 /// Calls `visit(fpr, pro)` for every distinct score, highest first, until it returns false. False (without a call)
 /// when there is no defect or no normal pixel: the curve is undefined.
-fn walk_pro(images: &[PixelImage<'_>], mut visit: impl FnMut(f64, f64) -> bool) -> Result<bool, MetricError> {
+fn walk_pro(
+    images: &[PixelImage<'_>],
+    mut visit: impl FnMut(f64, f64) -> bool,
+) -> Result<bool, MetricError> {
     check(images)?;
     let mut sizes: Vec<u32> = Vec::new();
     let mut pixels: Vec<u64> = Vec::with_capacity(images.iter().map(|i| i.map.len()).sum());
     for image in images {
         let (labels, new) = regions(image, sizes.len() as u32);
         sizes.extend(new);
-        let key = |(&score, label): (&f32, u32)| u64::from(descending_key(score)) << 32 | u64::from(label);
+        let key = |(&score, label): (&f32, u32)| {
+            u64::from(descending_key(score)) << 32 | u64::from(label)
+        };
         pixels.extend(image.map.iter().zip(labels).map(key));
     }
     let normal = pixels.len() as u64 - sizes.iter().map(|s| u64::from(*s)).sum::<u64>();
@@ -163,7 +183,10 @@ fn walk_pro(images: &[PixelImage<'_>], mut visit: impl FnMut(f64, f64) -> bool) 
                 overlap = sum;
             }
         }
-        if !visit(false_positives as f64 / normal as f64, overlap / sizes.len() as f64) {
+        if !visit(
+            false_positives as f64 / normal as f64,
+            overlap / sizes.len() as f64,
+        ) {
             break;
         }
     }
@@ -177,7 +200,10 @@ fn walk_pro(images: &[PixelImage<'_>], mut visit: impl FnMut(f64, f64) -> bool) 
 /// # Errors
 /// As [`pixel_metrics`].
 pub fn pro_curve(images: &[PixelImage<'_>]) -> Result<Option<ProCurve>, MetricError> {
-    let mut curve = ProCurve { fpr: vec![0.0], pro: vec![0.0] };
+    let mut curve = ProCurve {
+        fpr: vec![0.0],
+        pro: vec![0.0],
+    };
     let defined = walk_pro(images, |fpr, pro| {
         curve.fpr.push(fpr);
         curve.pro.push(pro);
@@ -197,8 +223,11 @@ pub fn pro_curve(images: &[PixelImage<'_>]) -> Result<Option<ProCurve>, MetricEr
 pub fn aupro(images: &[PixelImage<'_>], limit: f64) -> Result<Option<f64>, MetricError> {
     let (mut x0, mut y0, mut area) = (0.0, 0.0, 0.0);
     let defined = walk_pro(images, |fpr, pro| {
-        let (x1, y1) =
-            if fpr > limit { (limit, y0 + (pro - y0) * (limit - x0) / (fpr - x0)) } else { (fpr, pro) };
+        let (x1, y1) = if fpr > limit {
+            (limit, y0 + (pro - y0) * (limit - x0) / (fpr - x0))
+        } else {
+            (fpr, pro)
+        };
         area += 0.5 * (y0 + y1) * (x1 - x0);
         (x0, y0) = (x1, y1);
         fpr < limit
@@ -213,25 +242,51 @@ mod tests {
     #[test]
     fn keys_order_as_the_floats_do() {
         let scores = [-3.0f32, -1e-30, 0.0, 1e-30, 2.5, f32::MAX];
-        assert!(scores.windows(2).all(|w| descending_key(w[0]) > descending_key(w[1])));
+        assert!(
+            scores
+                .windows(2)
+                .all(|w| descending_key(w[0]) > descending_key(w[1]))
+        );
         assert_eq!(descending_key(-0.0), descending_key(0.0));
     }
 
     #[test]
     fn a_diagonal_is_one_region_and_a_gap_makes_two() {
-        let image = |mask| PixelImage { width: 3, height: 3, mask: Some(mask), map: &[0.0; 9] };
+        let image = |mask| PixelImage {
+            width: 3,
+            height: 3,
+            mask: Some(mask),
+            map: &[0.0; 9],
+        };
         assert_eq!(regions(&image(&[1, 0, 0, 0, 1, 0, 0, 0, 1]), 0).1, vec![3]);
-        assert_eq!(regions(&image(&[1, 0, 1, 1, 0, 1, 0, 0, 1]), 0).1, vec![2, 3]);
+        assert_eq!(
+            regions(&image(&[1, 0, 1, 1, 0, 1, 0, 0, 1]), 0).1,
+            vec![2, 3]
+        );
     }
 
     #[test]
     fn wrong_sizes_and_nan_are_refused() {
-        let wrong = PixelImage { width: 2, height: 2, mask: Some(&[1, 0]), map: &[0.0; 4] };
+        let wrong = PixelImage {
+            width: 2,
+            height: 2,
+            mask: Some(&[1, 0]),
+            map: &[0.0; 4],
+        };
         assert!(matches!(
             pixel_metrics(&[wrong]),
-            Err(MetricError::Shape { what: "the mask", found: 2, .. })
+            Err(MetricError::Shape {
+                what: "the mask",
+                found: 2,
+                ..
+            })
         ));
-        let nan = PixelImage { width: 2, height: 1, mask: None, map: &[0.0, f32::NAN] };
+        let nan = PixelImage {
+            width: 2,
+            height: 1,
+            mask: None,
+            map: &[0.0, f32::NAN],
+        };
         assert_eq!(aupro(&[nan], 0.3), Err(MetricError::NotFinite { index: 1 }));
         assert_eq!(pixel_metrics(&[]), Err(MetricError::Empty));
     }

@@ -38,7 +38,10 @@ pub(crate) fn dense_ranks(scores: &[f64]) -> Result<(Vec<usize>, Vec<f64>), Metr
 impl Tally {
     fn count(labels: &[bool], scores: &[f64]) -> Result<(Self, Vec<f64>), MetricError> {
         if labels.len() != scores.len() {
-            return Err(MetricError::Length { labels: labels.len(), scores: scores.len() });
+            return Err(MetricError::Length {
+                labels: labels.len(),
+                scores: scores.len(),
+            });
         }
         let (ranks, distinct) = dense_ranks(scores)?;
         let mut groups = vec![(0, 0); distinct.len()];
@@ -53,7 +56,9 @@ impl Tally {
     }
 
     fn totals(&self) -> (u64, u64) {
-        self.groups.iter().fold((0, 0), |(p, n), g| (p + g.0, n + g.1))
+        self.groups
+            .iter()
+            .fold((0, 0), |(p, n), g| (p + g.0, n + g.1))
     }
 
     /// Probability that a defective item outranks a normal one, ties counting one half; `None` with one class.
@@ -132,12 +137,20 @@ pub struct RocCurve {
 }
 
 fn roc_from(points: &[(u64, u64)], scores: &[f64], (positives, negatives): (u64, u64)) -> RocCurve {
-    let rate = |count: u64, total: u64| if total == 0 { f64::NAN } else { count as f64 / total as f64 };
+    let rate = |count: u64, total: u64| {
+        if total == 0 {
+            f64::NAN
+        } else {
+            count as f64 / total as f64
+        }
+    };
     let all = || std::iter::once(&(0, 0)).chain(points);
     RocCurve {
         fpr: all().map(|p| rate(p.1, negatives)).collect(),
         tpr: all().map(|p| rate(p.0, positives)).collect(),
-        thresholds: std::iter::once(f64::INFINITY).chain(scores.iter().copied()).collect(),
+        thresholds: std::iter::once(f64::INFINITY)
+            .chain(scores.iter().copied())
+            .collect(),
     }
 }
 
@@ -190,16 +203,30 @@ pub fn pr_curve(labels: &[bool], scores: &[f64]) -> Result<PrCurve, MetricError>
     let (tally, mut thresholds) = Tally::count(labels, scores)?;
     let (positives, _) = tally.totals();
     let points = tally.cumulated();
-    let mut precision: Vec<f64> = points.iter().rev().map(|&(tp, fp)| tp as f64 / (tp + fp) as f64).collect();
+    let mut precision: Vec<f64> = points
+        .iter()
+        .rev()
+        .map(|&(tp, fp)| tp as f64 / (tp + fp) as f64)
+        .collect();
     let mut recall: Vec<f64> = points
         .iter()
         .rev()
-        .map(|&(tp, _)| if positives == 0 { 1.0 } else { tp as f64 / positives as f64 })
+        .map(|&(tp, _)| {
+            if positives == 0 {
+                1.0
+            } else {
+                tp as f64 / positives as f64
+            }
+        })
         .collect();
     precision.push(1.0);
     recall.push(0.0);
     thresholds.reverse();
-    Ok(PrCurve { precision, recall, thresholds })
+    Ok(PrCurve {
+        precision,
+        recall,
+        thresholds,
+    })
 }
 
 /// What a threshold does to a set of images.
@@ -240,7 +267,11 @@ pub fn f1_max(labels: &[bool], scores: &[f64]) -> Result<OperatingPoint, MetricE
         threshold: distinct[at],
         f1: numerator as f64 / denominator as f64,
         precision: tp as f64 / (tp + fp) as f64,
-        recall: if positives == 0 { 1.0 } else { tp as f64 / positives as f64 },
+        recall: if positives == 0 {
+            1.0
+        } else {
+            tp as f64 / positives as f64
+        },
     })
 }
 
@@ -261,9 +292,16 @@ pub struct Confusion {
 ///
 /// # Errors
 /// Different lengths.
-pub fn confusion_at(labels: &[bool], scores: &[f64], threshold: f64) -> Result<Confusion, MetricError> {
+pub fn confusion_at(
+    labels: &[bool],
+    scores: &[f64],
+    threshold: f64,
+) -> Result<Confusion, MetricError> {
     if labels.len() != scores.len() {
-        return Err(MetricError::Length { labels: labels.len(), scores: scores.len() });
+        return Err(MetricError::Length {
+            labels: labels.len(),
+            scores: scores.len(),
+        });
     }
     let mut counts = Confusion::default();
     for (&label, &score) in labels.iter().zip(scores) {
@@ -298,9 +336,21 @@ mod tests {
     #[test]
     fn unusable_scores_are_refused() {
         assert_eq!(auroc(&[], &[]), Err(MetricError::Empty));
-        assert_eq!(auroc(&[true], &[]), Err(MetricError::Length { labels: 1, scores: 0 }));
-        assert_eq!(auroc(&[true, false], &[0.0, f64::NAN]), Err(MetricError::NotFinite { index: 1 }));
-        assert_eq!(f1_max(&[true, false], &[f64::INFINITY, 0.0]), Err(MetricError::NotFinite { index: 0 }));
+        assert_eq!(
+            auroc(&[true], &[]),
+            Err(MetricError::Length {
+                labels: 1,
+                scores: 0
+            })
+        );
+        assert_eq!(
+            auroc(&[true, false], &[0.0, f64::NAN]),
+            Err(MetricError::NotFinite { index: 1 })
+        );
+        assert_eq!(
+            f1_max(&[true, false], &[f64::INFINITY, 0.0]),
+            Err(MetricError::NotFinite { index: 0 })
+        );
     }
 
     #[test]
@@ -308,7 +358,12 @@ mod tests {
         let counts = confusion_at(&[true, true, false, false], &[0.9, 0.5, 0.5, 0.1], 0.5).unwrap();
         assert_eq!(
             counts,
-            Confusion { true_positives: 2, false_positives: 1, true_negatives: 1, false_negatives: 0 }
+            Confusion {
+                true_positives: 2,
+                false_positives: 1,
+                true_negatives: 1,
+                false_negatives: 0
+            }
         );
     }
 

@@ -18,7 +18,10 @@ pub struct ImageRef {
 impl ImageRef {
     /// A reference to the file `id` whose bytes hash to `content`.
     pub fn new(id: &str, content: blake3::Hash) -> Self {
-        Self { id: id.to_owned(), content: content.to_hex().to_string() }
+        Self {
+            id: id.to_owned(),
+            content: content.to_hex().to_string(),
+        }
     }
 
     /// One hash over a list of images, in the list's order.
@@ -102,7 +105,10 @@ impl SplitManifest {
 
     /// Every image learned from or chosen on.
     pub fn images(&self) -> impl Iterator<Item = &ImageRef> {
-        self.pool.iter().chain(&self.train_normals).chain(&self.holdout_normals)
+        self.pool
+            .iter()
+            .chain(&self.train_normals)
+            .chain(&self.holdout_normals)
     }
 
     fn len(&self) -> usize {
@@ -136,7 +142,17 @@ pub fn check_disjoint(
         None => Ok(()),
     };
     if category == manifest.category {
-        refuse("same file", test.iter().filter(|t| ids.contains(t.id.as_str())).collect())?;
+        refuse(
+            "same file",
+            test.iter()
+                .filter(|t| ids.contains(t.id.as_str()))
+                .collect(),
+        )?;
     }
-    refuse("same content", test.iter().filter(|t| contents.contains(t.content.as_str())).collect())
+    refuse(
+        "same content",
+        test.iter()
+            .filter(|t| contents.contains(t.content.as_str()))
+            .collect(),
+    )
 }

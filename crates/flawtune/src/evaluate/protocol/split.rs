@@ -38,7 +38,13 @@ pub struct SplitOptions {
 impl SplitOptions {
     /// The default protocol: 20 % of train/good held out, the pool's size by the rule.
     pub fn held_out(seed: u64, shots: usize) -> Self {
-        Self { protocol: Protocol::HeldOut, seed, shots, pool: None, holdout_fraction: 0.2 }
+        Self {
+            protocol: Protocol::HeldOut,
+            seed,
+            shots,
+            pool: None,
+            holdout_fraction: 0.2,
+        }
     }
 }
 
@@ -126,7 +132,11 @@ impl Split {
         let mut by_id: Vec<usize> = (0..samples.len()).collect();
         by_id.sort_by_key(|&i| samples[i].id);
         let select = |keep: &dyn Fn(&SampleInfo<'_>) -> bool| -> Vec<usize> {
-            by_id.iter().copied().filter(|&i| keep(&samples[i])).collect()
+            by_id
+                .iter()
+                .copied()
+                .filter(|&i| keep(&samples[i]))
+                .collect()
         };
         let normals = select(&|s| s.is_train && s.defect_type.is_none());
         let test_normals = select(&|s| !s.is_train && s.defect_type.is_none());
@@ -134,13 +144,21 @@ impl Split {
         let train_defects = select(&|s| s.is_train && s.defect_type.is_some());
         let learns_good_only = !needs_test && options.shots == 0 && options.pool.unwrap_or(0) == 0;
         if defects.is_empty() && !learns_good_only {
-            return Err(ProtocolError::NoDefects { category: category() });
+            return Err(ProtocolError::NoDefects {
+                category: category(),
+            });
         }
         if test_normals.is_empty() && !learns_good_only {
-            return Err(ProtocolError::NoTestNormals { category: category() });
+            return Err(ProtocolError::NoTestNormals {
+                category: category(),
+            });
         }
         // where the layout says which defects are to be learned from, no others are
-        let candidates = if train_defects.is_empty() { &defects } else { &train_defects };
+        let candidates = if train_defects.is_empty() {
+            &defects
+        } else {
+            &train_defects
+        };
 
         let (pool, learnable) = match &options.protocol {
             Protocol::HeldOut
@@ -158,9 +176,10 @@ impl Split {
                 }
                 (defects[..options.shots].to_vec(), defects.clone())
             }
-            Protocol::HeldOut => {
-                (draw_pool(category(), candidates, train_defects.is_empty(), options)?, candidates.clone())
-            }
+            Protocol::HeldOut => (
+                draw_pool(category(), candidates, train_defects.is_empty(), options)?,
+                candidates.clone(),
+            ),
             Protocol::Hard { defect_type } => {
                 let is_of_type = |i: &usize| samples[*i].defect_type == Some(defect_type);
                 let of_type: Vec<usize> = candidates.iter().copied().filter(is_of_type).collect();
@@ -182,7 +201,10 @@ impl Split {
                         defect_type: defect_type.clone(),
                     });
                 }
-                (draw_pool(category(), &of_type, train_defects.is_empty(), options)?, tested)
+                (
+                    draw_pool(category(), &of_type, train_defects.is_empty(), options)?,
+                    tested,
+                )
             }
         };
         let shots = pool[..options.shots].to_vec();
@@ -194,8 +216,12 @@ impl Split {
             Protocol::HeldOut => pool.iter().copied().collect(),
             Protocol::Hard { .. } => learnable.iter().copied().collect(),
         };
-        let known_content: HashSet<blake3::Hash> =
-            train_normals.iter().chain(&holdout_normals).chain(&pool).map(|&i| samples[i].content).collect();
+        let known_content: HashSet<blake3::Hash> = train_normals
+            .iter()
+            .chain(&holdout_normals)
+            .chain(&pool)
+            .map(|&i| samples[i].content)
+            .collect();
         let (mut test, mut duplicates) = (Vec::new(), Vec::new());
         for i in select(&|s| !s.is_train) {
             if unavailable.contains(&i) {
@@ -209,7 +235,8 @@ impl Split {
         }
         let seen_type_test = if let Protocol::Hard { .. } = options.protocol {
             let in_pool: HashSet<usize> = pool.iter().copied().collect();
-            let unseen = |i: &usize| !in_pool.contains(i) && !known_content.contains(&samples[*i].content);
+            let unseen =
+                |i: &usize| !in_pool.contains(i) && !known_content.contains(&samples[*i].content);
             learnable.into_iter().filter(unseen).collect()
         } else {
             Vec::new()
@@ -238,7 +265,11 @@ impl Split {
 
     /// The images that are tested, those of the learned type (hard protocol) included: none of them may have been learned from.
     pub fn tested(&self, samples: &[SampleInfo<'_>]) -> Vec<ImageRef> {
-        [refs(samples, &self.test), refs(samples, &self.seen_type_test)].concat()
+        [
+            refs(samples, &self.test),
+            refs(samples, &self.seen_type_test),
+        ]
+        .concat()
     }
 
     /// A hash of the test set, the same exactly when the same images (by id and content) are tested.
@@ -248,7 +279,10 @@ impl Split {
 }
 
 fn refs(samples: &[SampleInfo<'_>], which: &[usize]) -> Vec<ImageRef> {
-    which.iter().map(|&i| ImageRef::new(samples[i].id, samples[i].content)).collect()
+    which
+        .iter()
+        .map(|&i| ImageRef::new(samples[i].id, samples[i].content))
+        .collect()
 }
 
 /// Draws the pool from `defects`, of which some must remain under the held-out protocol if they are `tested`.
@@ -266,7 +300,11 @@ fn draw_pool(
     let size = options.pool.unwrap_or(rule);
     let must_remain = usize::from(tested && options.protocol == Protocol::HeldOut);
     if size.saturating_add(must_remain) > defects.len() {
-        return Err(ProtocolError::PoolTakesAll { category, pool: size, defects: defects.len() });
+        return Err(ProtocolError::PoolTakesAll {
+            category,
+            pool: size,
+            defects: defects.len(),
+        });
     }
     if options.shots > size {
         return Err(ProtocolError::MoreShotsThanPool {
@@ -291,7 +329,11 @@ fn hold_out(
     let keeps = options.holdout_fraction > 0.0;
     let wanted = MINIMUM_TRAIN + usize::from(keeps);
     if normals.len() < wanted {
-        return Err(ProtocolError::TooFewNormals { category, found: normals.len(), wanted });
+        return Err(ProtocolError::TooFewNormals {
+            category,
+            found: normals.len(),
+            wanted,
+        });
     }
     if !keeps {
         return Ok((normals, Vec::new()));
@@ -302,7 +344,12 @@ fn hold_out(
     shuffle(&mut generator(options.seed, STREAM_HOLDOUT), &mut order);
     let held: HashSet<usize> = order[..size].iter().copied().collect();
     let side = |wanted: bool| {
-        normals.iter().enumerate().filter(|(i, _)| held.contains(i) == wanted).map(|(_, n)| *n).collect()
+        normals
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| held.contains(i) == wanted)
+            .map(|(_, n)| *n)
+            .collect()
     };
     Ok((side(false), side(true)))
 }

@@ -42,7 +42,11 @@ pub struct BootstrapOptions {
 impl Default for BootstrapOptions {
     /// 2000 resamples, 95 %, seed 0.
     fn default() -> Self {
-        Self { replicates: 2000, level: 0.95, seed: 0 }
+        Self {
+            replicates: 2000,
+            level: 0.95,
+            seed: 0,
+        }
     }
 }
 
@@ -98,11 +102,25 @@ pub(super) struct Strata {
 
 impl Strata {
     pub(super) fn of(labels: &[bool], wanted: usize) -> Result<Self, StatisticsError> {
-        let side = |value| (0..labels.len()).filter(|&i| labels[i] == value).collect::<Vec<_>>();
-        let strata = Self { defective: side(true), normal: side(false) };
-        for (class, found) in [("defective", strata.defective.len()), ("normal", strata.normal.len())] {
+        let side = |value| {
+            (0..labels.len())
+                .filter(|&i| labels[i] == value)
+                .collect::<Vec<_>>()
+        };
+        let strata = Self {
+            defective: side(true),
+            normal: side(false),
+        };
+        for (class, found) in [
+            ("defective", strata.defective.len()),
+            ("normal", strata.normal.len()),
+        ] {
             if found < wanted {
-                return Err(StatisticsError::TooFew { class, found, wanted });
+                return Err(StatisticsError::TooFew {
+                    class,
+                    found,
+                    wanted,
+                });
             }
         }
         Ok(strata)
@@ -128,10 +146,16 @@ pub(super) struct Ranked {
 impl Ranked {
     pub(super) fn new(labels: &[bool], scores: &[f64]) -> Result<Self, MetricError> {
         if labels.len() != scores.len() {
-            return Err(MetricError::Length { labels: labels.len(), scores: scores.len() });
+            return Err(MetricError::Length {
+                labels: labels.len(),
+                scores: scores.len(),
+            });
         }
         let (ranks, distinct) = dense_ranks(scores)?;
-        Ok(Self { ranks, distinct: distinct.len() })
+        Ok(Self {
+            ranks,
+            distinct: distinct.len(),
+        })
     }
 
     pub(super) fn tally(&self, labels: &[bool], times: impl Fn(usize) -> u32) -> Tally {
@@ -183,7 +207,12 @@ pub(super) fn paired_interval(difference: f64, values: &[f64], level: f64) -> Pa
     let not_below = values.iter().filter(|v| **v >= 0.0).count();
     let rarer = not_above.min(not_below);
     let p_value = (2.0 * (rarer + 1) as f64 / (values.len() + 1) as f64).min(1.0);
-    PairedInterval { difference, low: quantile(values, tail), high: quantile(values, 1.0 - tail), p_value }
+    PairedInterval {
+        difference,
+        low: quantile(values, tail),
+        high: quantile(values, 1.0 - tail),
+        p_value,
+    }
 }
 
 /// Percentile interval of a metric of one scorer.
@@ -199,8 +228,9 @@ pub fn bootstrap_interval(
     options.check()?;
     let ranked = Ranked::new(labels, scores)?;
     let strata = Strata::of(labels, 1)?;
-    let values =
-        resample(&strata, labels.len(), options, |times| metric.of(&ranked.tally(labels, |i| times[i])));
+    let values = resample(&strata, labels.len(), options, |times| {
+        metric.of(&ranked.tally(labels, |i| times[i]))
+    });
     let tail = (1.0 - options.level) / 2.0;
     Ok(Interval {
         estimate: metric.of(&ranked.tally(labels, |_| 1)),
@@ -226,7 +256,9 @@ pub fn paired_bootstrap(
     let difference = |times: &dyn Fn(usize) -> u32| {
         metric.of(&a.tally(labels, times)) - metric.of(&b.tally(labels, times))
     };
-    let values = resample(&strata, labels.len(), options, |times| difference(&|i| times[i]));
+    let values = resample(&strata, labels.len(), options, |times| {
+        difference(&|i| times[i])
+    });
     Ok(paired_interval(difference(&|_| 1), &values, options.level))
 }
 
@@ -238,28 +270,52 @@ mod tests {
     fn quantiles_interpolate_as_numpy_does() {
         // numpy.quantile([1, 2, 4, 8], [0, .1, .5, .975, 1])
         let v = [1.0, 2.0, 4.0, 8.0];
-        let got: Vec<f64> = [0.0, 0.1, 0.5, 0.975, 1.0].iter().map(|q| quantile(&v, *q)).collect();
+        let got: Vec<f64> = [0.0, 0.1, 0.5, 0.975, 1.0]
+            .iter()
+            .map(|q| quantile(&v, *q))
+            .collect();
         let want = [1.0, 1.3, 3.0, 7.7, 8.0];
-        assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12), "{got:?}");
+        assert!(
+            got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12),
+            "{got:?}"
+        );
     }
 
     #[test]
     fn bad_options_and_missing_classes_are_refused() {
         let run = |labels: &[bool], options| {
-            bootstrap_interval(labels, &vec![0.5; labels.len()], RankingMetric::Auroc, &options)
+            bootstrap_interval(
+                labels,
+                &vec![0.5; labels.len()],
+                RankingMetric::Auroc,
+                &options,
+            )
         };
         let good = BootstrapOptions::default();
         assert!(matches!(
             run(&[true, true], good),
-            Err(StatisticsError::TooFew { class: "normal", found: 0, .. })
+            Err(StatisticsError::TooFew {
+                class: "normal",
+                found: 0,
+                ..
+            })
         ));
         assert!(matches!(
             run(&[true, false], BootstrapOptions { level: 1.0, ..good }),
             Err(StatisticsError::Option { name: "level", .. })
         ));
         assert!(matches!(
-            run(&[true, false], BootstrapOptions { replicates: 0, ..good }),
-            Err(StatisticsError::Option { name: "replicates", .. })
+            run(
+                &[true, false],
+                BootstrapOptions {
+                    replicates: 0,
+                    ..good
+                }
+            ),
+            Err(StatisticsError::Option {
+                name: "replicates",
+                ..
+            })
         ));
     }
 
@@ -267,9 +323,17 @@ mod tests {
     fn a_scorer_does_not_differ_from_itself() {
         let labels = [true, false, true, false, false];
         let scores = [0.9, 0.2, 0.4, 0.5, 0.1];
-        let result =
-            paired_bootstrap(&labels, &scores, &scores, RankingMetric::Auroc, &BootstrapOptions::default())
-                .unwrap();
-        assert_eq!((result.difference, result.low, result.high, result.p_value), (0.0, 0.0, 0.0, 1.0));
+        let result = paired_bootstrap(
+            &labels,
+            &scores,
+            &scores,
+            RankingMetric::Auroc,
+            &BootstrapOptions::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            (result.difference, result.low, result.high, result.p_value),
+            (0.0, 0.0, 0.0, 1.0)
+        );
     }
 }

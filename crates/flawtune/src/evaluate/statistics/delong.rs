@@ -60,7 +60,11 @@ struct Placements {
 
 fn placements(labels: &[bool], scores: &[f64]) -> Result<Placements, StatisticsError> {
     if labels.len() != scores.len() {
-        return Err(MetricError::Length { labels: labels.len(), scores: scores.len() }.into());
+        return Err(MetricError::Length {
+            labels: labels.len(),
+            scores: scores.len(),
+        }
+        .into());
     }
     if let Some(index) = scores.iter().position(|s| !s.is_finite()) {
         return Err(MetricError::NotFinite { index }.into());
@@ -68,25 +72,44 @@ fn placements(labels: &[bool], scores: &[f64]) -> Result<Placements, StatisticsE
     Strata::of(labels, 2)?;
     let class = |value: bool| -> Vec<f64> {
         // + 0.0: -0.0 ties with 0.0
-        labels.iter().zip(scores).filter(|(l, _)| **l == value).map(|(_, s)| *s + 0.0).collect()
+        labels
+            .iter()
+            .zip(scores)
+            .filter(|(l, _)| **l == value)
+            .map(|(_, s)| *s + 0.0)
+            .collect()
     };
     let (x, y) = (class(true), class(false));
     let (m, n) = (x.len() as f64, y.len() as f64);
     let both: Vec<f64> = x.iter().chain(&y).copied().collect();
     let together = midranks(&both);
     let share = |own: Vec<f64>, offset: usize, others: f64| -> Vec<f64> {
-        own.iter().enumerate().map(|(i, r)| (together[offset + i] - r) / others).collect()
+        own.iter()
+            .enumerate()
+            .map(|(i, r)| (together[offset + i] - r) / others)
+            .collect()
     };
     let defective = share(midranks(&x), 0, n);
-    let normal: Vec<f64> = share(midranks(&y), x.len(), m).into_iter().map(|v| 1.0 - v).collect();
+    let normal: Vec<f64> = share(midranks(&y), x.len(), m)
+        .into_iter()
+        .map(|v| 1.0 - v)
+        .collect();
     let auroc = defective.iter().sum::<f64>() / m;
-    Ok(Placements { defective, normal, auroc })
+    Ok(Placements {
+        defective,
+        normal,
+        auroc,
+    })
 }
 
 fn covariance(a: &[f64], b: &[f64]) -> f64 {
     let n = a.len() as f64;
     let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    a.iter().zip(b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum::<f64>() / (n - 1.0)
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (x - mean_a) * (y - mean_b))
+        .sum::<f64>()
+        / (n - 1.0)
 }
 
 fn auroc_covariance(a: &Placements, b: &Placements) -> f64 {
@@ -107,7 +130,11 @@ pub fn delong_variance(labels: &[bool], scores: &[f64]) -> Result<(f64, f64), St
 ///
 /// # Errors
 /// Unusable labels or scores, fewer than two images of a class.
-pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<DelongTest, StatisticsError> {
+pub fn delong_test(
+    labels: &[bool],
+    first: &[f64],
+    second: &[f64],
+) -> Result<DelongTest, StatisticsError> {
     let (a, b) = (placements(labels, first)?, placements(labels, second)?);
     let (variance_first, variance_second) = (auroc_covariance(&a, &a), auroc_covariance(&b, &b));
     let shared = auroc_covariance(&a, &b);
@@ -115,7 +142,10 @@ pub fn delong_test(labels: &[bool], first: &[f64], second: &[f64]) -> Result<Del
     let variance = variance_first + variance_second - 2.0 * shared;
     let (z, p_value) = if variance > ROUNDING {
         let z = difference / variance.sqrt();
-        (Some(z), Some(libm::erfc(z.abs() / std::f64::consts::SQRT_2)))
+        (
+            Some(z),
+            Some(libm::erfc(z.abs() / std::f64::consts::SQRT_2)),
+        )
     } else if difference.abs() < 1e-12 {
         (None, Some(1.0))
     } else {

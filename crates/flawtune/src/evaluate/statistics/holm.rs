@@ -25,7 +25,10 @@ mod tests {
     fn closed_test(p: &[f64], i: usize) -> f64 {
         let sets = (0..1_usize << p.len()).filter(|set| set & (1 << i) != 0);
         let one = |set: usize| {
-            let smallest = (0..p.len()).filter(|j| set & (1 << j) != 0).map(|j| p[j]).fold(1.0, f64::min);
+            let smallest = (0..p.len())
+                .filter(|j| set & (1 << j) != 0)
+                .map(|j| p[j])
+                .fold(1.0, f64::min);
             (f64::from(set.count_ones()) * smallest).min(1.0)
         };
         sets.map(one).fold(0.0, f64::max)
@@ -37,9 +40,14 @@ mod tests {
         for count in 1..=8 {
             for _ in 0..20 {
                 // few distinct values, so that there are ties
-                let p: Vec<f64> = (0..count).map(|_| (1 + below(&mut rng, 40)) as f64 / 160.0).collect();
+                let p: Vec<f64> = (0..count)
+                    .map(|_| (1 + below(&mut rng, 40)) as f64 / 160.0)
+                    .collect();
                 for (i, adjusted) in holm(&p).into_iter().enumerate() {
-                    assert!((adjusted - closed_test(&p, i)).abs() < 1e-12, "{p:?}, {i}: {adjusted}");
+                    assert!(
+                        (adjusted - closed_test(&p, i)).abs() < 1e-12,
+                        "{p:?}, {i}: {adjusted}"
+                    );
                 }
             }
         }

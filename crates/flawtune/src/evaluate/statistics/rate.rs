@@ -28,8 +28,15 @@ impl Rate {
         }
         let (n, share) = (of as f64, count as f64 / of as f64);
         let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-        let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-        Some(Self { count, of, share, low: (middle - half).max(0.0), high: (middle + half).min(1.0) })
+        let half =
+            Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Some(Self {
+            count,
+            of,
+            share,
+            low: (middle - half).max(0.0),
+            high: (middle + half).min(1.0),
+        })
     }
 }
 
@@ -40,11 +47,16 @@ mod tests {
     #[test]
     fn intervals_are_wilsons() {
         // the formula in Python, in f64
-        for (count, of, low, high) in
-            [(0, 100, 0.0, 0.036_993_50), (3, 200, 0.005_114_24, 0.043_165_73), (10, 10, 0.722_467_20, 1.0)]
-        {
+        for (count, of, low, high) in [
+            (0, 100, 0.0, 0.036_993_50),
+            (3, 200, 0.005_114_24, 0.043_165_73),
+            (10, 10, 0.722_467_20, 1.0),
+        ] {
             let rate = Rate::new(count, of).unwrap();
-            assert!((rate.low - low).abs() < 1e-7 && (rate.high - high).abs() < 1e-7, "{rate:?}");
+            assert!(
+                (rate.low - low).abs() < 1e-7 && (rate.high - high).abs() < 1e-7,
+                "{rate:?}"
+            );
         }
         assert_eq!(Rate::new(0, 0), None);
     }

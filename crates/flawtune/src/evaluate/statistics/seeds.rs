@@ -53,7 +53,10 @@ pub fn paired_bootstrap_over_seeds(
     let strata = Strata::of(&labels, 1)?;
     let mut ready = Vec::with_capacity(seeds.len());
     for seed in seeds {
-        let (a, b) = (Ranked::new(seed.labels, seed.first)?, Ranked::new(seed.labels, seed.second)?);
+        let (a, b) = (
+            Ranked::new(seed.labels, seed.first)?,
+            Ranked::new(seed.labels, seed.second)?,
+        );
         let at: Vec<usize> = seed.ids.iter().map(|id| images[id].0).collect();
         ready.push((seed.labels, a, b, at));
     }
@@ -67,10 +70,20 @@ pub fn paired_bootstrap_over_seeds(
                 counted += 1;
             }
         }
-        if counted == 0 { 0.0 } else { sum / counted as f64 }
+        if counted == 0 {
+            0.0
+        } else {
+            sum / counted as f64
+        }
     };
-    let values = resample(&strata, labels.len(), options, |times| mean_difference(&|i| times[i]));
-    Ok(paired_interval(mean_difference(&|_| 1), &values, options.level))
+    let values = resample(&strata, labels.len(), options, |times| {
+        mean_difference(&|i| times[i])
+    });
+    Ok(paired_interval(
+        mean_difference(&|_| 1),
+        &values,
+        options.level,
+    ))
 }
 
 fn metric_of(
@@ -98,12 +111,22 @@ mod tests {
         let labels = [true, true, true, true, false, false, false, false];
         let first = [0.9, 0.8, 0.3, 0.7, 0.1, 0.4, 0.2, 0.6];
         let second = [0.5, 0.9, 0.2, 0.1, 0.3, 0.4, 0.6, 0.0];
-        let options = BootstrapOptions { replicates: 500, ..Default::default() };
-        let seed = SeedScores { ids: &ids, labels: &labels, first: &first, second: &second };
-        let plain = paired_bootstrap(&labels, &first, &second, RankingMetric::Auroc, &options).unwrap();
+        let options = BootstrapOptions {
+            replicates: 500,
+            ..Default::default()
+        };
+        let seed = SeedScores {
+            ids: &ids,
+            labels: &labels,
+            first: &first,
+            second: &second,
+        };
+        let plain =
+            paired_bootstrap(&labels, &first, &second, RankingMetric::Auroc, &options).unwrap();
         for copies in [1, 5] {
             let got =
-                paired_bootstrap_over_seeds(&vec![seed; copies], RankingMetric::Auroc, &options).unwrap();
+                paired_bootstrap_over_seeds(&vec![seed; copies], RankingMetric::Auroc, &options)
+                    .unwrap();
             assert!((got.difference - plain.difference).abs() < 1e-12);
             assert!((got.low - plain.low).abs() < 1e-12 && (got.high - plain.high).abs() < 1e-12);
         }
@@ -113,7 +136,12 @@ mod tests {
     fn an_image_with_two_labels_is_refused() {
         let scores = [0.1, 0.2];
         let (x, y) = ([true, false], [false, true]);
-        let seed = |labels| SeedScores { ids: &["a", "b"], labels, first: &scores, second: &scores };
+        let seed = |labels| SeedScores {
+            ids: &["a", "b"],
+            labels,
+            first: &scores,
+            second: &scores,
+        };
         let result = paired_bootstrap_over_seeds(
             &[seed(&x), seed(&y)],
             RankingMetric::Auroc,

@@ -63,9 +63,20 @@ fn corners(set: &[bool], mut wider: Vec<bool>, width: usize) -> Vec<bool> {
 pub(super) fn frame(picture: &mut RgbImage, region: &Region) {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let gap = 2 + 2 * line_width(picture);
-    let (left, top) = (region.left.saturating_sub(gap), region.top.saturating_sub(gap));
-    let right = region.left.saturating_add(region.width).saturating_add(gap).min(width);
-    let bottom = region.top.saturating_add(region.height).saturating_add(gap).min(height);
+    let (left, top) = (
+        region.left.saturating_sub(gap),
+        region.top.saturating_sub(gap),
+    );
+    let right = region
+        .left
+        .saturating_add(region.width)
+        .saturating_add(gap)
+        .min(width);
+    let bottom = region
+        .top
+        .saturating_add(region.height)
+        .saturating_add(gap)
+        .min(height);
     let thick = line_width(picture) as isize;
     // distance inwards from the box: the line is 0..thick, its edges one pixel on either side
     for (colour, from, to) in [(EDGE, -1, thick + 1), (LINE, 0, thick)] {

@@ -26,14 +26,24 @@ impl Scale {
     /// From the smallest to the largest number of all `maps`; `None` if there is no number.
     pub fn across<'a>(maps: impl IntoIterator<Item = &'a AnomalyMap>) -> Option<Self> {
         let ranges = maps.into_iter().filter_map(AnomalyMap::range);
-        ranges.reduce(|(low, high), (l, h)| (low.min(l), high.max(h))).map(|(low, high)| Self { low, high })
+        ranges
+            .reduce(|(low, high), (l, h)| (low.min(l), high.max(h)))
+            .map(|(low, high)| Self { low, high })
     }
 
     /// Where `value` lies on the scale, 0 to 1, clamped; 0 for NaN or if the scale has no width.
     pub fn level(self, value: f32) -> f32 {
         let width = self.high - self.low;
-        let level = if width > 0.0 { (value - self.low) / width } else { 0.0 };
-        if level.is_nan() { 0.0 } else { level.clamp(0.0, 1.0) }
+        let level = if width > 0.0 {
+            (value - self.low) / width
+        } else {
+            0.0
+        };
+        if level.is_nan() {
+            0.0
+        } else {
+            level.clamp(0.0, 1.0)
+        }
     }
 }
 
@@ -50,7 +60,11 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { colours: ColourMap::Magma, alpha_high: 0.75, alpha_low: 0.35 }
+        Self {
+            colours: ColourMap::Magma,
+            alpha_high: 0.75,
+            alpha_low: 0.35,
+        }
     }
 }
 
@@ -107,9 +121,11 @@ pub fn overlay(
     let mut out = picture.clone();
     for (pixel, &value) in out.pixels_mut().zip(map.values()) {
         let level = scale.level(value);
-        let alpha = (style.alpha_low + (style.alpha_high - style.alpha_low) * level).clamp(0.0, 1.0);
+        let alpha =
+            (style.alpha_low + (style.alpha_high - style.alpha_low) * level).clamp(0.0, 1.0);
         for (channel, colour) in pixel.0.iter_mut().zip(style.colours.colour(level)) {
-            *channel = (f32::from(*channel) * (1.0 - alpha) + f32::from(colour) * alpha).round() as u8;
+            *channel =
+                (f32::from(*channel) * (1.0 - alpha) + f32::from(colour) * alpha).round() as u8;
         }
     }
     if let Some(threshold) = threshold {
@@ -132,7 +148,10 @@ pub fn write_png(picture: &RgbImage, path: &Path) -> Result<(), OverlayError> {
         picture.write_to(&mut file, ImageFormat::Png)?;
         Ok(file.commit()?)
     };
-    attempt().map_err(|source| OverlayError::Write { path: path.to_owned(), source })
+    attempt().map_err(|source| OverlayError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -142,17 +161,38 @@ mod tests {
     use image::Rgb;
 
     fn map(width: usize, height: usize, value: impl Fn(usize, usize) -> f32) -> AnomalyMap {
-        let values = (0..width * height).map(|i| value(i % width, i / width)).collect();
+        let values = (0..width * height)
+            .map(|i| value(i % width, i / width))
+            .collect();
         AnomalyMap::new(height, width, values).unwrap()
     }
 
     #[test]
     fn one_scale_serves_all_maps() {
-        let (a, b) = (map(2, 2, |x, _| x as f32), map(2, 2, |_, y| y as f32 * 5.0 - 1.0));
+        let (a, b) = (
+            map(2, 2, |x, _| x as f32),
+            map(2, 2, |_, y| y as f32 * 5.0 - 1.0),
+        );
         let scale = Scale::across([&a, &b]).unwrap();
-        assert_eq!(scale, Scale { low: -1.0, high: 4.0 });
-        assert_eq!([scale.level(1.5), scale.level(9.0), scale.level(f32::NAN)], [0.5, 1.0, 0.0]);
-        assert_eq!(Scale { low: 2.0, high: 2.0 }.level(2.0), 0.0);
+        assert_eq!(
+            scale,
+            Scale {
+                low: -1.0,
+                high: 4.0
+            }
+        );
+        assert_eq!(
+            [scale.level(1.5), scale.level(9.0), scale.level(f32::NAN)],
+            [0.5, 1.0, 0.0]
+        );
+        assert_eq!(
+            Scale {
+                low: 2.0,
+                high: 2.0
+            }
+            .level(2.0),
+            0.0
+        );
         assert_eq!(Scale::across([]), None);
     }
 
@@ -160,8 +200,15 @@ mod tests {
     fn colours_mix_by_alpha() {
         let picture = RgbImage::from_pixel(2, 1, Rgb([100, 200, 50]));
         let m = map(2, 1, |x, _| x as f32);
-        let scale = Scale { low: 0.0, high: 1.0 };
-        let style = Style { colours: ColourMap::Viridis, alpha_low: 0.0, alpha_high: 0.5 };
+        let scale = Scale {
+            low: 0.0,
+            high: 1.0,
+        };
+        let style = Style {
+            colours: ColourMap::Viridis,
+            alpha_low: 0.0,
+            alpha_high: 0.5,
+        };
         let out = overlay(&picture, &m, scale, None, None, style).unwrap();
         assert_eq!(out.get_pixel(0, 0).0, [100, 200, 50]);
         // half of [100, 200, 50] and half of viridis' last colour [253, 231, 37]
@@ -171,17 +218,37 @@ mod tests {
     #[test]
     fn lines_surround_what_is_above_the_threshold() {
         let picture = RgbImage::from_pixel(20, 20, Rgb([90, 90, 90]));
-        let m = map(20, 20, |x, y| if (8..12).contains(&x) && (8..12).contains(&y) { 1.0 } else { 0.0 });
-        let style = Style { alpha_low: 0.0, alpha_high: 0.0, ..Style::default() };
-        let scale = Scale { low: 0.0, high: 1.0 };
+        let m = map(20, 20, |x, y| {
+            if (8..12).contains(&x) && (8..12).contains(&y) {
+                1.0
+            } else {
+                0.0
+            }
+        });
+        let style = Style {
+            alpha_low: 0.0,
+            alpha_high: 0.0,
+            ..Style::default()
+        };
+        let scale = Scale {
+            low: 0.0,
+            high: 1.0,
+        };
         let drawn = overlay(&picture, &m, scale, Some(0.5), None, style).unwrap();
         let white = |p: &RgbImage| p.pixels().filter(|p| p.0 == [255; 3]).count();
-        assert_eq!(white(&drawn), 4 * 4 + 4, "a ring of one pixel round 4 × 4 pixels");
+        assert_eq!(
+            white(&drawn),
+            4 * 4 + 4,
+            "a ring of one pixel round 4 × 4 pixels"
+        );
         assert_eq!(drawn.get_pixel(9, 9).0, [90; 3]);
         let region = worst_region(&m, 0.5).unwrap();
         let framed = overlay(&picture, &m, scale, None, Some(&region), style).unwrap();
         assert!(white(&framed) > 20 && framed.get_pixel(9, 9).0 == [90; 3]);
-        assert_eq!(overlay(&picture, &m, scale, Some(2.0), None, style).unwrap(), picture);
+        assert_eq!(
+            overlay(&picture, &m, scale, Some(2.0), None, style).unwrap(),
+            picture
+        );
     }
 
     #[test]
@@ -190,12 +257,18 @@ mod tests {
         let wrong = overlay(
             &picture,
             &map(2, 3, |_, _| 0.0),
-            Scale { low: 0.0, high: 1.0 },
+            Scale {
+                low: 0.0,
+                high: 1.0,
+            },
             None,
             None,
             Style::default(),
         );
-        assert!(matches!(wrong, Err(OverlayError::Size { map_width: 2, .. })));
+        assert!(matches!(
+            wrong,
+            Err(OverlayError::Size { map_width: 2, .. })
+        ));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("o.png");
         write_png(&picture, &path).unwrap();

@@ -10,7 +10,9 @@ pub(super) fn encode(bytes: &[u8]) -> String {
         let bits = at(0) << 16 | at(1) << 8 | at(2);
         for place in 0..4 {
             if place <= chunk.len() {
-                text.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
+                text.push(char::from(
+                    ALPHABET[(bits >> (18 - 6 * place) & 63) as usize],
+                ));
             } else {
                 text.push('=');
             }
@@ -21,7 +23,8 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 
 /// Whether a text has nothing but characters of base64.
 pub(super) fn is_base64(text: &str) -> bool {
-    text.bytes().all(|byte| ALPHABET.contains(&byte) || byte == b'=')
+    text.bytes()
+        .all(|byte| ALPHABET.contains(&byte) || byte == b'=')
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::base64::is_base64;
-use super::{Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table};
+use super::{
+    Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table,
+};
 use crate::report::plot::{Plot, Theme, escape, page_colours};
 
 const STYLE: &str = include_str!("style.css");
@@ -17,11 +19,18 @@ pub(super) fn page(report: &RunReport) -> String {
     let sections = sections(report, 2);
     let mut body = head(&report.title, &report.summary, &report.warnings);
     if sections.len() > 1 {
-        body.push_str(&links(sections.iter().map(|(id, title, _)| ((*id).to_owned(), (*title).to_owned()))));
+        body.push_str(&links(
+            sections
+                .iter()
+                .map(|(id, title, _)| ((*id).to_owned(), (*title).to_owned())),
+        ));
     }
     body.push_str("</header>\n");
     for (id, title, section) in &sections {
-        let _ = writeln!(body, "<section id=\"{id}\">\n<h2>{title}</h2>\n{section}</section>");
+        let _ = writeln!(
+            body,
+            "<section id=\"{id}\">\n<h2>{title}</h2>\n{section}</section>"
+        );
     }
     document(&report.title, &body)
 }
@@ -31,17 +40,29 @@ const FOUND: &str = "What was found, and where";
 /// A page about several runs: what they have side by side, then one after the other.
 pub(super) fn several(page: &Page) -> String {
     let mut body = head(&page.title, &page.summary, &page.warnings);
-    let runs = || page.runs.iter().enumerate().map(|(i, run)| (format!("run-{}", i + 1), run));
+    let runs = || {
+        page.runs
+            .iter()
+            .enumerate()
+            .map(|(i, run)| (format!("run-{}", i + 1), run))
+    };
     let found = galleries(&page.findings, "", 3);
     let mut first = vec![("together", "Side by side")];
     if !found.is_empty() {
         first.insert(0, ("found", FOUND));
     }
-    let first = first.into_iter().map(|(id, title)| (id.to_owned(), title.to_owned()));
-    body.push_str(&links(first.chain(runs().map(|(id, run)| (id, run.title.clone())))));
+    let first = first
+        .into_iter()
+        .map(|(id, title)| (id.to_owned(), title.to_owned()));
+    body.push_str(&links(
+        first.chain(runs().map(|(id, run)| (id, run.title.clone()))),
+    ));
     body.push_str("</header>\n");
     if !found.is_empty() {
-        let _ = writeln!(body, "<section id=\"found\">\n<h2>{FOUND}</h2>\n{found}</section>");
+        let _ = writeln!(
+            body,
+            "<section id=\"found\">\n<h2>{FOUND}</h2>\n{found}</section>"
+        );
     }
     let _ = writeln!(
         body,
@@ -50,10 +71,17 @@ pub(super) fn several(page: &Page) -> String {
         plots(&page.curves),
     );
     for (id, run) in runs() {
-        let _ = writeln!(body, "<section id=\"{id}\" class=\"run\">\n<h2>{}</h2>", escape(&run.title));
+        let _ = writeln!(
+            body,
+            "<section id=\"{id}\" class=\"run\">\n<h2>{}</h2>",
+            escape(&run.title)
+        );
         body.push_str(&opening(&run.summary, &run.warnings));
         for (part, title, section) in sections(run, 3) {
-            let _ = writeln!(body, "<section id=\"{id}-{part}\">\n<h3>{title}</h3>\n{section}</section>");
+            let _ = writeln!(
+                body,
+                "<section id=\"{id}-{part}\">\n<h3>{title}</h3>\n{section}</section>"
+            );
         }
         body.push_str("</section>\n");
     }
@@ -63,16 +91,32 @@ pub(super) fn several(page: &Page) -> String {
 /// Id, title and content of every part that is not empty; the headings inside are one below `level`.
 fn sections(report: &RunReport, level: u8) -> Vec<(&'static str, &'static str, String)> {
     let (mark, inner) = (report.mark.as_str(), level + 1);
-    let tables: String = report.tables.iter().map(|one| table(one, mark, inner)).collect();
+    let tables: String = report
+        .tables
+        .iter()
+        .map(|one| table(one, mark, inner))
+        .collect();
     let mut sections = vec![
         ("result", "Result", headline(&report.headline, mark)),
-        ("decisions", "Decisions at the threshold", table(&report.decisions, mark, inner)),
+        (
+            "decisions",
+            "Decisions at the threshold",
+            table(&report.decisions, mark, inner),
+        ),
         ("found", FOUND, galleries(&report.findings, mark, inner)),
         ("types", "By defect type", per_type(report, inner)),
         ("curves", "Curves", plots(&report.curves)),
         ("scores", "Image scores", plots(&report.histograms)),
-        ("looks", "What the prompts look at and change", looks(report, inner)),
-        ("errors", "Most wrong images", galleries(&report.errors, mark, inner)),
+        (
+            "looks",
+            "What the prompts look at and change",
+            looks(report, inner),
+        ),
+        (
+            "errors",
+            "Most wrong images",
+            galleries(&report.errors, mark, inner),
+        ),
         ("training", "Training", plots(&report.training)),
         ("tables", "Further tables", tables),
         ("protocol", "Protocol and split", protocol(report, inner)),
@@ -112,7 +156,11 @@ fn opening(summary: &str, warnings: &[String]) -> String {
         let _ = writeln!(out, "<p>{}</p>", escape(summary));
     }
     for warning in warnings {
-        let _ = writeln!(out, "<div class=\"warning\" role=\"note\">{}</div>", escape(warning));
+        let _ = writeln!(
+            out,
+            "<div class=\"warning\" role=\"note\">{}</div>",
+            escape(warning)
+        );
     }
     out
 }
@@ -142,10 +190,17 @@ fn headline(comparisons: &[Comparison], mark: &str) -> String {
         let compared = comparison.zero_shot != Estimate::default();
         let mut lines = Vec::new();
         if let Some(text) = uncertainty(&comparison.adapted) {
-            lines.push(if compared { format!("adapted, {text}") } else { text });
+            lines.push(if compared {
+                format!("adapted, {text}")
+            } else {
+                text
+            });
         }
         if compared {
-            lines.push(format!("zero-shot {}", estimate(&comparison.zero_shot, mark)));
+            lines.push(format!(
+                "zero-shot {}",
+                estimate(&comparison.zero_shot, mark)
+            ));
         }
         let _ = writeln!(out, "<div class=\"detail\">{}</div>", lines.join("<br>"));
         if let Some(step) = comparison.difference.value.filter(|v| v.is_finite()) {
@@ -163,7 +218,8 @@ fn headline(comparisons: &[Comparison], mark: &str) -> String {
                 number(step, 3),
                 badge(mark),
             );
-            let mut details: Vec<String> = uncertainty(&comparison.difference).into_iter().collect();
+            let mut details: Vec<String> =
+                uncertainty(&comparison.difference).into_iter().collect();
             details.extend(comparison.p_value.filter(|p| p.is_finite()).map(p_value));
             if !comparison.method.is_empty() {
                 details.push(escape(&comparison.method));
@@ -176,7 +232,11 @@ fn headline(comparisons: &[Comparison], mark: &str) -> String {
 }
 
 fn p_value(p: f64) -> String {
-    if p < 0.001 { "p &lt; 0.001".to_owned() } else { format!("p = {}", number(p, 3)) }
+    if p < 0.001 {
+        "p &lt; 0.001".to_owned()
+    } else {
+        format!("p = {}", number(p, 3))
+    }
 }
 
 fn per_type(report: &RunReport, level: u8) -> String {
@@ -185,7 +245,9 @@ fn per_type(report: &RunReport, level: u8) -> String {
         return String::new();
     }
     let seen = results.iter().any(|result| result.seen.is_some());
-    let scorers = results.iter().any(|result| result.scorer != results[0].scorer);
+    let scorers = results
+        .iter()
+        .any(|result| result.scorer != results[0].scorer);
     let mut columns = vec!["defect type".to_owned(), "test images".to_owned()];
     if scorers {
         columns.insert(0, "scorer".to_owned());
@@ -201,7 +263,10 @@ fn per_type(report: &RunReport, level: u8) -> String {
     let rows = results
         .iter()
         .map(|result| {
-            let mut row = vec![Cell::Text(result.defect_type.clone()), Cell::Number(result.images as f64)];
+            let mut row = vec![
+                Cell::Text(result.defect_type.clone()),
+                Cell::Number(result.images as f64),
+            ];
             if scorers {
                 row.insert(0, Cell::Text(result.scorer.clone()));
             }
@@ -214,22 +279,41 @@ fn per_type(report: &RunReport, level: u8) -> String {
                 row.push(Cell::Text(word.to_owned()));
             }
             // formatting, not statistics: the gap between two numbers shown side by side
-            let gap = result.adapted.value.zip(result.zero_shot.value).map(|(after, before)| after - before);
+            let gap = result
+                .adapted
+                .value
+                .zip(result.zero_shot.value)
+                .map(|(after, before)| after - before);
             row.push(Cell::Estimate(result.zero_shot));
             row.push(Cell::Estimate(result.adapted));
-            row.push(Cell::Estimate(Estimate { value: gap, ..Estimate::default() }));
+            row.push(Cell::Estimate(Estimate {
+                value: gap,
+                ..Estimate::default()
+            }));
             if found {
                 row.push(Cell::Text(result.found.clone()));
             }
             row
         })
         .collect();
-    table(&Table { columns, rows, ..Table::default() }, &report.mark, level)
+    table(
+        &Table {
+            columns,
+            rows,
+            ..Table::default()
+        },
+        &report.mark,
+        level,
+    )
 }
 
 fn table(table: &Table, mark: &str, level: u8) -> String {
     let numeric = |column: usize| {
-        let mut cells = table.rows.iter().filter_map(|row| row.get(column)).peekable();
+        let mut cells = table
+            .rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .peekable();
         cells.peek().is_some() && cells.all(|cell| !matches!(cell, Cell::Text(_)))
     };
     let numeric: Vec<bool> = (0..table.columns.len()).map(numeric).collect();
@@ -259,8 +343,10 @@ fn table(table: &Table, mark: &str, level: u8) -> String {
                 Some(Cell::Estimate(e)) => (estimate(e, mark), e.value),
             };
             let class = if numeric { " class=\"number\"" } else { "" };
-            let key =
-                key.filter(|v| v.is_finite()).map(|v| format!(" data-value=\"{v}\"")).unwrap_or_default();
+            let key = key
+                .filter(|v| v.is_finite())
+                .map(|v| format!(" data-value=\"{v}\""))
+                .unwrap_or_default();
             let _ = write!(out, "<td{class}{key}>{text}</td>");
         }
         out.push_str("</tr>\n");
@@ -272,8 +358,10 @@ fn plots(plots: &[Plot]) -> String {
     if plots.is_empty() {
         return String::new();
     }
-    let figures: String =
-        plots.iter().map(|plot| ["<figure>", &plot.to_svg(Theme::Page), "</figure>\n"].concat()).collect();
+    let figures: String = plots
+        .iter()
+        .map(|plot| ["<figure>", &plot.to_svg(Theme::Page), "</figure>\n"].concat())
+        .collect();
     format!("<div class=\"plots\">\n{figures}</div>\n")
 }
 
@@ -289,9 +377,18 @@ fn galleries(galleries: &[Gallery], mark: &str, level: u8) -> String {
             continue;
         }
         // room for the largest number of pictures side by side
-        let most =
-            gallery.examples.iter().map(|example| example.pictures.len()).max().unwrap_or(1).clamp(1, 4);
-        let _ = writeln!(out, "<div class=\"examples\" style=\"--wide:{}px\">", 130 * most.max(2));
+        let most = gallery
+            .examples
+            .iter()
+            .map(|example| example.pictures.len())
+            .max()
+            .unwrap_or(1)
+            .clamp(1, 4);
+        let _ = writeln!(
+            out,
+            "<div class=\"examples\" style=\"--wide:{}px\">",
+            130 * most.max(2)
+        );
         for example in &gallery.examples {
             out.push_str(&one_example(example, mark));
         }
@@ -320,19 +417,35 @@ fn one_example(example: &Example, mark: &str) -> String {
     if !example.pictures.is_empty() {
         out.push_str("<div class=\"pictures\">");
         for picture in &example.pictures {
-            let _ = write!(out, "<figure class=\"picture\">{}", image(picture, &example.path));
-            let _ = write!(out, "<figcaption>{}</figcaption></figure>", escape(&picture.caption));
+            let _ = write!(
+                out,
+                "<figure class=\"picture\">{}",
+                image(picture, &example.path)
+            );
+            let _ = write!(
+                out,
+                "<figcaption>{}</figcaption></figure>",
+                escape(&picture.caption)
+            );
         }
         out.push_str("</div>");
     }
     out.push_str("<figcaption>");
     if !example.verdict.is_empty() {
-        let _ = write!(out, "<span class=\"verdict\">{}</span>", escape(&example.verdict));
+        let _ = write!(
+            out,
+            "<span class=\"verdict\">{}</span>",
+            escape(&example.verdict)
+        );
     }
     if let Some(score) = example.score.filter(|v| v.is_finite()) {
         let _ = write!(out, " · score {}{}", number(score, 4), badge(mark));
     }
-    let _ = writeln!(out, "<br><code>{}</code></figcaption></figure>", escape(&example.path));
+    let _ = writeln!(
+        out,
+        "<br><code>{}</code></figcaption></figure>",
+        escape(&example.path)
+    );
     out
 }
 
@@ -371,8 +484,18 @@ fn protocol(report: &RunReport, level: u8) -> String {
             ]
         })
         .collect();
-    let columns = ["part", "images", "manifest hash"].map(str::to_owned).to_vec();
-    out.push_str(&table(&Table { columns, rows, ..Table::default() }, "", level));
+    let columns = ["part", "images", "manifest hash"]
+        .map(str::to_owned)
+        .to_vec();
+    out.push_str(&table(
+        &Table {
+            columns,
+            rows,
+            ..Table::default()
+        },
+        "",
+        level,
+    ));
     for part in report.split.iter().filter(|part| !part.files.is_empty()) {
         out.push_str(&files(part));
     }
@@ -380,8 +503,11 @@ fn protocol(report: &RunReport, level: u8) -> String {
 }
 
 fn files(part: &SplitPart) -> String {
-    let items: String =
-        part.files.iter().map(|file| ["<li><code>", &escape(file), "</code></li>"].concat()).collect();
+    let items: String = part
+        .files
+        .iter()
+        .map(|file| ["<li><code>", &escape(file), "</code></li>"].concat())
+        .collect();
     format!(
         "<details><summary>{}: {} files</summary><ul>{items}</ul></details>\n",
         escape(&part.name),
@@ -408,7 +534,10 @@ fn notes(notes: &[String]) -> String {
     if notes.is_empty() {
         return String::new();
     }
-    let items: String = notes.iter().map(|note| ["<li>", &escape(note), "</li>\n"].concat()).collect();
+    let items: String = notes
+        .iter()
+        .map(|note| ["<li>", &escape(note), "</li>\n"].concat())
+        .collect();
     format!("<ul>\n{items}</ul>\n")
 }
 
@@ -425,21 +554,35 @@ fn estimate(estimate: &Estimate, mark: &str) -> String {
 
 /// A word that a number must not be read without.
 fn badge(mark: &str) -> String {
-    if mark.is_empty() { String::new() } else { format!(" <span class=\"mark\">{}</span>", escape(mark)) }
+    if mark.is_empty() {
+        String::new()
+    } else {
+        format!(" <span class=\"mark\">{}</span>", escape(mark))
+    }
 }
 
 /// `± deviation` and `[low, high]`, as far as known.
 fn uncertainty(estimate: &Estimate) -> Option<String> {
     let mut parts = Vec::new();
-    parts.extend(estimate.deviation.filter(|v| v.is_finite()).map(|v| format!("± {}", number(v, 3))));
-    if let Some([low, high]) = estimate.interval.filter(|ends| ends.iter().all(|v| v.is_finite())) {
+    parts.extend(
+        estimate
+            .deviation
+            .filter(|v| v.is_finite())
+            .map(|v| format!("± {}", number(v, 3))),
+    );
+    if let Some([low, high]) = estimate
+        .interval
+        .filter(|ends| ends.iter().all(|v| v.is_finite()))
+    {
         parts.push(format!("[{}, {}]", number(low, 3), number(high, 3)));
     }
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 fn value(value: Option<f64>) -> String {
-    value.filter(|v| v.is_finite()).map_or_else(|| "–".to_owned(), |v| number(v, 3))
+    value
+        .filter(|v| v.is_finite())
+        .map_or_else(|| "–".to_owned(), |v| number(v, 3))
 }
 
 /// A number of unknown kind: whole as it is, else at most four decimals.
@@ -448,7 +591,11 @@ pub(super) fn plain(value: f64) -> String {
         return "–".to_owned();
     }
     let text = number(value, 4);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 pub(super) fn number(value: f64, decimals: usize) -> String {

@@ -110,12 +110,19 @@ pub struct Estimate {
 impl Estimate {
     /// A number of unknown uncertainty.
     pub fn new(value: f64) -> Self {
-        Self { value: Some(value), ..Self::default() }
+        Self {
+            value: Some(value),
+            ..Self::default()
+        }
     }
 
     /// A number with its interval.
     pub fn with_interval(value: f64, low: f64, high: f64) -> Self {
-        Self { value: Some(value), interval: Some([low, high]), deviation: None }
+        Self {
+            value: Some(value),
+            interval: Some([low, high]),
+            deviation: None,
+        }
     }
 }
 
@@ -240,7 +247,10 @@ pub struct Picture {
 impl Picture {
     /// A picture from the bytes of a PNG file.
     pub fn png(caption: impl Into<String>, bytes: &[u8]) -> Self {
-        Self { caption: caption.into(), data_uri: format!("data:image/png;base64,{}", base64::encode(bytes)) }
+        Self {
+            caption: caption.into(),
+            data_uri: format!("data:image/png;base64,{}", base64::encode(bytes)),
+        }
     }
 
     /// A picture from the bytes of a JPEG file.

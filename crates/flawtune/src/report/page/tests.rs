@@ -1,6 +1,7 @@
 use super::html::{number, plain};
 use super::{
-    Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table, TypeResult,
+    Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table,
+    TypeResult,
 };
 use crate::report::plot::{Line, Plot, Population};
 
@@ -13,7 +14,11 @@ fn full() -> RunReport {
         headline: vec![Comparison {
             metric: "AUROC".to_owned(),
             zero_shot: Estimate::with_interval(0.714, 0.62, 0.79),
-            adapted: Estimate { value: Some(0.889), interval: Some([0.82, 0.94]), deviation: Some(0.012) },
+            adapted: Estimate {
+                value: Some(0.889),
+                interval: Some([0.82, 0.94]),
+                deviation: Some(0.012),
+            },
             difference: Estimate::with_interval(0.175, 0.09, 0.26),
             p_value: Some(0.0004),
             method: "95 % paired bootstrap".to_owned(),
@@ -41,9 +46,16 @@ fn full() -> RunReport {
             title: "T".to_owned(),
             note: nasty.clone(),
             columns: vec!["a".to_owned(), "b".to_owned()],
-            rows: vec![vec![Cell::Number(1.5)], vec![Cell::Number(-2.0), Cell::Text(nasty.clone())]],
+            rows: vec![
+                vec![Cell::Number(1.5)],
+                vec![Cell::Number(-2.0), Cell::Text(nasty.clone())],
+            ],
         }],
-        looks: vec![Gallery { title: nasty.clone(), note: nasty.clone(), examples: vec![] }],
+        looks: vec![Gallery {
+            title: nasty.clone(),
+            note: nasty.clone(),
+            examples: vec![],
+        }],
         findings: vec![Gallery {
             title: "Found".to_owned(),
             note: String::new(),
@@ -53,7 +65,10 @@ fn full() -> RunReport {
                 score: Some(0.41),
                 pictures: vec![
                     Picture::png("image", b"bytes"),
-                    Picture { caption: "bad".to_owned(), data_uri: "https://example.org/x.png".to_owned() },
+                    Picture {
+                        caption: "bad".to_owned(),
+                        data_uri: "https://example.org/x.png".to_owned(),
+                    },
                     Picture {
                         caption: "bad".to_owned(),
                         data_uri: "data:image/png;base64,AA\" onload=\"x".to_owned(),
@@ -61,13 +76,22 @@ fn full() -> RunReport {
                 ],
             }],
         }],
-        curves: vec![Plot::roc(nasty.clone(), vec![Line::new(nasty.clone(), vec![[0.0, 0.0], [1.0, 1.0]])])],
+        curves: vec![Plot::roc(
+            nasty.clone(),
+            vec![Line::new(nasty.clone(), vec![[0.0, 0.0], [1.0, 1.0]])],
+        )],
         histograms: vec![Plot::scores(
             "Scores",
-            vec![Population { name: "good".to_owned(), values: vec![0.1, 0.4] }],
+            vec![Population {
+                name: "good".to_owned(),
+                values: vec![0.1, 0.4],
+            }],
             Some(0.3),
         )],
-        errors: vec![Gallery { title: "Missed".to_owned(), ..Gallery::default() }],
+        errors: vec![Gallery {
+            title: "Missed".to_owned(),
+            ..Gallery::default()
+        }],
         protocol: "held-out".to_owned(),
         split: vec![SplitPart {
             name: "test".to_owned(),
@@ -90,7 +114,11 @@ fn nothing_of_the_data_becomes_markup_or_an_address() {
     assert!(!page.contains("onload=\""));
     for attribute in ["src=\"", "href=\""] {
         for rest in page.split(attribute).skip(1) {
-            assert!(rest.starts_with("data:") || rest.starts_with('#'), "{}", &rest[..40.min(rest.len())]);
+            assert!(
+                rest.starts_with("data:") || rest.starts_with('#'),
+                "{}",
+                &rest[..40.min(rest.len())]
+            );
         }
     }
     assert_eq!(page.matches("<img ").count(), 1);
@@ -127,12 +155,16 @@ fn elements_are_balanced_and_empty_parts_left_out() {
     for report in [full(), RunReport::default()] {
         let page = report.to_html();
         for element in [
-            "div", "section", "table", "figure", "p", "ul", "li", "details", "svg", "tr", "td", "th", "code",
-            "main", "header",
+            "div", "section", "table", "figure", "p", "ul", "li", "details", "svg", "tr", "td",
+            "th", "code", "main", "header",
         ] {
-            let open =
-                page.matches(&format!("<{element} ")).count() + page.matches(&format!("<{element}>")).count();
-            assert_eq!(open, page.matches(&format!("</{element}>")).count(), "{element}");
+            let open = page.matches(&format!("<{element} ")).count()
+                + page.matches(&format!("<{element}>")).count();
+            assert_eq!(
+                open,
+                page.matches(&format!("</{element}>")).count(),
+                "{element}"
+            );
         }
         assert_eq!(page, report.to_html());
     }
@@ -146,14 +178,29 @@ fn reports_round_trip_through_json() {
     report.per_type[0].adapted.value = None;
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<RunReport>(&text).unwrap(), report);
-    assert_eq!(serde_json::from_str::<RunReport>("{}").unwrap(), RunReport::default());
+    assert_eq!(
+        serde_json::from_str::<RunReport>("{}").unwrap(),
+        RunReport::default()
+    );
 }
 
 #[test]
 fn several_runs_have_ids_of_their_own_and_leaky_numbers_are_marked() {
-    let marked = RunReport { mark: "leaky".to_owned(), ..full() };
-    let page = Page { title: "2 runs".to_owned(), runs: vec![full(), marked], ..Page::default() }.to_html();
-    let ids: Vec<&str> = page.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let marked = RunReport {
+        mark: "leaky".to_owned(),
+        ..full()
+    };
+    let page = Page {
+        title: "2 runs".to_owned(),
+        runs: vec![full(), marked],
+        ..Page::default()
+    }
+    .to_html();
+    let ids: Vec<&str> = page
+        .split(" id=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
     let distinct: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(distinct.len(), ids.len(), "{ids:?}");
     assert!(ids.contains(&"run-1-result") && ids.contains(&"run-2-repeat"));
@@ -169,6 +216,10 @@ fn several_runs_have_ids_of_their_own_and_leaky_numbers_are_marked() {
         adapted: Estimate::with_interval(0.9, 0.8, 0.95),
         ..Comparison::default()
     };
-    let alone = RunReport { headline: vec![comparison], ..RunReport::default() }.to_html();
+    let alone = RunReport {
+        headline: vec![comparison],
+        ..RunReport::default()
+    }
+    .to_html();
     assert!(alone.contains("[0.800, 0.950]") && !alone.contains("zero-shot"));
 }

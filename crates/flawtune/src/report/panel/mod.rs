@@ -44,7 +44,12 @@ impl Panel {
         let rows = (self.tiles.len() as u32).div_ceil(columns).max(1);
         let (wide, high) = (SIDE + GAP, CAPTION + SIDE + FOOT + GAP);
         let (width, height) = (GAP + columns * wide, HEAD + rows * high);
-        let at = |i: usize| (GAP + i as u32 % columns * wide, HEAD + i as u32 / columns * high);
+        let at = |i: usize| {
+            (
+                GAP + i as u32 % columns * wide,
+                HEAD + i as u32 / columns * high,
+            )
+        };
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\">\
              <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
@@ -56,11 +61,25 @@ impl Panel {
                 escape(words)
             );
         };
-        text(GAP, 28, 17, "#1c2128", "start", &short(&self.title, (width / 10) as usize));
+        text(
+            GAP,
+            28,
+            17,
+            "#1c2128",
+            "start",
+            &short(&self.title, (width / 10) as usize),
+        );
         for (i, tile) in self.tiles.iter().enumerate() {
             let (x, y) = at(i);
             text(x, y + 13, 13, "#1c2128", "start", &short(&tile.caption, 31));
-            text(x, y + 29, 10, "#59636e", "start", &short(&tile.note, NOTE_CHARACTERS));
+            text(
+                x,
+                y + 29,
+                10,
+                "#59636e",
+                "start",
+                &short(&tile.note, NOTE_CHARACTERS),
+            );
             if let Some(bar) = &tile.bar {
                 let foot = y + CAPTION + SIDE + FOOT - 4;
                 text(x, foot, 10, "#59636e", "start", &bar.low);
@@ -96,7 +115,10 @@ fn short(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(most.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 #[cfg(test)]
@@ -108,10 +130,25 @@ mod tests {
         let red = RgbImage::from_pixel(SIDE, SIDE, Rgb([200, 0, 0]));
         let tile = |caption: &str| Tile::plain(caption, "", &red);
         let heat = Tile::heat("heat", "note", &red, &[0.0, 1.0], (1, 2), (0.0, 1.0), "");
-        let panel = Panel { title: "t".to_owned(), tiles: vec![tile("a"), tile("b"), heat], columns: 2 };
+        let panel = Panel {
+            title: "t".to_owned(),
+            tiles: vec![tile("a"), tile("b"), heat],
+            columns: 2,
+        };
         let drawn = panel.draw().unwrap();
-        assert_eq!(drawn.dimensions(), (GAP + 2 * (SIDE + GAP), HEAD + 2 * (CAPTION + SIDE + FOOT + GAP)));
-        let tile_at = |i: u32, j: u32| (GAP + i * (SIDE + GAP), HEAD + j * (CAPTION + SIDE + FOOT + GAP));
+        assert_eq!(
+            drawn.dimensions(),
+            (
+                GAP + 2 * (SIDE + GAP),
+                HEAD + 2 * (CAPTION + SIDE + FOOT + GAP)
+            )
+        );
+        let tile_at = |i: u32, j: u32| {
+            (
+                GAP + i * (SIDE + GAP),
+                HEAD + j * (CAPTION + SIDE + FOOT + GAP),
+            )
+        };
         let (x, y) = tile_at(1, 0);
         assert_eq!(drawn.get_pixel(x, y + CAPTION).0, [200, 0, 0]);
         assert_eq!(drawn.get_pixel(x + SIDE, y + CAPTION).0, [255; 3]);
@@ -121,7 +158,8 @@ mod tests {
         assert_eq!([bar(0), bar(SIDE - 1)], [[0, 0, 4], [252, 253, 191]]);
         let dark = |x: u32, y: u32| {
             let area = (0..SIDE).flat_map(|dx| (0..CAPTION).map(move |dy| (x + dx, y + dy)));
-            area.filter(|&(x, y)| drawn.get_pixel(x, y).0.iter().all(|v| *v < 120)).count()
+            area.filter(|&(x, y)| drawn.get_pixel(x, y).0.iter().all(|v| *v < 120))
+                .count()
         };
         assert!(dark(x, y) > 40, "{} dark pixels of text", dark(x, y));
         assert_eq!(drawn, panel.draw().unwrap());

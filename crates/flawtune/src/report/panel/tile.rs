@@ -32,7 +32,12 @@ const ALPHA: f32 = 0.72;
 impl Tile {
     /// A picture as it is, resized to [`SIDE`].
     pub fn plain(caption: impl Into<String>, note: impl Into<String>, picture: &RgbImage) -> Self {
-        Self { caption: caption.into(), note: note.into(), picture: square(picture), bar: None }
+        Self {
+            caption: caption.into(),
+            note: note.into(),
+            picture: square(picture),
+            bar: None,
+        }
     }
 
     /// Numbers of the patches of `grid` (rows, columns), row-major, as colours over the picture, from black through red to
@@ -47,11 +52,22 @@ impl Tile {
         unit: &str,
     ) -> Self {
         let (low, high) = range;
-        let level = |v: f32| if high > low { ((v - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
+        let level = |v: f32| {
+            if high > low {
+                ((v - low) / (high - low)).clamp(0.0, 1.0)
+            } else {
+                0.0
+            }
+        };
         let colours: fn(f32) -> [u8; 3] = |level| ColourMap::Magma.colour(level);
         Self {
             picture: over(picture, |x, y| colours(level(between(values, grid, x, y)))),
-            bar: Some(Bar { low: number(low), high: number(high), unit: unit.to_owned(), colours }),
+            bar: Some(Bar {
+                low: number(low),
+                high: number(high),
+                unit: unit.to_owned(),
+                colours,
+            }),
             caption: caption.into(),
             note: note.into(),
         }
@@ -69,7 +85,9 @@ impl Tile {
     ) -> Self {
         let level = |v: f32| if limit > 0.0 { v / limit } else { 0.0 };
         Self {
-            picture: over(picture, |x, y| diverging(level(between(values, grid, x, y)))),
+            picture: over(picture, |x, y| {
+                diverging(level(between(values, grid, x, y)))
+            }),
             bar: Some(Bar {
                 low: number(-limit),
                 high: number(limit),
@@ -89,8 +107,14 @@ impl Tile {
         grid: (usize, usize),
     ) -> Self {
         let at = |x: u32, y: u32| {
-            let (row, column) = (y as usize * grid.0 / SIDE as usize, x as usize * grid.1 / SIDE as usize);
-            Rgb(colours.get(row * grid.1 + column).copied().unwrap_or_default())
+            let (row, column) = (
+                y as usize * grid.0 / SIDE as usize,
+                x as usize * grid.1 / SIDE as usize,
+            );
+            Rgb(colours
+                .get(row * grid.1 + column)
+                .copied()
+                .unwrap_or_default())
         };
         Self {
             picture: RgbImage::from_fn(SIDE, SIDE, at),
@@ -107,7 +131,11 @@ pub fn diverging(level: f32) -> [u8; 3] {
     const BLUE: [f32; 3] = [33.0, 102.0, 172.0];
     const MIDDLE: [f32; 3] = [247.0; 3];
     const RED: [f32; 3] = [178.0, 24.0, 43.0];
-    let level = if level.is_nan() { 0.0 } else { level.clamp(-1.0, 1.0) };
+    let level = if level.is_nan() {
+        0.0
+    } else {
+        level.clamp(-1.0, 1.0)
+    };
     let end = if level < 0.0 { BLUE } else { RED };
     std::array::from_fn(|c| (MIDDLE[c] + (end[c] - MIDDLE[c]) * level.abs()).round() as u8)
 }
@@ -130,13 +158,16 @@ fn over(picture: &RgbImage, colour: impl Fn(u32, u32) -> [u8; 3]) -> RgbImage {
 /// Bilinear between the middles of the patches, clamped at the edges.
 fn between(values: &[f32], (rows, columns): (usize, usize), x: u32, y: u32) -> f32 {
     let place = |at: u32, count: usize| {
-        let p =
-            ((at as f32 + 0.5) / SIDE as f32 * count as f32 - 0.5).clamp(0.0, count.saturating_sub(1) as f32);
+        let p = ((at as f32 + 0.5) / SIDE as f32 * count as f32 - 0.5)
+            .clamp(0.0, count.saturating_sub(1) as f32);
         (p as usize, p.fract())
     };
     let ((r, down), (c, right)) = (place(y, rows), place(x, columns));
     let value = |r: usize, c: usize| {
-        values.get(r.min(rows - 1) * columns + c.min(columns - 1)).copied().unwrap_or(0.0)
+        values
+            .get(r.min(rows - 1) * columns + c.min(columns - 1))
+            .copied()
+            .unwrap_or(0.0)
     };
     let line = |r: usize| value(r, c) * (1.0 - right) + value(r, c + 1) * right;
     line(r) * (1.0 - down) + line(r + 1) * down
@@ -164,7 +195,10 @@ mod tests {
     fn diverging_colours_are_white_at_zero() {
         assert_eq!(diverging(0.0), [247; 3]);
         assert_eq!(diverging(f32::NAN), [247; 3]);
-        assert_eq!([diverging(-1.0), diverging(5.0)], [[33, 102, 172], [178, 24, 43]]);
+        assert_eq!(
+            [diverging(-1.0), diverging(5.0)],
+            [[33, 102, 172], [178, 24, 43]]
+        );
         // half way to red: (247 + 178) / 2, (247 + 24) / 2, (247 + 43) / 2
         assert_eq!(diverging(0.5), [213, 136, 145]);
     }
@@ -172,9 +206,22 @@ mod tests {
     #[test]
     fn numbers_lie_over_their_patches() {
         let picture = RgbImage::from_pixel(4, 4, Rgb([0; 3]));
-        let one = Tile::heat("", "", &picture, &[0.0, 0.0, 0.0, 1.0], (2, 2), (0.0, 1.0), "");
-        let bright =
-            |p: &RgbImage, x: u32, y: u32| p.get_pixel(x, y).0.iter().map(|v| u32::from(*v)).sum::<u32>();
+        let one = Tile::heat(
+            "",
+            "",
+            &picture,
+            &[0.0, 0.0, 0.0, 1.0],
+            (2, 2),
+            (0.0, 1.0),
+            "",
+        );
+        let bright = |p: &RgbImage, x: u32, y: u32| {
+            p.get_pixel(x, y)
+                .0
+                .iter()
+                .map(|v| u32::from(*v))
+                .sum::<u32>()
+        };
         assert!(bright(&one.picture, SIDE - 1, SIDE - 1) > 450);
         assert!(bright(&one.picture, 2, SIDE - 1) < 20 && bright(&one.picture, SIDE - 1, 2) < 20);
         let half = bright(&one.picture, SIDE / 2, SIDE - 1);
@@ -186,6 +233,9 @@ mod tests {
         let [r, _, b] = signed.picture.get_pixel(0, 0).0;
         assert!(b > r, "negative is blue");
         assert_eq!(number(-0.25), "\u{2212}0.250");
-        assert_eq!([number(0.0), number(0.000_02), number(12.34)], ["0", "2.0e\u{2212}5", "12.3"]);
+        assert_eq!(
+            [number(0.0), number(0.000_02), number(12.34)],
+            ["0", "2.0e\u{2212}5", "12.3"]
+        );
     }
 }

@@ -29,7 +29,11 @@ impl Frame {
     fn at(&self, point: [f64; 2]) -> (f64, f64) {
         let share = |v: f64, ticks: &Ticks, log: bool| {
             let (v, low, high) = if log {
-                (v.max(ticks.low).log10(), ticks.low.log10(), ticks.high.log10())
+                (
+                    v.max(ticks.low).log10(),
+                    ticks.low.log10(),
+                    ticks.high.log10(),
+                )
             } else {
                 (v, ticks.low, ticks.high)
             };
@@ -45,7 +49,10 @@ impl Frame {
     /// The nearest place inside the frame.
     fn inside(&self, point: [f64; 2]) -> (f64, f64) {
         let (x, y) = self.at(point);
-        (x.clamp(self.left, self.right), y.clamp(self.top, self.bottom))
+        (
+            x.clamp(self.left, self.right),
+            y.clamp(self.top, self.bottom),
+        )
     }
 }
 
@@ -53,11 +60,23 @@ pub(super) fn draw(plot: &Plot, theme: Theme) -> String {
     let mut svg = Svg::new(theme);
     let (height, summary) = match &plot.chart {
         Chart::Lines { lines, guides } => draw_lines(&mut svg, plot, lines, guides),
-        Chart::Histogram { populations, bins, threshold } => {
-            draw_histogram(&mut svg, plot, populations, (*bins).clamp(1, 200), *threshold)
-        }
+        Chart::Histogram {
+            populations,
+            bins,
+            threshold,
+        } => draw_histogram(
+            &mut svg,
+            plot,
+            populations,
+            (*bins).clamp(1, 200),
+            *threshold,
+        ),
         Chart::Points { clouds } => draw_points(&mut svg, plot, clouds),
-        Chart::Bars { labels, series, guide } => draw_bars(&mut svg, plot, labels, series, guide.as_ref()),
+        Chart::Bars {
+            labels,
+            series,
+            guide,
+        } => draw_bars(&mut svg, plot, labels, series, guide.as_ref()),
     };
     svg.finish(width(plot), height, &plot.title, &summary)
 }
@@ -68,7 +87,14 @@ fn width(plot: &Plot) -> f64 {
 
 /// Title and legend; returns where the frame may begin.
 fn head(svg: &mut Svg, plot: &Plot, names: &[(&str, Swatch)]) -> f64 {
-    svg.text((EDGE, 24.0), Anchor::Start, Role::Text, TITLE, true, &plot.title);
+    svg.text(
+        (EDGE, 24.0),
+        Anchor::Start,
+        Role::Text,
+        TITLE,
+        true,
+        &plot.title,
+    );
     let mut at = (EDGE, 44.0);
     for (index, (name, swatch)) in names.iter().enumerate() {
         let wide = 22.0 + text_width(name, NORMAL) + 14.0;
@@ -77,11 +103,30 @@ fn head(svg: &mut Svg, plot: &Plot, names: &[(&str, Swatch)]) -> f64 {
         }
         match swatch {
             Swatch::Line { dashes } => {
-                svg.line((at.0, at.1 - 4.0), (at.0 + 16.0, at.1 - 4.0), Role::Series(index), 2.25, dashes);
+                svg.line(
+                    (at.0, at.1 - 4.0),
+                    (at.0 + 16.0, at.1 - 4.0),
+                    Role::Series(index),
+                    2.25,
+                    dashes,
+                );
             }
-            Swatch::Area => svg.rect((at.0 + 2.0, at.1 - 10.0), (12.0, 12.0), Role::Series(index), 0.75, ""),
+            Swatch::Area => svg.rect(
+                (at.0 + 2.0, at.1 - 10.0),
+                (12.0, 12.0),
+                Role::Series(index),
+                0.75,
+                "",
+            ),
         }
-        svg.text((at.0 + 22.0, at.1), Anchor::Start, Role::Text, NORMAL, false, name);
+        svg.text(
+            (at.0 + 22.0, at.1),
+            Anchor::Start,
+            Role::Text,
+            NORMAL,
+            false,
+            name,
+        );
         at.0 += wide;
     }
     if names.is_empty() { 38.0 } else { at.1 + 14.0 }
@@ -96,14 +141,19 @@ fn axis_ticks(axis: &Axis, values: impl Iterator<Item = f64>, about: usize) -> T
     let usable = |v: &f64| v.is_finite() && (!axis.logarithmic || *v > 0.0);
     let (low, high) = match axis.range {
         Some([low, high]) => (low, high),
-        None => {
-            values.filter(usable).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
-        }
+        None => values
+            .filter(usable)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+                (l.min(v), h.max(v))
+            }),
     };
     match &axis.marks {
         Some(marks) if axis.logarithmic => {
             let range = ticks::logarithmic(low, high);
-            Ticks { marks: ticks::given(marks, range.low, range.high).marks, ..range }
+            Ticks {
+                marks: ticks::given(marks, range.low, range.high).marks,
+                ..range
+            }
         }
         Some(marks) => ticks::given(marks, low, high),
         None if axis.logarithmic => ticks::logarithmic(low, high),
@@ -113,26 +163,62 @@ fn axis_ticks(axis: &Axis, values: impl Iterator<Item = f64>, about: usize) -> T
 
 /// Grid, marks and axis labels, around the data area.
 fn frame(svg: &mut Svg, plot: &Plot, top: f64, x: Ticks, y: Ticks) -> (Frame, f64) {
-    let widest = y.marks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max);
+    let widest = y
+        .marks
+        .iter()
+        .map(|(_, label)| text_width(label, SMALL))
+        .fold(0.0, f64::max);
     let left = EDGE + 16.0 + widest + 8.0;
     let right = width(plot) - EDGE - 6.0;
-    let high = if plot.square { right - left } else { HEIGHT - 100.0 };
+    let high = if plot.square {
+        right - left
+    } else {
+        HEIGHT - 100.0
+    };
     let bottom = top + high;
     let log_y = plot.y.logarithmic;
-    let frame = Frame { left, top, right, bottom, x, y, log_x: plot.x.logarithmic, log_y };
+    let frame = Frame {
+        left,
+        top,
+        right,
+        bottom,
+        x,
+        y,
+        log_x: plot.x.logarithmic,
+        log_y,
+    };
     for (value, label) in &frame.y.marks {
         let (_, y) = frame.at([frame.x.low, *value]);
         if y < top - 0.5 || y > bottom + 0.5 {
             continue;
         }
         svg.line((left, y), (right, y), Role::Grid, 1.0, "");
-        svg.text((left - 8.0, y + 4.0), Anchor::End, Role::Muted, SMALL, false, label);
+        svg.text(
+            (left - 8.0, y + 4.0),
+            Anchor::End,
+            Role::Muted,
+            SMALL,
+            false,
+            label,
+        );
     }
     x_marks(svg, &frame);
     svg.line((left, bottom), (right, bottom), Role::Axis, 1.0, "");
     let middle = f64::midpoint(left, right);
-    svg.text((middle, bottom + 38.0), Anchor::Middle, Role::Text, NORMAL, false, &plot.x.text());
-    svg.text_up((EDGE + 10.0, f64::midpoint(top, bottom)), Role::Text, NORMAL, &plot.y.text());
+    svg.text(
+        (middle, bottom + 38.0),
+        Anchor::Middle,
+        Role::Text,
+        NORMAL,
+        false,
+        &plot.x.text(),
+    );
+    svg.text_up(
+        (EDGE + 10.0, f64::midpoint(top, bottom)),
+        Role::Text,
+        NORMAL,
+        &plot.y.text(),
+    );
     (frame, bottom + 50.0)
 }
 
@@ -143,42 +229,88 @@ fn x_marks(svg: &mut Svg, frame: &Frame) {
         if x < frame.left - 0.5 || x > frame.right + 0.5 {
             continue;
         }
-        svg.line((x, frame.bottom), (x, frame.bottom + 4.0), Role::Axis, 1.0, "");
+        svg.line(
+            (x, frame.bottom),
+            (x, frame.bottom + 4.0),
+            Role::Axis,
+            1.0,
+            "",
+        );
         // labels never overlap: one without room is left out
         let half = 0.5 * text_width(label, SMALL);
         if x - half >= free_from {
-            svg.text((x, frame.bottom + 18.0), Anchor::Middle, Role::Muted, SMALL, false, label);
+            svg.text(
+                (x, frame.bottom + 18.0),
+                Anchor::Middle,
+                Role::Muted,
+                SMALL,
+                false,
+                label,
+            );
             free_from = x + half + 5.0;
         }
     }
 }
 
 fn no_data(svg: &mut Svg, frame: &Frame) {
-    let middle = (f64::midpoint(frame.left, frame.right), f64::midpoint(frame.top, frame.bottom));
-    svg.text(middle, Anchor::Middle, Role::Muted, NORMAL, false, "no data");
+    let middle = (
+        f64::midpoint(frame.left, frame.right),
+        f64::midpoint(frame.top, frame.bottom),
+    );
+    svg.text(
+        middle,
+        Anchor::Middle,
+        Role::Muted,
+        NORMAL,
+        false,
+        "no data",
+    );
 }
 
 fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (f64, String) {
     let names: Vec<_> = lines
         .iter()
-        .map(|line| (line.name.as_str(), Swatch::Line { dashes: if line.dashed { "6 4" } else { "" } }))
+        .map(|line| {
+            (
+                line.name.as_str(),
+                Swatch::Line {
+                    dashes: if line.dashed { "6 4" } else { "" },
+                },
+            )
+        })
         .collect();
     let top = head(svg, plot, &names);
-    let xs = lines.iter().flat_map(|line| line.points.iter().map(|p| p[0]));
-    let ys = lines
+    let xs = lines
         .iter()
-        .flat_map(|line| line.points.iter().map(|p| p[1]).chain(line.band.iter().flatten().copied()));
+        .flat_map(|line| line.points.iter().map(|p| p[0]));
+    let ys = lines.iter().flat_map(|line| {
+        line.points
+            .iter()
+            .map(|p| p[1])
+            .chain(line.band.iter().flatten().copied())
+    });
     // lines run from edge to edge: the x range is not widened to the next mark
     let mut x_axis = plot.x.clone();
     if x_axis.range.is_none() && !x_axis.logarithmic {
         let (low, high) = xs
             .clone()
             .filter(|v| v.is_finite())
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+                (l.min(v), h.max(v))
+            });
         x_axis.range = Some([low, high]);
     }
-    let (frame, height) = frame(svg, plot, top, axis_ticks(&x_axis, xs, 8), axis_ticks(&plot.y, ys, 5));
-    for guide in guides.iter().filter(|g| g.from.iter().chain(&g.to).all(|v| v.is_finite())) {
+    let (frame, height) = frame(
+        svg,
+        plot,
+        top,
+        axis_ticks(&x_axis, xs, 8),
+        axis_ticks(&plot.y, ys, 5),
+    );
+    for guide in guides
+        .iter()
+        .filter(|g| g.from.iter().chain(&g.to).all(|v| v.is_finite()))
+    {
         let (from, to) = (frame.inside(guide.from), frame.inside(guide.to));
         svg.line(from, to, Role::Axis, 1.0, "2 3");
         if !guide.label.is_empty() {
@@ -195,8 +327,11 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
     let finite = |p: &[f64; 2]| p[0].is_finite() && p[1].is_finite();
     for (index, line) in lines.iter().enumerate() {
         if line.band.len() == line.points.len() {
-            for run in runs(line.points.len(), |i| finite(&line.points[i]) && finite(&line.band[i])) {
-                let edge = |side: usize, i: usize| frame.inside([line.points[i][0], line.band[i][side]]);
+            for run in runs(line.points.len(), |i| {
+                finite(&line.points[i]) && finite(&line.band[i])
+            }) {
+                let edge =
+                    |side: usize, i: usize| frame.inside([line.points[i][0], line.band[i][side]]);
                 let mut outline: Vec<_> = run.clone().map(|i| edge(0, i)).collect();
                 outline.extend(run.rev().map(|i| edge(1, i)));
                 svg.area(&outline, Role::Series(index), 0.16);
@@ -208,7 +343,12 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
         for run in runs(line.points.len(), |i| finite(&line.points[i])) {
             let trace = seen(run.map(|i| frame.inside(line.points[i])));
             drawn += trace.len();
-            svg.path(&trace, Role::Series(index), 2.0, if line.dashed { "6 4" } else { "" });
+            svg.path(
+                &trace,
+                Role::Series(index),
+                2.0,
+                if line.dashed { "6 4" } else { "" },
+            );
         }
         if line.dots {
             for point in line.points.iter().filter(|p| finite(p)) {
@@ -221,16 +361,36 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
         no_data(svg, &frame);
     }
     let names: Vec<_> = lines.iter().map(|line| line.name.as_str()).collect();
-    (height, format!("{} against {}: {}", plot.y.text(), plot.x.text(), names.join(", ")))
+    (
+        height,
+        format!(
+            "{} against {}: {}",
+            plot.y.text(),
+            plot.x.text(),
+            names.join(", ")
+        ),
+    )
 }
 
 fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
-    let names: Vec<_> = clouds.iter().map(|cloud| (cloud.name.as_str(), Swatch::Area)).collect();
+    let names: Vec<_> = clouds
+        .iter()
+        .map(|cloud| (cloud.name.as_str(), Swatch::Area))
+        .collect();
     let top = head(svg, plot, &names);
     let finite = |p: &&[f64; 2]| p[0].is_finite() && p[1].is_finite();
-    let along = |axis: usize| clouds.iter().flat_map(move |c| c.points.iter().map(move |p| p[axis]));
-    let (frame, height) =
-        frame(svg, plot, top, axis_ticks(&plot.x, along(0), 8), axis_ticks(&plot.y, along(1), 5));
+    let along = |axis: usize| {
+        clouds
+            .iter()
+            .flat_map(move |c| c.points.iter().map(move |p| p[axis]))
+    };
+    let (frame, height) = frame(
+        svg,
+        plot,
+        top,
+        axis_ticks(&plot.x, along(0), 8),
+        axis_ticks(&plot.y, along(1), 5),
+    );
     let mut drawn = 0;
     for (index, cloud) in clouds.iter().enumerate() {
         let labelled = !cloud.labels.is_empty() && cloud.labels.len() == cloud.points.len();
@@ -242,11 +402,22 @@ fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
         };
         for (i, point) in cloud.points.iter().enumerate().filter(|(_, p)| finite(p)) {
             let at = frame.inside(*point);
-            let name = if labelled { &cloud.labels[i] } else { &cloud.name };
+            let name = if labelled {
+                &cloud.labels[i]
+            } else {
+                &cloud.name
+            };
             let tip = format!("{name}: {}, {}", tidy(point[0]), tidy(point[1]));
             svg.dot(at, radius, Role::Series(index), &tip);
             if labelled {
-                svg.text((at.0 + 6.0, at.1 - 5.0), Anchor::Start, Role::Text, SMALL, false, name);
+                svg.text(
+                    (at.0 + 6.0, at.1 - 5.0),
+                    Anchor::Start,
+                    Role::Text,
+                    SMALL,
+                    false,
+                    name,
+                );
             }
             drawn += 1;
         }
@@ -255,7 +426,15 @@ fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
         no_data(svg, &frame);
     }
     let names: Vec<_> = clouds.iter().map(|cloud| cloud.name.as_str()).collect();
-    (height, format!("{} against {}: {}", plot.y.text(), plot.x.text(), names.join(", ")))
+    (
+        height,
+        format!(
+            "{} against {}: {}",
+            plot.y.text(),
+            plot.x.text(),
+            names.join(", ")
+        ),
+    )
 }
 
 /// The points of a line that can be told apart, and its last: a drawing stays small however many images were tested.
@@ -298,15 +477,35 @@ fn draw_histogram(
     let threshold = threshold.filter(|t| t.is_finite());
     let labels: Vec<String> = populations
         .iter()
-        .map(|p| format!("{} ({})", p.name, p.values.iter().filter(|v| v.is_finite()).count()))
+        .map(|p| {
+            format!(
+                "{} ({})",
+                p.name,
+                p.values.iter().filter(|v| v.is_finite()).count()
+            )
+        })
         .collect();
-    let names: Vec<_> = labels.iter().map(|label| (label.as_str(), Swatch::Area)).collect();
+    let names: Vec<_> = labels
+        .iter()
+        .map(|label| (label.as_str(), Swatch::Area))
+        .collect();
     let top = head(svg, plot, &names) + if threshold.is_some() { 12.0 } else { 0.0 };
-    let all = || populations.iter().flat_map(|p| p.values.iter().copied()).filter(|v| v.is_finite());
-    let (low, high) =
-        all().chain(threshold).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let all = || {
+        populations
+            .iter()
+            .flat_map(|p| p.values.iter().copied())
+            .filter(|v| v.is_finite())
+    };
+    let (low, high) = all()
+        .chain(threshold)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(v), h.max(v))
+        });
     let (low, high) = plot.x.range.map_or((low, high), |[l, h]| (l, h));
-    let x = Axis { range: Some([low, high]), ..plot.x.clone() };
+    let x = Axis {
+        range: Some([low, high]),
+        ..plot.x.clone()
+    };
     let x = axis_ticks(&x, all(), 7);
     let (low, high) = (x.low, x.high);
     let width = (high - low) / bins as f64;
@@ -321,7 +520,10 @@ fn draw_histogram(
                     counts[(((value - low) / width) as usize).min(bins - 1)] += 1;
                 }
             }
-            counts.iter().map(|&count| 100.0 * f64::from(count) / f64::from(total.max(1))).collect()
+            counts
+                .iter()
+                .map(|&count| 100.0 * f64::from(count) / f64::from(total.max(1)))
+                .collect()
         })
         .collect();
     let y = axis_ticks(&plot.y, shares.iter().flatten().copied().chain([0.0]), 4);
@@ -333,8 +535,13 @@ fn draw_histogram(
             let (a, b) = (frame.inside([from, share]), frame.inside([to, 0.0]));
             outline.extend([a, (b.0, a.1)]);
             if share > 0.0 {
-                let tip =
-                    format!("{}: {} % from {} to {}", population.name, tidy(share), tidy(from), tidy(to));
+                let tip = format!(
+                    "{}: {} % from {} to {}",
+                    population.name,
+                    tidy(share),
+                    tidy(from),
+                    tidy(to)
+                );
                 svg.rect(a, (b.0 - a.0, b.1 - a.1), Role::Series(index), 0.4, &tip);
             }
         }
@@ -349,10 +556,29 @@ fn draw_histogram(
         let (x, y) = frame.inside([threshold, frame.y.high]);
         svg.line((x, y - 4.0), (x, frame.bottom), Role::Text, 1.5, "5 3");
         let right_half = x > f64::midpoint(frame.left, frame.right);
-        let anchor = if right_half { Anchor::End } else { Anchor::Start };
-        svg.text((x, y - 8.0), anchor, Role::Text, SMALL, false, &format!("threshold {}", tidy(threshold)));
+        let anchor = if right_half {
+            Anchor::End
+        } else {
+            Anchor::Start
+        };
+        svg.text(
+            (x, y - 8.0),
+            anchor,
+            Role::Text,
+            SMALL,
+            false,
+            &format!("threshold {}", tidy(threshold)),
+        );
     }
-    (height, format!("{} over {}: {}", plot.y.text(), plot.x.text(), labels.join(", ")))
+    (
+        height,
+        format!(
+            "{} over {}: {}",
+            plot.y.text(),
+            plot.x.text(),
+            labels.join(", ")
+        ),
+    )
 }
 
 fn draw_bars(
@@ -364,23 +590,56 @@ fn draw_bars(
 ) -> (f64, String) {
     const BAR: f64 = 13.0;
     const GAP: f64 = 12.0;
-    let names: Vec<_> = series.iter().map(|s| (s.name.as_str(), Swatch::Area)).collect();
+    let names: Vec<_> = series
+        .iter()
+        .map(|s| (s.name.as_str(), Swatch::Area))
+        .collect();
     let top = head(svg, plot, &names) + if guide.is_some() { 12.0 } else { 0.0 };
-    let bars = || series.iter().flat_map(|s| s.bars.iter().flatten()).filter(|bar| bar.value.is_finite());
+    let bars = || {
+        series
+            .iter()
+            .flat_map(|s| s.bars.iter().flatten())
+            .filter(|bar| bar.value.is_finite())
+    };
     // a bar's length is its value: zero belongs to the axis
-    let values = bars().flat_map(|bar| [bar.value].into_iter().chain(bar.interval.into_iter().flatten()));
-    let axis =
-        Axis { range: plot.x.range.map(|[low, high]| [low.min(0.0), high.max(0.0)]), ..plot.x.clone() };
-    let axis = Axis { logarithmic: false, ..axis };
+    let values = bars().flat_map(|bar| {
+        [bar.value]
+            .into_iter()
+            .chain(bar.interval.into_iter().flatten())
+    });
+    let axis = Axis {
+        range: plot
+            .x
+            .range
+            .map(|[low, high]| [low.min(0.0), high.max(0.0)]),
+        ..plot.x.clone()
+    };
+    let axis = Axis {
+        logarithmic: false,
+        ..axis
+    };
     let x = axis_ticks(&axis, values.chain([0.0]), 6);
-    let room = labels.iter().map(|label| text_width(label, NORMAL)).fold(0.0, f64::max).min(0.42 * WIDTH);
+    let room = labels
+        .iter()
+        .map(|label| text_width(label, NORMAL))
+        .fold(0.0, f64::max)
+        .min(0.42 * WIDTH);
     let left = EDGE + room + 10.0;
     // values are written to the right of the area
     let right = width(plot) - EDGE - 40.0;
     let group = BAR * series.len().max(1) as f64 + GAP;
     let bottom = top + group * labels.len().max(1) as f64 + 4.0;
     let y = ticks::given(&[], 0.0, 1.0);
-    let frame = Frame { left, top, right, bottom, x, y, log_x: false, log_y: false };
+    let frame = Frame {
+        left,
+        top,
+        right,
+        bottom,
+        x,
+        y,
+        log_x: false,
+        log_y: false,
+    };
     for (value, _) in &frame.x.marks {
         let (x, _) = frame.at([*value, 0.0]);
         svg.line((x, top), (x, bottom), Role::Grid, 1.0, "");
@@ -389,9 +648,21 @@ fn draw_bars(
     for (row, label) in labels.iter().enumerate() {
         let start = top + group * row as f64 + 0.5 * GAP;
         let middle = start + 0.5 * (group - GAP);
-        svg.text((left - 10.0, middle + 4.0), Anchor::End, Role::Text, NORMAL, false, &cut(label, room));
+        svg.text(
+            (left - 10.0, middle + 4.0),
+            Anchor::End,
+            Role::Text,
+            NORMAL,
+            false,
+            &cut(label, room),
+        );
         for (index, series) in series.iter().enumerate() {
-            let Some(bar) = series.bars.get(row).copied().flatten().filter(|bar| bar.value.is_finite())
+            let Some(bar) = series
+                .bars
+                .get(row)
+                .copied()
+                .flatten()
+                .filter(|bar| bar.value.is_finite())
             else {
                 continue;
             };
@@ -417,7 +688,14 @@ fn draw_bars(
                 }
             }
             let at = (right + 8.0, y + 0.5 * BAR + 4.0);
-            svg.text(at, Anchor::Start, Role::Text, SMALL, false, &number(bar.value));
+            svg.text(
+                at,
+                Anchor::Start,
+                Role::Text,
+                SMALL,
+                false,
+                &number(bar.value),
+            );
         }
     }
     if bars().next().is_none() {
@@ -428,11 +706,28 @@ fn draw_bars(
     if let Some((name, value)) = guide.filter(|(_, value)| value.is_finite()) {
         let x = frame.inside([*value, 0.0]).0;
         svg.line((x, top - 2.0), (x, bottom), Role::Muted, 1.25, "4 3");
-        svg.text((x, top - 6.0), Anchor::Middle, Role::Muted, SMALL, false, name);
+        svg.text(
+            (x, top - 6.0),
+            Anchor::Middle,
+            Role::Muted,
+            SMALL,
+            false,
+            name,
+        );
     }
     let middle = f64::midpoint(left, right);
-    svg.text((middle, bottom + 38.0), Anchor::Middle, Role::Text, NORMAL, false, &plot.x.text());
-    (bottom + 50.0, format!("{} of each {}", plot.x.text(), plot.y.text()))
+    svg.text(
+        (middle, bottom + 38.0),
+        Anchor::Middle,
+        Role::Text,
+        NORMAL,
+        false,
+        &plot.x.text(),
+    );
+    (
+        bottom + 50.0,
+        format!("{} of each {}", plot.x.text(), plot.y.text()),
+    )
 }
 
 /// A label cut to the room there is.

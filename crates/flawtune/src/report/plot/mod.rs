@@ -71,7 +71,10 @@ pub struct Axis {
 impl Axis {
     /// An axis that fits itself to the data.
     pub fn new(label: impl Into<String>) -> Self {
-        Self { label: label.into(), ..Self::default() }
+        Self {
+            label: label.into(),
+            ..Self::default()
+        }
     }
 
     /// The same axis from `low` to `high`.
@@ -124,7 +127,11 @@ pub struct Line {
 impl Line {
     /// A solid line without band or dots.
     pub fn new(name: impl Into<String>, points: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), points, ..Self::default() }
+        Self {
+            name: name.into(),
+            points,
+            ..Self::default()
+        }
     }
 }
 
@@ -237,17 +244,30 @@ pub struct Plot {
 impl Plot {
     /// A plot of ordinary proportions.
     pub fn new(title: impl Into<String>, x: Axis, y: Axis, chart: Chart) -> Self {
-        Self { title: title.into(), x, y, chart, square: false }
+        Self {
+            title: title.into(),
+            x,
+            y,
+            chart,
+            square: false,
+        }
     }
 
     /// ROC curves, `[false positive rate, true positive rate]`, in a square with the diagonal of chance.
     pub fn roc(title: impl Into<String>, lines: Vec<Line>) -> Self {
-        let chance = Guide { label: "chance".to_owned(), from: [0.0, 0.0], to: [1.0, 1.0] };
+        let chance = Guide {
+            label: "chance".to_owned(),
+            from: [0.0, 0.0],
+            to: [1.0, 1.0],
+        };
         Self {
             title: title.into(),
             x: Axis::new("false positive rate").range(0.0, 1.0),
             y: Axis::new("true positive rate").range(0.0, 1.0),
-            chart: Chart::Lines { lines, guides: vec![chance] },
+            chart: Chart::Lines {
+                lines,
+                guides: vec![chance],
+            },
             square: true,
         }
     }
@@ -255,23 +275,38 @@ impl Plot {
     /// Precision-recall curves, `[recall, precision]`, in a square; `prevalence` is the precision of
     /// chance, the share of defects in the test set.
     pub fn precision_recall(title: impl Into<String>, lines: Vec<Line>, prevalence: f64) -> Self {
-        let chance = Guide { label: "chance".to_owned(), from: [0.0, prevalence], to: [1.0, prevalence] };
+        let chance = Guide {
+            label: "chance".to_owned(),
+            from: [0.0, prevalence],
+            to: [1.0, prevalence],
+        };
         Self {
             title: title.into(),
             x: Axis::new("recall").range(0.0, 1.0),
             y: Axis::new("precision").range(0.0, 1.0),
-            chart: Chart::Lines { lines, guides: vec![chance] },
+            chart: Chart::Lines {
+                lines,
+                guides: vec![chance],
+            },
             square: true,
         }
     }
 
     /// Histograms of image scores with the threshold.
-    pub fn scores(title: impl Into<String>, populations: Vec<Population>, threshold: Option<f64>) -> Self {
+    pub fn scores(
+        title: impl Into<String>,
+        populations: Vec<Population>,
+        threshold: Option<f64>,
+    ) -> Self {
         Self::new(
             title,
             Axis::new("image score"),
             Axis::new("share of images").unit("%"),
-            Chart::Histogram { populations, bins: 24, threshold },
+            Chart::Histogram {
+                populations,
+                bins: 24,
+                threshold,
+            },
         )
     }
 
@@ -287,8 +322,15 @@ impl Plot {
     /// What the system says when the folder or file cannot be written.
     pub fn save(&self, path: &Path, theme: Theme) -> io::Result<()> {
         // a file has no page to take colours from
-        let theme = if theme == Theme::Page { Theme::Light } else { theme };
-        let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", self.to_svg(theme));
+        let theme = if theme == Theme::Page {
+            Theme::Light
+        } else {
+            theme
+        };
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}",
+            self.to_svg(theme)
+        );
         flawtune_backbone::atomic_file::write(path, text.as_bytes())
     }
 }
@@ -310,14 +352,23 @@ mod tests {
                 "Lines",
                 Axis::new("step"),
                 Axis::new("loss").unit("nats"),
-                Chart::Lines { lines: vec![line.clone()], guides: vec![] },
+                Chart::Lines {
+                    lines: vec![line.clone()],
+                    guides: vec![],
+                },
             ),
             Plot::roc("ROC", vec![line]),
             Plot::scores(
                 "Scores",
                 vec![
-                    Population { name: "good".to_owned(), values: vec![0.1, 0.2, f64::NAN, 0.2] },
-                    Population { name: "none".to_owned(), values: vec![] },
+                    Population {
+                        name: "good".to_owned(),
+                        values: vec![0.1, 0.2, f64::NAN, 0.2],
+                    },
+                    Population {
+                        name: "none".to_owned(),
+                        values: vec![],
+                    },
                 ],
                 Some(0.15),
             ),
@@ -326,10 +377,19 @@ mod tests {
                 Axis::new("AUROC"),
                 Axis::new("defect type"),
                 Chart::Bars {
-                    labels: vec!["scratch".to_owned(), "a very long defect type name".to_owned()],
+                    labels: vec![
+                        "scratch".to_owned(),
+                        "a very long defect type name".to_owned(),
+                    ],
                     series: vec![BarSeries {
                         name: "zero-shot".to_owned(),
-                        bars: vec![Some(Bar { value: 0.8, interval: Some([0.7, 0.9]) }), None],
+                        bars: vec![
+                            Some(Bar {
+                                value: 0.8,
+                                interval: Some([0.7, 0.9]),
+                            }),
+                            None,
+                        ],
                     }],
                     guide: Some(("chance".to_owned(), 0.5)),
                 },
@@ -357,7 +417,10 @@ mod tests {
                 "Empty",
                 Axis::default(),
                 Axis::default(),
-                Chart::Lines { lines: vec![], guides: vec![] },
+                Chart::Lines {
+                    lines: vec![],
+                    guides: vec![],
+                },
             ),
         ]
     }
@@ -369,7 +432,8 @@ mod tests {
                 let svg = plot.to_svg(theme);
                 assert_eq!(svg, plot.to_svg(theme));
                 assert!(
-                    svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n")
+                    svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"")
+                        && svg.ends_with("</svg>\n")
                 );
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
                 assert!(!svg.contains("<&>"));
@@ -395,12 +459,32 @@ mod tests {
         let svg = Plot::roc("ROC", vec![line(1_000_000)]).to_svg(Theme::Light);
         assert!(svg.len() < 60_000, "{} bytes", svg.len());
         // few points stay as they are: the guide is a line, the curve the only path
-        let path = |svg: &str| svg.split("<path d=\"M").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        assert_eq!(path(&Plot::roc("ROC", vec![line(50)]).to_svg(Theme::Light)).matches('L').count(), 50);
+        let path = |svg: &str| {
+            svg.split("<path d=\"M")
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            path(&Plot::roc("ROC", vec![line(50)]).to_svg(Theme::Light))
+                .matches('L')
+                .count(),
+            50
+        );
         // both ends are there
-        let (few, many) = (path(&Plot::roc("ROC", vec![line(1)]).to_svg(Theme::Light)), path(&svg));
-        let ends =
-            |d: &str| (d.split('L').next().unwrap().to_owned(), d.rsplit('L').next().unwrap().to_owned());
+        let (few, many) = (
+            path(&Plot::roc("ROC", vec![line(1)]).to_svg(Theme::Light)),
+            path(&svg),
+        );
+        let ends = |d: &str| {
+            (
+                d.split('L').next().unwrap().to_owned(),
+                d.rsplit('L').next().unwrap().to_owned(),
+            )
+        };
         assert_eq!(ends(&few), ends(&many));
     }
 
@@ -427,7 +511,14 @@ mod tests {
     #[test]
     fn a_histogram_sums_to_a_hundred_per_cent() {
         let values: Vec<f64> = (0..50).map(|i| i as f64 / 49.0).collect();
-        let plot = Plot::scores("Scores", vec![Population { name: "good".to_owned(), values }], None);
+        let plot = Plot::scores(
+            "Scores",
+            vec![Population {
+                name: "good".to_owned(),
+                values,
+            }],
+            None,
+        );
         let svg = plot.to_svg(Theme::Light);
         let total: f64 = svg
             .split("<title>good: ")
@@ -441,12 +532,18 @@ mod tests {
     fn saved_files_carry_their_colours_and_plots_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roc.svg");
-        let plot = Plot::roc("ROC", vec![Line::new("adapted", vec![[0.0, 0.0], [1.0, 1.0]])]);
+        let plot = Plot::roc(
+            "ROC",
+            vec![Line::new("adapted", vec![[0.0, 0.0], [1.0, 1.0]])],
+        );
         plot.save(&path, Theme::Page).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("<?xml") && !text.contains("var("));
         let again: Plot = serde_json::from_str(&serde_json::to_string(&plot).unwrap()).unwrap();
         assert_eq!(again, plot);
-        assert!(plot.save(&folder.path().join("no/such/roc.svg"), Theme::Light).is_err());
+        assert!(
+            plot.save(&folder.path().join("no/such/roc.svg"), Theme::Light)
+                .is_err()
+        );
     }
 }

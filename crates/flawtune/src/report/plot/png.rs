@@ -43,12 +43,21 @@ fn fonts() -> Arc<fontdb::Database> {
 /// [`PlotError::Draw`] if it is no SVG or too large.
 pub(in crate::report) fn rasterise(svg: &str, scale: f32) -> Result<Pixmap, PlotError> {
     let failed = |what: &dyn std::fmt::Display| PlotError::Draw(what.to_string());
-    let options = Options { font_family: FONT.to_owned(), fontdb: fonts(), ..Options::default() };
+    let options = Options {
+        font_family: FONT.to_owned(),
+        fontdb: fonts(),
+        ..Options::default()
+    };
     let tree = Tree::from_str(svg, &options).map_err(|e| failed(&e))?;
     let side = |s: f32| (s * scale).ceil() as u32;
     let (width, height) = (side(tree.size().width()), side(tree.size().height()));
-    let mut pixels = Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
-    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    let mut pixels =
+        Pixmap::new(width, height).ok_or_else(|| failed(&format!("{width}×{height} pixels")))?;
+    resvg::render(
+        &tree,
+        Transform::from_scale(scale, scale),
+        &mut pixels.as_mut(),
+    );
     Ok(pixels)
 }
 
@@ -59,9 +68,15 @@ impl Plot {
     /// [`PlotError::Draw`] if it is too large.
     pub fn to_png(&self, theme: Theme) -> Result<Vec<u8>, PlotError> {
         // a file has no page to take colours from
-        let theme = if theme == Theme::Page { Theme::Light } else { theme };
+        let theme = if theme == Theme::Page {
+            Theme::Light
+        } else {
+            theme
+        };
         let pixels = rasterise(&self.to_svg(theme), SCALE)?;
-        pixels.encode_png().map_err(|e| PlotError::Draw(e.to_string()))
+        pixels
+            .encode_png()
+            .map_err(|e| PlotError::Draw(e.to_string()))
     }
 
     /// Writes the drawing as PNG; the file appears whole or not at all.
@@ -69,7 +84,10 @@ impl Plot {
     /// # Errors
     /// As [`Self::to_png`], and what the system says when the file cannot be written.
     pub fn save_png(&self, path: &Path, theme: Theme) -> Result<(), PlotError> {
-        Ok(flawtune_backbone::atomic_file::write(path, &self.to_png(theme)?)?)
+        Ok(flawtune_backbone::atomic_file::write(
+            path,
+            &self.to_png(theme)?,
+        )?)
     }
 }
 
@@ -80,7 +98,15 @@ mod tests {
 
     fn plot(title: &str) -> Plot {
         let line = Line::new("", vec![[0.0, 0.0], [1.0, 1.0]]);
-        Plot::new(title, Axis::new("x"), Axis::new("y"), Chart::Lines { lines: vec![line], guides: vec![] })
+        Plot::new(
+            title,
+            Axis::new("x"),
+            Axis::new("y"),
+            Chart::Lines {
+                lines: vec![line],
+                guides: vec![],
+            },
+        )
     }
 
     #[test]
@@ -93,7 +119,12 @@ mod tests {
         assert_eq!(plain.dimensions().0, 1120);
         let dark = |image: &image::RgbImage| {
             // the title's row: nothing there without one
-            image.rows().take(70).flatten().filter(|p| p.0.iter().all(|v| *v < 100)).count()
+            image
+                .rows()
+                .take(70)
+                .flatten()
+                .filter(|p| p.0.iter().all(|v| *v < 100))
+                .count()
         };
         assert_eq!(dark(&plain), 0);
         assert!(dark(&titled) > 300, "{} dark pixels", dark(&titled));
@@ -105,7 +136,9 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_said() {
         let folder = tempfile::tempdir().unwrap();
-        let error = plot("t").save_png(&folder.path().join("no/p.png"), Theme::Dark).unwrap_err();
+        let error = plot("t")
+            .save_png(&folder.path().join("no/p.png"), Theme::Dark)
+            .unwrap_err();
         assert!(matches!(error, PlotError::Io(_)));
     }
 }

@@ -17,8 +17,12 @@ pub(super) enum Role {
 
 /// Series colours, told apart also with the common colour-vision deficiencies; a seventh series
 /// starts again.
-const LIGHT: [&str; 6] = ["#2463c4", "#d4600c", "#12805c", "#8a3fb5", "#9a7400", "#c2255c"];
-const DARK: [&str; 6] = ["#6ea8fe", "#ff9d4d", "#4cc9a0", "#c792ea", "#e0b54a", "#ff7eb0"];
+const LIGHT: [&str; 6] = [
+    "#2463c4", "#d4600c", "#12805c", "#8a3fb5", "#9a7400", "#c2255c",
+];
+const DARK: [&str; 6] = [
+    "#6ea8fe", "#ff9d4d", "#4cc9a0", "#c792ea", "#e0b54a", "#ff7eb0",
+];
 
 /// `(name, light, dark)` of every colour a plot uses, as custom properties of the page.
 fn named() -> Vec<(String, &'static str, &'static str)> {
@@ -37,10 +41,12 @@ fn named() -> Vec<(String, &'static str, &'static str)> {
 
 /// Declarations of the custom properties that plots drawn with [`Theme::Page`] refer to.
 pub(super) fn declarations(dark: bool) -> String {
-    named().into_iter().fold(String::new(), |mut css, (name, light, night)| {
-        let _ = write!(css, "{name}:{};", if dark { night } else { light });
-        css
-    })
+    named()
+        .into_iter()
+        .fold(String::new(), |mut css, (name, light, night)| {
+            let _ = write!(css, "{name}:{};", if dark { night } else { light });
+            css
+        })
 }
 
 impl Role {
@@ -81,10 +87,20 @@ pub(super) enum Anchor {
 
 impl Svg {
     pub(super) fn new(theme: Theme) -> Self {
-        Self { body: String::new(), theme }
+        Self {
+            body: String::new(),
+            theme,
+        }
     }
 
-    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), role: Role, width: f64, dashes: &str) {
+    pub(super) fn line(
+        &mut self,
+        from: (f64, f64),
+        to: (f64, f64),
+        role: Role,
+        width: f64,
+        dashes: &str,
+    ) {
         let _ = writeln!(
             self.body,
             "<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke-width=\"{}\"{}{}/>",
@@ -119,7 +135,14 @@ impl Svg {
         );
     }
 
-    pub(super) fn rect(&mut self, corner: (f64, f64), size: (f64, f64), role: Role, opacity: f64, tip: &str) {
+    pub(super) fn rect(
+        &mut self,
+        corner: (f64, f64),
+        size: (f64, f64),
+        role: Role,
+        opacity: f64,
+        tip: &str,
+    ) {
         let _ = writeln!(
             self.body,
             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill-opacity=\"{}\"{}>{}</rect>",
@@ -241,17 +264,31 @@ pub(in crate::report) fn escape(text: &str) -> String {
 }
 
 fn title(tip: &str) -> String {
-    if tip.is_empty() { String::new() } else { format!("<title>{}</title>", escape(tip)) }
+    if tip.is_empty() {
+        String::new()
+    } else {
+        format!("<title>{}</title>", escape(tip))
+    }
 }
 
 fn dash(dashes: &str) -> String {
-    if dashes.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dashes}\"") }
+    if dashes.is_empty() {
+        String::new()
+    } else {
+        format!(" stroke-dasharray=\"{dashes}\"")
+    }
 }
 
 fn trace(points: &[(f64, f64)]) -> String {
     let mut d = String::new();
     for (index, point) in points.iter().enumerate() {
-        let _ = write!(d, "{}{} {}", if index == 0 { 'M' } else { 'L' }, short(point.0), short(point.1));
+        let _ = write!(
+            d,
+            "{}{} {}",
+            if index == 0 { 'M' } else { 'L' },
+            short(point.0),
+            short(point.1)
+        );
     }
     d
 }
@@ -260,5 +297,9 @@ fn trace(points: &[(f64, f64)]) -> String {
 fn short(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }

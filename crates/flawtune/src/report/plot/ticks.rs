@@ -31,7 +31,11 @@ pub(super) fn linear(low: f64, high: f64, about: usize, widen: bool) -> Ticks {
     // a value within a millionth of a step of a mark counts as on it
     let first = low / step + if widen { 1e-6 } else { -1e-6 };
     let last = high / step + if widen { -1e-6 } else { 1e-6 };
-    let (first, last) = if widen { (first.floor(), last.ceil()) } else { (first.ceil(), last.floor()) };
+    let (first, last) = if widen {
+        (first.floor(), last.ceil())
+    } else {
+        (first.ceil(), last.floor())
+    };
     let mut marks = Vec::new();
     let mut index = first;
     while index <= last && marks.len() < 200 {
@@ -48,8 +52,16 @@ pub(super) fn linear(low: f64, high: f64, about: usize, widen: bool) -> Ticks {
 
 /// Marks of a logarithmic axis: 1, 2 and 5 in each decade, or the decades alone when those are many.
 pub(super) fn logarithmic(low: f64, high: f64) -> Ticks {
-    let low = if low.is_finite() && low > 0.0 { low } else { 1.0 };
-    let high = if high.is_finite() && high > low { high } else { low * 10.0 };
+    let low = if low.is_finite() && low > 0.0 {
+        low
+    } else {
+        1.0
+    };
+    let high = if high.is_finite() && high > low {
+        high
+    } else {
+        low * 10.0
+    };
     let (_, first) = split(low);
     let (_, last) = split(high);
     let mantissas: &[i64] = if last - first > 3 { &[1] } else { &[1, 2, 5] };
@@ -68,7 +80,11 @@ pub(super) fn logarithmic(low: f64, high: f64) -> Ticks {
 /// Marks at given values, each written as short as it can be.
 pub(super) fn given(values: &[f64], low: f64, high: f64) -> Ticks {
     let (low, high) = sound_range(low, high);
-    let marks = values.iter().filter(|v| v.is_finite()).map(|&v| (v, format!("{v}"))).collect();
+    let marks = values
+        .iter()
+        .filter(|v| v.is_finite())
+        .map(|&v| (v, format!("{v}")))
+        .collect();
     Ticks { low, high, marks }
 }
 
@@ -115,16 +131,35 @@ mod tests {
     use super::{given, linear, logarithmic};
 
     fn labels(ticks: &super::Ticks) -> Vec<&str> {
-        ticks.marks.iter().map(|(_, label)| label.as_str()).collect()
+        ticks
+            .marks
+            .iter()
+            .map(|(_, label)| label.as_str())
+            .collect()
     }
 
     #[test]
     fn steps_are_round() {
-        assert_eq!(labels(&linear(0.0, 1.0, 5, false)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(&linear(0.0, 100.0, 5, false)), ["0", "20", "40", "60", "80", "100"]);
-        assert_eq!(labels(&linear(0.913, 0.987, 4, false)), ["0.92", "0.94", "0.96", "0.98"]);
-        assert_eq!(labels(&linear(-3.0, 3.0, 6, false)), ["−3", "−2", "−1", "0", "1", "2", "3"]);
-        assert_eq!(labels(&linear(0.0, 3e7, 3, false)), ["0", "1e7", "2e7", "3e7"]);
+        assert_eq!(
+            labels(&linear(0.0, 1.0, 5, false)),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+        );
+        assert_eq!(
+            labels(&linear(0.0, 100.0, 5, false)),
+            ["0", "20", "40", "60", "80", "100"]
+        );
+        assert_eq!(
+            labels(&linear(0.913, 0.987, 4, false)),
+            ["0.92", "0.94", "0.96", "0.98"]
+        );
+        assert_eq!(
+            labels(&linear(-3.0, 3.0, 6, false)),
+            ["−3", "−2", "−1", "0", "1", "2", "3"]
+        );
+        assert_eq!(
+            labels(&linear(0.0, 3e7, 3, false)),
+            ["0", "1e7", "2e7", "3e7"]
+        );
     }
 
     #[test]
@@ -157,15 +192,27 @@ mod tests {
             for widen in [false, true] {
                 let ticks = linear(low, high, 5, widen);
                 assert!(ticks.low < ticks.high, "{low} {high}");
-                assert!((1..=200).contains(&ticks.marks.len()), "{low} {high}: {ticks:?}");
+                assert!(
+                    (1..=200).contains(&ticks.marks.len()),
+                    "{low} {high}: {ticks:?}"
+                );
             }
         }
     }
 
     #[test]
     fn logarithmic_marks() {
-        assert_eq!(labels(&logarithmic(1.0, 50.0)), ["1", "2", "5", "10", "20", "50"]);
-        assert_eq!(labels(&logarithmic(0.0001, 10.0)), ["0.0001", "0.001", "0.01", "0.1", "1", "10"]);
-        assert_eq!(labels(&given(&[1.0, 5.0, 20.0], 1.0, 20.0)), ["1", "5", "20"]);
+        assert_eq!(
+            labels(&logarithmic(1.0, 50.0)),
+            ["1", "2", "5", "10", "20", "50"]
+        );
+        assert_eq!(
+            labels(&logarithmic(0.0001, 10.0)),
+            ["0.0001", "0.001", "0.01", "0.1", "1", "10"]
+        );
+        assert_eq!(
+            labels(&given(&[1.0, 5.0, 20.0], 1.0, 20.0)),
+            ["1", "5", "20"]
+        );
     }
 }

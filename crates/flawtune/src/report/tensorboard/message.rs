@@ -85,19 +85,32 @@ impl Event {
     }
 
     pub(super) fn scalars(wall_time: f64, step: usize, values: &[(&str, f64)]) -> Self {
-        let summary = values.iter().fold(Message::default(), |summary, (tag, value)| {
-            summary.message(1, &Message::default().bytes(1, tag.as_bytes()).float(2, *value as f32))
-        });
+        let summary = values
+            .iter()
+            .fold(Message::default(), |summary, (tag, value)| {
+                summary.message(
+                    1,
+                    &Message::default()
+                        .bytes(1, tag.as_bytes())
+                        .float(2, *value as f32),
+                )
+            });
         Self::summary(wall_time, step, &summary)
     }
 
     /// A tensor of one string, with the metadata that makes the text plugin show it.
     pub(super) fn text(wall_time: f64, step: usize, tag: &str, text: &str) -> Self {
         let shape = Message::default().message(2, &Message::default().int(1, 1));
-        let tensor = Message::default().int(1, STRING).message(2, &shape).bytes(8, text.as_bytes());
+        let tensor = Message::default()
+            .int(1, STRING)
+            .message(2, &shape)
+            .bytes(8, text.as_bytes());
         let plugin = Message::default().bytes(1, b"text");
         let metadata = Message::default().message(1, &plugin).int(4, TENSOR);
-        let value = Message::default().bytes(1, tag.as_bytes()).message(8, &tensor).message(9, &metadata);
+        let value = Message::default()
+            .bytes(1, tag.as_bytes())
+            .message(8, &tensor)
+            .message(9, &metadata);
         Self::summary(wall_time, step, &Message::default().message(1, &value))
     }
 

@@ -48,15 +48,27 @@ impl EventFile {
     /// # Errors
     /// The folder or the file cannot be made or written.
     pub fn create(folder: &Path, step: usize) -> Result<Self, EventFileError> {
-        let failed = |source| EventFileError { path: folder.to_owned(), source };
+        let failed = |source| EventFileError {
+            path: folder.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let host: String = gethostname::gethostname()
             .to_string_lossy()
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' {
+                    c
+                } else {
+                    '_'
+                }
+            })
             .collect();
         // files are read in the order of their names, so none may come before one that is older
-        let seconds = newest(folder).map_err(failed)?.map_or(0, |newest| newest + 1).max(now() as u64);
+        let seconds = newest(folder)
+            .map_err(failed)?
+            .map_or(0, |newest| newest + 1)
+            .max(now() as u64);
         let start = format!("{PREFIX}{seconds:010}.{host}.{}", std::process::id());
         for number in 0..FILES {
             let path = folder.join(format!("{start}.{number}"));
@@ -98,7 +110,10 @@ impl EventFile {
     fn write(&mut self, event: &Event) -> Result<(), EventFileError> {
         self.file
             .write_all(&record::framed(event.bytes()))
-            .map_err(|source| EventFileError { path: self.path.clone(), source })
+            .map_err(|source| EventFileError {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
@@ -109,8 +124,9 @@ fn newest(folder: &Path) -> io::Result<Option<u64>> {
         let name = entry?.file_name();
         let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         // another writer's name may say anything: one beyond the digits of a time is no time
-        let seconds =
-            rest.and_then(|rest| rest.split('.').next()?.parse().ok()).filter(|s| *s < 9_999_999_999);
+        let seconds = rest
+            .and_then(|rest| rest.split('.').next()?.parse().ok())
+            .filter(|s| *s < 9_999_999_999);
         newest = newest.max(seconds);
     }
     Ok(newest)
@@ -118,7 +134,9 @@ fn newest(folder: &Path) -> io::Result<Option<u64>> {
 
 /// Seconds since 1970.
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |t| t.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ const MASK: u32 = 0xa282_ead8;
 
 /// CRC-32C, rotated right by 15 bits, plus a constant.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(MASK).to_le_bytes()
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(MASK)
+        .to_le_bytes()
 }
 
 /// The length and its checksum, the bytes and theirs; little-endian.

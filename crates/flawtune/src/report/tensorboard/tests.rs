@@ -3,7 +3,9 @@ use super::record::framed;
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"))
+    bytes
+        .iter()
+        .fold(String::new(), |text, b| text + &format!("{b:02x}"))
 }
 
 /// Records that the Python package wrote: `expected.py` beside this file, tensorboard 2.21.0 on protobuf 7.36.2.
@@ -54,17 +56,37 @@ fn every_file_is_new_and_holds_each_step_at_once() {
     let second = EventFile::create(&place, 8).unwrap();
     // read in this order, though they began in the same second
     let seconds = |file: &EventFile| -> u64 {
-        file.path().file_name().unwrap().to_str().unwrap().split('.').nth(3).unwrap().parse().unwrap()
+        file.path()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .split('.')
+            .nth(3)
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     assert_eq!(seconds(&second), seconds(&first) + 1);
     let name = first.path().file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with("events.out.tfevents."), "{name}");
     assert!((now() - seconds(&first) as f64).abs() < 60.0, "{name}");
     std::fs::write(place.join(format!("{PREFIX}99999999999")), "no time").unwrap();
-    assert_eq!(seconds(&EventFile::create(&place, 9).unwrap()), seconds(&second) + 1);
+    assert_eq!(
+        seconds(&EventFile::create(&place, 9).unwrap()),
+        seconds(&second) + 1
+    );
     // the time apart, which is 9 bytes of every event
-    let ends = |path: &Path| records(path).iter().map(|r| hex(&r[9..])).collect::<Vec<_>>();
-    assert_eq!(ends(second.path()), ["1a0d627261696e2e4576656e743a32", "10083a020801"]);
+    let ends = |path: &Path| {
+        records(path)
+            .iter()
+            .map(|r| hex(&r[9..]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ends(second.path()),
+        ["1a0d627261696e2e4576656e743a32", "10083a020801"]
+    );
     first.scalars(1, &[("loss", 0.5)]).unwrap();
     assert_eq!(ends(first.path())[2], "10012a0d0a0b0a046c6f7373150000003f");
     first.text(0, "settings", "x").unwrap();
@@ -76,6 +98,11 @@ fn a_folder_that_cannot_be_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let error = EventFile::create(&file.join("below"), 1).unwrap_err().to_string();
-    assert!(error.contains("below") && error.contains("choose a folder"), "{error}");
+    let error = EventFile::create(&file.join("below"), 1)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("below") && error.contains("choose a folder"),
+        "{error}"
+    );
 }

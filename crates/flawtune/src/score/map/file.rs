@@ -12,13 +12,19 @@ use super::{AnomalyMap, MapError};
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Never half a map under its name.
-fn replace(path: &Path, fill: impl FnOnce(&mut AtomicFile) -> Result<(), Cause>) -> Result<(), MapError> {
+fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut AtomicFile) -> Result<(), Cause>,
+) -> Result<(), MapError> {
     let attempt = || -> Result<(), Cause> {
         let mut file = AtomicFile::create(path)?;
         fill(&mut file)?;
         Ok(file.commit()?)
     };
-    attempt().map_err(|source| MapError::Write { path: path.to_owned(), source })
+    attempt().map_err(|source| MapError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes `map` as a `NumPy` file: version 1.0, `<f4`, shape `(height, width)`, C order.
@@ -35,7 +41,11 @@ pub fn write_npy(map: &AnomalyMap, path: &Path) -> Result<(), MapError> {
         header.extend(std::iter::repeat_n(' ', padding % 64));
         header.push('\n');
         out.write_all(b"\x93NUMPY\x01\x00")?;
-        out.write_all(&u16::try_from(header.len()).map_err(IoError::other)?.to_le_bytes())?;
+        out.write_all(
+            &u16::try_from(header.len())
+                .map_err(IoError::other)?
+                .to_le_bytes(),
+        )?;
         out.write_all(header.as_bytes())?;
         for v in map.values() {
             out.write_all(&v.to_le_bytes())?;
@@ -71,12 +81,15 @@ mod tests {
         write_npy(&map(), &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         // the bytes numpy 2.4 writes for the same array with numpy.save
-        let header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+        let header =
+            b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
         assert_eq!(&bytes[..header.len()], header);
         assert_eq!((bytes.len(), bytes[127]), (128 + 24, b'\n'));
         assert!(bytes[header.len()..127].iter().all(|b| *b == b' '));
-        let data: Vec<f32> =
-            bytes[128..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let data: Vec<f32> = bytes[128..]
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
         assert_eq!(data, map().values());
     }
 
@@ -92,12 +105,18 @@ mod tests {
             panic!("not 32-bit float");
         };
         assert_eq!(data, map().values());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
     }
 
     #[test]
     fn a_missing_folder_is_named() {
-        let error = write_npy(&map(), Path::new("/nonexistent/folder/m.npy")).unwrap_err().to_string();
+        let error = write_npy(&map(), Path::new("/nonexistent/folder/m.npy"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("/nonexistent/folder/m.npy"), "{error}");
     }
 }

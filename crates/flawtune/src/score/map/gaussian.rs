@@ -18,13 +18,18 @@ const TRUNCATE: f64 = 4.0;
 /// [`MapError::Sigma`] if `sigma` is negative, not a number, or larger than 4096.
 pub(super) fn half_kernel(sigma: f64) -> Result<Vec<f64>, MapError> {
     if !(0.0..=SIGMA_LIMIT).contains(&sigma) {
-        return Err(MapError::Sigma { sigma, limit: SIGMA_LIMIT });
+        return Err(MapError::Sigma {
+            sigma,
+            limit: SIGMA_LIMIT,
+        });
     }
     let radius = (TRUNCATE * sigma + 0.5) as usize;
     if radius == 0 {
         return Ok(vec![1.0]);
     }
-    let raw: Vec<f64> = (0..=radius).map(|d| (-0.5 * (d as f64 / sigma).powi(2)).exp()).collect();
+    let raw: Vec<f64> = (0..=radius)
+        .map(|d| (-0.5 * (d as f64 / sigma).powi(2)).exp())
+        .collect();
     let sum = raw[0] + 2.0 * raw[1..].iter().sum::<f64>();
     Ok(raw.into_iter().map(|w| w / sum).collect())
 }
@@ -34,7 +39,11 @@ pub(super) fn half_kernel(sigma: f64) -> Result<Vec<f64>, MapError> {
 pub(super) fn reflect(at: isize, len: usize) -> usize {
     let period = 2 * len as isize;
     let folded = at.rem_euclid(period);
-    (if folded < len as isize { folded } else { period - 1 - folded }) as usize
+    (if folded < len as isize {
+        folded
+    } else {
+        period - 1 - folded
+    }) as usize
 }
 
 /// Smooths `map` with a Gaussian of `sigma` pixels: truncated at 4 σ, edges reflected with the edge pixel
@@ -56,7 +65,8 @@ pub fn gaussian_blur(map: &AnomalyMap, sigma: f64) -> Result<AnomalyMap, MapErro
     let mut column = vec![0.0f32; width];
     let mut padded = vec![0.0f32; width + 2 * radius];
     for (y, out) in values.chunks_exact_mut(width).enumerate() {
-        let row = |offset: isize| &map.values[reflect(y as isize + offset, height) * width..][..width];
+        let row =
+            |offset: isize| &map.values[reflect(y as isize + offset, height) * width..][..width];
         for (c, v) in column.iter_mut().zip(row(0)) {
             *c = half[0] * v;
         }
@@ -79,7 +89,11 @@ pub fn gaussian_blur(map: &AnomalyMap, sigma: f64) -> Result<AnomalyMap, MapErro
             }
         }
     }
-    Ok(AnomalyMap { height, width, values })
+    Ok(AnomalyMap {
+        height,
+        width,
+        values,
+    })
 }
 
 #[cfg(test)]
@@ -93,8 +107,16 @@ mod tests {
         assert_eq!(half.len(), 17);
         let sum = half[0] + 2.0 * half[1..].iter().sum::<f64>();
         assert!((sum - 1.0).abs() < 1e-14);
-        assert!((half[0] - 0.099_739_099_530_986_34).abs() < 1e-15, "{}", half[0]);
-        assert!((half[16] - 3.345_874_043_329_486e-5).abs() < 1e-17, "{}", half[16]);
+        assert!(
+            (half[0] - 0.099_739_099_530_986_34).abs() < 1e-15,
+            "{}",
+            half[0]
+        );
+        assert!(
+            (half[16] - 3.345_874_043_329_486e-5).abs() < 1e-17,
+            "{}",
+            half[16]
+        );
         assert_eq!(half_kernel(0.0).unwrap(), [1.0]);
     }
 
@@ -108,7 +130,10 @@ mod tests {
     #[test]
     fn sigma_must_be_a_usable_number() {
         for sigma in [-1.0, f64::NAN, f64::INFINITY, 5000.0] {
-            assert!(matches!(half_kernel(sigma), Err(MapError::Sigma { .. })), "{sigma}");
+            assert!(
+                matches!(half_kernel(sigma), Err(MapError::Sigma { .. })),
+                "{sigma}"
+            );
         }
     }
 

@@ -36,7 +36,11 @@ impl AnomalyMap {
     /// [`MapError::Shape`] if the length is not `height × width`, [`MapError::Empty`] if either is 0.
     pub fn new(height: usize, width: usize, values: Vec<f32>) -> Result<Self, MapError> {
         check_shape("an anomaly map", height, width, values.len())?;
-        Ok(Self { height, width, values })
+        Ok(Self {
+            height,
+            width,
+            values,
+        })
     }
 
     /// Rows.
@@ -111,7 +115,9 @@ pub enum MapError {
         size: usize,
     },
     /// Tiles cannot be laid this way.
-    #[error("tiles of {tile} pixels with an overlap of {overlap}: the overlap must be less than the tile")]
+    #[error(
+        "tiles of {tile} pixels with an overlap of {overlap}: the overlap must be less than the tile"
+    )]
     Tiles {
         /// Side of a tile.
         tile: usize,
@@ -136,11 +142,30 @@ pub enum MapError {
     },
 }
 
-fn check_shape(what: &'static str, height: usize, width: usize, found: usize) -> Result<(), MapError> {
+fn check_shape(
+    what: &'static str,
+    height: usize,
+    width: usize,
+    found: usize,
+) -> Result<(), MapError> {
     if height == 0 || width == 0 {
-        return Err(MapError::Empty { what, height, width });
+        return Err(MapError::Empty {
+            what,
+            height,
+            width,
+        });
     }
     // a product past usize::MAX cannot be the length of a slice either
     let wanted = height.saturating_mul(width);
-    if wanted == found { Ok(()) } else { Err(MapError::Shape { what, height, width, wanted, found }) }
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(MapError::Shape {
+            what,
+            height,
+            width,
+            wanted,
+            found,
+        })
+    }
 }

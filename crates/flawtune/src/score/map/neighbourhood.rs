@@ -35,13 +35,21 @@ pub fn neighbourhood_mean(
     }
     let radius = size / 2;
     let stride = grid_w * dim;
-    let span = |at: usize, len: usize| (at.saturating_sub(radius), at.saturating_add(radius).min(len - 1));
+    let span = |at: usize, len: usize| {
+        (
+            at.saturating_sub(radius),
+            at.saturating_add(radius).min(len - 1),
+        )
+    };
     let mut out = Vec::with_capacity(tokens.len());
     let mut rows = vec![0.0f32; stride];
     for y in 0..grid_h {
         let (top, bottom) = span(y, grid_h);
         rows.fill(0.0);
-        for row in tokens[top * stride..].chunks_exact(stride).take(bottom - top + 1) {
+        for row in tokens[top * stride..]
+            .chunks_exact(stride)
+            .take(bottom - top + 1)
+        {
             for (sum, v) in rows.iter_mut().zip(row) {
                 *sum += v;
             }
@@ -112,7 +120,10 @@ mod tests {
 
     #[test]
     fn one_patch_changes_nothing_and_more_than_the_grid_is_the_mean() {
-        assert_eq!(neighbourhood_mean(&INPUT, (3, 4), 2, 1, Border::Zeros).unwrap(), INPUT);
+        assert_eq!(
+            neighbourhood_mean(&INPUT, (3, 4), 2, 1, Border::Zeros).unwrap(),
+            INPUT
+        );
         let all = neighbourhood_mean(&INPUT, (3, 4), 2, 99, Border::Inside).unwrap();
         let mean = INPUT.iter().step_by(2).sum::<f32>() / 12.0;
         assert!(all.iter().step_by(2).all(|v| (v - mean).abs() <= ROUNDING));
@@ -124,8 +135,15 @@ mod tests {
         assert!(matches!(even, Err(MapError::Neighbourhood { size: 2 })));
         assert!(matches!(
             neighbourhood_mean(&INPUT, (3, 4), 3, 3, Border::Zeros),
-            Err(MapError::Shape { wanted: 36, found: 24, .. })
+            Err(MapError::Shape {
+                wanted: 36,
+                found: 24,
+                ..
+            })
         ));
-        assert!(matches!(neighbourhood_mean(&[], (3, 4), 0, 3, Border::Zeros), Err(MapError::Empty { .. })));
+        assert!(matches!(
+            neighbourhood_mean(&[], (3, 4), 0, 3, Border::Zeros),
+            Err(MapError::Empty { .. })
+        ));
     }
 }

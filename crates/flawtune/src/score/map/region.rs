@@ -72,7 +72,11 @@ fn runs(map: &AnomalyMap, threshold: f32) -> Vec<Run> {
         // NaN is not `>=` anything: it never belongs to a region
         while let Some(skip) = values[x..].iter().position(|v| *v >= threshold) {
             let start = x + skip;
-            let end = start + values[start..].iter().take_while(|v| **v >= threshold).count();
+            let end = start
+                + values[start..]
+                    .iter()
+                    .take_while(|v| **v >= threshold)
+                    .count();
             found.push(Run { row, start, end });
             x = end;
         }
@@ -90,11 +94,14 @@ pub fn regions(map: &AnomalyMap, threshold: f32) -> Vec<Region> {
     let mut above = 0;
     for here in 0..runs.len() {
         let run = &runs[here];
-        while runs[above].row + 1 < run.row || (runs[above].row + 1 == run.row && runs[above].end < run.start)
+        while runs[above].row + 1 < run.row
+            || (runs[above].row + 1 == run.row && runs[above].end < run.start)
         {
             above += 1;
         }
-        let touching = runs[above..here].iter().take_while(|r| r.row + 1 == run.row && r.start <= run.end);
+        let touching = runs[above..here]
+            .iter()
+            .take_while(|r| r.row + 1 == run.row && r.start <= run.end);
         for i in above..above + touching.count() {
             let (a, b) = (root(&mut parents, i), root(&mut parents, here));
             // the earliest run of a region is its root
@@ -157,18 +164,35 @@ mod tests {
             0.0, 0.0, 0.0, 0.0, 3.0, 3.0,
         ]);
         let found = regions(&m, 2.0);
-        let first =
-            Region { left: 0, top: 0, width: 2, height: 2, area: 2, peak: 6.0, peak_at: (1, 1), mass: 7.0 };
+        let first = Region {
+            left: 0,
+            top: 0,
+            width: 2,
+            height: 2,
+            area: 2,
+            peak: 6.0,
+            peak_at: (1, 1),
+            mass: 7.0,
+        };
         assert_eq!(found[0], first);
-        assert_eq!((found[1].area, found[1].left, found[1].height, found.len()), (6, 4, 3, 2));
+        assert_eq!(
+            (found[1].area, found[1].left, found[1].height, found.len()),
+            (6, 4, 3, 2)
+        );
         assert_eq!(worst_region(&m, 6.5), None);
-        assert_eq!(worst_region(&m, 6.0).map(|r| (r.area, r.mass)), Some((1, 0.0)));
+        assert_eq!(
+            worst_region(&m, 6.0).map(|r| (r.area, r.mass)),
+            Some((1, 0.0))
+        );
     }
 
     #[test]
     fn equal_peaks_go_to_the_larger_mass() {
         let m = map(5, &[4.0, 0.0, 4.0, 4.0, 0.0]);
-        assert_eq!(worst_region(&m, 1.0).map(|r| (r.left, r.width)), Some((2, 2)));
+        assert_eq!(
+            worst_region(&m, 1.0).map(|r| (r.left, r.width)),
+            Some((2, 2))
+        );
     }
 
     #[test]
@@ -197,7 +221,10 @@ mod tests {
                     }
                 }
             }
-            let peak = pixels.iter().map(|p| m.values()[*p]).fold(f32::MIN, f32::max);
+            let peak = pixels
+                .iter()
+                .map(|p| m.values()[*p])
+                .fold(f32::MIN, f32::max);
             let columns = pixels.iter().map(|p| p % w);
             let (min, max) = (columns.clone().min().unwrap(), columns.max().unwrap());
             found.push((pixels.len(), peak, min, max - min + 1));

@@ -40,8 +40,14 @@ fn bands(from: usize, to: usize, half: &[f64]) -> Vec<Band> {
                 }
             }
             let first = row.iter().position(|w| *w != 0.0).unwrap_or(0);
-            let end = row.iter().rposition(|w| *w != 0.0).map_or(first + 1, |last| last + 1);
-            Band { first, weights: row[first..end].iter().map(|w| *w as f32).collect() }
+            let end = row
+                .iter()
+                .rposition(|w| *w != 0.0)
+                .map_or(first + 1, |last| last + 1);
+            Band {
+                first,
+                weights: row[first..end].iter().map(|w| *w as f32).collect(),
+            }
         })
         .collect()
 }
@@ -74,11 +80,19 @@ impl Renderer {
     pub fn new(grid: (usize, usize), size: (usize, usize), sigma: f64) -> Result<Self, MapError> {
         for (what, (height, width)) in [("the patch grid", grid), ("the image", size)] {
             if height == 0 || width == 0 {
-                return Err(MapError::Empty { what, height, width });
+                return Err(MapError::Empty {
+                    what,
+                    height,
+                    width,
+                });
             }
         }
         let half = half_kernel(sigma)?;
-        Ok(Self { grid, rows: bands(grid.0, size.0, &half), columns: bands(grid.1, size.1, &half) })
+        Ok(Self {
+            grid,
+            rows: bands(grid.0, size.0, &half),
+            columns: bands(grid.1, size.1, &half),
+        })
     }
 
     /// Height and width of the maps, in pixels.
@@ -96,20 +110,35 @@ impl Renderer {
         check_shape("a grid of patch distances", grid_h, grid_w, distances.len())?;
         let (height, width) = self.size();
         let mut wide = vec![0.0f32; grid_h * width];
-        for (from, to) in distances.chunks_exact(grid_w).zip(wide.chunks_exact_mut(width)) {
+        for (from, to) in distances
+            .chunks_exact(grid_w)
+            .zip(wide.chunks_exact_mut(width))
+        {
             for (out, band) in to.iter_mut().zip(&self.columns) {
-                *out = band.weights.iter().zip(&from[band.first..]).map(|(w, v)| w * v).sum();
+                *out = band
+                    .weights
+                    .iter()
+                    .zip(&from[band.first..])
+                    .map(|(w, v)| w * v)
+                    .sum();
             }
         }
         let mut values = vec![0.0f32; height * width];
         for (out, band) in values.chunks_exact_mut(width).zip(&self.rows) {
-            for (row, &weight) in wide[band.first * width..].chunks_exact(width).zip(&band.weights) {
+            for (row, &weight) in wide[band.first * width..]
+                .chunks_exact(width)
+                .zip(&band.weights)
+            {
                 for (o, v) in out.iter_mut().zip(row) {
                     *o += weight * v;
                 }
             }
         }
-        Ok(AnomalyMap { height, width, values })
+        Ok(AnomalyMap {
+            height,
+            width,
+            values,
+        })
     }
 }
 
@@ -128,7 +157,9 @@ mod tests {
 
     /// The input of every reference: `((37 i + 11) mod 101) / 101`.
     fn pattern(n: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 101.0).collect()
+        (0..n)
+            .map(|i| ((i * 37 + 11) % 101) as f32 / 101.0)
+            .collect()
     }
 
     fn close(found: &[f32], wanted: &[f32]) {
@@ -170,9 +201,15 @@ mod tests {
 
     #[test]
     fn interpolation_is_torchs() {
-        let up = Renderer::new((2, 3), (5, 7), 0.0).unwrap().render(&pattern(6)).unwrap();
+        let up = Renderer::new((2, 3), (5, 7), 0.0)
+            .unwrap()
+            .render(&pattern(6))
+            .unwrap();
         close(up.values(), &UP);
-        let down = Renderer::new((4, 5), (3, 2), 0.0).unwrap().render(&pattern(20)).unwrap();
+        let down = Renderer::new((4, 5), (3, 2), 0.0)
+            .unwrap()
+            .render(&pattern(20))
+            .unwrap();
         close(down.values(), &DOWN);
     }
 
@@ -180,7 +217,10 @@ mod tests {
     fn smoothing_is_scipys_in_one_pass_and_in_two() {
         let up = AnomalyMap::new(5, 7, UP.to_vec()).unwrap();
         for (sigma, wanted) in [(4.0, SMOOTH_4), (1.5, SMOOTH_1_5)] {
-            let once = Renderer::new((2, 3), (5, 7), sigma).unwrap().render(&pattern(6)).unwrap();
+            let once = Renderer::new((2, 3), (5, 7), sigma)
+                .unwrap()
+                .render(&pattern(6))
+                .unwrap();
             close(once.values(), &wanted);
             close(gaussian_blur(&up, sigma).unwrap().values(), &wanted);
         }
@@ -188,30 +228,71 @@ mod tests {
 
     #[test]
     fn a_whole_picture_is_torchs_then_scipys() {
-        let map = Renderer::new((14, 14), (224, 300), DEFAULT_SIGMA).unwrap().render(&pattern(196)).unwrap();
+        let map = Renderer::new((14, 14), (224, 300), DEFAULT_SIGMA)
+            .unwrap()
+            .render(&pattern(196))
+            .unwrap();
         let at = |y: usize, x: usize| map.values()[y * 300 + x];
-        let picked = [at(0, 0), at(0, 299), at(17, 33), at(111, 150), at(223, 1), at(223, 299)];
-        close(&picked, &[0.1096534, 0.8671998, 0.5743558, 0.3328134, 0.7811412, 0.5438120]);
+        let picked = [
+            at(0, 0),
+            at(0, 299),
+            at(17, 33),
+            at(111, 150),
+            at(223, 1),
+            at(223, 299),
+        ];
+        close(
+            &picked,
+            &[
+                0.1096534, 0.8671998, 0.5743558, 0.3328134, 0.7811412, 0.5438120,
+            ],
+        );
         let (low, high) = map.range().unwrap();
         let mean = map.values().iter().map(|v| f64::from(*v)).sum::<f64>() / 67200.0;
-        close(&[high, low, mean as f32], &[0.9089878, 0.0529219, 0.4951009]);
+        close(
+            &[high, low, mean as f32],
+            &[0.9089878, 0.0529219, 0.4951009],
+        );
         close(&[at(223, 137)], &[high]);
     }
 
     #[test]
     fn one_pass_equals_two_on_large_and_odd_sizes() {
-        for (grid, size) in [((28, 28), (449, 333)), ((3, 50), (97, 61)), ((1, 1), (4, 9))] {
+        for (grid, size) in [
+            ((28, 28), (449, 333)),
+            ((3, 50), (97, 61)),
+            ((1, 1), (4, 9)),
+        ] {
             let distances = pattern(grid.0 * grid.1);
-            let once = Renderer::new(grid, size, DEFAULT_SIGMA).unwrap().render(&distances).unwrap();
-            let up = Renderer::new(grid, size, 0.0).unwrap().render(&distances).unwrap();
-            close(once.values(), gaussian_blur(&up, DEFAULT_SIGMA).unwrap().values());
+            let once = Renderer::new(grid, size, DEFAULT_SIGMA)
+                .unwrap()
+                .render(&distances)
+                .unwrap();
+            let up = Renderer::new(grid, size, 0.0)
+                .unwrap()
+                .render(&distances)
+                .unwrap();
+            close(
+                once.values(),
+                gaussian_blur(&up, DEFAULT_SIGMA).unwrap().values(),
+            );
         }
     }
 
     #[test]
     fn wrong_shapes_are_refused() {
-        assert!(matches!(Renderer::new((0, 3), (5, 7), 4.0), Err(MapError::Empty { .. })));
+        assert!(matches!(
+            Renderer::new((0, 3), (5, 7), 4.0),
+            Err(MapError::Empty { .. })
+        ));
         let renderer = Renderer::new((2, 3), (5, 7), 4.0).unwrap();
-        assert!(matches!(renderer.render(&[0.0; 5]), Err(MapError::Shape { wanted: 6, found: 5, .. })));
+        assert!(matches!(
+            renderer.render(&[0.0; 5]),
+            Err(MapError::Shape {
+                wanted: 6,
+                found: 5,
+                ..
+            })
+        ));
     }
 }

@@ -27,13 +27,26 @@ impl Axis {
         let side = tile.min(length);
         let room = length - side;
         // the fewest tiles that overlap by at least `overlap`, spread evenly from edge to edge
-        let steps = if room == 0 { 0 } else { room.div_ceil(tile - overlap) };
-        let starts: Vec<usize> =
-            (0..=steps).map(|i| (i * room + steps / 2).checked_div(steps).unwrap_or(0)).collect();
+        let steps = if room == 0 {
+            0
+        } else {
+            room.div_ceil(tile - overlap)
+        };
+        let starts: Vec<usize> = (0..=steps)
+            .map(|i| (i * room + steps / 2).checked_div(steps).unwrap_or(0))
+            .collect();
         // a tent over each tile, highest in its middle and falling to its ends, except at an image edge
         let tent = |i: usize, at: usize| {
-            let from_left = if i == 0 { f64::INFINITY } else { at as f64 + 0.5 };
-            let from_right = if i == steps { f64::INFINITY } else { (side - at) as f64 - 0.5 };
+            let from_left = if i == 0 {
+                f64::INFINITY
+            } else {
+                at as f64 + 0.5
+            };
+            let from_right = if i == steps {
+                f64::INFINITY
+            } else {
+                (side - at) as f64 - 0.5
+            };
             from_left.min(from_right).min(side as f64)
         };
         let mut sums = vec![0.0f64; length];
@@ -43,7 +56,9 @@ impl Axis {
             }
         }
         let share = |(i, start): (usize, &usize)| {
-            (0..side).map(|at| (tent(i, at) / sums[start + at]) as f32).collect::<Vec<_>>()
+            (0..side)
+                .map(|at| (tent(i, at) / sums[start + at]) as f32)
+                .collect::<Vec<_>>()
         };
         let shares = starts.iter().enumerate().map(share).collect();
         Self { starts, shares }
@@ -73,13 +88,25 @@ impl TilePlan {
     /// the tile.
     pub fn new(height: usize, width: usize, tile: usize, overlap: usize) -> Result<Self, MapError> {
         if height == 0 || width == 0 {
-            return Err(MapError::Empty { what: "the image to tile", height, width });
+            return Err(MapError::Empty {
+                what: "the image to tile",
+                height,
+                width,
+            });
         }
         if overlap >= tile {
             return Err(MapError::Tiles { tile, overlap });
         }
-        let (rows, columns) = (Axis::new(height, tile, overlap), Axis::new(width, tile, overlap));
-        Ok(Self { height, width, rows, columns })
+        let (rows, columns) = (
+            Axis::new(height, tile, overlap),
+            Axis::new(width, tile, overlap),
+        );
+        Ok(Self {
+            height,
+            width,
+            rows,
+            columns,
+        })
     }
 
     /// Number of tiles.
@@ -96,20 +123,35 @@ impl TilePlan {
     pub fn tiles(&self) -> impl Iterator<Item = Tile> + '_ {
         let (height, width) = (self.rows.shares[0].len(), self.columns.shares[0].len());
         self.rows.starts.iter().flat_map(move |&top| {
-            self.columns.starts.iter().map(move |&left| Tile { top, left, height, width })
+            self.columns.starts.iter().map(move |&left| Tile {
+                top,
+                left,
+                height,
+                width,
+            })
         })
     }
 
     /// The tiles, row by row, with the shares they give to their rows and to their columns: a position's weight is the
     /// product of both.
     pub fn shares(&self) -> impl Iterator<Item = (Tile, &[f32], &[f32])> + '_ {
-        let axes = self.rows.shares.iter().flat_map(|r| self.columns.shares.iter().map(move |c| (r, c)));
-        self.tiles().zip(axes).map(|(tile, (r, c))| (tile, r.as_slice(), c.as_slice()))
+        let axes = self
+            .rows
+            .shares
+            .iter()
+            .flat_map(|r| self.columns.shares.iter().map(move |c| (r, c)));
+        self.tiles()
+            .zip(axes)
+            .map(|(tile, (r, c))| (tile, r.as_slice(), c.as_slice()))
     }
 
     /// An empty map to join tiles on; it holds one map and never all tiles.
     pub fn canvas(&self) -> TileCanvas<'_> {
-        TileCanvas { plan: self, values: vec![0.0; self.height * self.width], added: 0 }
+        TileCanvas {
+            plan: self,
+            values: vec![0.0; self.height * self.width],
+            added: 0,
+        }
     }
 }
 
@@ -129,18 +171,36 @@ impl TileCanvas<'_> {
     /// been added.
     pub fn add(&mut self, map: &AnomalyMap) -> Result<(), MapError> {
         let (rows, columns) = (&self.plan.rows, &self.plan.columns);
-        let (r, c) = (self.added / columns.starts.len(), self.added % columns.starts.len());
+        let (r, c) = (
+            self.added / columns.starts.len(),
+            self.added % columns.starts.len(),
+        );
         let Some(down) = rows.shares.get(r) else {
-            return Err(MapError::TileCount { expected: self.plan.len(), found: self.added + 1 });
+            return Err(MapError::TileCount {
+                expected: self.plan.len(),
+                found: self.added + 1,
+            });
         };
         let across = &columns.shares[c];
         if map.width != across.len() {
             let (height, width) = (down.len(), across.len());
             let (wanted, found) = (height * width, map.values.len());
-            return Err(MapError::Shape { what: "the map of a tile", height, width, wanted, found });
+            return Err(MapError::Shape {
+                what: "the map of a tile",
+                height,
+                width,
+                wanted,
+                found,
+            });
         }
-        check_shape("the map of a tile", down.len(), across.len(), map.values.len())?;
-        let target = self.values[rows.starts[r] * self.plan.width..].chunks_exact_mut(self.plan.width);
+        check_shape(
+            "the map of a tile",
+            down.len(),
+            across.len(),
+            map.values.len(),
+        )?;
+        let target =
+            self.values[rows.starts[r] * self.plan.width..].chunks_exact_mut(self.plan.width);
         for ((out, row), dy) in target.zip(map.values.chunks_exact(map.width)).zip(down) {
             for ((o, v), dx) in out[columns.starts[c]..].iter_mut().zip(row).zip(across) {
                 *o += dy * dx * v;
@@ -156,7 +216,10 @@ impl TileCanvas<'_> {
     /// [`MapError::TileCount`] if tiles are missing.
     pub fn finish(self) -> Result<AnomalyMap, MapError> {
         if self.added != self.plan.len() {
-            return Err(MapError::TileCount { expected: self.plan.len(), found: self.added });
+            return Err(MapError::TileCount {
+                expected: self.plan.len(),
+                found: self.added,
+            });
         }
         AnomalyMap::new(self.plan.height, self.plan.width, self.values)
     }
@@ -183,10 +246,16 @@ mod tests {
     fn a_step_between_tiles_becomes_a_ramp() {
         let plan = TilePlan::new(4, 12, 8, 4).unwrap();
         let mut canvas = plan.canvas();
-        canvas.add(&AnomalyMap::new(4, 8, vec![0.0; 32]).unwrap()).unwrap();
-        canvas.add(&AnomalyMap::new(4, 8, vec![1.0; 32]).unwrap()).unwrap();
+        canvas
+            .add(&AnomalyMap::new(4, 8, vec![0.0; 32]).unwrap())
+            .unwrap();
+        canvas
+            .add(&AnomalyMap::new(4, 8, vec![1.0; 32]).unwrap())
+            .unwrap();
         let joined = canvas.finish().unwrap();
-        let ramp = [0.0, 0.0, 0.0, 0.0, 0.125, 0.375, 0.625, 0.875, 1.0, 1.0, 1.0, 1.0];
+        let ramp = [
+            0.0, 0.0, 0.0, 0.0, 0.125, 0.375, 0.625, 0.875, 1.0, 1.0, 1.0, 1.0,
+        ];
         assert_eq!(joined.values()[12..24], ramp);
     }
 
@@ -195,10 +264,25 @@ mod tests {
         let plan = TilePlan::new(4, 12, 8, 4).unwrap();
         let mut canvas = plan.canvas();
         let turned = AnomalyMap::new(8, 4, vec![0.0; 32]).unwrap();
-        assert!(matches!(canvas.add(&turned), Err(MapError::Shape { width: 8, .. })));
-        assert!(matches!(canvas.finish(), Err(MapError::TileCount { expected: 2, found: 0 })));
-        assert!(matches!(TilePlan::new(4, 4, 8, 8), Err(MapError::Tiles { .. })));
-        assert!(matches!(TilePlan::new(0, 4, 8, 1), Err(MapError::Empty { .. })));
+        assert!(matches!(
+            canvas.add(&turned),
+            Err(MapError::Shape { width: 8, .. })
+        ));
+        assert!(matches!(
+            canvas.finish(),
+            Err(MapError::TileCount {
+                expected: 2,
+                found: 0
+            })
+        ));
+        assert!(matches!(
+            TilePlan::new(4, 4, 8, 8),
+            Err(MapError::Tiles { .. })
+        ));
+        assert!(matches!(
+            TilePlan::new(0, 4, 8, 1),
+            Err(MapError::Empty { .. })
+        ));
     }
 
     proptest! {

@@ -30,11 +30,18 @@ impl Calibration {
     /// [`ThresholdError`] if either class has no score, or a score is not finite.
     pub fn fit(good: &[f64], defects: &[f64]) -> Result<Self, ThresholdError> {
         let (good, defects) = (sorted("good", good)?, sorted("defect", defects)?);
-        let (low, high) = (1.0 / (good.len() as f64 + 2.0), 1.0 - 1.0 / (defects.len() as f64 + 2.0));
+        let (low, high) = (
+            1.0 / (good.len() as f64 + 2.0),
+            1.0 - 1.0 / (defects.len() as f64 + 2.0),
+        );
         // scores often differ in the third decimal only: Newton runs on (score − centre) / width
         let smallest = good[0].min(defects[0]);
         let largest = good[good.len() - 1].max(defects[defects.len() - 1]);
-        let width = if largest > smallest { largest - smallest } else { 1.0 };
+        let width = if largest > smallest {
+            largest - smallest
+        } else {
+            1.0
+        };
         let centre = smallest.midpoint(largest);
         let points: Vec<(f64, f64)> = good
             .iter()
@@ -46,7 +53,10 @@ impl Calibration {
             let term = |z: f64, t: f64| z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z;
             points.iter().map(|(x, t)| term(a * x + b, *t)).sum()
         };
-        let (mut a, mut b) = (0.0, ((defects.len() as f64 + 1.0) / (good.len() as f64 + 1.0)).ln());
+        let (mut a, mut b) = (
+            0.0,
+            ((defects.len() as f64 + 1.0) / (good.len() as f64 + 1.0)).ln(),
+        );
         let mut value = loss(a, b);
         for _ in 0..STEPS {
             // the ridge keeps the system solvable when all scores are equal
@@ -61,7 +71,10 @@ impl Calibration {
                 gb += error;
             }
             let determinant = aa * bb - ab * ab;
-            let (da, db) = ((bb * ga - ab * gb) / determinant, (aa * gb - ab * ga) / determinant);
+            let (da, db) = (
+                (bb * ga - ab * gb) / determinant,
+                (aa * gb - ab * ga) / determinant,
+            );
             let slope = ga * da + gb * db;
             let mut step = 1.0;
             while step > 1e-10 && loss(a - step * da, b - step * db) > value - 1e-4 * step * slope {
@@ -77,7 +90,12 @@ impl Calibration {
             }
         }
         let (slope, intercept) = (a / width, b - a * centre / width);
-        Ok(Self { slope, intercept, good: good.len(), defects: defects.len() })
+        Ok(Self {
+            slope,
+            intercept,
+            good: good.len(),
+            defects: defects.len(),
+        })
     }
 
     /// A curve where no defect is known: `rate` at the median good score and one half at the threshold. It is a scale and
@@ -92,7 +110,12 @@ impl Calibration {
         // scores that are all alike leave a step, as steep as numbers of their size can tell apart
         let width = (threshold - middle).max(1e-9 * threshold.abs().max(1e-9));
         let slope = ((1.0 - rate) / rate).ln().max(0.0) / width;
-        Ok(Self { slope, intercept: -slope * threshold, good: good.len(), defects: 0 })
+        Ok(Self {
+            slope,
+            intercept: -slope * threshold,
+            good: good.len(),
+            defects: 0,
+        })
     }
 
     /// The probability that an image with this score is a flaw.
@@ -102,7 +125,11 @@ impl Calibration {
 }
 
 fn probability(z: f64) -> f64 {
-    if z >= 0.0 { 1.0 / (1.0 + (-z).exp()) } else { z.exp() / (1.0 + z.exp()) }
+    if z >= 0.0 {
+        1.0 / (1.0 + (-z).exp())
+    } else {
+        z.exp() / (1.0 + z.exp())
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +145,11 @@ mod tests {
         // scikit-learn 1.9 _sigmoid_calibration: a = -10.1902425, b = 2.9501464 (its signs are turned)
         let fit = Calibration::fit(&GOOD, &DEFECTS).unwrap();
         assert!((fit.slope - 10.190_242).abs() < 2e-5, "{}", fit.slope);
-        assert!((fit.intercept + 2.950_146).abs() < 1e-5, "{}", fit.intercept);
+        assert!(
+            (fit.intercept + 2.950_146).abs() < 1e-5,
+            "{}",
+            fit.intercept
+        );
         assert!((fit.probability(2.950_146 / 10.190_242) - 0.5).abs() < 1e-6);
     }
 
@@ -126,18 +157,25 @@ mod tests {
     fn separated_and_equal_classes_stay_finite() {
         let apart = Calibration::fit(&[0.1, 0.1, 0.1], &[0.1001, 0.1001]).unwrap();
         assert!(
-            (apart.probability(0.1) - 0.2).abs() < 1e-6 && (apart.probability(0.1001) - 0.75).abs() < 1e-6
+            (apart.probability(0.1) - 0.2).abs() < 1e-6
+                && (apart.probability(0.1001) - 0.75).abs() < 1e-6
         );
         let equal = Calibration::fit(&[0.3; 6], &[0.3; 2]).unwrap();
         // the mean target: (6 · 1/8 + 2 · 3/4) / 8
-        assert!((equal.probability(0.3) - 0.281_25).abs() < 1e-6, "{equal:?}");
+        assert!(
+            (equal.probability(0.3) - 0.281_25).abs() < 1e-6,
+            "{equal:?}"
+        );
     }
 
     #[test]
     fn without_defects_the_threshold_is_one_half() {
         let curve = Calibration::of_threshold(&GOOD, 0.3, 0.01).unwrap();
         assert!((curve.probability(0.3) - 0.5).abs() < 1e-12);
-        assert!((curve.probability(0.2) - 0.01).abs() < 1e-12, "the median of {GOOD:?}");
+        assert!(
+            (curve.probability(0.2) - 0.01).abs() < 1e-12,
+            "the median of {GOOD:?}"
+        );
         assert_eq!((curve.good, curve.defects), (7, 0));
         let flat = Calibration::of_threshold(&[0.2; 4], 0.2f64.next_up(), 0.01).unwrap();
         assert!(flat.probability(0.199) < 0.01 && flat.probability(0.201) > 0.99);

@@ -35,7 +35,12 @@ pub fn f1_max(good: &[f64], defects: &[f64]) -> Result<Threshold, ThresholdError
         precision: best.0 as f64 / best.2 as f64,
         recall: best.0 as f64 / defects.len() as f64,
     };
-    Ok(Threshold { value, rule, good, defects })
+    Ok(Threshold {
+        value,
+        rule,
+        good,
+        defects,
+    })
 }
 
 /// The lowest threshold at which at most a share `max_false_alarm` of the good scores is flagged, and the
@@ -43,7 +48,11 @@ pub fn f1_max(good: &[f64], defects: &[f64]) -> Result<Threshold, ThresholdError
 ///
 /// # Errors
 /// [`ThresholdError`] if either class has no score, a score is not finite, or the rate is not between 0 and 1.
-pub fn recall_at(good: &[f64], defects: &[f64], max_false_alarm: f64) -> Result<Threshold, ThresholdError> {
+pub fn recall_at(
+    good: &[f64],
+    defects: &[f64],
+    max_false_alarm: f64,
+) -> Result<Threshold, ThresholdError> {
     check_rate(max_false_alarm)?;
     let (good, defects) = (sorted("good", good)?, sorted("defect", defects)?);
     let allowed = (good.len() as f64 * max_false_alarm * (1.0 + 1e-12)).floor() as usize;
@@ -54,7 +63,12 @@ pub fn recall_at(good: &[f64], defects: &[f64], max_false_alarm: f64) -> Result<
         false_alarm: reached(&good, value) as f64 / good.len() as f64,
         recall: reached(&defects, value) as f64 / defects.len() as f64,
     };
-    Ok(Threshold { value, rule, good, defects })
+    Ok(Threshold {
+        value,
+        rule,
+        good,
+        defects,
+    })
 }
 
 #[cfg(test)]
@@ -68,12 +82,33 @@ mod tests {
         // at 0.3: 4 of 4 defects, 2 of 4 good: F1 = 8/10; at 0.4: 3 and 1: 6/8; at 0.6: 2 and 0: 4/6
         let best = f1_max(&good, &defects).unwrap();
         assert_eq!(best.value, 0.3);
-        assert_eq!(best.rule, Rule::F1Max { f1: 0.8, precision: 4.0 / 6.0, recall: 1.0 });
+        assert_eq!(
+            best.rule,
+            Rule::F1Max {
+                f1: 0.8,
+                precision: 4.0 / 6.0,
+                recall: 1.0
+            }
+        );
         let quarter = recall_at(&good, &defects, 0.25).unwrap();
         assert_eq!(quarter.value, 0.35f64.next_up());
-        assert_eq!(quarter.rule, Rule::RecallAt { max_false_alarm: 0.25, false_alarm: 0.25, recall: 0.75 });
+        assert_eq!(
+            quarter.rule,
+            Rule::RecallAt {
+                max_false_alarm: 0.25,
+                false_alarm: 0.25,
+                recall: 0.75
+            }
+        );
         let none = recall_at(&good, &defects, 0.1).unwrap();
-        assert_eq!(none.rule, Rule::RecallAt { max_false_alarm: 0.1, false_alarm: 0.0, recall: 0.5 });
+        assert_eq!(
+            none.rule,
+            Rule::RecallAt {
+                max_false_alarm: 0.1,
+                false_alarm: 0.0,
+                recall: 0.5
+            }
+        );
     }
 
     #[test]
@@ -85,8 +120,14 @@ mod tests {
 
     #[test]
     fn both_classes_are_needed() {
-        assert!(matches!(f1_max(&[], &[1.0]), Err(ThresholdError::NoScores { which: "good" })));
-        assert!(matches!(f1_max(&[1.0], &[]), Err(ThresholdError::NoScores { which: "defect" })));
+        assert!(matches!(
+            f1_max(&[], &[1.0]),
+            Err(ThresholdError::NoScores { which: "good" })
+        ));
+        assert!(matches!(
+            f1_max(&[1.0], &[]),
+            Err(ThresholdError::NoScores { which: "defect" })
+        ));
     }
 
     proptest! {

@@ -102,7 +102,11 @@ pub enum Method {
 ///
 /// # Errors
 /// [`ThresholdError`] if there is no score, a score is not finite, or the rate is not between 0 and 1.
-pub fn from_good(good: &[f64], max_false_alarm: f64, method: Method) -> Result<Threshold, ThresholdError> {
+pub fn from_good(
+    good: &[f64],
+    max_false_alarm: f64,
+    method: Method,
+) -> Result<Threshold, ThresholdError> {
     check_rate(max_false_alarm)?;
     let good = sorted("good", good)?;
     let reachable = 1.0 / (good.len() as f64 + 1.0);
@@ -112,22 +116,38 @@ pub fn from_good(good: &[f64], max_false_alarm: f64, method: Method) -> Result<T
         Method::Auto | Method::ExtremeValue => Some(TailFit::new(&good)),
     };
     let (value, rule) = match fit {
-        Some(Ok(tail)) if max_false_alarm < tail.share() => {
-            (tail.quantile(max_false_alarm), Rule::ExtremeValue { max_false_alarm, tail })
-        }
+        Some(Ok(tail)) if max_false_alarm < tail.share() => (
+            tail.quantile(max_false_alarm),
+            Rule::ExtremeValue {
+                max_false_alarm,
+                tail,
+            },
+        ),
         other => {
             let fallback = match other {
                 Some(Err(why)) => Some(why.to_string()),
-                Some(Ok(_)) => {
-                    Some("the rate asked for lies in the body of the scores, not in their tail".into())
-                }
+                Some(Ok(_)) => Some(
+                    "the rate asked for lies in the body of the scores, not in their tail".into(),
+                ),
                 None => None,
             };
             let value = quantile::of_sorted(&good, max_false_alarm);
-            (value, Rule::Quantile { max_false_alarm, reachable, fallback })
+            (
+                value,
+                Rule::Quantile {
+                    max_false_alarm,
+                    reachable,
+                    fallback,
+                },
+            )
         }
     };
-    Ok(Threshold { value, rule, good, defects: Vec::new() })
+    Ok(Threshold {
+        value,
+        rule,
+        good,
+        defects: Vec::new(),
+    })
 }
 
 /// Why no threshold could be chosen.
@@ -158,7 +178,11 @@ pub enum ThresholdError {
 }
 
 fn check_rate(rate: f64) -> Result<(), ThresholdError> {
-    if rate > 0.0 && rate < 1.0 { Ok(()) } else { Err(ThresholdError::Rate { rate }) }
+    if rate > 0.0 && rate < 1.0 {
+        Ok(())
+    } else {
+        Err(ThresholdError::Rate { rate })
+    }
 }
 
 fn sorted(which: &'static str, scores: &[f64]) -> Result<Vec<f64>, ThresholdError> {
@@ -166,7 +190,11 @@ fn sorted(which: &'static str, scores: &[f64]) -> Result<Vec<f64>, ThresholdErro
         return Err(ThresholdError::NoScores { which });
     }
     if let Some((index, &value)) = scores.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-        return Err(ThresholdError::NotFinite { which, index, value });
+        return Err(ThresholdError::NotFinite {
+            which,
+            index,
+            value,
+        });
     }
     let mut ascending = scores.to_vec();
     ascending.sort_by(f64::total_cmp);
@@ -182,7 +210,9 @@ mod tests {
     /// Scores like those of good images: right-skewed, the sum of three squares of uniforms.
     fn draw(rng: &mut ChaCha8Rng, n: usize) -> Vec<f64> {
         let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        (0..n).map(|_| (0..3).map(|_| unit().powi(2)).sum()).collect()
+        (0..n)
+            .map(|_| (0..3).map(|_| unit().powi(2)).sum())
+            .collect()
     }
 
     #[test]
@@ -199,11 +229,16 @@ mod tests {
             let mut mean = 0.0;
             for _ in 0..100 {
                 let t = from_good(&draw(&mut rng, n), rate, method).unwrap();
-                mean += unseen.iter().filter(|s| t.is_flaw(**s)).count() as f64 / unseen.len() as f64 / 100.0;
+                mean += unseen.iter().filter(|s| t.is_flaw(**s)).count() as f64
+                    / unseen.len() as f64
+                    / 100.0;
             }
             // the quantile keeps its promise on average; the fit's mean is ruled by the few low thresholds
             let factor = if rate < 0.01 { 3.0 } else { 1.3 };
-            assert!(mean < factor * rate && mean > rate / 3.0, "{n} scores, {rate}, {method:?}: {mean}");
+            assert!(
+                mean < factor * rate && mean > rate / 3.0,
+                "{n} scores, {rate}, {method:?}: {mean}"
+            );
         }
     }
 
@@ -216,8 +251,18 @@ mod tests {
         let beyond = from_good(&good, 0.001, Method::Auto).unwrap();
         assert!(matches!(beyond.rule, Rule::ExtremeValue { .. }) && beyond.value > body.value);
         let short = from_good(&good[..12], 0.001, Method::Auto).unwrap();
-        let Rule::Quantile { reachable, fallback: Some(why), .. } = &short.rule else { panic!("{short:?}") };
-        assert!((reachable - 1.0 / 13.0).abs() < 1e-15 && why.contains("needs 40"), "{why}");
+        let Rule::Quantile {
+            reachable,
+            fallback: Some(why),
+            ..
+        } = &short.rule
+        else {
+            panic!("{short:?}")
+        };
+        assert!(
+            (reachable - 1.0 / 13.0).abs() < 1e-15 && why.contains("needs 40"),
+            "{why}"
+        );
         assert!(!short.is_flaw(short.good[11]) && short.is_flaw(f64::NAN));
     }
 
@@ -232,7 +277,11 @@ mod tests {
             recall_at(&good, &defects, 0.1).unwrap(),
         ] {
             let text = serde_json::to_string(&t).unwrap();
-            assert_eq!(serde_json::from_str::<Threshold>(&text).unwrap(), t, "{text}");
+            assert_eq!(
+                serde_json::from_str::<Threshold>(&text).unwrap(),
+                t,
+                "{text}"
+            );
         }
     }
 }

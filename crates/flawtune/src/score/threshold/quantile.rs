@@ -41,9 +41,15 @@ mod tests {
 
     #[test]
     fn hostile_input_is_refused() {
-        assert_eq!(empirical_quantile(&[], 0.1), Err(ThresholdError::NoScores { which: "good" }));
+        assert_eq!(
+            empirical_quantile(&[], 0.1),
+            Err(ThresholdError::NoScores { which: "good" })
+        );
         for rate in [0.0, 1.0, -0.1, f64::NAN] {
-            assert!(matches!(empirical_quantile(&[1.0], rate), Err(ThresholdError::Rate { .. })));
+            assert!(matches!(
+                empirical_quantile(&[1.0], rate),
+                Err(ThresholdError::Rate { .. })
+            ));
         }
         assert!(matches!(
             empirical_quantile(&[1.0, f64::NAN], 0.1),

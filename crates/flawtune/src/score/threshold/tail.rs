@@ -50,21 +50,33 @@ impl Pareto {
             return None;
         }
         let points = 20 + n.isqrt();
-        let shape = |theta: f64| ascending.iter().map(|x| (-theta * x).ln_1p()).sum::<f64>() / n as f64;
+        let shape =
+            |theta: f64| ascending.iter().map(|x| (-theta * x).ln_1p()).sum::<f64>() / n as f64;
         let grid: Vec<(f64, f64)> = (1..=points)
             .map(|j| {
-                let theta =
-                    1.0 / largest + (1.0 - (points as f64 / (j as f64 - 0.5)).sqrt()) / (3.0 * quartile);
+                let theta = 1.0 / largest
+                    + (1.0 - (points as f64 / (j as f64 - 0.5)).sqrt()) / (3.0 * quartile);
                 let xi = shape(theta);
-                let rate = if theta == 0.0 { n as f64 / ascending.iter().sum::<f64>() } else { -theta / xi };
+                let rate = if theta == 0.0 {
+                    n as f64 / ascending.iter().sum::<f64>()
+                } else {
+                    -theta / xi
+                };
                 (theta, n as f64 * (rate.ln() - xi - 1.0))
             })
             .collect();
-        let top = grid.iter().map(|(_, l)| *l).fold(f64::NEG_INFINITY, f64::max);
+        let top = grid
+            .iter()
+            .map(|(_, l)| *l)
+            .fold(f64::NEG_INFINITY, f64::max);
         let total: f64 = grid.iter().map(|(_, l)| (l - top).exp()).sum();
         let theta = grid.iter().map(|(t, l)| t * (l - top).exp()).sum::<f64>() / total;
         let xi = shape(theta);
-        let scale = if theta == 0.0 { ascending.iter().sum::<f64>() / n as f64 } else { -xi / theta };
+        let scale = if theta == 0.0 {
+            ascending.iter().sum::<f64>() / n as f64
+        } else {
+            -xi / theta
+        };
         (xi.is_finite() && scale.is_finite() && scale > 0.0).then_some(Self { shape: xi, scale })
     }
 
@@ -115,7 +127,9 @@ pub enum TailError {
         found: usize,
     },
     /// Too few scores above the level.
-    #[error("{found} scores differ from the tail's level; an extreme-value fit needs {FEWEST_EXCESSES}")]
+    #[error(
+        "{found} scores differ from the tail's level; an extreme-value fit needs {FEWEST_EXCESSES}"
+    )]
     FewExcesses {
         /// Scores above the level.
         found: usize,
@@ -137,20 +151,37 @@ impl TailFit {
             return Err(TailError::FewScores { found: n });
         }
         let level = good[n - wanted - 1];
-        let excesses: Vec<f64> = good[n - wanted..].iter().map(|s| s - level).filter(|x| *x > 0.0).collect();
+        let excesses: Vec<f64> = good[n - wanted..]
+            .iter()
+            .map(|s| s - level)
+            .filter(|x| *x > 0.0)
+            .collect();
         if excesses.len() < FEWEST_EXCESSES {
-            return Err(TailError::FewExcesses { found: excesses.len() });
+            return Err(TailError::FewExcesses {
+                found: excesses.len(),
+            });
         }
         let fit = Pareto::fit(&excesses).ok_or(TailError::Degenerate)?;
         let k = excesses.len() as f64;
         let shape = (fit.shape * k / (k + PRIOR_EXCESSES)).clamp(-1.0, 0.9);
         // the scale that keeps the excesses' mean, σ/(1 − ξ)
-        let pareto = Pareto { shape, scale: excesses.iter().sum::<f64>() / k * (1.0 - shape) };
+        let pareto = Pareto {
+            shape,
+            scale: excesses.iter().sum::<f64>() / k * (1.0 - shape),
+        };
         let gap = excesses.iter().enumerate().fold(0.0f64, |worst, (i, x)| {
             let below = 1.0 - pareto.exceedance(*x);
-            worst.max((below - i as f64 / k).abs()).max(((i + 1) as f64 / k - below).abs())
+            worst
+                .max((below - i as f64 / k).abs())
+                .max(((i + 1) as f64 / k - below).abs())
         });
-        Ok(Self { level, excesses: excesses.len(), scores: n, pareto, gap })
+        Ok(Self {
+            level,
+            excesses: excesses.len(),
+            scores: n,
+            pareto,
+            gap,
+        })
     }
 
     /// Share of the good scores in the tail.
@@ -182,7 +213,9 @@ mod tests {
 
     /// The `(i + 0.5)/n` quantiles of a distribution: a sample without noise.
     fn ideal(n: usize, of: Pareto) -> Vec<f64> {
-        (0..n).map(|i| of.quantile(1.0 - (i as f64 + 0.5) / n as f64)).collect()
+        (0..n)
+            .map(|i| of.quantile(1.0 - (i as f64 + 0.5) / n as f64))
+            .collect()
     }
 
     #[test]
@@ -192,43 +225,89 @@ mod tests {
             (
                 0.2,
                 1.0,
-                [0.743_491_774_985_174_9, 2.924_465_962_305_567_8, 14.905_358_527_674_858],
+                [
+                    0.743_491_774_985_174_9,
+                    2.924_465_962_305_567_8,
+                    14.905_358_527_674_858,
+                ],
                 0.401_877_572_016_460_96,
             ),
             (
                 -0.3,
                 0.5,
-                [0.312_912_672_739_607_5, 0.831_354_610_621_212_9, 1.456_845_764_700_972_3],
+                [
+                    0.312_912_672_739_607_5,
+                    0.831_354_610_621_212_9,
+                    1.456_845_764_700_972_3,
+                ],
                 0.047_155_603_182_596_956,
             ),
             (
                 0.0,
                 2.0,
-                [1.386_294_361_119_890_6, 4.605_170_185_988_092, 13.815_510_557_964_272],
+                [
+                    1.386_294_361_119_890_6,
+                    4.605_170_185_988_092,
+                    13.815_510_557_964_272,
+                ],
                 0.606_530_659_712_633_4,
             ),
         ];
         for (c, s, quantiles, survival) in cases {
             for (rate, wanted) in [0.5, 0.1, 0.001].into_iter().zip(quantiles) {
                 let found = pareto(c, s).quantile(rate);
-                assert!((found / wanted - 1.0).abs() < 1e-12, "ξ {c}: {found} instead of {wanted}");
+                assert!(
+                    (found / wanted - 1.0).abs() < 1e-12,
+                    "ξ {c}: {found} instead of {wanted}"
+                );
             }
             assert!((pareto(c, s).exceedance(1.0) - survival).abs() < 1e-14);
         }
-        assert_eq!(pareto(-0.5, 1.0).exceedance(3.0), 0.0, "beyond the upper end");
+        assert_eq!(
+            pareto(-0.5, 1.0).exceedance(3.0),
+            0.0,
+            "beyond the upper end"
+        );
     }
 
     #[test]
     fn the_fit_is_that_of_zhang_and_stephens() {
         // the paper's formulas in NumPy on the same samples; beside them scipy's genpareto.fit(x, floc=0)
         let cases = [
-            (50, 0.2, 1.0, 0.227_472_522_133_366_16, 0.965_624_967_518_487_6, 0.167, 1.025),
-            (200, -0.3, 0.5, -0.284_273_544_467_871_23, 0.491_845_836_400_789_94, -0.314, 0.506),
-            (30, 0.0, 2.0, 0.060_174_144_866_089_43, 1.868_267_938_694_811_6, -0.059, 2.094),
+            (
+                50,
+                0.2,
+                1.0,
+                0.227_472_522_133_366_16,
+                0.965_624_967_518_487_6,
+                0.167,
+                1.025,
+            ),
+            (
+                200,
+                -0.3,
+                0.5,
+                -0.284_273_544_467_871_23,
+                0.491_845_836_400_789_94,
+                -0.314,
+                0.506,
+            ),
+            (
+                30,
+                0.0,
+                2.0,
+                0.060_174_144_866_089_43,
+                1.868_267_938_694_811_6,
+                -0.059,
+                2.094,
+            ),
         ];
         for (n, c, s, shape, scale, likeliest_shape, likeliest_scale) in cases {
             let fit = Pareto::fit(&ideal(n, pareto(c, s))).unwrap();
-            assert!((fit.shape - shape).abs() < 1e-9 && (fit.scale - scale).abs() < 1e-9, "{fit:?}");
+            assert!(
+                (fit.shape - shape).abs() < 1e-9 && (fit.scale - scale).abs() < 1e-9,
+                "{fit:?}"
+            );
             // maximum likelihood is another estimator: near, within its own standard error
             let error = (1.0 + likeliest_shape) / f64::sqrt(n as f64);
             assert!((fit.shape - likeliest_shape).abs() < error);
@@ -239,8 +318,14 @@ mod tests {
     #[test]
     fn a_tail_that_cannot_be_fitted_says_why() {
         let few: Vec<f64> = (0..39).map(f64::from).collect();
-        assert_eq!(TailFit::new(&few).unwrap_err(), TailError::FewScores { found: 39 });
-        assert_eq!(TailFit::new(&[1.0; 200]).unwrap_err(), TailError::FewExcesses { found: 0 });
+        assert_eq!(
+            TailFit::new(&few).unwrap_err(),
+            TailError::FewScores { found: 39 }
+        );
+        assert_eq!(
+            TailFit::new(&[1.0; 200]).unwrap_err(),
+            TailError::FewExcesses { found: 0 }
+        );
         assert_eq!(Pareto::fit(&[]), None);
         assert_eq!(Pareto::fit(&[0.0, 0.0, 1.0]), None);
         assert_eq!(Pareto::fit(&[1e-320, 1e-320, 1e-320]), None);
@@ -249,11 +334,21 @@ mod tests {
     #[test]
     fn beyond_the_sample_the_fit_finds_the_true_quantile() {
         // 400 ideal scores of a unit normal; 3.0902 is its 0.999 quantile, 2.3263 its 0.99 quantile
-        let good: Vec<f64> = (0..400).map(|i| normal_quantile((f64::from(i) + 0.5) / 400.0)).collect();
+        let good: Vec<f64> = (0..400)
+            .map(|i| normal_quantile((f64::from(i) + 0.5) / 400.0))
+            .collect();
         let tail = TailFit::new(&good).unwrap();
         assert_eq!((tail.excesses, tail.scores), (40, 400));
-        assert!((tail.quantile(0.01) - 2.3263).abs() < 0.05, "{}", tail.quantile(0.01));
-        assert!((tail.quantile(0.001) - 3.0902).abs() < 0.15, "{}", tail.quantile(0.001));
+        assert!(
+            (tail.quantile(0.01) - 2.3263).abs() < 0.05,
+            "{}",
+            tail.quantile(0.01)
+        );
+        assert!(
+            (tail.quantile(0.001) - 3.0902).abs() < 0.15,
+            "{}",
+            tail.quantile(0.001)
+        );
         assert!(tail.gap < 0.1, "{}", tail.gap);
         assert!((tail.exceedance(tail.quantile(0.001)) - 0.001).abs() < 1e-12);
     }
@@ -265,13 +360,27 @@ mod tests {
             let (n, a) = (400, -9.0);
             let h = (x - a) / f64::from(n);
             let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
-            let weight = |i: i32| if i == 0 || i == n { 1.0 } else { f64::from(2 + 2 * (i % 2)) };
-            (0..=n).map(|i| weight(i) * density(a + h * f64::from(i))).sum::<f64>() * h / 3.0
+            let weight = |i: i32| {
+                if i == 0 || i == n {
+                    1.0
+                } else {
+                    f64::from(2 + 2 * (i % 2))
+                }
+            };
+            (0..=n)
+                .map(|i| weight(i) * density(a + h * f64::from(i)))
+                .sum::<f64>()
+                * h
+                / 3.0
         };
         let (mut lo, mut hi) = (-8.0, 8.0);
         for _ in 0..50 {
             let middle = f64::midpoint(lo, hi);
-            if below(middle) < p { lo = middle } else { hi = middle }
+            if below(middle) < p {
+                lo = middle
+            } else {
+                hi = middle
+            }
         }
         lo
     }

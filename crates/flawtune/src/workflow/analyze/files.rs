@@ -14,7 +14,11 @@ const BINS: usize = 40;
 
 /// Most room first; equals by name.
 pub fn rank(analyses: &mut [Analysis]) {
-    analyses.sort_by(|a, b| b.room().total_cmp(&a.room()).then_with(|| a.category.cmp(&b.category)));
+    analyses.sort_by(|a, b| {
+        b.room()
+            .total_cmp(&a.room())
+            .then_with(|| a.category.cmp(&b.category))
+    });
 }
 
 /// The table as Markdown: a row a category, a second one with adaptation.
@@ -39,7 +43,12 @@ pub fn markdown(analyses: &[Analysis]) -> String {
                 analysis.defects
             );
         };
-        row(&analysis.category, "zero-shot", format!("{:.4}", analysis.room()), &analysis.zero_shot);
+        row(
+            &analysis.category,
+            "zero-shot",
+            format!("{:.4}", analysis.room()),
+            &analysis.zero_shot,
+        );
         if let Some(adapted) = &analysis.adapted {
             row("", "adapted", String::new(), adapted);
         }
@@ -62,7 +71,11 @@ pub fn write_analyses(folder: &Path, analyses: &[Analysis]) -> Result<Vec<PathBu
     writable(&plots)?;
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| WorkflowError::Io { path, source, hint: "choose another --output-dir or make room" }
+        move |source| WorkflowError::Io {
+            path,
+            source,
+            hint: "choose another --output-dir or make room",
+        }
     };
     let json = folder.join("similarity.json");
     write_json(&json, &analyses)?;
@@ -114,11 +127,23 @@ fn table(analyses: &[Analysis]) -> std::io::Result<Vec<u8>> {
     for a in analyses {
         let adapted = a.adapted.as_ref().map(|s| ("adapted", s));
         for (which, s) in std::iter::once(("zero_shot", &a.zero_shot)).chain(adapted) {
-            let numbers =
-                [1.0 - s.auroc, s.auroc, s.separability, s.mu_nn, s.sigma_nn, s.mu_nd, s.sigma_nd, s.overlap];
+            let numbers = [
+                1.0 - s.auroc,
+                s.auroc,
+                s.separability,
+                s.mu_nn,
+                s.sigma_nn,
+                s.mu_nd,
+                s.sigma_nd,
+                s.overlap,
+            ];
             let row = [a.category.clone(), which.to_owned()].into_iter();
             let row = row.chain(numbers.map(|v| v.to_string()));
-            let counts = [a.normals.to_string(), a.defects.to_string(), a.seed.to_string()];
+            let counts = [
+                a.normals.to_string(),
+                a.defects.to_string(),
+                a.seed.to_string(),
+            ];
             writer.write_record(row.chain(counts))?;
         }
     }
@@ -126,8 +151,10 @@ fn table(analyses: &[Analysis]) -> std::io::Result<Vec<u8>> {
 }
 
 fn histogram(analysis: &Analysis, which: &str, spread: &SimilaritySpread) -> Plot {
-    let population =
-        |name: &str, values: &[f64]| Population { name: name.to_owned(), values: values.to_vec() };
+    let population = |name: &str, values: &[f64]| Population {
+        name: name.to_owned(),
+        values: values.to_vec(),
+    };
     Plot::new(
         format!(
             "{}: image similarities, {which} (separability {:.2})",
@@ -149,11 +176,21 @@ fn histogram(analysis: &Analysis, which: &str, spread: &SimilaritySpread) -> Plo
 fn room(analyses: &[Analysis]) -> Plot {
     let series = |name: &str, of: &dyn Fn(&Analysis) -> Option<f64>| BarSeries {
         name: name.to_owned(),
-        bars: analyses.iter().map(|a| of(a).map(|value| Bar { value, interval: None })).collect(),
+        bars: analyses
+            .iter()
+            .map(|a| {
+                of(a).map(|value| Bar {
+                    value,
+                    interval: None,
+                })
+            })
+            .collect(),
     };
     let mut all = vec![series("zero-shot", &|a| Some(a.room()))];
     if analyses.iter().any(|a| a.adapted.is_some()) {
-        all.push(series("adapted", &|a| a.adapted.as_ref().map(|s| 1.0 - s.auroc)));
+        all.push(series("adapted", &|a| {
+            a.adapted.as_ref().map(|s| 1.0 - s.auroc)
+        }));
     }
     Plot::new(
         "Room: what the nearest normal image leaves unseen",

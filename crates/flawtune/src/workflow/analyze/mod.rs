@@ -13,8 +13,8 @@ use super::evaluate::{open_backbone, sorted, split_options};
 use super::manifests::manifest;
 use super::universal::adaptation_for;
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
-    adapted,
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
+    WorkflowError, adapted,
 };
 use crate::adapt::{Checkpoint, PairwiseMatches, Similarities, SimilarityStats, rows_of};
 use crate::evaluate::draws::{generator, shuffle};
@@ -105,8 +105,11 @@ impl Analysis {
 /// Fewer than two normal or one defective test image; a checkpoint of another backbone or one that has learned from
 /// these images; anything wrong with the data.
 pub fn analyze(request: &AnalyzeRequest, on_event: OnEvent<'_>) -> Result<Analysis, WorkflowError> {
-    let learned =
-        request.checkpoint.as_deref().map(|path| Learned::read(path, &request.data.category)).transpose()?;
+    let learned = request
+        .checkpoint
+        .as_deref()
+        .map(|path| Learned::read(path, &request.data.category))
+        .transpose()?;
     let category = Category::open(&request.data, on_event)?;
     let name = category.dataset.category.clone();
     let split = category.split(&match &learned {
@@ -124,15 +127,24 @@ pub fn analyze(request: &AnalyzeRequest, on_event: OnEvent<'_>) -> Result<Analys
     let engine = match &learned {
         Some(learned) => {
             learned.check(&category, &name, &normals, &defects)?;
-            open_backbone(&learned.path, &request.backbone, &learned.checkpoint, on_event)?
+            open_backbone(
+                &learned.path,
+                &request.backbone,
+                &learned.checkpoint,
+                on_event,
+            )?
         }
         None => Engine::open(request.backbone.over(BackboneOptions::default()), on_event)?,
     };
     let (normals, normal_tokens) = category.tokens(&engine, &normals, on_event)?;
     let (defects, defect_tokens) = category.tokens(&engine, &defects, on_event)?;
-    let adaptation =
-        learned.as_ref().map(|l| adaptation_for(&l.checkpoint, &request.data.category)).transpose()?;
-    let use_cls = adaptation.as_ref().map_or(request.use_cls, |a| a.options().use_cls);
+    let adaptation = learned
+        .as_ref()
+        .map(|l| adaptation_for(&l.checkpoint, &request.data.category))
+        .transpose()?;
+    let use_cls = adaptation
+        .as_ref()
+        .map_or(request.use_cls, |a| a.options().use_cls);
     on_event(Event::Scoring("similarities, zero-shot"));
     let zero_shot = spread(&normal_tokens, &defect_tokens, use_cls)?;
     let changed = match (&learned, &adaptation) {
@@ -177,7 +189,11 @@ impl Learned {
                 path.display()
             ))
         })?;
-        Ok(Self { path: path.to_owned(), checkpoint, manifest })
+        Ok(Self {
+            path: path.to_owned(),
+            checkpoint,
+            manifest,
+        })
     }
 
     /// The held-out split of its seed; its own pool where it is this category's and not leaky.
@@ -197,16 +213,26 @@ impl Learned {
         defects: &[usize],
     ) -> Result<(), WorkflowError> {
         let infos = category.infos();
-        let compared: Vec<ImageRef> =
-            normals.iter().chain(defects).map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect();
-        Ok(check_disjoint(&self.manifest, name, &compared, &Protocol::HeldOut)?)
+        let compared: Vec<ImageRef> = normals
+            .iter()
+            .chain(defects)
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect();
+        Ok(check_disjoint(
+            &self.manifest,
+            name,
+            &compared,
+            &Protocol::HeldOut,
+        )?)
     }
 }
 
 /// Normal and defective test images, at most so many of each, drawn with the seed.
 fn chosen(category: &Category, split: &Split, most: usize, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let (mut defects, mut normals): (Vec<usize>, Vec<usize>) =
-        split.test.iter().partition(|&&i| category.dataset.samples[i].is_defect());
+    let (mut defects, mut normals): (Vec<usize>, Vec<usize>) = split
+        .test
+        .iter()
+        .partition(|&&i| category.dataset.samples[i].is_defect());
     let mut rng = generator(seed, STREAM);
     for list in [&mut normals, &mut defects] {
         list.sort_unstable();
@@ -217,7 +243,11 @@ fn chosen(category: &Category, split: &Split, most: usize, seed: u64) -> (Vec<us
 }
 
 /// What the tokens of normal and defective images say.
-fn spread(normals: &TokenSet, defects: &TokenSet, use_cls: bool) -> Result<SimilaritySpread, WorkflowError> {
+fn spread(
+    normals: &TokenSet,
+    defects: &TokenSet,
+    use_cls: bool,
+) -> Result<SimilaritySpread, WorkflowError> {
     let (n, m) = (normals.images.len(), defects.images.len());
     let images = || normals.images.iter().chain(&defects.images);
     let rows = if use_cls { 1 } else { normals.patches() };
@@ -228,10 +258,21 @@ fn spread(normals: &TokenSet, defects: &TokenSet, use_cls: bool) -> Result<Simil
     }
     let mut found = Similarities::default();
     matches.forward(&mut found);
-    let kind = if use_cls { TokenKind::Class } else { TokenKind::Patches };
-    let of_defects = SupportSet::new(normals, kind, None)?.score_pairs(defects, 1, false)?.scores;
-    let nn: Vec<f64> = (0..n * n).filter(|i| i % (n + 1) != 0).map(|i| found.nn[i]).collect();
-    let left_out = nn.chunks_exact(n - 1).map(|row| 1.0 - row.iter().copied().fold(f64::MIN, f64::max));
+    let kind = if use_cls {
+        TokenKind::Class
+    } else {
+        TokenKind::Patches
+    };
+    let of_defects = SupportSet::new(normals, kind, None)?
+        .score_pairs(defects, 1, false)?
+        .scores;
+    let nn: Vec<f64> = (0..n * n)
+        .filter(|i| i % (n + 1) != 0)
+        .map(|i| found.nn[i])
+        .collect();
+    let left_out = nn
+        .chunks_exact(n - 1)
+        .map(|row| 1.0 - row.iter().copied().fold(f64::MIN, f64::max));
     let scores: Vec<f64> = left_out.chain(of_defects).collect();
     let labels: Vec<bool> = (0..scores.len()).map(|i| i >= n).collect();
     let stats = SimilarityStats::of(&found)?;
@@ -261,7 +302,11 @@ mod tests {
             let (x, y) = (a.cos() as f32, a.sin() as f32);
             ImageTokens::owned(vec![x, y, x, y], 1, 2)
         };
-        TokenSet { images: angles.iter().map(image).collect(), dim: 2, grid: (1, 1) }
+        TokenSet {
+            images: angles.iter().map(image).collect(),
+            dim: 2,
+            grid: (1, 1),
+        }
     }
 
     #[test]

@@ -18,8 +18,13 @@ const IMAGES_AT_ONCE: usize = 32;
 const MASK_AGREES: f64 = 0.9;
 
 /// The good images that form the bank, sorted; fewer are the first of more.
-pub(super) fn draw_support(normals: &[usize], request: &FitRequest) -> Result<Vec<usize>, WorkflowError> {
-    let Some(shots) = request.support_shots else { return Ok(normals.to_vec()) };
+pub(super) fn draw_support(
+    normals: &[usize],
+    request: &FitRequest,
+) -> Result<Vec<usize>, WorkflowError> {
+    let Some(shots) = request.support_shots else {
+        return Ok(normals.to_vec());
+    };
     if shots == 0 || shots > normals.len() {
         return Err(WorkflowError::Input(format!(
             "--support-shots {shots}: train/good holds {0} images; ask for 1 to {0}, or for all",
@@ -42,18 +47,33 @@ pub(super) fn state_memory(
     on_event: OnEvent<'_>,
 ) -> Result<(), WorkflowError> {
     let size = |rows: usize, bytes: usize| rows.saturating_mul(dim).saturating_mul(bytes);
-    let kept = request.coreset.map_or(rows, |share| coreset_size(rows, share));
+    let kept = request
+        .coreset
+        .map_or(rows, |share| coreset_size(rows, share));
     // image pairs are compared in f32 beside the stored bank; a patch bank is searched as it is stored
     let stored = size(kept, request.precision.bytes());
-    let packed = if choice == ScorerChoice::ImagePair { size(kept, 4) } else { 0 };
+    let packed = if choice == ScorerChoice::ImagePair {
+        size(kept, 4)
+    } else {
+        0
+    };
     let indexed = index::wanted(request, choice, kept);
-    let (of_index, sorting) = if indexed { Cells::memory(kept, dim) } else { (0, 0) };
-    let in_file = stored.saturating_add(if indexed { Cells::file_size(kept, dim) } else { 0 });
+    let (of_index, sorting) = if indexed {
+        Cells::memory(kept, dim)
+    } else {
+        (0, 0)
+    };
+    let in_file = stored.saturating_add(if indexed {
+        Cells::file_size(kept, dim)
+    } else {
+        0
+    });
     let compared = stored.saturating_add(packed).saturating_add(of_index);
     let mut needed = compared.max(stored.saturating_add(sorting));
     if request.coreset.is_some() {
         // all patches are there while some are chosen
-        let choosing = size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
+        let choosing =
+            size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
         needed = needed.max(choosing.saturating_add(stored));
     }
     let while_choosing = if request.coreset.is_some() {
@@ -123,7 +143,9 @@ pub(super) fn mask(choice: MaskChoice, tokens: &TokenSet) -> Result<Option<Cut>,
             let found: Vec<bool> = tokens
                 .images
                 .par_iter()
-                .map(|i| foreground(i.patches(), tokens.grid, tokens.dim, cut).map(|f| f.check.passed()))
+                .map(|i| {
+                    foreground(i.patches(), tokens.grid, tokens.dim, cut).map(|f| f.check.passed())
+                })
                 .collect::<Result<_, _>>()
                 .map_err(crate::bundle::BundleError::from)?;
             let share = found.iter().filter(|f| **f).count() as f64 / found.len().max(1) as f64;
@@ -150,8 +172,12 @@ pub(super) fn bank(
                 (Some(shown), None) => rows.extend(chosen(&turned, dim, shown)),
                 (Some(shown), Some(kept)) => {
                     // of the patches that the mask kept, those that show the picture
-                    let of_kept: Vec<bool> =
-                        shown.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(shown, _)| *shown).collect();
+                    let of_kept: Vec<bool> = shown
+                        .iter()
+                        .zip(&kept)
+                        .filter(|(_, kept)| **kept)
+                        .map(|(shown, _)| *shown)
+                        .collect();
                     rows.extend(chosen(&turned, dim, &of_kept));
                 }
             }
@@ -162,8 +188,10 @@ pub(super) fn bank(
     let mut each_image = |take: &mut dyn FnMut(&[f32])| -> Result<(), WorkflowError> {
         let images: Vec<usize> = (0..tokens.images.len()).collect();
         for images in images.chunks(IMAGES_AT_ONCE) {
-            let each: Vec<Vec<f32>> =
-                images.par_iter().map(|&i| of_image(i)).collect::<Result<_, WorkflowError>>()?;
+            let each: Vec<Vec<f32>> = images
+                .par_iter()
+                .map(|&i| of_image(i))
+                .collect::<Result<_, WorkflowError>>()?;
             for rows in each {
                 parts.push(rows.len() / dim);
                 take(&rows);

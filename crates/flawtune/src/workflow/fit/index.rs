@@ -57,7 +57,11 @@ pub(super) fn wanted(request: &FitRequest, choice: ScorerChoice, rows: usize) ->
 /// Sorts a bank, whose images gave it so many rows each, into cells where an index is wanted.
 pub(super) fn sorted(indexed: bool, bank: Bank, parts: &[usize], seed: u64) -> Sorted {
     if !indexed {
-        return Sorted { bank, cells: None, owners: Vec::new() };
+        return Sorted {
+            bank,
+            cells: None,
+            owners: Vec::new(),
+        };
     }
     let (bank, cells, order) = Cells::sort(bank, seed);
     let mut end = 0;
@@ -66,8 +70,15 @@ pub(super) fn sorted(indexed: bool, bank: Bank, parts: &[usize], seed: u64) -> S
         end
     };
     let ends: Vec<usize> = parts.iter().map(end_of).collect();
-    let owners = order.iter().map(|&row| ends.partition_point(|end| *end <= row) as u32).collect();
-    Sorted { bank, cells: Some(cells), owners }
+    let owners = order
+        .iter()
+        .map(|&row| ends.partition_point(|end| *end <= row) as u32)
+        .collect();
+    Sorted {
+        bank,
+        cells: Some(cells),
+        owners,
+    }
 }
 
 /// Measures the index and says what it found; `own`: the images are the bank's, each is left out of it.
@@ -79,8 +90,15 @@ pub(super) fn info(
     own: bool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<IndexInfo>, WorkflowError> {
-    let Some(recall) = scorer.recall(tokens, own)? else { return Ok(None) };
-    let info = IndexInfo { kind: IndexKind::Cells, cells: cells.len(), probes, recall };
+    let Some(recall) = scorer.recall(tokens, own)? else {
+        return Ok(None);
+    };
+    let info = IndexInfo {
+        kind: IndexKind::Cells,
+        cells: cells.len(),
+        probes,
+        recall,
+    };
     on_event(Event::Note(format!("index: {}", info.text())));
     Ok(Some(info))
 }

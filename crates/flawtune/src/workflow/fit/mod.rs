@@ -16,14 +16,14 @@ use super::ensemble::NORMALS_NEEDED;
 use super::place::{Drawing, Seen};
 use super::universal::adaptation_for;
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError,
-    ensemble, evaluate, folder_of, manifests, writable_or,
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
+    WorkflowError, ensemble, evaluate, folder_of, manifests, writable_or,
 };
 use crate::adapt::Checkpoint;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
 use crate::bundle::{
-    BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions, Precision,
-    Scorer, TokenScorer,
+    BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions,
+    Precision, Scorer, TokenScorer,
 };
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitManifest, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
@@ -146,11 +146,18 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let folder = folder_of(&request.output);
     writable_or(folder, "choose a folder that can be written with --output")?;
     request.aggregate.check()?;
-    let given = request.checkpoint.as_deref().map(|path| given(path, request, on_event)).transpose()?;
+    let given = request
+        .checkpoint
+        .as_deref()
+        .map(|path| given(path, request, on_event))
+        .transpose()?;
     let choice = scorer(request, given.as_ref())?;
     let category = Category::open(&request.data, on_event)?;
     let split = category.split(&split_options(request, given.as_ref()))?;
-    if let Some(given) = given.as_ref().filter(|g| g.manifest.hash != split.manifest.hash) {
+    if let Some(given) = given
+        .as_ref()
+        .filter(|g| g.manifest.hash != split.manifest.hash)
+    {
         return Err(WorkflowError::Input(format!(
             "{}: the pictures of {} are not those it was trained with; train it again",
             given.path.display(),
@@ -161,26 +168,58 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     on_event(Event::Split(&split.manifest));
     let support = bank::draw_support(&normals, request)?;
     let engine = open_engine(request, given.as_ref(), choice, on_event)?;
-    let applied = given.as_ref().filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
-    let adapted = applied.map(|g| Adapted::of(&g.checkpoint, &engine)).transpose()?;
+    let applied = given
+        .as_ref()
+        .filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
+    let adapted = applied
+        .map(|g| Adapted::of(&g.checkpoint, &engine))
+        .transpose()?;
 
     let (height, width) = engine.preprocess().size;
     let (grid, dim) = (engine.grid(height, width), engine.dim());
-    let directions = if request.rotations { Turn::all().count() } else { 1 };
-    bank::state_memory(request, choice, support.len() * grid.0 * grid.1 * directions, dim, on_event)?;
-    let source = Pictures { category: &category, engine: &engine, adapted: adapted.as_ref() };
+    let directions = if request.rotations {
+        Turn::all().count()
+    } else {
+        1
+    };
+    bank::state_memory(
+        request,
+        choice,
+        support.len() * grid.0 * grid.1 * directions,
+        dim,
+        on_event,
+    )?;
+    let source = Pictures {
+        category: &category,
+        engine: &engine,
+        adapted: adapted.as_ref(),
+    };
     let (support, tokens) = source.tokens(&support, on_event)?;
-    let others: Vec<usize> = normals.iter().filter(|n| support.binary_search(n).is_err()).copied().collect();
+    let others: Vec<usize> = normals
+        .iter()
+        .filter(|n| support.binary_search(n).is_err())
+        .copied()
+        .collect();
 
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring("support"));
-    let patches =
-        PatchOptions { mask: bank::mask(request.mask, &tokens)?, neighbourhood: request.neighbourhood };
-    let views = if request.rotations { source.turned(&support, on_event)? } else { Vec::new() };
+    let patches = PatchOptions {
+        mask: bank::mask(request.mask, &tokens)?,
+        neighbourhood: request.neighbourhood,
+    };
+    let views = if request.rotations {
+        source.turned(&support, on_event)?
+    } else {
+        Vec::new()
+    };
     let (bank, parts) = bank::bank(request, &tokens, &views, patches)?;
     drop(views);
     let indexed = index::wanted(request, choice, bank.rows());
-    let index::Sorted { bank, cells, owners } = index::sorted(indexed, bank, &parts, request.seed);
+    let index::Sorted {
+        bank,
+        cells,
+        owners,
+    } = index::sorted(indexed, bank, &parts, request.seed);
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
@@ -191,11 +230,16 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
                 support.len() - 1
             )));
         }
-        ScorerChoice::ImagePair => Scorer::ImagePair { k: request.k_neighbors },
-        ScorerChoice::PatchBank => Scorer::PatchBank { aggregate: request.aggregate },
+        ScorerChoice::ImagePair => Scorer::ImagePair {
+            k: request.k_neighbors,
+        },
+        ScorerChoice::PatchBank => Scorer::PatchBank {
+            aggregate: request.aggregate,
+        },
         ScorerChoice::Ensemble => Scorer::Ensemble,
     };
-    let mut token_scorer = TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
+    let mut token_scorer =
+        TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
     let mut index = None;
     if let Some(cells) = &cells {
         let probes = request.index_probes.min(cells.len());
@@ -212,11 +256,21 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         let mut findings = left_out(&token_scorer)?;
         let shots = source.tokens(&split.shots, on_event)?.1;
         let given = given.as_ref().and_then(|g| g.record.as_ref());
-        let fitted = fit_ensemble(&token_scorer, &tokens, &findings, &shots, given, request.guard)?;
+        let fitted = fit_ensemble(
+            &token_scorer,
+            &tokens,
+            &findings,
+            &shots,
+            given,
+            request.guard,
+        )?;
         if fitted.guard.fallback {
             on_event(Event::Warning(ensemble::fallback_text(&fitted.guard)));
         }
-        findings.iter_mut().zip(&fitted.held_out_normals).for_each(|(f, score)| f.score = *score);
+        findings
+            .iter_mut()
+            .zip(&fitted.held_out_normals)
+            .for_each(|(f, score)| f.score = *score);
         own = Some(findings);
         token_scorer.set_ensemble(fitted.clone());
         ensemble = Some(fitted);
@@ -277,7 +331,9 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         category: category.dataset.category.clone(),
         model_name: engine.config().name.clone(),
         backbone: serde_json::to_value(engine.options()).map_err(|e| {
-            WorkflowError::Input(format!("the backbone options cannot be written as JSON: {e}"))
+            WorkflowError::Input(format!(
+                "the backbone options cannot be written as JSON: {e}"
+            ))
         })?,
         weights_hash: engine.weights_hash().to_owned(),
         preprocessing: engine.preprocess().id(),
@@ -291,40 +347,62 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
             precision: bank.precision(),
             coreset: request.coreset,
             rotations: request.rotations,
-            parts: if choice == ScorerChoice::ImagePair { parts } else { Vec::new() },
+            parts: if choice == ScorerChoice::ImagePair {
+                parts
+            } else {
+                Vec::new()
+            },
             index,
         },
         threshold,
         calibration,
         map,
         checkpoint: given.as_ref().map(|g| CheckpointRef {
-            file: g.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            file: g
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             hash: g.hash.clone(),
             applied: applied.is_some(),
         }),
-        support: support.iter().map(|&i| ImageRef::new(infos[i].id, infos[i].content)).collect(),
+        support: support
+            .iter()
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect(),
         manifest: split.manifest.clone(),
         data_hash: String::new(),
     };
     let adaptation = applied.map(|g| g.checkpoint.clone());
-    let mut bundle = Bundle { header, bank, cells, ensemble, adaptation };
+    let mut bundle = Bundle {
+        header,
+        bank,
+        cells,
+        ensemble,
+        adaptation,
+    };
     bundle.write(&request.output)?;
     on_event(Event::Wrote(&request.output));
     on_event(Event::PartEnds("scoring"));
     let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
-    Ok(Fitted { header: bundle.header, bytes })
+    Ok(Fitted {
+        header: bundle.header,
+        bytes,
+    })
 }
 
 /// Reads a checkpoint and what it says of itself.
 fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Given, WorkflowError> {
     on_event(Event::Read(path));
     let mut checkpoint = Checkpoint::read(path)?;
-    let manifest = manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
-        WorkflowError::Input(format!(
-            "{} does not say which images it was trained on; train it with this program",
-            path.display()
-        ))
-    })?;
+    let manifest =
+        manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
+            WorkflowError::Input(format!(
+                "{} does not say which images it was trained on; train it with this program",
+                path.display()
+            ))
+        })?;
     if manifest.category != request.data.category {
         return Err(WorkflowError::Input(format!(
             "{} was trained on {trained}, not on {}; fit it with --category {trained}, or leave --checkpoint away",
@@ -334,22 +412,40 @@ fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Giv
         )));
     }
     // the bundle keeps no word of other categories: what it scores by is this one's
-    checkpoint.parameters = adaptation_for(&checkpoint, &request.data.category)?.parameters().clone();
+    checkpoint.parameters = adaptation_for(&checkpoint, &request.data.category)?
+        .parameters()
+        .clone();
     let guard = evaluate::guard_of(path, &checkpoint)?;
     let falls_back = request.guard && guard.is_some_and(|g| g.fallback);
     if let Some(guard) = guard.filter(|_| falls_back) {
         on_event(Event::Note(evaluate::fallback_text(&guard)));
     }
-    let failed = |source| WorkflowError::Io { path: path.to_owned(), source, hint: "name a checkpoint" };
-    let hash = blake3::hash(&std::fs::read(path).map_err(failed)?).to_hex().to_string();
+    let failed = |source| WorkflowError::Io {
+        path: path.to_owned(),
+        source,
+        hint: "name a checkpoint",
+    };
+    let hash = blake3::hash(&std::fs::read(path).map_err(failed)?)
+        .to_hex()
+        .to_string();
     let record = evaluate::ensemble_of(path, &checkpoint)?;
-    Ok(Given { path: path.to_owned(), checkpoint, record, falls_back, hash, manifest })
+    Ok(Given {
+        path: path.to_owned(),
+        checkpoint,
+        record,
+        falls_back,
+        hash,
+        manifest,
+    })
 }
 
 fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, WorkflowError> {
     let has_ensemble = given.is_some_and(|g| g.record.is_some());
-    let choice =
-        request.scorer.unwrap_or(if has_ensemble { ScorerChoice::Ensemble } else { ScorerChoice::PatchBank });
+    let choice = request.scorer.unwrap_or(if has_ensemble {
+        ScorerChoice::Ensemble
+    } else {
+        ScorerChoice::PatchBank
+    });
     if choice == ScorerChoice::Ensemble && !has_ensemble {
         return Err(WorkflowError::Input(
             "--scorer ensemble needs a checkpoint that holds one: train without --no-ensemble and name it with --checkpoint"
@@ -415,7 +511,8 @@ fn open_engine(
         )));
         return engine.with_layers(&layers);
     };
-    let engine = evaluate::open_backbone(&given.path, &request.backbone, &given.checkpoint, on_event)?;
+    let engine =
+        evaluate::open_backbone(&given.path, &request.backbone, &given.checkpoint, on_event)?;
     match &given.record {
         Some(record) if choice == ScorerChoice::Ensemble => {
             let layers = &record.layers;
@@ -456,13 +553,28 @@ impl Pictures<'_> {
         let (height, width) = self.engine.preprocess().size;
         if positions.is_empty() {
             let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
-            return Ok((Vec::new(), TokenSet { grid, dim, images: Vec::new() }));
+            return Ok((
+                Vec::new(),
+                TokenSet {
+                    grid,
+                    dim,
+                    images: Vec::new(),
+                },
+            ));
         }
         let (kept, mut tokens) = if Adapted::leaves_network(self.adapted) {
-            self.category.turned_tokens(self.engine, positions, turn, on_event)?
+            self.category
+                .turned_tokens(self.engine, positions, turn, on_event)?
         } else {
             Adapted::network(self.adapted, self.engine, |network| {
-                self.category.tokens_of(network, self.engine.preprocess(), None, positions, turn, on_event)
+                self.category.tokens_of(
+                    network,
+                    self.engine.preprocess(),
+                    None,
+                    positions,
+                    turn,
+                    on_event,
+                )
             })?
         };
         Adapted::modulate(self.adapted, &mut tokens)?;
@@ -470,10 +582,16 @@ impl Pictures<'_> {
     }
 
     /// The samples at `positions`, which can be read, in every direction but their own.
-    fn turned(&self, positions: &[usize], on_event: OnEvent<'_>) -> Result<Vec<View>, WorkflowError> {
+    fn turned(
+        &self,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<Vec<View>, WorkflowError> {
         let preprocess = self.engine.preprocess();
-        let sizes: Vec<(usize, usize)> =
-            positions.par_iter().map(|&p| self.size(p)).collect::<Result<_, _>>()?;
+        let sizes: Vec<(usize, usize)> = positions
+            .par_iter()
+            .map(|&p| self.size(p))
+            .collect::<Result<_, _>>()?;
         let turns = Turn::all().filter(|t| !t.is_none());
         turns
             .map(|turn| {
@@ -487,7 +605,10 @@ impl Pictures<'_> {
                 let shown = sizes.iter().map(|&size| {
                     Seen::of(&preprocess, tokens.grid, patch, size).shown(turn, tokens.grid, size)
                 });
-                Ok(View { shown: shown.collect(), tokens })
+                Ok(View {
+                    shown: shown.collect(),
+                    tokens,
+                })
             })
             .collect()
     }
@@ -523,8 +644,15 @@ fn fit_ensemble(
     };
     let shot_findings = scorer.score(shots)?;
     let saved = record.map(|r| r.options.clone()).unwrap_or_default();
-    let options = EnsembleOptions { guard: saved.guard && guard, ..saved };
-    Ok(Ensemble::fit(&evidence(normals, left_out)?, &evidence(shots, &shot_findings)?, &options)?)
+    let options = EnsembleOptions {
+        guard: saved.guard && guard,
+        ..saved
+    };
+    Ok(Ensemble::fit(
+        &evidence(normals, left_out)?,
+        &evidence(shots, &shot_findings)?,
+        &options,
+    )?)
 }
 
 /// Scores of the pool's defects by models that have not seen them.
@@ -539,7 +667,9 @@ fn unseen_defects(
     on_event: OnEvent<'_>,
 ) -> Result<Vec<f64>, WorkflowError> {
     // without a checkpoint the pool is no one's to look at
-    let Some(given) = given else { return Ok(Vec::new()) };
+    let Some(given) = given else {
+        return Ok(Vec::new());
+    };
     let learned = choice == ScorerChoice::Ensemble || !given.falls_back;
     let unseen = if learned { &pool[shots..] } else { pool };
     let tokens = source.tokens(unseen, on_event)?.1;
@@ -548,7 +678,11 @@ fn unseen_defects(
     Ok(scores)
 }
 
-fn choose_threshold(request: &FitRequest, good: &[f64], defects: &[f64]) -> Result<Threshold, WorkflowError> {
+fn choose_threshold(
+    request: &FitRequest,
+    good: &[f64],
+    defects: &[f64],
+) -> Result<Threshold, WorkflowError> {
     let rate = request.max_false_alarm;
     if request.threshold != ThresholdChoice::Good && defects.is_empty() {
         return Err(WorkflowError::Input(
@@ -572,14 +706,22 @@ fn map_scale(
     positions: &[usize],
     good: &[Finding],
 ) -> Result<MapScale, WorkflowError> {
-    let (preprocess, patch) = (source.engine.preprocess(), source.engine.config().patch_size);
+    let (preprocess, patch) = (
+        source.engine.preprocess(),
+        source.engine.config().patch_size,
+    );
     let one = |(&position, found): (&usize, &Finding)| -> Result<(f64, f64), WorkflowError> {
         let size = source.size(position)?;
-        let map = Drawing::new(&preprocess, grid, patch, size, DEFAULT_SIGMA)?.draw(&found.distances)?;
+        let map =
+            Drawing::new(&preprocess, grid, patch, size, DEFAULT_SIGMA)?.draw(&found.distances)?;
         let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
         Ok((low.into(), high.into()))
     };
-    let ranges: Vec<(f64, f64)> = positions.par_iter().zip(good).map(one).collect::<Result<_, _>>()?;
+    let ranges: Vec<(f64, f64)> = positions
+        .par_iter()
+        .zip(good)
+        .map(one)
+        .collect::<Result<_, _>>()?;
     let (mut lows, peaks): (Vec<f64>, Vec<f64>) = ranges.into_iter().unzip();
     let chosen = threshold::from_good(&peaks, request.max_false_alarm, Method::Auto)?;
     lows.sort_by(f64::total_cmp);

@@ -12,7 +12,9 @@ use super::scorers::{self, Scorer};
 use crate::evaluate::comparison::WorstError;
 use crate::evaluate::protocol::{ImageRef, SplitManifest};
 use crate::evaluate::score_table::ScoreTable;
-use crate::report::page::{Cell, Estimate, Example, Gallery, RunReport, SplitPart, Table, TypeResult};
+use crate::report::page::{
+    Cell, Estimate, Example, Gallery, RunReport, SplitPart, Table, TypeResult,
+};
 use crate::report::plot::{Axis, Chart, Guide, Line, Plot};
 
 /// The word beside numbers of images that were learned from.
@@ -31,12 +33,16 @@ pub(super) fn build(
     thumbnails: usize,
 ) -> Result<RunReport, WorkflowError> {
     let category = data.files.category.clone();
-    let leaky =
-        data.evaluation.as_ref().is_some_and(|e| e.leaky) || data.detection.as_ref().is_some_and(|d| d.leaky);
+    let leaky = data.evaluation.as_ref().is_some_and(|e| e.leaky)
+        || data.detection.as_ref().is_some_and(|d| d.leaky);
     let mut report = RunReport {
         title: title(data),
         summary: summary(data),
-        mark: if leaky { LEAKY.to_owned() } else { String::new() },
+        mark: if leaky {
+            LEAKY.to_owned()
+        } else {
+            String::new()
+        },
         protocol: protocol(data, leaky),
         command: super::recorded::commands(records),
         facts: facts(data),
@@ -56,7 +62,9 @@ pub(super) fn build(
             report.curves.extend(plots.curves);
             report.histograms.extend(plots.histograms);
             report.warnings.extend(
-                plots.wrong.map(|why| format!("No curves of the {} of {category}: {why}.", scorer.name)),
+                plots
+                    .wrong
+                    .map(|why| format!("No curves of the {} of {category}: {why}.", scorer.name)),
             );
         }
     }
@@ -65,8 +73,14 @@ pub(super) fn build(
             defect_type: seen.defect_type.clone(),
             images: seen.images,
             seen: Some(true),
-            zero_shot: Estimate { value: seen.zero_shot_auroc, ..Estimate::default() },
-            adapted: Estimate { value: seen.prompt_tuned_auroc, ..Estimate::default() },
+            zero_shot: Estimate {
+                value: seen.zero_shot_auroc,
+                ..Estimate::default()
+            },
+            adapted: Estimate {
+                value: seen.prompt_tuned_auroc,
+                ..Estimate::default()
+            },
             scorer: "prompts".to_owned(),
             ..TypeResult::default()
         });
@@ -76,7 +90,11 @@ pub(super) fn build(
         report.decisions.note = scorers::threshold_note(&scorers);
     }
     bundle(data, &mut report)?;
-    report.training = data.history.as_ref().map(|h| training(h, data)).unwrap_or_default();
+    report.training = data
+        .history
+        .as_ref()
+        .map(|h| training(h, data))
+        .unwrap_or_default();
     report.tables.extend(other_scorers(data));
     report.tables.extend(super::recorded::options(records));
     report.split = split(data);
@@ -86,7 +104,9 @@ pub(super) fn build(
     if let Some((folder, found)) = &data.looks {
         report.projections = found.projections.iter().map(|p| p.plot.clone()).collect();
         if thumbnails > 0 {
-            report.looks.push(super::looks::gallery(folder, found, pictures, thumbnails));
+            report
+                .looks
+                .push(super::looks::gallery(folder, found, pictures, thumbnails));
         }
     }
     if leaky {
@@ -99,8 +119,14 @@ pub(super) fn build(
 }
 
 fn title(data: &RunData) -> String {
-    let folder = data.files.folder.canonicalize().unwrap_or_else(|_| data.files.folder.clone());
-    let place = folder.file_name().map_or_else(String::new, |n| format!(" ({})", n.to_string_lossy()));
+    let folder = data
+        .files
+        .folder
+        .canonicalize()
+        .unwrap_or_else(|_| data.files.folder.clone());
+    let place = folder
+        .file_name()
+        .map_or_else(String::new, |n| format!(" ({})", n.to_string_lossy()));
     format!("{}{place}", data.files.category)
 }
 
@@ -111,7 +137,11 @@ fn summary(data: &RunData) -> String {
         data.baseline.as_ref().map(|b| &b.model_name),
     ];
     let mut text = done(data);
-    if models.into_iter().flatten().any(|name| name == models::DEMO) {
+    if models
+        .into_iter()
+        .flatten()
+        .any(|name| name == models::DEMO)
+    {
         text.push_str(
             " The backbone is a small one for demonstrations: these numbers show what flawtune does, not how good it is with a \
              real one.",
@@ -123,7 +153,12 @@ fn summary(data: &RunData) -> String {
 /// What was done to what.
 fn done(data: &RunData) -> String {
     let category = &data.files.category;
-    if let Some(Evaluation { comparison: c, model_name, .. }) = &data.evaluation {
+    if let Some(Evaluation {
+        comparison: c,
+        model_name,
+        ..
+    }) = &data.evaluation
+    {
         return format!(
             "{category}: {model_name} with {} defect images learned from, tested on {} good and {} defective images \
              (protocol {}, seed {}).",
@@ -152,7 +187,9 @@ fn protocol(data: &RunData, leaky: bool) -> String {
         .map(|e| e.comparison.protocol.clone())
         .or_else(|| data.detection.as_ref().map(|d| d.protocol.clone()))
         .or_else(|| data.manifest.as_ref().map(|m| m.protocol.to_string()));
-    let Some(name) = name else { return String::new() };
+    let Some(name) = name else {
+        return String::new();
+    };
     let meaning = if leaky {
         "images that were learned from are among the tested, as in the original recipe; such numbers are no result"
     } else if name.starts_with("hard") {
@@ -189,10 +226,18 @@ fn warnings(data: &RunData, leaky: bool, out: &mut Vec<String>) {
         let same = evaluation.comparison.improvement.auroc == Some(0.0);
         out.push(format!(
             "{category}: images left out of training showed no gain by the prompts{}.",
-            if same { ", so their scores are the zero-shot ones" } else { "; the guard was switched off" }
+            if same {
+                ", so their scores are the zero-shot ones"
+            } else {
+                "; the guard was switched off"
+            }
         ));
     }
-    if evaluation.ensemble.as_ref().is_some_and(|e| e.guard.fallback) {
+    if evaluation
+        .ensemble
+        .as_ref()
+        .is_some_and(|e| e.guard.fallback)
+    {
         out.push(format!(
             "{category}: cross-validated over the shots the ensemble lost by them, so its scores are the zero-shot ones."
         ));
@@ -220,27 +265,57 @@ fn warnings(data: &RunData, leaky: bool, out: &mut Vec<String>) {
 
 /// The parts of the page about a bundle.
 fn bundle(data: &RunData, report: &mut RunReport) -> Result<(), WorkflowError> {
-    let Some(found) = &data.detection else { return Ok(()) };
+    let Some(found) = &data.detection else {
+        return Ok(());
+    };
     report.headline.extend(scorers::bundle_headline(found));
     report.tables.push(scorers::bundle_types(found));
-    let Some(scores) = &data.predictions else { return Ok(()) };
-    let Some(values) = scores.column("score") else { return Ok(()) };
+    let Some(scores) = &data.predictions else {
+        return Ok(());
+    };
+    let Some(values) = scores.column("score") else {
+        return Ok(());
+    };
     let labels = scores.labels();
-    report.curves.extend(scorers::curves("bundle", &labels, &[("bundle", values, false)])?);
-    report.histograms.push(scorers::histogram("bundle", &labels, values, Some(found.threshold)));
+    report.curves.extend(scorers::curves(
+        "bundle",
+        &labels,
+        &[("bundle", values, false)],
+    )?);
+    report.histograms.push(scorers::histogram(
+        "bundle",
+        &labels,
+        values,
+        Some(found.threshold),
+    ));
     Ok(())
 }
 
 /// Scorers that are told by a number only: the zero-shot banks, supervised heads, the baseline command.
 fn other_scorers(data: &RunData) -> Option<Table> {
     let mut rows = Vec::new();
-    let value = |value| Cell::Estimate(Estimate { value, ..Estimate::default() });
+    let value = |value| {
+        Cell::Estimate(Estimate {
+            value,
+            ..Estimate::default()
+        })
+    };
     let mut row = |name: String, auroc: Cell, precision: f64, learns: &str| {
-        rows.push(vec![Cell::Text(name), auroc, value(Some(precision)), Cell::Text(learns.to_owned())]);
+        rows.push(vec![
+            Cell::Text(name),
+            auroc,
+            value(Some(precision)),
+            Cell::Text(learns.to_owned()),
+        ]);
     };
     if let Some(ensemble) = data.evaluation.as_ref().and_then(|e| e.ensemble.as_ref()) {
         for one in &ensemble.zero_shot_scorers {
-            row(one.scorer.clone(), value(one.auroc), one.average_precision, "no");
+            row(
+                one.scorer.clone(),
+                value(one.auroc),
+                one.average_precision,
+                "no",
+            );
         }
         for head in &ensemble.supervised {
             let m = &head.comparison.prompt_tuned;
@@ -250,11 +325,23 @@ fn other_scorers(data: &RunData) -> Option<Table> {
     }
     for one in data.baseline.iter().flat_map(|b| &b.scorers) {
         let auroc = Cell::Estimate(scorers::estimate(one.auroc, one.auroc_interval.as_ref()));
-        row(format!("{} (baseline)", one.scorer), auroc, one.average_precision, "no");
+        row(
+            format!("{} (baseline)", one.scorer),
+            auroc,
+            one.average_precision,
+            "no",
+        );
     }
     (!rows.is_empty()).then(|| Table {
         title: "Other scorers on the same test images".to_owned(),
-        columns: ["scorer", "AUROC", "average precision", "learns from defects"].map(str::to_owned).to_vec(),
+        columns: [
+            "scorer",
+            "AUROC",
+            "average precision",
+            "learns from defects",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         rows,
         ..Table::default()
     })
@@ -264,40 +351,69 @@ fn other_scorers(data: &RunData) -> Option<Table> {
 fn training(history: &Json, data: &RunData) -> Vec<Plot> {
     let list = |name: &str| -> Option<Vec<f64>> {
         let values = history.get(name)?.as_array()?;
-        Some(values.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect())
+        Some(
+            values
+                .iter()
+                .map(|v| v.as_f64().unwrap_or(f64::NAN))
+                .collect(),
+        )
     };
     let points = |values: Vec<f64>| -> Vec<[f64; 2]> {
-        values.into_iter().enumerate().map(|(i, v)| [(i + 1) as f64, v]).collect()
+        values
+            .into_iter()
+            .enumerate()
+            .map(|(i, v)| [(i + 1) as f64, v])
+            .collect()
     };
     let guard = data.evaluation.as_ref().and_then(|e| e.prompt_guard);
     let mut plots = Vec::new();
     for (title, label, columns) in [
         ("Training loss", "loss", &[("loss", "loss")][..]),
-        ("Separability", "separability", &[("separability", "separability")]),
+        (
+            "Separability",
+            "separability",
+            &[("separability", "separability")],
+        ),
         (
             "Mean similarities",
             "cosine similarity",
             &[("mu_nn", "normal to normal"), ("mu_nd", "normal to defect")],
         ),
-        ("Hold-out", "AUROC of held-out images", &[("hold_out", "hold-out")]),
+        (
+            "Hold-out",
+            "AUROC of held-out images",
+            &[("hold_out", "hold-out")],
+        ),
     ] {
         let mut lines = Vec::new();
         for (column, name) in columns {
             let Some(values) = list(column) else { continue };
             // an epoch that was not measured is no gap in the line
-            let points: Vec<_> = points(values).into_iter().filter(|p| p[1].is_finite()).collect();
-            lines.push(Line { dots: points.len() <= 60, ..Line::new(*name, points) });
+            let points: Vec<_> = points(values)
+                .into_iter()
+                .filter(|p| p[1].is_finite())
+                .collect();
+            lines.push(Line {
+                dots: points.len() <= 60,
+                ..Line::new(*name, points)
+            });
         }
         if lines.iter().all(|line| line.points.is_empty()) {
             continue;
         }
-        let ends =
-            |f: fn(f64, f64) -> f64, start| lines.iter().flat_map(|l| &l.points).map(|p| p[0]).fold(start, f);
+        let ends = |f: fn(f64, f64) -> f64, start| {
+            lines
+                .iter()
+                .flat_map(|l| &l.points)
+                .map(|p| p[0])
+                .fold(start, f)
+        };
         let (first, last) = (ends(f64::min, f64::INFINITY), ends(f64::max, 1.0));
         let mut guides = Vec::new();
-        if let (true, Some(before)) =
-            (*columns == [("hold_out", "hold-out")], guard.and_then(|g| g.zero_shot))
-        {
+        if let (true, Some(before)) = (
+            *columns == [("hold_out", "hold-out")],
+            guard.and_then(|g| g.zero_shot),
+        ) {
             guides.push(Guide {
                 label: "zero-shot".to_owned(),
                 from: [first, before],
@@ -308,7 +424,12 @@ fn training(history: &Json, data: &RunData) -> Vec<Plot> {
         if first == last {
             x = x.range(first - 0.5, last + 0.5);
         }
-        plots.push(Plot::new(title, x, Axis::new(label), Chart::Lines { lines, guides }));
+        plots.push(Plot::new(
+            title,
+            x,
+            Axis::new(label),
+            Chart::Lines { lines, guides },
+        ));
     }
     plots
 }
@@ -321,11 +442,21 @@ fn split(data: &RunData) -> Vec<SplitPart> {
         files: some(images.iter().map(|i| i.id.clone()), images.len()),
     };
     let mut parts = Vec::new();
-    if let Some(SplitManifest { pool, shots, train_normals, holdout_normals, .. }) = &data.manifest {
+    if let Some(SplitManifest {
+        pool,
+        shots,
+        train_normals,
+        holdout_normals,
+        ..
+    }) = &data.manifest
+    {
         let (used, kept) = pool.split_at((*shots).min(pool.len()));
         parts.extend([
             part("defects learned from (shots)", used),
-            part("defects kept out of the test with them (rest of the pool)", kept),
+            part(
+                "defects kept out of the test with them (rest of the pool)",
+                kept,
+            ),
             part("good images learned from", train_normals),
             part("good images held out of training", holdout_normals),
         ]);
@@ -334,11 +465,18 @@ fn split(data: &RunData) -> Vec<SplitPart> {
         name: name.to_owned(),
         images,
         hash: hash.to_owned(),
-        files: scores.map(|s| some(s.ids.iter().cloned(), s.ids.len())).unwrap_or_default(),
+        files: scores
+            .map(|s| some(s.ids.iter().cloned(), s.ids.len()))
+            .unwrap_or_default(),
     };
     if let Some(Evaluation { comparison: c, .. }) = &data.evaluation {
         let images = c.test_normals + c.test_defects;
-        parts.push(tested("tested images", images, &c.test_set_hash, data.scores.as_ref()));
+        parts.push(tested(
+            "tested images",
+            images,
+            &c.test_set_hash,
+            data.scores.as_ref(),
+        ));
     }
     if let Some(d) = &data.detection {
         let images = d.test_normals + d.test_defects;
@@ -369,16 +507,36 @@ fn facts(data: &RunData) -> Vec<(String, String)> {
         add("flawtune (evaluate)", e.flawtune_version.clone());
         add("backbone", e.model_name.clone());
         add("weights", hash(&e.weights_hash));
-        add("support", format!("{} good images, {} nearest averaged", e.support_images, e.k_neighbors));
+        add(
+            "support",
+            format!(
+                "{} good images, {} nearest averaged",
+                e.support_images, e.k_neighbors
+            ),
+        );
         let b = &e.comparison.bootstrap;
-        add("intervals", format!("{} resamples, {} % level, seed {}", b.replicates, 100.0 * b.level, b.seed));
+        add(
+            "intervals",
+            format!(
+                "{} resamples, {} % level, seed {}",
+                b.replicates,
+                100.0 * b.level,
+                b.seed
+            ),
+        );
     }
     if let Some(d) = &data.detection {
         add("flawtune (evaluate --bundle)", d.flawtune_version.clone());
         add("bundle", d.bundle.display().to_string());
         add("bundle: backbone", d.model_name.clone());
         add("bundle: weights", hash(&d.weights_hash));
-        add("bundle: bank", format!("{} good images, {} patches", d.support_images, d.bank_patches));
+        add(
+            "bundle: bank",
+            format!(
+                "{} good images, {} patches",
+                d.support_images, d.bank_patches
+            ),
+        );
     }
     if let Some(c) = &data.checkpoint {
         if let Some(path) = &data.files.checkpoint {
@@ -399,7 +557,9 @@ fn facts(data: &RunData) -> Vec<(String, String)> {
             for (name, value) in args.iter().filter(|(_, v)| !v.is_object() && !v.is_null()) {
                 add(
                     &format!("trained with {name}"),
-                    value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned),
                 );
             }
         }
@@ -415,41 +575,56 @@ fn galleries(
     thumbnails: usize,
     report: &mut RunReport,
 ) {
-    let rows =
-        |name: &str, threshold: Option<f64>, worst: &[(&str, &[WorstError])], pictures: &mut Pictures<'_>| {
-            let mut galleries = Vec::new();
-            for (what, errors) in worst {
-                let good = *what == "false alarms";
-                let note = if pictures.any_overlay() { OF_PREDICT } else { "" };
-                let example = |e: &WorstError| Example {
-                    path: e.id.clone(),
-                    verdict: verdict(e, threshold),
-                    score: Some(e.score),
-                    pictures: pictures.of(&e.id),
-                };
-                let title = if good {
-                    format!("Good images with the highest scores: {name}")
-                } else {
-                    format!("Defective images with the lowest scores: {name}")
-                };
-                galleries.push(Gallery {
-                    title,
-                    note: note.to_owned(),
-                    examples: errors.iter().take(thumbnails).map(example).collect(),
-                });
-            }
-            galleries
-        };
+    let rows = |name: &str,
+                threshold: Option<f64>,
+                worst: &[(&str, &[WorstError])],
+                pictures: &mut Pictures<'_>| {
+        let mut galleries = Vec::new();
+        for (what, errors) in worst {
+            let good = *what == "false alarms";
+            let note = if pictures.any_overlay() {
+                OF_PREDICT
+            } else {
+                ""
+            };
+            let example = |e: &WorstError| Example {
+                path: e.id.clone(),
+                verdict: verdict(e, threshold),
+                score: Some(e.score),
+                pictures: pictures.of(&e.id),
+            };
+            let title = if good {
+                format!("Good images with the highest scores: {name}")
+            } else {
+                format!("Defective images with the lowest scores: {name}")
+            };
+            galleries.push(Gallery {
+                title,
+                note: note.to_owned(),
+                examples: errors.iter().take(thumbnails).map(example).collect(),
+            });
+        }
+        galleries
+    };
     for scorer in scorers.iter().filter(|s| s.main) {
         let threshold = scorer.comparison.prompt_tuned.threshold;
-        report.errors.extend(rows(scorer.name, threshold, &scorer.worst(), pictures));
+        report
+            .errors
+            .extend(rows(scorer.name, threshold, &scorer.worst(), pictures));
     }
     if let (Some(found), Some(scores)) = (&data.detection, &data.predictions) {
         let worst = scorers::bundle_worst(scores);
-        let worst: Vec<(&str, &[WorstError])> = worst.iter().map(|(what, list)| (*what, &list[..])).collect();
-        report.errors.extend(rows("bundle", Some(found.threshold), &worst, pictures));
+        let worst: Vec<(&str, &[WorstError])> = worst
+            .iter()
+            .map(|(what, list)| (*what, &list[..]))
+            .collect();
+        report
+            .errors
+            .extend(rows("bundle", Some(found.threshold), &worst, pictures));
     }
-    report.findings.extend(findings(data, scorers, pictures, thumbnails));
+    report
+        .findings
+        .extend(findings(data, scorers, pictures, thumbnails));
 }
 
 fn verdict(error: &WorstError, threshold: Option<f64>) -> String {
@@ -470,16 +645,30 @@ fn findings(
     thumbnails: usize,
 ) -> Vec<Gallery> {
     let detection = data.detection.as_ref();
-    let found = match (&data.predictions, &data.scores, scorers.iter().rfind(|s| s.main)) {
-        (Some(p), _, _) => p.column("score").map(|v| ("bundle", p, v, detection.map(|d| d.threshold))),
-        (None, Some(s), Some(scorer)) => {
-            scorer.column(s).map(|v| (scorer.name, s, v, scorer.comparison.prompt_tuned.threshold))
-        }
+    let found = match (
+        &data.predictions,
+        &data.scores,
+        scorers.iter().rfind(|s| s.main),
+    ) {
+        (Some(p), _, _) => p
+            .column("score")
+            .map(|v| ("bundle", p, v, detection.map(|d| d.threshold))),
+        (None, Some(s), Some(scorer)) => scorer
+            .column(s)
+            .map(|v| (scorer.name, s, v, scorer.comparison.prompt_tuned.threshold)),
         _ => None,
     };
-    let Some((name, scores, values, threshold)) = found else { return Vec::new() };
-    let mut order: Vec<usize> = (0..values.len()).filter(|&i| pictures.has_overlay(&scores.ids[i])).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then_with(|| scores.ids[a].cmp(&scores.ids[b])));
+    let Some((name, scores, values, threshold)) = found else {
+        return Vec::new();
+    };
+    let mut order: Vec<usize> = (0..values.len())
+        .filter(|&i| pictures.has_overlay(&scores.ids[i]))
+        .collect();
+    order.sort_by(|&a, &b| {
+        values[b]
+            .total_cmp(&values[a])
+            .then_with(|| scores.ids[a].cmp(&scores.ids[b]))
+    });
     let kind = |i: usize| scores.defect_types[i].as_deref().unwrap_or("good");
     let mut example = |&i: &usize| Example {
         path: scores.ids[i].clone(),
@@ -488,13 +677,24 @@ fn findings(
         pictures: pictures.of(&scores.ids[i]),
     };
     let mut kinds = BTreeSet::new();
-    let firsts: Vec<usize> = order.iter().copied().filter(|&i| kinds.insert(kind(i))).collect();
+    let firsts: Vec<usize> = order
+        .iter()
+        .copied()
+        .filter(|&i| kinds.insert(kind(i)))
+        .collect();
     let mut galleries = Vec::new();
-    for (title, chosen) in [("The highest score of each kind", &firsts), ("Highest scores", &order)] {
+    for (title, chosen) in [
+        ("The highest score of each kind", &firsts),
+        ("Highest scores", &order),
+    ] {
         let examples: Vec<Example> = chosen.iter().take(thumbnails).map(&mut example).collect();
         if !examples.is_empty() {
             let note = if galleries.is_empty() { OF_PREDICT } else { "" };
-            galleries.push(Gallery { title: format!("{title}: {name}"), note: note.to_owned(), examples });
+            galleries.push(Gallery {
+                title: format!("{title}: {name}"),
+                note: note.to_owned(),
+                examples,
+            });
         }
     }
     galleries

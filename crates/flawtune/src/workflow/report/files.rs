@@ -94,7 +94,11 @@ pub(super) fn find(run: &Path) -> Result<Vec<RunFiles>, WorkflowError> {
         let category = Checkpoint::read(run)?.category;
         let beside = in_folder(folder)?.remove(&category).unwrap_or_default();
         // what lies beside it belongs to another checkpoint if there is one of the usual name
-        let mut files = if beside.checkpoint.is_some() { RunFiles::default() } else { beside };
+        let mut files = if beside.checkpoint.is_some() {
+            RunFiles::default()
+        } else {
+            beside
+        };
         (files.folder, files.category) = (folder.to_owned(), category);
         files.checkpoint = Some(run.to_owned());
         return Ok(vec![files]);
@@ -116,7 +120,8 @@ fn in_folder(folder: &Path) -> Result<BTreeMap<String, RunFiles>, WorkflowError>
     let mut results = std::collections::BTreeSet::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let Some((category, kind)) = path.file_name().and_then(|n| n.to_str()).and_then(kind_of) else {
+        let Some((category, kind)) = path.file_name().and_then(|n| n.to_str()).and_then(kind_of)
+        else {
             continue;
         };
         if kind < RESULTS {
@@ -148,16 +153,40 @@ mod tests {
         let write = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
         write("a_history.json");
         let text = find(folder.path()).unwrap_err().to_string();
-        assert!(text.contains("holds no results") && text.contains("flawtune evaluate"), "{text}");
+        assert!(
+            text.contains("holds no results") && text.contains("flawtune evaluate"),
+            "{text}"
+        );
         write("a_comparison.json");
         write("b_detection.json");
         write("b_scores.csv");
         let found = find(folder.path()).unwrap();
-        assert_eq!(found.iter().map(|f| f.category.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert!(found[0].history.is_some() && found[0].scores.is_none() && found[1].scores.is_some());
-        assert_eq!(find(&folder.path().join("b_scores.csv")).unwrap(), found[1..]);
-        assert!(find(&folder.path().join("none")).unwrap_err().to_string().contains("no such file"));
+        assert_eq!(
+            found
+                .iter()
+                .map(|f| f.category.as_str())
+                .collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert!(
+            found[0].history.is_some() && found[0].scores.is_none() && found[1].scores.is_some()
+        );
+        assert_eq!(
+            find(&folder.path().join("b_scores.csv")).unwrap(),
+            found[1..]
+        );
+        assert!(
+            find(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("no such file")
+        );
         write("other.txt");
-        assert!(find(&folder.path().join("other.txt")).unwrap_err().to_string().contains("neither"));
+        assert!(
+            find(&folder.path().join("other.txt"))
+                .unwrap_err()
+                .to_string()
+                .contains("neither")
+        );
     }
 }

@@ -16,13 +16,23 @@ pub(super) fn gallery(
     let mut examples = Vec::new();
     for image in found.images.iter().take(most) {
         // a name from a file must not lead out of the folder
-        let plain = image.panel.components().all(|c| matches!(c, Component::Normal(_)));
+        let plain = image
+            .panel
+            .components()
+            .all(|c| matches!(c, Component::Normal(_)));
         let panel = if plain {
             pictures.whole("panel", &folder.join(&image.panel))
         } else {
-            Picture { caption: "panel".to_owned(), ..Picture::default() }
+            Picture {
+                caption: "panel".to_owned(),
+                ..Picture::default()
+            }
         };
-        let learned = if image.learned_from { "; the checkpoint learned from this picture" } else { "" };
+        let learned = if image.learned_from {
+            "; the checkpoint learned from this picture"
+        } else {
+            ""
+        };
         examples.push(Example {
             path: image.path.display().to_string(),
             verdict: format!(

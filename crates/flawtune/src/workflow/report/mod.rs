@@ -134,7 +134,10 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
     Ok(Reported {
         page: request.output.clone(),
         bytes: html.len(),
-        runs: data.into_iter().map(|d| (d.files.category, d.files.folder)).collect(),
+        runs: data
+            .into_iter()
+            .map(|d| (d.files.category, d.files.folder))
+            .collect(),
         plots,
     })
 }
@@ -160,11 +163,19 @@ fn one(
     room: &mut usize,
 ) -> Result<RunReport, WorkflowError> {
     let source = recorded::source(records);
-    let mut pictures =
-        Pictures::new(&data.files.category, source.as_ref(), request.root_dir.as_deref(), room);
+    let mut pictures = Pictures::new(
+        &data.files.category,
+        source.as_ref(),
+        request.root_dir.as_deref(),
+        room,
+    );
     if request.thumbnails > 0 {
         let beside = data.files.folder.join("maps");
-        let maps = request.maps.clone().or_else(|| recorded::maps(records)).unwrap_or(beside);
+        let maps = request
+            .maps
+            .clone()
+            .or_else(|| recorded::maps(records))
+            .unwrap_or(beside);
         // a folder that was named has to be there
         if maps.is_dir() || request.maps.is_some() {
             let scores = data.predictions.iter().chain(&data.scores);
@@ -177,21 +188,40 @@ fn one(
 }
 
 /// Writes every plot of the page into a folder, named by run and title.
-fn save_plots(page: &Page, folder: &Path, format: PlotFormat) -> Result<Vec<PathBuf>, WorkflowError> {
+fn save_plots(
+    page: &Page,
+    folder: &Path,
+    format: PlotFormat,
+) -> Result<Vec<PathBuf>, WorkflowError> {
     writable_or(folder, "choose a folder that can be written with --plots")?;
     let mut all: Vec<(String, &Plot)> = Vec::new();
     if page.runs.len() > 1 {
         all.extend(page.curves.iter().map(|plot| ("together".to_owned(), plot)));
     }
     for (i, run) in page.runs.iter().enumerate() {
-        let name = if page.runs.len() > 1 { format!("{}-{}", i + 1, run.title) } else { run.title.clone() };
-        let plots = run.curves.iter().chain(&run.histograms).chain(&run.training);
+        let name = if page.runs.len() > 1 {
+            format!("{}-{}", i + 1, run.title)
+        } else {
+            run.title.clone()
+        };
+        let plots = run
+            .curves
+            .iter()
+            .chain(&run.histograms)
+            .chain(&run.training);
         all.extend(plots.map(|plot| (name.clone(), plot)));
     }
     let mut written = Vec::new();
     for (run, plot) in all {
         let name = slug(&format!("{run} {}", plot.title));
-        let path = folder.join(format!("{name}.{}", if format == PlotFormat::Png { "png" } else { "svg" }));
+        let path = folder.join(format!(
+            "{name}.{}",
+            if format == PlotFormat::Png {
+                "png"
+            } else {
+                "svg"
+            }
+        ));
         let result = match format {
             PlotFormat::Svg => plot.save(&path, Theme::Light).map_err(PlotError::from),
             PlotFormat::Png => plot.save_png(&path, Theme::Light),

@@ -42,11 +42,17 @@ impl<'a> Pictures<'a> {
         room: &'a mut usize,
     ) -> Self {
         let (layout, visa_split) = match recorded {
-            Some(Source::Root { layout, visa_split, .. }) => (*layout, *visa_split),
+            Some(Source::Root {
+                layout, visa_split, ..
+            }) => (*layout, *visa_split),
             _ => (Layout::Auto, VisaSplit::default()),
         };
         let source = match root_dir {
-            Some(root) => Some(Source::Root { root: root.to_owned(), layout, visa_split }),
+            Some(root) => Some(Source::Root {
+                root: root.to_owned(),
+                layout,
+                visa_split,
+            }),
             None => recorded.cloned(),
         };
         let root = match &source {
@@ -55,7 +61,11 @@ impl<'a> Pictures<'a> {
         };
         // without it pictures are looked for by their ids; what is not found is named
         let dataset = source.and_then(|source| Dataset::open(&source, category, false).ok());
-        let known = dataset.into_iter().flat_map(|d| d.samples).map(|s| (s.id, s.path)).collect();
+        let known = dataset
+            .into_iter()
+            .flat_map(|d| d.samples)
+            .map(|s| (s.id, s.path))
+            .collect();
         Self {
             category: category.to_owned(),
             known,
@@ -82,7 +92,9 @@ impl<'a> Pictures<'a> {
         let mut places: Vec<(String, PathBuf)> = Vec::new();
         for path in pictures(folder)? {
             let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
-            let Some(place) = inside.and_then(|p| p.strip_suffix(OVERLAY)) else { continue };
+            let Some(place) = inside.and_then(|p| p.strip_suffix(OVERLAY)) else {
+                continue;
+            };
             places.push((place.replace('\\', "/"), path));
         }
         self.overlays = matched(&places, &self.category, ids, several);
@@ -105,7 +117,10 @@ impl<'a> Pictures<'a> {
             self.small("image", &path)
         } else {
             self.miss(format!("{id} was not found"));
-            Picture { caption: "image".to_owned(), ..Picture::default() }
+            Picture {
+                caption: "image".to_owned(),
+                ..Picture::default()
+            }
         };
         let overlay = self.overlays.get(id).cloned();
         let mut found = vec![image];
@@ -123,7 +138,10 @@ impl<'a> Pictures<'a> {
             Ok(_) => self.no_room += 1,
             Err(error) => self.miss(format!("{}: {error}", path.display())),
         }
-        Picture { caption: caption.to_owned(), ..Picture::default() }
+        Picture {
+            caption: caption.to_owned(),
+            ..Picture::default()
+        }
     }
 
     /// What the reader must be told about pictures that are not there.
@@ -156,11 +174,16 @@ impl<'a> Pictures<'a> {
             return Some(path.clone());
         }
         // an id from a file must not lead out of the data set
-        if !Path::new(id).components().all(|c| matches!(c, Component::Normal(_))) {
+        if !Path::new(id)
+            .components()
+            .all(|c| matches!(c, Component::Normal(_)))
+        {
             return None;
         }
         let root = self.root.as_ref()?;
-        [root.join(&self.category).join(id), root.join(id)].into_iter().find(|p| p.is_file())
+        [root.join(&self.category).join(id), root.join(id)]
+            .into_iter()
+            .find(|p| p.is_file())
     }
 
     fn small(&mut self, caption: &str, path: &Path) -> Picture {
@@ -171,11 +194,17 @@ impl<'a> Pictures<'a> {
             }
             Ok(_) => {
                 self.no_room += 1;
-                Picture { caption: caption.to_owned(), ..Picture::default() }
+                Picture {
+                    caption: caption.to_owned(),
+                    ..Picture::default()
+                }
             }
             Err(why) => {
                 self.miss(why);
-                Picture { caption: caption.to_owned(), ..Picture::default() }
+                Picture {
+                    caption: caption.to_owned(),
+                    ..Picture::default()
+                }
             }
         }
     }
@@ -225,13 +254,18 @@ fn matched(
         let mut fitting = ids.iter().filter(fits);
         if let (Some(id), None) = (fitting.next(), fitting.next()) {
             // the longer the place, the surer
-            let better = found.get(id).is_none_or(|(length, _)| *length < place.len());
+            let better = found
+                .get(id)
+                .is_none_or(|(length, _)| *length < place.len());
             if better {
                 found.insert(id.clone(), (place.len(), path.clone()));
             }
         }
     }
-    found.into_iter().map(|(id, (_, path))| (id, path)).collect()
+    found
+        .into_iter()
+        .map(|(id, (_, path))| (id, path))
+        .collect()
 }
 
 #[cfg(test)]
@@ -241,18 +275,28 @@ mod tests {
 
     #[test]
     fn overlays_are_matched_by_their_paths_and_never_by_a_guess() {
-        let ids: Vec<String> = ["test/hole/0.png", "test/good/0.png"].map(str::to_owned).to_vec();
+        let ids: Vec<String> = ["test/hole/0.png", "test/good/0.png"]
+            .map(str::to_owned)
+            .to_vec();
         let of = |place: &str, several| {
             let places = [(place.to_owned(), PathBuf::from("x"))];
-            let mut found: Vec<String> = matched(&places, "flange", &ids, several).into_keys().collect();
+            let mut found: Vec<String> = matched(&places, "flange", &ids, several)
+                .into_keys()
+                .collect();
             found.sort();
             found
         };
         assert_eq!(of("hole/0.png", false), ["test/hole/0.png"]);
-        assert_eq!(of("data/flange/test/good/0.png", false), ["test/good/0.png"]);
+        assert_eq!(
+            of("data/flange/test/good/0.png", false),
+            ["test/good/0.png"]
+        );
         assert_eq!(of("data/flange/test/good/0.png", true), ["test/good/0.png"]);
         assert!(of("0.png", false).is_empty(), "fits both");
-        assert!(of("hole/0.png", true).is_empty(), "might be another category's");
+        assert!(
+            of("hole/0.png", true).is_empty(),
+            "might be another category's"
+        );
         assert!(of("le/0.png", false).is_empty());
     }
 
@@ -261,9 +305,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let test = folder.path().join("c/test/hole");
         std::fs::create_dir_all(&test).unwrap();
-        RgbImage::from_pixel(640, 20, Rgb([200, 10, 10])).save(test.join("a.png")).unwrap();
+        RgbImage::from_pixel(640, 20, Rgb([200, 10, 10]))
+            .save(test.join("a.png"))
+            .unwrap();
         std::fs::write(test.join("b.png"), "no picture").unwrap();
-        RgbImage::from_pixel(9, 9, Rgb([0; 3])).save(folder.path().join("outside.png")).unwrap();
+        RgbImage::from_pixel(9, 9, Rgb([0; 3]))
+            .save(folder.path().join("outside.png"))
+            .unwrap();
         let mut room = MOST_BYTES;
         let mut pictures = Pictures::new("c", None, Some(folder.path()), &mut room);
         let shown = pictures.of("test/hole/a.png");

@@ -39,22 +39,49 @@ pub(super) struct RunData {
 pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
     const AGAIN: &str =
         "it is damaged or was made by another version: run 'flawtune evaluate' again, or remove it";
-    let checkpoint = files.checkpoint.as_deref().map(Checkpoint::read).transpose()?;
+    let checkpoint = files
+        .checkpoint
+        .as_deref()
+        .map(Checkpoint::read)
+        .transpose()?;
     let manifest = match (&files.checkpoint, &checkpoint) {
         (Some(path), Some(checkpoint)) => manifests::manifest(path, checkpoint, &files.category)?,
         _ => None,
     };
     let of_checkpoint = checkpoint.as_ref().map(|c| crate::adapt::json(&c.history));
     let history = match &files.history {
-        Some(path) => Some(json(path, "it is damaged: remove it, the checkpoint holds the history too")?),
+        Some(path) => Some(json(
+            path,
+            "it is damaged: remove it, the checkpoint holds the history too",
+        )?),
         None => of_checkpoint,
     };
     Ok(RunData {
-        evaluation: files.comparison.as_deref().map(|p| json(p, AGAIN)).transpose()?,
-        detection: files.detection.as_deref().map(|p| json(p, AGAIN)).transpose()?,
-        baseline: files.baseline.as_deref().map(|p| json(p, AGAIN)).transpose()?,
-        scores: files.scores.as_deref().map(|p| ScoreTable::read(p, None)).transpose()?,
-        predictions: files.predictions.as_deref().map(|p| ScoreTable::read(p, Some("score"))).transpose()?,
+        evaluation: files
+            .comparison
+            .as_deref()
+            .map(|p| json(p, AGAIN))
+            .transpose()?,
+        detection: files
+            .detection
+            .as_deref()
+            .map(|p| json(p, AGAIN))
+            .transpose()?,
+        baseline: files
+            .baseline
+            .as_deref()
+            .map(|p| json(p, AGAIN))
+            .transpose()?,
+        scores: files
+            .scores
+            .as_deref()
+            .map(|p| ScoreTable::read(p, None))
+            .transpose()?,
+        predictions: files
+            .predictions
+            .as_deref()
+            .map(|p| ScoreTable::read(p, Some("score")))
+            .transpose()?,
         looks: looks(&files)?,
         checkpoint,
         manifest,
@@ -65,8 +92,7 @@ pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
 
 /// The record of `visualize` for the category, in the run folder or in `visualize` below it.
 fn looks(files: &RunFiles) -> Result<Option<(PathBuf, Visualization)>, WorkflowError> {
-    const AGAIN: &str =
-        "it is damaged or was made by another version: run 'flawtune visualize' again, or remove it";
+    const AGAIN: &str = "it is damaged or was made by another version: run 'flawtune visualize' again, or remove it";
     let name = format!("{}{}", files.category, visualize::RECORD);
     for folder in [files.folder.clone(), files.folder.join("visualize")] {
         let path = folder.join(&name);
@@ -79,8 +105,9 @@ fn looks(files: &RunFiles) -> Result<Option<(PathBuf, Visualization)>, WorkflowE
 
 fn json<T: DeserializeOwned>(path: &Path, todo: &str) -> Result<T, WorkflowError> {
     let bytes = bytes(path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| WorkflowError::Input(format!("{}: cannot be read ({e}); {todo}", path.display())))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        WorkflowError::Input(format!("{}: cannot be read ({e}); {todo}", path.display()))
+    })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, WorkflowError> {

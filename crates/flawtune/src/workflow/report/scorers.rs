@@ -27,7 +27,9 @@ pub(super) struct Scorer<'a> {
 
 /// The scorers of a comparison, the prompts first.
 pub(super) fn scorers(data: &RunData) -> Vec<Scorer<'_>> {
-    let Some(evaluation) = &data.evaluation else { return Vec::new() };
+    let Some(evaluation) = &data.evaluation else {
+        return Vec::new();
+    };
     let mut found = vec![Scorer {
         name: "prompts",
         adapted: "prompt_tuned",
@@ -57,8 +59,16 @@ pub(super) fn scorers(data: &RunData) -> Vec<Scorer<'_>> {
         };
         found.extend([
             of("patch bank on adapted tokens", "adapted_bank", &tokens.bank),
-            of("ensemble on adapted tokens", "adapted_ensemble", &tokens.ensemble),
-            of("ensemble on frozen tokens", "frozen_ensemble", &tokens.frozen_ensemble),
+            of(
+                "ensemble on adapted tokens",
+                "adapted_ensemble",
+                &tokens.ensemble,
+            ),
+            of(
+                "ensemble on frozen tokens",
+                "frozen_ensemble",
+                &tokens.frozen_ensemble,
+            ),
         ]);
     }
     found
@@ -69,14 +79,20 @@ impl Scorer<'_> {
     pub(super) fn headline(&self) -> Vec<page::Comparison> {
         let (c, name) = (self.comparison, self.name);
         let level = 100.0 * c.bootstrap.level;
-        let difference =
-            |value: Option<f64>, interval: Option<[f64; 2]>| Estimate { value, interval, deviation: None };
+        let difference = |value: Option<f64>, interval: Option<[f64; 2]>| Estimate {
+            value,
+            interval,
+            deviation: None,
+        };
         let paired = |i: &crate::evaluate::statistics::PairedInterval| [i.low, i.high];
         let mut all = vec![page::Comparison {
             metric: format!("AUROC, {name}"),
             zero_shot: estimate(c.zero_shot.auroc, c.zero_shot.auroc_interval.as_ref()),
             adapted: estimate(c.prompt_tuned.auroc, c.prompt_tuned.auroc_interval.as_ref()),
-            difference: difference(c.improvement.auroc, c.improvement.auroc_interval.as_ref().map(paired)),
+            difference: difference(
+                c.improvement.auroc,
+                c.improvement.auroc_interval.as_ref().map(paired),
+            ),
             p_value: c.improvement.delong.and_then(|d| d.p_value),
             method: format!("{level:.0} % paired bootstrap, DeLong's test"),
         }];
@@ -84,13 +100,26 @@ impl Scorer<'_> {
             let (a, z) = (&c.prompt_tuned, &c.zero_shot);
             all.push(page::Comparison {
                 metric: format!("Average precision, {name}"),
-                zero_shot: estimate(Some(z.average_precision), z.average_precision_interval.as_ref()),
-                adapted: estimate(Some(a.average_precision), a.average_precision_interval.as_ref()),
+                zero_shot: estimate(
+                    Some(z.average_precision),
+                    z.average_precision_interval.as_ref(),
+                ),
+                adapted: estimate(
+                    Some(a.average_precision),
+                    a.average_precision_interval.as_ref(),
+                ),
                 difference: difference(
                     Some(c.improvement.average_precision),
-                    c.improvement.average_precision_interval.as_ref().map(paired),
+                    c.improvement
+                        .average_precision_interval
+                        .as_ref()
+                        .map(paired),
                 ),
-                p_value: c.improvement.average_precision_interval.as_ref().map(|i| i.p_value),
+                p_value: c
+                    .improvement
+                    .average_precision_interval
+                    .as_ref()
+                    .map(|i| i.p_value),
                 method: format!("{level:.0} % paired bootstrap"),
             });
         }
@@ -103,8 +132,14 @@ impl Scorer<'_> {
             defect_type: kind.clone(),
             images: m.images,
             seen,
-            zero_shot: Estimate { value: m.zero_shot_auroc, ..Estimate::default() },
-            adapted: Estimate { value: m.prompt_tuned_auroc, ..Estimate::default() },
+            zero_shot: Estimate {
+                value: m.zero_shot_auroc,
+                ..Estimate::default()
+            },
+            adapted: Estimate {
+                value: m.prompt_tuned_auroc,
+                ..Estimate::default()
+            },
             found: m.prompt_tuned_found.map(|r| rate(&r)).unwrap_or_default(),
             scorer: self.name.to_owned(),
         };
@@ -128,13 +163,20 @@ impl Scorer<'_> {
             ])
         };
         let c = self.comparison;
-        [of("adapted", &c.prompt_tuned), of("zero-shot", &c.zero_shot)].into_iter().flatten().collect()
+        [
+            of("adapted", &c.prompt_tuned),
+            of("zero-shot", &c.zero_shot),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// ROC, precision-recall and histograms; says what is wrong where the scores are not those of the comparison.
     pub(super) fn plots(&self, scores: &ScoreTable) -> Result<Plots, WorkflowError> {
         let labels = scores.labels();
-        let (Some(adapted), Some(zero_shot)) = (scores.column(self.adapted), scores.column(self.zero_shot))
+        let (Some(adapted), Some(zero_shot)) =
+            (scores.column(self.adapted), scores.column(self.zero_shot))
         else {
             return Ok(Plots::wrong(format!(
                 "the scores have no column {} or {}",
@@ -143,7 +185,11 @@ impl Scorer<'_> {
         };
         let c = self.comparison;
         for (values, metrics) in [(adapted, &c.prompt_tuned), (zero_shot, &c.zero_shot)] {
-            let found = if labels.is_empty() { None } else { auroc(&labels, values)? };
+            let found = if labels.is_empty() {
+                None
+            } else {
+                auroc(&labels, values)?
+            };
             let same = match (found, metrics.auroc) {
                 (Some(a), Some(b)) => (a - b).abs() < SAME,
                 (a, b) => a.is_some() == b.is_some(),
@@ -157,17 +203,30 @@ impl Scorer<'_> {
         }
         let pairs = [("adapted", adapted, false), ("zero-shot", zero_shot, true)];
         let (curves, mut histograms) = (curves(self.name, &labels, &pairs)?, Vec::new());
-        for (what, values, metrics) in
-            [("adapted", adapted, &c.prompt_tuned), ("zero-shot", zero_shot, &c.zero_shot)]
-        {
-            histograms.push(histogram(&format!("{}, {what}", self.name), &labels, values, metrics.threshold));
+        for (what, values, metrics) in [
+            ("adapted", adapted, &c.prompt_tuned),
+            ("zero-shot", zero_shot, &c.zero_shot),
+        ] {
+            histograms.push(histogram(
+                &format!("{}, {what}", self.name),
+                &labels,
+                values,
+                metrics.threshold,
+            ));
         }
-        Ok(Plots { curves, histograms, wrong: None })
+        Ok(Plots {
+            curves,
+            histograms,
+            wrong: None,
+        })
     }
 
     /// The most wrong images: false alarms, then misses.
     pub(super) fn worst(&self) -> [(&'static str, &[WorstError]); 2] {
-        [("false alarms", &self.comparison.worst_false_alarms), ("misses", &self.comparison.worst_misses)]
+        [
+            ("false alarms", &self.comparison.worst_false_alarms),
+            ("misses", &self.comparison.worst_misses),
+        ]
     }
 
     pub(super) fn column<'a>(&self, scores: &'a ScoreTable) -> Option<&'a [f64]> {
@@ -185,7 +244,10 @@ pub(super) struct Plots {
 
 impl Plots {
     fn wrong(why: String) -> Self {
-        Self { wrong: Some(why), ..Self::default() }
+        Self {
+            wrong: Some(why),
+            ..Self::default()
+        }
     }
 }
 
@@ -202,11 +264,27 @@ pub(super) fn curves(
     let (mut roc, mut pr) = (Vec::new(), Vec::new());
     for (what, scores, dashed) in lines {
         let found = roc_curve_corners(labels, scores)?;
-        let points = found.fpr.iter().zip(&found.tpr).map(|(x, y)| [*x, *y]).collect();
-        roc.push(Line { dashed: *dashed, ..Line::new(*what, points) });
+        let points = found
+            .fpr
+            .iter()
+            .zip(&found.tpr)
+            .map(|(x, y)| [*x, *y])
+            .collect();
+        roc.push(Line {
+            dashed: *dashed,
+            ..Line::new(*what, points)
+        });
         let found = pr_curve(labels, scores)?;
-        let points = found.recall.iter().zip(&found.precision).map(|(x, y)| [*x, *y]).collect();
-        pr.push(Line { dashed: *dashed, ..Line::new(*what, points) });
+        let points = found
+            .recall
+            .iter()
+            .zip(&found.precision)
+            .map(|(x, y)| [*x, *y])
+            .collect();
+        pr.push(Line {
+            dashed: *dashed,
+            ..Line::new(*what, points)
+        });
     }
     let prevalence = defects as f64 / labels.len() as f64;
     Ok(vec![
@@ -215,12 +293,26 @@ pub(super) fn curves(
     ])
 }
 
-pub(super) fn histogram(name: &str, labels: &[bool], scores: &[f64], threshold: Option<f64>) -> Plot {
+pub(super) fn histogram(
+    name: &str,
+    labels: &[bool],
+    scores: &[f64],
+    threshold: Option<f64>,
+) -> Plot {
     let of = |label: bool, name: &str| Population {
         name: name.to_owned(),
-        values: labels.iter().zip(scores).filter(|(l, _)| **l == label).map(|(_, s)| *s).collect(),
+        values: labels
+            .iter()
+            .zip(scores)
+            .filter(|(l, _)| **l == label)
+            .map(|(_, s)| *s)
+            .collect(),
     };
-    Plot::scores(format!("Scores: {name}"), vec![of(false, "good"), of(true, "defective")], threshold)
+    Plot::scores(
+        format!("Scores: {name}"),
+        vec![of(false, "good"), of(true, "defective")],
+        threshold,
+    )
 }
 
 /// Columns of [`Scorer::decisions`].
@@ -245,7 +337,10 @@ pub(super) fn threshold_note(scorers: &[Scorer<'_>]) -> String {
     for scorer in scorers {
         let Some(t) = scorer.thresholds else { continue };
         let promise = if t.reachable > t.max_false_alarm {
-            format!("; so few images can promise {:.1} % at best", 100.0 * t.reachable)
+            format!(
+                "; so few images can promise {:.1} % at best",
+                100.0 * t.reachable
+            )
         } else {
             String::new()
         };
@@ -259,27 +354,48 @@ pub(super) fn threshold_note(scorers: &[Scorer<'_>]) -> String {
     if notes.is_empty() {
         return String::new();
     }
-    format!("Thresholds were chosen without a tested image: {}", notes.join(" "))
+    format!(
+        "Thresholds were chosen without a tested image: {}",
+        notes.join(" ")
+    )
 }
 
 /// The result of a bundle as a tile.
 pub(super) fn bundle_headline(found: &BundleEvaluation) -> Vec<page::Comparison> {
-    let tile = |metric: String, adapted| page::Comparison { metric, adapted, ..page::Comparison::default() };
+    let tile = |metric: String, adapted| page::Comparison {
+        metric,
+        adapted,
+        ..page::Comparison::default()
+    };
     let mut tiles = vec![tile(
         format!("AUROC, bundle ({})", found.scorer),
         estimate(found.auroc, found.auroc_interval.as_ref()),
     )];
     if let Some(pixels) = &found.pixels {
-        let value = |value| Estimate { value, ..Estimate::default() };
-        tiles.push(tile("Pixel AUROC, bundle".to_owned(), value(pixels.metrics.auroc)));
-        tiles.push(tile(format!("AUPRO to {}, bundle", pixels.aupro_limit), value(pixels.metrics.aupro)));
+        let value = |value| Estimate {
+            value,
+            ..Estimate::default()
+        };
+        tiles.push(tile(
+            "Pixel AUROC, bundle".to_owned(),
+            value(pixels.metrics.auroc),
+        ));
+        tiles.push(tile(
+            format!("AUPRO to {}, bundle", pixels.aupro_limit),
+            value(pixels.metrics.aupro),
+        ));
     }
     tiles
 }
 
 /// A bundle by defect type.
 pub(super) fn bundle_types(found: &BundleEvaluation) -> Table {
-    let value = |value| Cell::Estimate(Estimate { value, ..Estimate::default() });
+    let value = |value| {
+        Cell::Estimate(Estimate {
+            value,
+            ..Estimate::default()
+        })
+    };
     let rows = found.per_defect_type.iter().map(|(kind, t)| {
         let pixels = t.pixels.as_ref().map(|p| &p.metrics);
         vec![
@@ -293,17 +409,29 @@ pub(super) fn bundle_types(found: &BundleEvaluation) -> Table {
     });
     Table {
         title: "Bundle, by defect type".to_owned(),
-        note: format!("Threshold {:.4}, chosen when the bundle was fitted.", found.threshold),
-        columns: ["defect type", "test images", "AUROC", "found at the threshold", "pixel AUROC", "AUPRO"]
-            .map(str::to_owned)
-            .to_vec(),
+        note: format!(
+            "Threshold {:.4}, chosen when the bundle was fitted.",
+            found.threshold
+        ),
+        columns: [
+            "defect type",
+            "test images",
+            "AUROC",
+            "found at the threshold",
+            "pixel AUROC",
+            "AUPRO",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         rows: rows.collect(),
     }
 }
 
 /// The most wrong images of a bundle's scores: false alarms, then misses.
 pub(super) fn bundle_worst(scores: &ScoreTable) -> Vec<(&'static str, Vec<WorstError>)> {
-    let Some(values) = scores.column("score") else { return Vec::new() };
+    let Some(values) = scores.column("score") else {
+        return Vec::new();
+    };
     let ids: Vec<&str> = scores.ids.iter().map(String::as_str).collect();
     let kinds: Vec<Option<&str>> = scores.defect_types.iter().map(Option::as_deref).collect();
     let of = |defective| worst_errors(&ids, &kinds, values, defective);
@@ -317,9 +445,18 @@ pub(super) fn rate(rate: &Rate) -> String {
 
 /// `40.0 % [24.6, 57.7]`, on one line.
 fn percent(rate: &Rate) -> String {
-    format!("{:.1}\u{a0}% [{:.1},\u{a0}{:.1}]", 100.0 * rate.share, 100.0 * rate.low, 100.0 * rate.high)
+    format!(
+        "{:.1}\u{a0}% [{:.1},\u{a0}{:.1}]",
+        100.0 * rate.share,
+        100.0 * rate.low,
+        100.0 * rate.high
+    )
 }
 
 pub(super) fn estimate(value: Option<f64>, interval: Option<&Interval>) -> Estimate {
-    Estimate { value, interval: interval.map(|i| [i.low, i.high]), deviation: None }
+    Estimate {
+        value,
+        interval: interval.map(|i| [i.low, i.high]),
+        deviation: None,
+    }
 }

@@ -36,9 +36,20 @@ pub(super) fn page(runs: Vec<RunReport>, data: &[RunData]) -> Result<Page, Workf
 /// What each run found first, for the top of the page.
 fn findings(runs: &[RunReport]) -> Vec<Gallery> {
     let mut all: Vec<Gallery> = Vec::new();
-    for (run, first) in runs.iter().filter_map(|run| Some((run, run.findings.first()?))) {
-        let note = if all.is_empty() { first.note.clone() } else { String::new() };
-        all.push(Gallery { title: run.title.clone(), note, examples: first.examples.clone() });
+    for (run, first) in runs
+        .iter()
+        .filter_map(|run| Some((run, run.findings.first()?)))
+    {
+        let note = if all.is_empty() {
+            first.note.clone()
+        } else {
+            String::new()
+        };
+        all.push(Gallery {
+            title: run.title.clone(),
+            note,
+            examples: first.examples.clone(),
+        });
     }
     all
 }
@@ -49,7 +60,9 @@ fn warnings(runs: &[RunReport], data: &[RunData]) -> Vec<String> {
     // nobody compares categories with each other
     let mut sets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for one in data {
-        sets.entry(&one.files.category).or_default().extend(tested(one));
+        sets.entry(&one.files.category)
+            .or_default()
+            .extend(tested(one));
     }
     if let Some(sets) = sets.values().find(|sets| sets.len() > 1) {
         out.push(format!(
@@ -58,7 +71,11 @@ fn warnings(runs: &[RunReport], data: &[RunData]) -> Vec<String> {
             sets.len()
         ));
     }
-    let leaky: Vec<&str> = runs.iter().filter(|r| r.mark == LEAKY).map(|r| r.title.as_str()).collect();
+    let leaky: Vec<&str> = runs
+        .iter()
+        .filter(|r| r.mark == LEAKY)
+        .map(|r| r.title.as_str())
+        .collect();
     if !leaky.is_empty() {
         out.push(format!(
             "Leaky: {}. Images that were learned from are among the tested; these numbers are no result.",
@@ -70,7 +87,10 @@ fn warnings(runs: &[RunReport], data: &[RunData]) -> Vec<String> {
 
 /// Hashes of the test sets of a run.
 fn tested(data: &RunData) -> impl Iterator<Item = &str> {
-    let comparison = data.evaluation.as_ref().map(|e| e.comparison.test_set_hash.as_str());
+    let comparison = data
+        .evaluation
+        .as_ref()
+        .map(|e| e.comparison.test_set_hash.as_str());
     let bundle = data.detection.as_ref().map(|d| d.test_set_hash.as_str());
     comparison.into_iter().chain(bundle)
 }
@@ -78,7 +98,12 @@ fn tested(data: &RunData) -> impl Iterator<Item = &str> {
 fn table(runs: &[RunReport], data: &[RunData]) -> Table {
     let mut rows = Vec::new();
     let text = |text: &str| Cell::Text(text.to_owned());
-    let value = |value| Cell::Estimate(Estimate { value, ..Estimate::default() });
+    let value = |value| {
+        Cell::Estimate(Estimate {
+            value,
+            ..Estimate::default()
+        })
+    };
     for (run, data) in runs.iter().zip(data) {
         let marked = |protocol: &str| {
             if run.mark.is_empty() || protocol == run.mark {
@@ -88,7 +113,11 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
             }
         };
         for scorer in scorers::scorers(data) {
-            let Scorer { name, comparison: c, .. } = scorer;
+            let Scorer {
+                name,
+                comparison: c,
+                ..
+            } = scorer;
             let (a, z) = (&c.prompt_tuned, &c.zero_shot);
             // a number of a leaky run is never without that word
             let shown = |v: Option<f64>, interval| {
@@ -99,7 +128,10 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 }
             };
             let share = |r: &Option<crate::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of)))
+                Cell::Text(r.map_or_else(
+                    || "–".to_owned(),
+                    |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of),
+                ))
             };
             rows.push(vec![
                 text(&run.title),
@@ -120,10 +152,16 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
             let auroc = if run.mark.is_empty() {
                 Cell::Estimate(scorers::estimate(d.auroc, d.auroc_interval.as_ref()))
             } else {
-                Cell::Text(d.auroc.map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)))
+                Cell::Text(
+                    d.auroc
+                        .map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)),
+                )
             };
             let count = |r: &Option<crate::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(|| "–".to_owned(), |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of)))
+                Cell::Text(r.map_or_else(
+                    || "–".to_owned(),
+                    |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of),
+                ))
             };
             rows.push(vec![
                 text(&run.title),
@@ -155,7 +193,11 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
         "false alarms",
         "test set",
     ];
-    Table { columns: columns.map(str::to_owned).to_vec(), rows, ..Table::default() }
+    Table {
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+        ..Table::default()
+    }
 }
 
 /// The first digits of a hash, to compare by eye.
@@ -168,29 +210,47 @@ fn curves(runs: &[RunReport], data: &[RunData]) -> Result<Vec<Plot>, WorkflowErr
     let (mut labels, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
     let mut lines = Vec::new();
     for (run, data) in runs.iter().zip(data) {
-        let mark = if run.mark.is_empty() { String::new() } else { format!(" ({})", run.mark) };
+        let mark = if run.mark.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", run.mark)
+        };
         for scorer in scorers::scorers(data).iter().filter(|s| s.main) {
             let c = scorer.comparison;
             let bar = |m: &crate::evaluate::comparison::ScorerMetrics| {
-                m.auroc.map(|value| Bar { value, interval: m.auroc_interval.map(|i| [i.low, i.high]) })
+                m.auroc.map(|value| Bar {
+                    value,
+                    interval: m.auroc_interval.map(|i| [i.low, i.high]),
+                })
             };
             let name = format!("{}, {}{mark}", run.title, scorer.name);
             before.push(bar(&c.zero_shot));
             after.push(bar(&c.prompt_tuned));
-            let scores = data.scores.as_ref().filter(|s| s.ids.len() == c.test_normals + c.test_defects);
+            let scores = data
+                .scores
+                .as_ref()
+                .filter(|s| s.ids.len() == c.test_normals + c.test_defects);
             if let Some((scores, values)) = scores.and_then(|s| Some((s, scorer.column(s)?)))
                 && c.test_normals > 0
                 && c.test_defects > 0
             {
                 let found = roc_curve_corners(&scores.labels(), values)?;
-                let points = found.fpr.iter().zip(&found.tpr).map(|(x, y)| [*x, *y]).collect();
+                let points = found
+                    .fpr
+                    .iter()
+                    .zip(&found.tpr)
+                    .map(|(x, y)| [*x, *y])
+                    .collect();
                 lines.push(Line::new(name.clone(), points));
             }
             labels.push(name);
         }
     }
     if !labels.is_empty() {
-        let series = |name: &str, bars| BarSeries { name: name.to_owned(), bars };
+        let series = |name: &str, bars| BarSeries {
+            name: name.to_owned(),
+            bars,
+        };
         plots.push(Plot::new(
             "AUROC with its interval",
             Axis::new("AUROC").range(0.0, 1.0),

@@ -27,13 +27,24 @@ pub(super) struct Drawing {
 }
 
 impl Drawing {
-    pub(super) fn new(support: &Support, looked: &[Looked<'_>], dim: usize) -> Result<Self, WorkflowError> {
+    pub(super) fn new(
+        support: &Support,
+        looked: &[Looked<'_>],
+        dim: usize,
+    ) -> Result<Self, WorkflowError> {
         let mut groups = Vec::new();
         for (set, after) in [(&support.before, false), (&support.after, true)] {
-            let rows = set.images.iter().flat_map(|i| i.patches().chunks_exact(dim));
+            let rows = set
+                .images
+                .iter()
+                .flat_map(|i| i.patches().chunks_exact(dim));
             let mut group = super::prompts::spread(rows, FITTED);
             for one in looked {
-                group.extend(if after { &one.after.patches } else { &one.before.patches });
+                group.extend(if after {
+                    &one.after.patches
+                } else {
+                    &one.before.patches
+                });
             }
             groups.push(group);
         }
@@ -46,10 +57,19 @@ impl Drawing {
         let mut painted = colours(&sets).into_iter();
         let mosaics = looked
             .iter()
-            .map(|_| [painted.next().unwrap_or_default(), painted.next().unwrap_or_default()])
+            .map(|_| {
+                [
+                    painted.next().unwrap_or_default(),
+                    painted.next().unwrap_or_default(),
+                ]
+            })
             .collect();
         let usual = (support.usual.0 as f32, support.usual.1 as f32);
-        Ok(Self { grid: support.before.grid, usual, mosaics })
+        Ok(Self {
+            grid: support.before.grid,
+            usual,
+            mosaics,
+        })
     }
 
     /// The panel of picture `index`, with the `most` prompts of each kind that change it most.
@@ -66,20 +86,32 @@ impl Drawing {
         let maps = multiples(looked, self.usual);
         // one scale for before and after: they are to be compared
         let distances = ends(maps.before.iter().chain(&maps.after));
-        let difference = maps.difference.iter().fold(0.0f32, |most, d| most.max(d.abs()));
+        let difference = maps
+            .difference
+            .iter()
+            .fold(0.0f32, |most, d| most.max(d.abs()));
         let distance = |name: &str, note: String, values: &[f32]| {
             Tile::heat(name, note, picture, values, grid, distances, "× usual")
         };
         let heat = |name: String, note: String, values: &[f32], range: (f32, f32)| {
             Tile::heat(name, note, picture, values, grid, range, "")
         };
-        let mean =
-            |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64;
+        let mean = |values: &[f32]| {
+            values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
+        };
         let [mosaic_before, mosaic_after] = &self.mosaics[index];
         let mut tiles = vec![
             Tile::plain("picture", "as the backbone sees it", picture),
-            distance("distance to support, before", format!("score {:.4}", before.score), &maps.before),
-            distance("distance to support, after", format!("score {:.4}", after.score), &maps.after),
+            distance(
+                "distance to support, before",
+                format!("score {:.4}", before.score),
+                &maps.before,
+            ),
+            distance(
+                "distance to support, after",
+                format!("score {:.4}", after.score),
+                &maps.after,
+            ),
             Tile::signed(
                 "after − before",
                 "red: stands out more than before",
@@ -103,9 +135,16 @@ impl Drawing {
                 "of the patch's length",
             ),
         ];
-        for (prompts, what) in [(&record.prompts, "prompt"), (&record.prompts_inside, "inside prompt")] {
+        for (prompts, what) in [
+            (&record.prompts, "prompt"),
+            (&record.prompts_inside, "inside prompt"),
+        ] {
             for prompt in strongest(prompts, most) {
-                let source = if what == "prompt" { "attention" } else { "rollout" };
+                let source = if what == "prompt" {
+                    "attention"
+                } else {
+                    "rollout"
+                };
                 tiles.push(heat(
                     format!("{what} {}: {source}", prompt.prompt + 1),
                     format!(
@@ -127,7 +166,11 @@ impl Drawing {
             heat(name.to_owned(), note, values, without_outliers(values))
         };
         if model.inserted.is_some() {
-            tiles.push(rollout("class token: rollout, before", &before.rollout_class, 0.0));
+            tiles.push(rollout(
+                "class token: rollout, before",
+                &before.rollout_class,
+                0.0,
+            ));
             tiles.push(rollout(
                 "class token: rollout, after",
                 &after.rollout_class,
@@ -148,13 +191,27 @@ impl Drawing {
             mosaic_before,
             grid,
         ));
-        tiles.push(Tile::mosaic("principal components, after", "same axes and scale", mosaic_after, grid));
-        let mut title = format!("{}  ·  score {:.4} → {:.4}", looked.shown.name(), before.score, after.score);
+        tiles.push(Tile::mosaic(
+            "principal components, after",
+            "same axes and scale",
+            mosaic_after,
+            grid,
+        ));
+        let mut title = format!(
+            "{}  ·  score {:.4} → {:.4}",
+            looked.shown.name(),
+            before.score,
+            after.score
+        );
         if record.learned_from {
             title.push_str("  ·  learned from");
         }
         let rows = tiles.len().div_ceil(COLUMNS);
-        Panel { title, columns: tiles.len().div_ceil(rows), tiles }
+        Panel {
+            title,
+            columns: tiles.len().div_ceil(rows),
+            tiles,
+        }
     }
 }
 
@@ -167,15 +224,24 @@ struct Multiples {
 }
 
 fn multiples(looked: &Looked<'_>, usual: (f32, f32)) -> Multiples {
-    let of = |distances: &[f32], usual: f32| distances.iter().map(|d| d / usual).collect::<Vec<_>>();
+    let of =
+        |distances: &[f32], usual: f32| distances.iter().map(|d| d / usual).collect::<Vec<_>>();
     let before = of(&looked.before.score.distances, usual.0);
     let after = of(&looked.after.score.distances, usual.1);
-    Multiples { difference: after.iter().zip(&before).map(|(a, b)| a - b).collect(), before, after }
+    Multiples {
+        difference: after.iter().zip(&before).map(|(a, b)| a - b).collect(),
+        before,
+        after,
+    }
 }
 
 /// A small number in few characters.
 fn brief(value: f64) -> String {
-    if value != 0.0 && value.abs() < 0.001 { format!("{value:.0e}") } else { format!("{value:.3}") }
+    if value != 0.0 && value.abs() < 0.001 {
+        format!("{value:.0e}")
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 /// From the smallest value to the one that [`SHOWN`] of them do not exceed.
@@ -199,9 +265,11 @@ fn strongest(prompts: &[PromptRecord], most: usize) -> Vec<&PromptRecord> {
 
 /// Smallest and largest; 0 and 0 of nothing.
 fn ends<'a>(values: impl IntoIterator<Item = &'a f32>) -> (f32, f32) {
-    let pair = values.into_iter().fold(None, |ends: Option<(f32, f32)>, &v| {
-        Some(ends.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
-    });
+    let pair = values
+        .into_iter()
+        .fold(None, |ends: Option<(f32, f32)>, &v| {
+            Some(ends.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
+        });
     pair.unwrap_or((0.0, 0.0))
 }
 
@@ -216,7 +284,10 @@ pub(super) fn save_projection(
         PathBuf::from(name)
     };
     let (svg, png) = (path(".svg"), path(".png"));
-    projection.plot.save(&svg, Theme::Light).map_err(PlotError::from)?;
+    projection
+        .plot
+        .save(&svg, Theme::Light)
+        .map_err(PlotError::from)?;
     projection.plot.save_png(&png, Theme::Light)?;
     Ok(vec![svg, png])
 }
@@ -231,7 +302,13 @@ mod tests {
         values[3] = 1e6;
         assert_eq!(without_outliers(&values), (0.0, 98.0));
         assert_eq!(without_outliers(&[2.0, 2.0]), (2.0, 2.0));
-        assert_eq!((ends(&[3.0, -1.0]), without_outliers(&[])), ((-1.0, 3.0), (0.0, 0.0)));
-        assert_eq!([brief(0.25), brief(0.000_31), brief(0.0)], ["0.250", "3e-4", "0.000"]);
+        assert_eq!(
+            (ends(&[3.0, -1.0]), without_outliers(&[])),
+            ((-1.0, 3.0), (0.0, 0.0))
+        );
+        assert_eq!(
+            [brief(0.25), brief(0.000_31), brief(0.0)],
+            ["0.250", "3e-4", "0.000"]
+        );
     }
 }

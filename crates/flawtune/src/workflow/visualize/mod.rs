@@ -21,8 +21,8 @@ use super::inside::InsertedEngine;
 use super::manifests::manifest;
 use super::universal::adaptation_for;
 use super::{
-    BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, adapted, evaluate,
-    part, writable, write_json,
+    BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, adapted,
+    evaluate, part, writable, write_json,
 };
 use crate::adapt::Checkpoint;
 use crate::adapt::inside::prompt_depth_name;
@@ -131,23 +131,44 @@ fn support(
     on_event: OnEvent<'_>,
 ) -> Result<Support, WorkflowError> {
     let samples = category.dataset.samples.iter().enumerate();
-    let good: Vec<usize> =
-        samples.filter(|(_, s)| s.subset == Subset::Train && !s.is_defect()).map(|(i, _)| i).collect();
+    let good: Vec<usize> = samples
+        .filter(|(_, s)| s.subset == Subset::Train && !s.is_defect())
+        .map(|(i, _)| i)
+        .collect();
     let (positions, before) = category.tokens(engine, &good, on_event)?;
     model.adaptation.check(&before)?;
     let through = match &model.inserted {
         None => before.clone(),
         Some(inserted) => {
-            let adapted = InsertedEngine { engine, through: &model.through, inserted };
+            let adapted = InsertedEngine {
+                engine,
+                through: &model.through,
+                inserted,
+            };
             let preprocess = engine.preprocess();
-            category.tokens_of(&adapted, preprocess, None, &positions, Turn::default(), on_event)?.1
+            category
+                .tokens_of(
+                    &adapted,
+                    preprocess,
+                    None,
+                    &positions,
+                    Turn::default(),
+                    on_event,
+                )?
+                .1
         }
     };
     let mut after = through.clone();
     if model.modulates() {
         adapted::modulate(&mut after, &model.adaptation);
     }
-    Ok(Support { positions, before, through, after, usual: (1.0, 1.0) })
+    Ok(Support {
+        positions,
+        before,
+        through,
+        after,
+        usual: (1.0, 1.0),
+    })
 }
 
 /// Which of `all` support images are looked into.
@@ -163,7 +184,10 @@ fn usual(set: &TokenSet, bank: &PatchBank) -> Result<f64, WorkflowError> {
     }
     let mut distances = Vec::new();
     for i in spread(set.images.len()) {
-        distances.extend(bank.score(set.images[i].patches(), Some(i), model::top_fraction())?.distances);
+        distances.extend(
+            bank.score(set.images[i].patches(), Some(i), model::top_fraction())?
+                .distances,
+        );
     }
     let mean = distances.iter().map(|&d| f64::from(d)).sum::<f64>() / distances.len() as f64;
     Ok(if mean > 0.0 { mean } else { 1.0 })
@@ -200,7 +224,9 @@ pub fn visualize(
     let checkpoint = Checkpoint::read(&request.checkpoint)?;
     on_event(Event::Read(&request.checkpoint));
     check(request, &checkpoint)?;
-    if let Some(guard) = evaluate::guard_of(&request.checkpoint, &checkpoint)?.filter(|g| g.fallback) {
+    if let Some(guard) =
+        evaluate::guard_of(&request.checkpoint, &checkpoint)?.filter(|g| g.fallback)
+    {
         on_event(Event::Warning(format!(
             "{}; shown is what the prompts would do",
             evaluate::fallback_text(&guard)
@@ -211,17 +237,36 @@ pub fn visualize(
     let manifest = manifest(&request.checkpoint, &checkpoint, name)?;
     let adaptation = adaptation_for(&checkpoint, name)?;
     writable(&request.output_dir)?;
-    let engine = evaluate::open_backbone(&request.checkpoint, &request.backbone, &checkpoint, on_event)?;
+    let engine = evaluate::open_backbone(
+        &request.checkpoint,
+        &request.backbone,
+        &checkpoint,
+        on_event,
+    )?;
     whole_pictures(&engine)?;
-    let model = Model::open(&engine, adaptation, checkpoint.inserted.clone(), request.block)?;
+    let model = Model::open(
+        &engine,
+        adaptation,
+        checkpoint.inserted.clone(),
+        request.block,
+    )?;
     let shown = pictures::load(request, &engine, on_event)?;
 
     let mut support = support(&category, &engine, &model, on_event)?;
     let rows = |set: &TokenSet| -> Result<PatchBank, WorkflowError> {
-        Ok(PatchBank::new(&set.images.iter().map(ImageTokens::patches).collect::<Vec<_>>(), set.dim)?)
+        Ok(PatchBank::new(
+            &set.images
+                .iter()
+                .map(ImageTokens::patches)
+                .collect::<Vec<_>>(),
+            set.dim,
+        )?)
     };
     let banks = (rows(&support.before)?, rows(&support.after)?);
-    support.usual = (usual(&support.before, &banks.0)?, usual(&support.after, &banks.1)?);
+    support.usual = (
+        usual(&support.before, &banks.0)?,
+        usual(&support.after, &banks.1)?,
+    );
     let normals = normal_images(&category, &engine, &support)?;
     let mut references = Vec::new();
     for state in [State::Before, State::After] {
@@ -239,11 +284,29 @@ pub fn visualize(
             if cancel.load(Ordering::SeqCst) {
                 break;
             }
-            on_event(Event::Scoring(&format!("picture {} of {shown_count}", i + 1)));
-            let left_out = support.positions.iter().position(|&p| category.contents[p] == shown.content);
+            on_event(Event::Scoring(&format!(
+                "picture {} of {shown_count}",
+                i + 1
+            )));
+            let left_out = support
+                .positions
+                .iter()
+                .position(|&p| category.contents[p] == shown.content);
             looked.push(Looked {
-                before: model.look(State::Before, &shown.entering, &banks.0, left_out, &references[0])?,
-                after: model.look(State::After, &shown.entering, &banks.1, left_out, &references[1])?,
+                before: model.look(
+                    State::Before,
+                    &shown.entering,
+                    &banks.0,
+                    left_out,
+                    &references[0],
+                )?,
+                after: model.look(
+                    State::After,
+                    &shown.entering,
+                    &banks.1,
+                    left_out,
+                    &references[1],
+                )?,
                 shown,
                 left_out,
             });
@@ -305,12 +368,17 @@ fn finish(
             projections.push(one);
         }
     }
-    let depth = model.inserted.as_ref().map_or("output", |i| prompt_depth_name(i.options.prompt_depth));
+    let depth = model
+        .inserted
+        .as_ref()
+        .map_or("output", |i| prompt_depth_name(i.options.prompt_depth));
     let found = Visualization {
         checkpoint: request.checkpoint.clone(),
         model_name: engine.config().name.clone(),
         weights_hash: crate::features::Forward::weights_hash(engine).to_owned(),
-        modulation: model.modulates().then(|| checkpoint.options.modulation.name().to_owned()),
+        modulation: model
+            .modulates()
+            .then(|| checkpoint.options.modulation.name().to_owned()),
         prompt_depth: depth.to_owned(),
         grid: [grid.0, grid.1],
         block: model.block,
@@ -323,11 +391,17 @@ fn finish(
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
         category,
     };
-    let path = request.output_dir.join(format!("{}{}", found.category, RECORD));
+    let path = request
+        .output_dir
+        .join(format!("{}{}", found.category, RECORD));
     write_json(&path, &found)?;
     on_event(Event::Wrote(&path));
     files.insert(0, path);
-    Ok(Visualized { interrupted: looked.len() < asked, found, files })
+    Ok(Visualized {
+        interrupted: looked.len() < asked,
+        found,
+        files,
+    })
 }
 
 /// End of the record's name, after the category.
@@ -336,5 +410,7 @@ pub(in crate::workflow) const RECORD: &str = "_visualize.json";
 /// Whether the checkpoint's training saw the picture.
 fn learned(manifest: &SplitManifest, content: &str) -> bool {
     let shots = manifest.pool.iter().take(manifest.shots);
-    shots.chain(&manifest.train_normals).any(|image| image.content == content)
+    shots
+        .chain(&manifest.train_normals)
+        .any(|image| image.content == content)
 }

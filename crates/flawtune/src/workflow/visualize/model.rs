@@ -36,7 +36,10 @@ pub(super) struct Entering {
 
 impl Entering {
     fn embedded(&self) -> Embedded<'_> {
-        Embedded { tokens: &self.tokens, grid: self.grid }
+        Embedded {
+            tokens: &self.tokens,
+            grid: self.grid,
+        }
     }
 }
 
@@ -89,7 +92,14 @@ impl Model {
             ))
         })?;
         let nothing = Insertions::zeros(InsertionSpec::none(engine.config())).map_err(adapt)?;
-        Ok(Self { through, adaptation, inserted, nothing, layer, block })
+        Ok(Self {
+            through,
+            adaptation,
+            inserted,
+            nothing,
+            layer,
+            block,
+        })
     }
 
     fn frozen(&self) -> &FrozenVit {
@@ -98,7 +108,9 @@ impl Model {
 
     /// Whether an output modulation was trained.
     pub(super) fn modulates(&self) -> bool {
-        self.inserted.as_ref().is_none_or(|i| i.options.modulate_output)
+        self.inserted
+            .as_ref()
+            .is_none_or(|i| i.options.modulate_output)
     }
 
     fn insertions(&self, state: State) -> &Insertions {
@@ -130,18 +142,29 @@ impl Model {
         insertions: &Insertions,
         modulate: bool,
     ) -> Result<Vec<f32>, WorkflowError> {
-        let features = self.frozen().forward(image.embedded(), insertions, &[self.layer]).map_err(adapt)?;
+        let features = self
+            .frozen()
+            .forward(image.embedded(), insertions, &[self.layer])
+            .map_err(adapt)?;
         let found = &features[0][self.frozen().config().dim..];
         let mut out = found.to_vec();
         if modulate {
-            self.adaptation.apply(&[found], &mut out, &mut Tape::default());
+            self.adaptation
+                .apply(&[found], &mut out, &mut Tape::default());
         }
         Ok(out)
     }
 
     /// The adapted patch tokens with prompt `prompt` taken out of the transformer.
-    pub(super) fn without(&self, image: &Entering, prompt: usize) -> Result<Vec<f32>, WorkflowError> {
-        let insertions = self.insertions(State::After).without_prompt(prompt).map_err(adapt)?;
+    pub(super) fn without(
+        &self,
+        image: &Entering,
+        prompt: usize,
+    ) -> Result<Vec<f32>, WorkflowError> {
+        let insertions = self
+            .insertions(State::After)
+            .without_prompt(prompt)
+            .map_err(adapt)?;
         self.patches(image, &insertions, self.modulates())
     }
 
@@ -158,11 +181,17 @@ impl Model {
             .forward_recorded(image.embedded(), insertions, None, &[self.layer])
             .map_err(adapt)?;
         let none = vec![0.0; features[0].len()];
-        let found = self.frozen().at_block(&tape, &[&none], block).map_err(adapt)?;
+        let found = self
+            .frozen()
+            .at_block(&tape, &[&none], block)
+            .map_err(adapt)?;
         let layout = self.layout(state, image.grid.0 * image.grid.1);
         let dim = self.frozen().config().dim;
         let (start, end) = (layout.prefix * dim, (layout.prefix + layout.prompts) * dim);
-        Ok((found.tokens[start..end].to_vec(), found.tokens[end..].to_vec()))
+        Ok((
+            found.tokens[start..end].to_vec(),
+            found.tokens[end..].to_vec(),
+        ))
     }
 
     /// Everything about one picture; `normal` `[P, D]` are the mean activations of normal images where they enter the block.
@@ -182,7 +211,8 @@ impl Model {
             .map_err(adapt)?;
         let unmodulated = features[0][dim..].to_vec();
         let mut patches = unmodulated.clone();
-        let modulation = (state == State::After && self.modulates()).then(|| self.adaptation.modulation());
+        let modulation =
+            (state == State::After && self.modulates()).then(|| self.adaptation.modulation());
         let mut kept = Tape::default();
         if let Some(modulation) = modulation {
             modulation.forward(&[&unmodulated], &mut patches, &mut kept);
@@ -193,23 +223,42 @@ impl Model {
         if let Some(modulation) = modulation {
             let mut unused = Gradients::zeros_for(modulation.parameters());
             let images = [&unmodulated[..]];
-            modulation.backward(&images, &mut kept, &score.gradient, &mut unused, Some(&mut gradient[dim..]));
+            modulation.backward(
+                &images,
+                &mut kept,
+                &score.gradient,
+                &mut unused,
+                Some(&mut gradient[dim..]),
+            );
         }
-        let Activations { tokens, gradient } =
-            self.frozen().at_block(&tape, &[&gradient], self.block).map_err(adapt)?;
+        let Activations { tokens, gradient } = self
+            .frozen()
+            .at_block(&tape, &[&gradient], self.block)
+            .map_err(adapt)?;
         let layout = self.layout(state, image.grid.0 * image.grid.1);
         let from = (layout.prefix + layout.prompts) * dim;
         let cam = grad_cam(&tokens[from..], &gradient[from..], normal, dim)?;
         let mut rollout = Rollout::new(layout, self.layer + 1);
         let mut wrong = None;
         self.frozen()
-            .attentions(image.embedded(), insertions, self.layer, &mut |_, attention| {
-                wrong = wrong.take().or(rollout.push(attention).err());
-            })
+            .attentions(
+                image.embedded(),
+                insertions,
+                self.layer,
+                &mut |_, attention| {
+                    wrong = wrong.take().or(rollout.push(attention).err());
+                },
+            )
             .map_err(adapt)?;
         if let Some(error) = wrong {
             return Err(error.into());
         }
-        Ok(Seen { patches, unmodulated, score, cam, rollout })
+        Ok(Seen {
+            patches,
+            unmodulated,
+            score,
+            cam,
+            rollout,
+        })
     }
 }

@@ -29,7 +29,16 @@ impl Shown {
         let folder = part(self.path.parent().and_then(|p| p.file_name()));
         let name = part(self.path.file_stem()).unwrap_or_default();
         let joined = folder.map_or_else(|| name.clone(), |f| format!("{f}_{name}"));
-        joined.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+        joined
+            .chars()
+            .map(|c| {
+                if c.is_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .collect()
     }
 }
 
@@ -54,7 +63,10 @@ pub(super) fn load(
     let options = preprocess.decode_options();
     let read = |path: &PathBuf| -> Result<(blake3::Hash, Pixels), ImageError> {
         let bytes = read_file(path, &options)?;
-        Ok((blake3::hash(&bytes), preprocess.apply(&decode(&bytes, path, &options)?)))
+        Ok((
+            blake3::hash(&bytes),
+            preprocess.apply(&decode(&bytes, path, &options)?),
+        ))
     };
     let found: Vec<_> = paths.par_iter().map(read).collect();
     let (mut shown, mut bad) = (Vec::new(), Vec::new());
@@ -76,7 +88,11 @@ pub(super) fn load(
         }
     }
     if !bad.is_empty() && !request.data.skip_bad_images {
-        return Err(FeatureError::BadImages { images: bad, asked: paths.len() }.into());
+        return Err(FeatureError::BadImages {
+            images: bad,
+            asked: paths.len(),
+        }
+        .into());
     }
     for bad in &bad {
         on_event(Event::Warning(format!("left out {bad}")));
@@ -88,7 +104,11 @@ pub(super) fn load(
 }
 
 /// The pixels that patches cover, with the normalisation undone.
-fn seen(pixels: &Pixels, (height, width): (usize, usize), normalization: &Normalization) -> RgbImage {
+fn seen(
+    pixels: &Pixels,
+    (height, width): (usize, usize),
+    normalization: &Normalization,
+) -> RgbImage {
     let plane = pixels.height * pixels.width;
     RgbImage::from_fn(width as u32, height as u32, |x, y| {
         let at = y as usize * pixels.width + x as usize;
@@ -107,10 +127,19 @@ mod tests {
     fn the_seen_part_has_its_own_colours() {
         let n = Normalization::IMAGENET;
         let byte = |c: usize, i: usize| (40 * c + 10 * i) as u8;
-        let data = (0..3).flat_map(|c| (0..6).map(move |i| n.table(c)[usize::from(byte(c, i))])).collect();
-        let pixels = Pixels { height: 2, width: 3, data };
+        let data = (0..3)
+            .flat_map(|c| (0..6).map(move |i| n.table(c)[usize::from(byte(c, i))]))
+            .collect();
+        let pixels = Pixels {
+            height: 2,
+            width: 3,
+            data,
+        };
         let found = seen(&pixels, (2, 2), &n);
         assert_eq!(found.dimensions(), (2, 2));
-        assert_eq!(found.get_pixel(1, 1).0, [byte(0, 4), byte(1, 4), byte(2, 4)]);
+        assert_eq!(
+            found.get_pixel(1, 1).0,
+            [byte(0, 4), byte(1, 4), byte(2, 4)]
+        );
     }
 }

@@ -25,21 +25,35 @@ pub(super) struct Directions {
 impl Directions {
     pub(super) fn new(support: &Support, looked: &[Looked<'_>], dim: usize) -> Self {
         let towards = |normal: &TokenSet, seen: &dyn Fn(&Looked<'_>) -> Vec<f32>| {
-            let normal = mean_row(normal.images.iter().flat_map(|i| i.patches().chunks_exact(dim)), dim);
+            let normal = mean_row(
+                normal
+                    .images
+                    .iter()
+                    .flat_map(|i| i.patches().chunks_exact(dim)),
+                dim,
+            );
             let odd: Vec<f32> = looked.iter().flat_map(seen).collect();
             let odd = mean_row(odd.chunks_exact(dim), dim);
             odd.iter().zip(&normal).map(|(o, n)| o - n).collect()
         };
         Self {
-            frozen: towards(&support.before, &|l| rows_at(&l.before.patches, &l.before.score.top, dim)),
-            entering: towards(&support.through, &|l| rows_at(&l.after.unmodulated, &l.before.score.top, dim)),
+            frozen: towards(&support.before, &|l| {
+                rows_at(&l.before.patches, &l.before.score.top, dim)
+            }),
+            entering: towards(&support.through, &|l| {
+                rows_at(&l.after.unmodulated, &l.before.score.top, dim)
+            }),
         }
     }
 }
 
 /// The rows of some patches.
 fn rows_at(rows: &[f32], patches: &[usize], dim: usize) -> Vec<f32> {
-    patches.iter().flat_map(|&p| &rows[p * dim..][..dim]).copied().collect()
+    patches
+        .iter()
+        .flat_map(|&p| &rows[p * dim..][..dim])
+        .copied()
+        .collect()
 }
 
 /// Everything about a picture; its panel's name and whether it was learned from are the caller's.
@@ -51,25 +65,44 @@ pub(super) fn record(
 ) -> Result<ImageRecord, WorkflowError> {
     let (before, after) = (&looked.before, &looked.after);
     let change = PatchChange::new(&before.patches, &after.patches, dim)?;
-    let moved: Vec<f32> = after.patches.iter().zip(&before.patches).map(|(a, b)| a - b).collect();
+    let moved: Vec<f32> = after
+        .patches
+        .iter()
+        .zip(&before.patches)
+        .map(|(a, b)| a - b)
+        .collect();
     let odd = rows_at(&moved, &before.score.top, dim);
     let mut prompts = Vec::new();
     if model.modulates() {
-        let shares = prompt_shares(model.adaptation.modulation(), &after.unmodulated, &directions.entering);
-        prompts.extend(shares.into_iter().enumerate().map(|(prompt, share)| PromptRecord {
-            prompt,
-            attended: share.attended,
-            change: share.mean_size,
-            direction: share.direction,
-            patches: share.attention,
-        }));
+        let shares = prompt_shares(
+            model.adaptation.modulation(),
+            &after.unmodulated,
+            &directions.entering,
+        );
+        prompts.extend(
+            shares
+                .into_iter()
+                .enumerate()
+                .map(|(prompt, share)| PromptRecord {
+                    prompt,
+                    attended: share.attended,
+                    change: share.mean_size,
+                    direction: share.direction,
+                    patches: share.attention,
+                }),
+        );
     }
     let attended = after.rollout.patches_from_prompts();
     let mut inside = Vec::new();
     // as many as there are prompts inside; before the adaptation there were none
     for (prompt, attended) in attended.into_iter().enumerate() {
         let without = model.without(&looked.shown.entering, prompt)?;
-        let doing: Vec<f32> = after.patches.iter().zip(&without).map(|(a, w)| a - w).collect();
+        let doing: Vec<f32> = after
+            .patches
+            .iter()
+            .zip(&without)
+            .map(|(a, w)| a - w)
+            .collect();
         let sizes = PatchChange::new(&without, &after.patches, dim)?.size;
         inside.push(PromptRecord {
             prompt,
@@ -101,7 +134,12 @@ fn state(seen: &Seen) -> StateRecord {
         distances: seen.score.distances.clone(),
         grad_cam: seen.cam.clone(),
         rollout_class: seen.rollout.class_from_patches().to_vec(),
-        rollout_class_from_prompts: seen.rollout.class_from_prompts().iter().map(|&v| f64::from(v)).sum(),
+        rollout_class_from_prompts: seen
+            .rollout
+            .class_from_prompts()
+            .iter()
+            .map(|&v| f64::from(v))
+            .sum(),
     }
 }
 
@@ -124,7 +162,12 @@ pub(super) fn projections(
     let name = |what: &str| PathBuf::from(format!("{category}_projection{what}"));
     if model.modulates() {
         let parameters = model.adaptation.parameters();
-        let data = |name: &str| parameters.get(name).map(|t| t.data.clone()).unwrap_or_default();
+        let data = |name: &str| {
+            parameters
+                .get(name)
+                .map(|t| t.data.clone())
+                .unwrap_or_default()
+        };
         let (mut prompts, scales) = (data(PROMPTS), data(PROMPT_SCALES));
         // a learned scale may be negative: then the prompt acts the other way round
         for (row, scale) in prompts.chunks_exact_mut(dim).zip(&scales) {
@@ -132,15 +175,29 @@ pub(super) fn projections(
                 *v *= scale;
             }
         }
-        let rows = support.through.images.iter().flat_map(|i| i.patches().chunks_exact(dim));
+        let rows = support
+            .through
+            .images
+            .iter()
+            .flat_map(|i| i.patches().chunks_exact(dim));
         let normal = spread(rows, NORMAL_POINTS);
-        let odd: Vec<f32> =
-            looked.iter().flat_map(|l| rows_at(&l.after.unmodulated, &l.before.score.top, dim)).collect();
+        let odd: Vec<f32> = looked
+            .iter()
+            .flat_map(|l| rows_at(&l.after.unmodulated, &l.before.score.top, dim))
+            .collect();
         let points = Projection::new(&normal, &odd, &prompts, dim)?;
-        found.push(drawn("features".to_owned(), name(""), "Prompts among patches", points));
+        found.push(drawn(
+            "features".to_owned(),
+            name(""),
+            "Prompts among patches",
+            points,
+        ));
     }
     if model.prompts_inside() > 0 {
-        let deep = model.inserted.as_ref().is_some_and(|i| i.tensors.spec().prompt_sets() > 1);
+        let deep = model
+            .inserted
+            .as_ref()
+            .is_some_and(|i| i.tensors.spec().prompt_sets() > 1);
         let block = if deep { model.block } else { 0 };
         let mut rows = Vec::new();
         for image in normals {
@@ -149,13 +206,19 @@ pub(super) fn projections(
         let normal = spread(rows.iter().flat_map(|r| r.chunks_exact(dim)), NORMAL_POINTS);
         let (mut odd, mut prompts) = (Vec::new(), Vec::new());
         for one in looked {
-            let (of_block, patches) = model.entering_block(State::After, &one.shown.entering, block)?;
+            let (of_block, patches) =
+                model.entering_block(State::After, &one.shown.entering, block)?;
             odd.extend(rows_at(&patches, &one.before.score.top, dim));
             prompts = of_block;
         }
         let points = Projection::new(&normal, &odd, &prompts, dim)?;
         let title = format!("Prompts among the patches that enter block {block}");
-        found.push(drawn(format!("block {block}"), name("_inside"), &title, points));
+        found.push(drawn(
+            format!("block {block}"),
+            name("_inside"),
+            &title,
+            points,
+        ));
     }
     Ok(found)
 }
@@ -167,7 +230,8 @@ fn drawn(space: String, file: PathBuf, title: &str, points: Projection) -> Proje
         labels: Vec::new(),
     };
     let labels = (1..=points.prompts.len()).map(|k| k.to_string()).collect();
-    let axis = |which: &str, share: f64| Axis::new(format!("{which} component, {:.0} %", 100.0 * share));
+    let axis =
+        |which: &str, share: f64| Axis::new(format!("{which} component, {:.0} %", 100.0 * share));
     let plot = Plot::new(
         title,
         axis("first", points.explained[0]),
@@ -176,9 +240,17 @@ fn drawn(space: String, file: PathBuf, title: &str, points: Projection) -> Proje
             clouds: vec![
                 cloud("normal patches", &points.normal),
                 cloud("oddest patches of the pictures", &points.odd),
-                Cloud { labels, ..cloud("prompts", &points.prompts) },
+                Cloud {
+                    labels,
+                    ..cloud("prompts", &points.prompts)
+                },
             ],
         },
     );
-    ProjectionRecord { space, file, points, plot }
+    ProjectionRecord {
+        space,
+        file,
+        points,
+        plot,
+    }
 }

@@ -58,7 +58,11 @@ impl Way {
         self.count.resize(patches, 0);
         self.favourite.clear();
         self.favourite.resize(patches, u32::MAX);
-        for (i, c) in contenders.iter().enumerate().filter(|(_, c)| c.asks & asks != 0) {
+        for (i, c) in contenders
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.asks & asks != 0)
+        {
             let patch = patch(c) as usize;
             self.count[patch] += 1;
             let favourite = &mut self.favourite[patch];
@@ -67,7 +71,10 @@ impl Way {
             }
         }
         let found = self.favourite.iter().filter(|&&f| f != u32::MAX);
-        chosen.extend(found.map(|&f| Contender { asks, ..contenders[f as usize] }));
+        chosen.extend(found.map(|&f| Contender {
+            asks,
+            ..contenders[f as usize]
+        }));
     }
 }
 
@@ -84,7 +91,10 @@ pub(in super::super) struct Winners<'a> {
 
 impl Winners<'_> {
     fn offer(&mut self, patch: u32, other: u32, product: f32) {
-        let (best, index) = (&mut self.best[patch as usize], &mut self.index[patch as usize]);
+        let (best, index) = (
+            &mut self.best[patch as usize],
+            &mut self.index[patch as usize],
+        );
         // the lowest index wins among equals
         if product > *best || (product == *best && other < *index) {
             (*best, *index) = (product, other);
@@ -117,9 +127,25 @@ impl Contest<'_> {
         let mut own = std::mem::take(&mut room.index);
         own.clear();
         own.resize(asking, u32::MAX);
-        let index = if there.index.is_empty() { &mut own[..] } else { there.index };
-        let mut there = Winners { best: there.best, index };
-        let Room { contenders, lane_way, row_way, chosen, last, values, favoured, .. } = room;
+        let index = if there.index.is_empty() {
+            &mut own[..]
+        } else {
+            there.index
+        };
+        let mut there = Winners {
+            best: there.best,
+            index,
+        };
+        let Room {
+            contenders,
+            lane_way,
+            row_way,
+            chosen,
+            last,
+            values,
+            favoured,
+            ..
+        } = room;
         // the favourites first: nearly all of them win
         chosen.clear();
         lane_way.favourites(contenders, asking, BY_LANE, chosen);
@@ -137,7 +163,9 @@ impl Contest<'_> {
                 && (keep || upper >= there.best[c.lane as usize]);
             let row = c.asks & ROW_ASKS != 0
                 && row_way.favourite[c.row as usize] != i as u32
-                && back.as_ref().is_some_and(|back| upper >= back.best[c.row as usize]);
+                && back
+                    .as_ref()
+                    .is_some_and(|back| upper >= back.best[c.row as usize]);
             let asks = u32::from(lane) * LANE_ASKS + u32::from(row) * ROW_ASKS;
             if asks != 0 {
                 chosen.push(Contender { asks, ..*c });
@@ -152,7 +180,9 @@ impl Contest<'_> {
             c.upper = value + off;
             let lane = c.asks & LANE_ASKS != 0 && c.upper >= there.best[c.lane as usize];
             let row = c.asks & ROW_ASKS != 0
-                && back.as_ref().is_some_and(|back| c.upper >= back.best[c.row as usize]);
+                && back
+                    .as_ref()
+                    .is_some_and(|back| c.upper >= back.best[c.row as usize]);
             let asks = u32::from(lane) * LANE_ASKS + u32::from(row) * ROW_ASKS;
             if asks != 0 {
                 last.push(Contender { asks, ..*c });
@@ -190,12 +220,22 @@ impl Contest<'_> {
     }
 
     fn chosen<'a>(&'a self, pairs: &'a [Contender], out: &'a mut [f32]) -> Chosen<'a> {
-        Chosen { dim: self.dim(), lanes: &self.a.rows, rows: &self.b.rows, pairs, out }
+        Chosen {
+            dim: self.dim(),
+            lanes: &self.a.rows,
+            rows: &self.b.rows,
+            pairs,
+            out,
+        }
     }
 
     /// Coarse bounds of all products.
     fn sweep(&self, room: &mut Room, there: &Winners<'_>, both: bool, allowed: f32) {
-        let (a, b, quads) = (&self.a.digits, &self.b.digits, self.dim() / super::digits::QUAD);
+        let (a, b, quads) = (
+            &self.a.digits,
+            &self.b.digits,
+            self.dim() / super::digits::QUAD,
+        );
         let (padded, rows, width) = (self.lanes.padded(), b.start.len(), self.lanes.width);
         room.upper.resize(padded * rows);
         room.lower.resize(padded);
@@ -208,7 +248,8 @@ impl Contest<'_> {
         room.row_lower.fill(f32::NEG_INFINITY);
         room.row_error.clear();
         let error = |(&r, &n): (&f32, &f32)| (r * (1.0 + a.ratio) + a.ratio * n) * 1.00001;
-        room.row_error.extend(b.residual.iter().zip(&b.length).map(error));
+        room.row_error
+            .extend(b.residual.iter().zip(&b.length).map(error));
         for p in 0..self.lanes.panels() {
             let panel = self.lanes.panel(p);
             let lanes = panel.first * width..(panel.first + panel.vectors) * width;
@@ -244,9 +285,14 @@ impl Contest<'_> {
         room.row_limit.clear();
         if both {
             let best = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            room.row_limit.extend(room.row_lower.chunks_exact(width).map(|row| limit(best(row), allowed)));
+            room.row_limit.extend(
+                room.row_lower
+                    .chunks_exact(width)
+                    .map(|row| limit(best(row), allowed)),
+            );
         }
-        room.tops.resize(if tops { 2 * self.lanes.padded() } else { 0 });
+        room.tops
+            .resize(if tops { 2 * self.lanes.padded() } else { 0 });
         room.tops.fill(f32::NEG_INFINITY);
         room.contenders.clear();
         for p in 0..self.lanes.panels() {
@@ -259,7 +305,11 @@ impl Contest<'_> {
                 limit: &room.lower[lanes.clone()],
                 row_limit: &room.row_limit,
                 found: &mut room.contenders,
-                tops: if tops { &mut room.tops[2 * lanes.start..2 * lanes.end] } else { &mut [] },
+                tops: if tops {
+                    &mut room.tops[2 * lanes.start..2 * lanes.end]
+                } else {
+                    &mut []
+                },
             };
             // SAFETY: as in `settle`; the slices have the lengths that `Scan` asks for.
             unsafe { (self.a.frame.passes.scan)(scan) };
@@ -275,9 +325,18 @@ impl Contest<'_> {
             let next = (2 * panel.first + panel.vectors) * width + patch - panel.first * width;
             // who does not contend lies below the limit; if only one does, below the second largest bound
             let alone = room.lane_way.count[patch] == 1;
-            let others = allowed + if alone { room.tops[next] } else { room.lower[patch] };
+            let others = allowed
+                + if alone {
+                    room.tops[next]
+                } else {
+                    room.lower[patch]
+                };
             let favourite = room.contenders[room.lane_way.favourite[patch] as usize].row;
-            let lost = if favourite == there.index[patch] { f32::NEG_INFINITY } else { room.favoured[patch] };
+            let lost = if favourite == there.index[patch] {
+                f32::NEG_INFINITY
+            } else {
+                room.favoured[patch]
+            };
             rest.push(others.max(lost));
         }
         for c in &room.chosen {
@@ -298,7 +357,10 @@ fn limit(lower: f32, allowed: f32) -> f32 {
 impl Contest<'_> {
     /// The upper bounds, `[asking][answering]`, and the largest lower bound of each asking patch.
     pub(super) fn bounds(&self, room: &mut Room) -> (Vec<f32>, Vec<f32>) {
-        let none = Winners { best: &mut [], index: &mut [] };
+        let none = Winners {
+            best: &mut [],
+            index: &mut [],
+        };
         self.sweep(room, &none, false, 0.0);
         let (rows, width) = (self.b.digits.start.len(), self.lanes.width);
         let mut upper = Vec::new();

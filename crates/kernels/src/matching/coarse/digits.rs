@@ -54,7 +54,11 @@ impl Digits {
         let (count, padded) = (lanes.columns, lanes.padded());
         self.lanes.resize(padded * dim / QUAD);
         self.rows.resize(count.div_ceil(TILE) * TILE * dim / QUAD);
-        for list in [&mut self.lane_scale, &mut self.lane_reach, &mut self.offsets] {
+        for list in [
+            &mut self.lane_scale,
+            &mut self.lane_reach,
+            &mut self.offsets,
+        ] {
             list.clear();
             list.resize(padded, 0.0);
         }
@@ -66,7 +70,12 @@ impl Digits {
         self.start.resize(count, 0);
         self.offsets[count..].fill(FAR_BELOW);
         (self.ratio, self.size, self.offset, self.norm) = (0.0, 0.0, 0.0, 0.0);
-        let fill = Fill { frame, rows, layout: lanes, out: self };
+        let fill = Fill {
+            frame,
+            rows,
+            layout: lanes,
+            out: self,
+        };
         // SAFETY: a frame holds the passes of an instruction set that is present.
         unsafe { (frame.passes.fill)(fill) }
     }
@@ -83,7 +92,12 @@ pub(super) struct Fill<'a> {
 /// Runs a [`Fill`]; plain loops, compiled once per instruction set.
 #[inline(always)]
 pub(super) fn fill(f: Fill<'_>) -> bool {
-    let Fill { frame, rows, layout, out } = f;
+    let Fill {
+        frame,
+        rows,
+        layout,
+        out,
+    } = f;
     let dim = frame.centre.len();
     let (quads, width) = (dim / QUAD, layout.width);
     let mut mixed = vec![0.0f32; dim];
@@ -93,7 +107,11 @@ pub(super) fn fill(f: Fill<'_>) -> bool {
         let measure = measure(row, &frame.centre);
         let norm = measure.square.sqrt() * 1.0001;
         // an infinity or NaN anywhere makes the sum of squares one
-        let good = if measure.square == 0.0 { measure.top == 0.0 } else { NORMS.contains(&norm) };
+        let good = if measure.square == 0.0 {
+            measure.top == 0.0
+        } else {
+            NORMS.contains(&norm)
+        };
         if !good {
             return false;
         }
@@ -126,7 +144,8 @@ pub(super) fn fill(f: Fill<'_>) -> bool {
         let lane = &mut out.lanes[panel.first * width * quads..][..wide * quads];
         let lane = lane[p - panel.first * width..].iter_mut().step_by(wide);
         // flipping the top bit of a signed byte adds 128
-        lane.zip(&words).for_each(|(to, &w)| *to = f32::from_bits(w ^ 0x8080_8080));
+        lane.zip(&words)
+            .for_each(|(to, &w)| *to = f32::from_bits(w ^ 0x8080_8080));
         let tile = &mut out.rows[p / TILE * TILE * quads..][..TILE * quads];
         let row = tile[p % TILE..].iter_mut().step_by(TILE);
         row.zip(&words).for_each(|(to, &w)| *to = f32::from_bits(w));
@@ -147,7 +166,10 @@ fn pad(out: &mut Digits, layout: Lanes, quads: usize) {
     }
     for p in count..count.next_multiple_of(TILE) {
         let tile = &mut out.rows[p / TILE * TILE * quads..][..TILE * quads];
-        tile[p % TILE..].iter_mut().step_by(TILE).for_each(|to| *to = 0.0);
+        tile[p % TILE..]
+            .iter_mut()
+            .step_by(TILE)
+            .for_each(|to| *to = 0.0);
     }
 }
 
@@ -164,7 +186,11 @@ fn measure(row: &[f32], centre: &[f32]) -> Measure {
     for (x, m) in row.chunks_exact(16).zip(centre.chunks_exact(16)) {
         for l in 0..16 {
             squares[l] += x[l] * x[l];
-            tops[l] = if x[l].abs() > tops[l] { x[l].abs() } else { tops[l] };
+            tops[l] = if x[l].abs() > tops[l] {
+                x[l].abs()
+            } else {
+                tops[l]
+            };
             along[l] += f64::from(x[l]) * f64::from(m[l]);
         }
     }
@@ -200,7 +226,11 @@ fn mix(row: &[f32], centre: &[f32], out: &mut [f32]) -> f32 {
         for (i, x) in x.iter().enumerate() {
             for l in 0..APART {
                 out[i * APART + l] = x[l];
-                tops[l] = if x[l].abs() > tops[l] { x[l].abs() } else { tops[l] };
+                tops[l] = if x[l].abs() > tops[l] {
+                    x[l].abs()
+                } else {
+                    tops[l]
+                };
             }
         }
     }
@@ -226,5 +256,10 @@ fn round(mixed: &[f32], inverse: f32, scale: f32, words: &mut [u32]) -> (f32, f3
             *w = u32::from_le_bytes([d[0] as u8, d[1] as u8, d[2] as u8, d[3] as u8]);
         }
     }
-    (scale, squares.iter().sum(), lost.iter().sum(), sums.iter().sum())
+    (
+        scale,
+        squares.iter().sum(),
+        lost.iter().sum(),
+        sums.iter().sum(),
+    )
 }

@@ -90,26 +90,40 @@ impl Frame {
         let step = count.div_ceil(SAMPLES).max(1);
         let mut sums = vec![0.0f64; dim];
         for row in rows.chunks_exact(dim).step_by(step) {
-            sums.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
+            sums.iter_mut()
+                .zip(row)
+                .for_each(|(s, &x)| *s += f64::from(x));
         }
         let samples = count.div_ceil(step).max(1) as f64;
         let centre: Vec<f32> = sums.iter().map(|s| (s / samples) as f32).collect();
         let square: f64 = centre.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        (square <= 1e12).then(|| Arc::new(Self { centre, half_square: 0.5 * square, passes }))
+        (square <= 1e12).then(|| {
+            Arc::new(Self {
+                centre,
+                half_square: 0.5 * square,
+                passes,
+            })
+        })
     }
 
     /// Around the patches of some images. None if a coarse pass is not worth it for them.
     pub fn around_images(images: &[PackedPatches]) -> Option<Arc<Self>> {
         let first = images.first()?;
         let worth = Passes::of(first.kernels.isa).is_some() && first.dim.is_multiple_of(GROUP);
-        if !worth || images.iter().any(|i| i.dim != first.dim || i.patches() < WORTHWHILE) {
+        if !worth
+            || images
+                .iter()
+                .any(|i| i.dim != first.dim || i.patches() < WORTHWHILE)
+        {
             return None;
         }
         let count: usize = images.iter().map(PackedPatches::patches).sum();
         let step = count.div_ceil(SAMPLES).max(1);
         let mut rows = Vec::new();
         for image in images {
-            (0..image.patches()).step_by(step).for_each(|p| image.copy_row(p, &mut rows));
+            (0..image.patches())
+                .step_by(step)
+                .for_each(|p| image.copy_row(p, &mut rows));
         }
         Self::around_with(first.kernels, &rows, first.dim)
     }
@@ -122,7 +136,11 @@ impl Frame {
 
 impl Sketch {
     fn empty(frame: &Arc<Frame>) -> Self {
-        Self { frame: Arc::clone(frame), rows: Buffer::default(), digits: Digits::default() }
+        Self {
+            frame: Arc::clone(frame),
+            rows: Buffer::default(),
+            digits: Digits::default(),
+        }
     }
 
     /// Whether both are in one frame.
@@ -157,8 +175,15 @@ impl PackedPatches {
     /// # Panics
     /// As [`PackedPatches::pack`], and if the frame is for another dim.
     pub fn repack_in(&mut self, frame: &Arc<Frame>, rows: &[f32], dim: usize) {
-        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be [patches, dim]");
-        assert_eq!(frame.dim(), dim, "the frame must be for patches of this dim");
+        assert!(
+            dim > 0 && rows.len().is_multiple_of(dim),
+            "rows must be [patches, dim]"
+        );
+        assert_eq!(
+            frame.dim(),
+            dim,
+            "the frame must be for patches of this dim"
+        );
         let lanes = Lanes::panels_of(rows.len() / dim, self.lanes.width);
         let ours = self.sketch.take().filter(|s| Arc::ptr_eq(&s.frame, frame));
         let mut sketch = ours.unwrap_or_else(|| Box::new(Sketch::empty(frame)));
@@ -184,7 +209,9 @@ impl PackedPatches {
 
     /// Whether it is sketched in a frame.
     pub(super) fn is_in(&self, frame: &Arc<Frame>) -> bool {
-        self.sketch.as_ref().is_some_and(|s| Arc::ptr_eq(&s.frame, frame))
+        self.sketch
+            .as_ref()
+            .is_some_and(|s| Arc::ptr_eq(&s.frame, frame))
     }
 }
 
@@ -197,18 +224,34 @@ pub(super) fn chosen_products(
     index: &[u32],
     out: &mut [f32],
 ) -> bool {
-    let Some(passes) = Passes::of(kernels.isa).filter(|_| dim.is_multiple_of(4)) else { return false };
-    let pair = |(lane, &row): (usize, &u32)| Contender { lane: lane as u32, row, asks: 0, upper: 0.0 };
+    let Some(passes) = Passes::of(kernels.isa).filter(|_| dim.is_multiple_of(4)) else {
+        return false;
+    };
+    let pair = |(lane, &row): (usize, &u32)| Contender {
+        lane: lane as u32,
+        row,
+        asks: 0,
+        upper: 0.0,
+    };
     let pairs: Vec<Contender> = index.iter().enumerate().map(pair).collect();
     // SAFETY: `Passes::of` checks that the instruction set is present; the pass checks indices.
-    unsafe { (passes.exact)(Chosen { dim, lanes: a, rows: b, pairs: &pairs, out }) };
+    unsafe {
+        (passes.exact)(Chosen {
+            dim,
+            lanes: a,
+            rows: b,
+            pairs: &pairs,
+            out,
+        })
+    };
     true
 }
 
 /// What every comparison of a coarse product with a plain one allows for: rounding of both.
 fn margin(a: &Digits, b: &Digits, dim: usize) -> f32 {
-    let sizes =
-        f64::from(a.size) * f64::from(b.size) / GROUP_SCALE + f64::from(a.offset) + f64::from(b.offset);
+    let sizes = f64::from(a.size) * f64::from(b.size) / GROUP_SCALE
+        + f64::from(a.offset)
+        + f64::from(b.offset);
     let product = gamma(dim) * f64::from(a.norm) * f64::from(b.norm);
     ((product + 16.0 * U * sizes) * 1.001) as f32
 }

@@ -247,9 +247,16 @@ pub(super) unsafe fn scan<S: Integers>(s: Scan<'_>) {
             for lane in (0..wide).step_by(S::LANES) {
                 let bound = S::load(upper.as_ptr().add(lane));
                 let lanes = S::reached(bound, S::load(s.limit.as_ptr().add(lane)));
-                let rows = if s.row_limit.is_empty() { 0 } else { S::reached(bound, row_limit) };
+                let rows = if s.row_limit.is_empty() {
+                    0
+                } else {
+                    S::reached(bound, row_limit)
+                };
                 if !s.tops.is_empty() {
-                    let (top, next) = (s.tops.as_mut_ptr().add(lane), s.tops.as_mut_ptr().add(wide + lane));
+                    let (top, next) = (
+                        s.tops.as_mut_ptr().add(lane),
+                        s.tops.as_mut_ptr().add(wide + lane),
+                    );
                     let best = S::load(top);
                     S::store(next, S::max(S::min(bound, best), S::load(next)));
                     S::store(top, S::max(bound, best));
@@ -261,7 +268,12 @@ pub(super) unsafe fn scan<S: Integers>(s: Scan<'_>) {
                     let asks = (lanes >> bit & 1) * LANE_ASKS + (rows >> bit & 1) * ROW_ASKS;
                     let upper = *upper.get_unchecked(lane + bit as usize);
                     let lane = (s.first + lane) as u32 + bit;
-                    s.found.push(Contender { lane, row: row as u32, asks, upper });
+                    s.found.push(Contender {
+                        lane,
+                        row: row as u32,
+                        asks,
+                        upper,
+                    });
                 }
             }
         }
@@ -298,11 +310,20 @@ pub(super) unsafe fn dots<S: Integers>(c: Chosen<'_>) {
 #[cfg(test)]
 #[inline(always)]
 pub(super) unsafe fn exact(c: Chosen<'_>) {
-    let Chosen { dim, lanes, rows, pairs, out } = c;
+    let Chosen {
+        dim,
+        lanes,
+        rows,
+        pairs,
+        out,
+    } = c;
     for (pairs, out) in pairs.chunks(ABREAST).zip(out.chunks_mut(ABREAST)) {
         let operands: [(&[f32], &[f32]); ABREAST] = std::array::from_fn(|l| {
             let pair = pairs[l.min(pairs.len() - 1)];
-            (&lanes[pair.lane as usize * dim..][..dim], &rows[pair.row as usize * dim..][..dim])
+            (
+                &lanes[pair.lane as usize * dim..][..dim],
+                &rows[pair.row as usize * dim..][..dim],
+            )
         });
         let mut sums = [0.0f32; ABREAST];
         for f in 0..dim {
@@ -385,7 +406,9 @@ mod reference {
             x.map(|x| x as f32)
         }
         unsafe fn reached(a: Self::V, b: Self::V) -> u32 {
-            (0..Scalar::LANES).map(|l| u32::from(a[l] >= b[l]) << l).sum()
+            (0..Scalar::LANES)
+                .map(|l| u32::from(a[l] >= b[l]) << l)
+                .sum()
         }
         unsafe fn sum(v: Self::V) -> f32 {
             v.iter().sum()

@@ -46,7 +46,9 @@ fn make(kind: Kind, n: usize, dim: usize, seed: u64) -> Vec<f32> {
         Kind::Near | Kind::Twins | Kind::Zeros => {
             let common = patches(1, dim, 1);
             for (p, row) in rows.chunks_exact_mut(dim).enumerate() {
-                row.iter_mut().zip(&common).for_each(|(x, c)| *x = c + *x * 0.3);
+                row.iter_mut()
+                    .zip(&common)
+                    .for_each(|(x, c)| *x = c + *x * 0.3);
                 let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
                 for x in row.iter_mut() {
                     *x /= norm;
@@ -87,12 +89,17 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Sketched patches have the matches of plain ones, to the last bit.
 fn check_case(kinds: (Kind, Kind), na: usize, nb: usize, dim: usize, seed: u64) {
-    let (ra, rb) = (make(kinds.0, na, dim, seed), make(kinds.1, nb, dim, seed + 1));
+    let (ra, rb) = (
+        make(kinds.0, na, dim, seed),
+        make(kinds.1, nb, dim, seed + 1),
+    );
     for kernels in Isa::available().filter_map(Isa::kernels) {
         let pack = |rows: &[f32]| PackedPatches::pack_with(kernels, rows, dim);
         let (a, b) = (pack(&ra), pack(&rb));
         let middle = [&ra[..], &rb[..]].concat();
-        let Some(frame) = Frame::around_with(kernels, &middle, dim) else { continue };
+        let Some(frame) = Frame::around_with(kernels, &middle, dim) else {
+            continue;
+        };
         let (mut sa, mut sb) = (a.clone(), b.clone());
         sa.sketch(&frame);
         sb.sketch(&frame);
@@ -118,7 +125,10 @@ fn check_case(kinds: (Kind, Kind), na: usize, nb: usize, dim: usize, seed: u64) 
         match_with_second(&a, &b, &mut ab, &mut second);
         match_with_second(&sa, &sb, &mut found_ab, &mut bound);
         same(&found_ab, &ab, "with second");
-        assert!(second.iter().zip(&bound).all(|(s, b)| s <= b || s.is_nan()), "{what}");
+        assert!(
+            second.iter().zip(&bound).all(|(s, b)| s <= b || s.is_nan()),
+            "{what}"
+        );
         // mixed with plain ones
         match_patches(&sa, &b, &mut found_ab);
         same(&found_ab, &ab, "mixed");
@@ -149,18 +159,31 @@ fn bounds(
     let contest = packs[0].contest(&packs[1])?;
     let mut room = Room::default();
     let (upper, lower) = contest.bounds(&mut room);
-    Some((upper, lower, margin(&contest.a.digits, &contest.b.digits, dim)))
+    Some((
+        upper,
+        lower,
+        margin(&contest.a.digits, &contest.b.digits, dim),
+    ))
 }
 
 #[test]
 fn bounds_hold_and_are_the_same_on_every_instruction_set() {
     let dim = 128;
-    for kind in [Kind::Few, Kind::Near, Kind::Twins, Kind::Constant, Kind::Zeros, Kind::Scales] {
+    for kind in [
+        Kind::Few,
+        Kind::Near,
+        Kind::Twins,
+        Kind::Constant,
+        Kind::Zeros,
+        Kind::Scales,
+    ] {
         let (ra, rb) = (make(kind, 21, dim, 5), make(kind, 18, dim, 6));
         let mut first = None;
         let mut seen = 0;
         for kernels in Isa::available().filter_map(Isa::kernels) {
-            let Some((upper, lower, allowed)) = bounds(kernels, &ra, &rb, dim) else { continue };
+            let Some((upper, lower, allowed)) = bounds(kernels, &ra, &rb, dim) else {
+                continue;
+            };
             seen += 1;
             for (p, a) in ra.chunks_exact(dim).enumerate() {
                 let mut best = f32::NEG_INFINITY;
@@ -172,7 +195,12 @@ fn bounds_hold_and_are_the_same_on_every_instruction_set() {
                 assert!(lower[p] <= best + allowed, "{kind:?} {p}");
             }
             let found = (bits(&upper), bits(&lower));
-            assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{} {kind:?}", kernels.isa);
+            assert_eq!(
+                first.get_or_insert_with(|| found.clone()),
+                &found,
+                "{} {kind:?}",
+                kernels.isa
+            );
         }
         assert!(seen > 0, "{kind:?}: the reference at least");
     }
@@ -183,7 +211,9 @@ fn few_contend_where_patches_are_like_features() {
     let dim = 384;
     let (ra, rb) = (make(Kind::Near, 40, dim, 8), make(Kind::Near, 60, dim, 9));
     for kernels in Isa::available().filter_map(Isa::kernels) {
-        let Some(frame) = Frame::around_with(kernels, &rb, dim) else { continue };
+        let Some(frame) = Frame::around_with(kernels, &rb, dim) else {
+            continue;
+        };
         let mut packs = [&ra, &rb].map(|r| PackedPatches::pack_with(kernels, r, dim));
         for pack in &mut packs {
             pack.sketch(&frame);
@@ -191,9 +221,22 @@ fn few_contend_where_patches_are_like_features() {
         let contest = packs[0].contest(&packs[1]).unwrap();
         let mut room = Room::default();
         let mut best = vec![f32::NEG_INFINITY; 40];
-        assert!(contest.settle(&mut room, Winners { best: &mut best, index: &mut [] }, None, None));
+        assert!(contest.settle(
+            &mut room,
+            Winners {
+                best: &mut best,
+                index: &mut []
+            },
+            None,
+            None
+        ));
         // 40 of 2400 win
-        assert!(room.contending() < 200, "{} {}", kernels.isa, room.contending());
+        assert!(
+            room.contending() < 200,
+            "{} {}",
+            kernels.isa,
+            room.contending()
+        );
     }
 }
 

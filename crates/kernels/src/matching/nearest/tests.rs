@@ -42,11 +42,20 @@ fn images(kind: usize, count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn check_case(kind: usize, supports: usize, tests: usize, dim: usize, seed: u64, levels: &[usize]) -> usize {
+fn check_case(
+    kind: usize,
+    supports: usize,
+    tests: usize,
+    dim: usize,
+    seed: u64,
+    levels: &[usize],
+) -> usize {
     let mut compared = 0;
     for kernels in Isa::available().filter_map(Isa::kernels) {
         let pack = |all: Vec<Vec<f32>>| -> Vec<PackedPatches> {
-            all.iter().map(|rows| PackedPatches::pack_with(kernels, rows, dim)).collect()
+            all.iter()
+                .map(|rows| PackedPatches::pack_with(kernels, rows, dim))
+                .collect()
         };
         let support = pack(images(kind, supports, dim, seed));
         // the first test is a support image
@@ -57,8 +66,18 @@ fn check_case(kind: usize, supports: usize, tests: usize, dim: usize, seed: u64,
         for k in 1..=supports {
             let (found, wanted) = (pruned.nearest(&tests, k), plain.nearest(&tests, k));
             for (found, wanted) in found.iter().zip(&wanted) {
-                let bits = |n: &Nearest| n.images.iter().map(|i| (i.0, i.1.to_bits())).collect::<Vec<_>>();
-                assert_eq!(bits(found), bits(wanted), "{} kind {kind}, k = {k}", kernels.isa);
+                let bits = |n: &Nearest| {
+                    n.images
+                        .iter()
+                        .map(|i| (i.0, i.1.to_bits()))
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    bits(found),
+                    bits(wanted),
+                    "{} kind {kind}, k = {k}",
+                    kernels.isa
+                );
                 assert!(found.compared >= k);
             }
             compared += found.iter().map(|f| f.compared).sum::<usize>();
@@ -101,7 +120,12 @@ fn patches_that_are_no_numbers_are_not_bounded() {
     let pruned = NearestImages::with_levels(packs.clone(), vec![2, 4]).nearest(&packs, 3);
     let plain = NearestImages::with_levels(packs.clone(), Vec::new()).nearest(&packs, 3);
     for (a, b) in pruned.iter().zip(&plain) {
-        let bits = |n: &Nearest| n.images.iter().map(|i| (i.0, i.1.to_bits())).collect::<Vec<_>>();
+        let bits = |n: &Nearest| {
+            n.images
+                .iter()
+                .map(|i| (i.0, i.1.to_bits()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(bits(a), bits(b));
     }
 }
@@ -113,7 +137,9 @@ fn bounds_leave_images_out() {
     let support: Vec<_> = (0..40)
         .map(|i| {
             let mut rows = images(1, 1, dim, 3 + i / 10 * 100).remove(0);
-            rows.iter_mut().enumerate().for_each(|(j, x)| *x += 1e-3 * ((i as usize + j) % 3) as f32);
+            rows.iter_mut()
+                .enumerate()
+                .for_each(|(j, x)| *x += 1e-3 * ((i as usize + j) % 3) as f32);
             PackedPatches::pack(&rows, dim)
         })
         .collect();

@@ -1,10 +1,11 @@
 //! AVX-512 with dot products of bytes.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_GE_OQ, _mm_loadu_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_insertf32x4,
-    _mm512_loadu_si512, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __m512i, _CMP_GE_OQ, _mm_loadu_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castps128_ps512, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_si512, _mm512_reduce_add_ps,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 #[allow(clippy::wildcard_imports)]
@@ -63,11 +64,19 @@ impl Integers for Avx512 {
 /// AVX-512 F must be present.
 #[inline(always)]
 unsafe fn exact(c: Chosen<'_>) {
-    let Chosen { dim, lanes, rows, pairs, out } = c;
+    let Chosen {
+        dim,
+        lanes,
+        rows,
+        pairs,
+        out,
+    } = c;
     for (pairs, out) in pairs.chunks(16).zip(out.chunks_mut(16)) {
         let of = |l: usize| pairs[l.min(pairs.len() - 1)];
-        let x: [*const f32; 16] = std::array::from_fn(|l| lanes[of(l).lane as usize * dim..][..dim].as_ptr());
-        let y: [*const f32; 16] = std::array::from_fn(|l| rows[of(l).row as usize * dim..][..dim].as_ptr());
+        let x: [*const f32; 16] =
+            std::array::from_fn(|l| lanes[of(l).lane as usize * dim..][..dim].as_ptr());
+        let y: [*const f32; 16] =
+            std::array::from_fn(|l| rows[of(l).row as usize * dim..][..dim].as_ptr());
         // SAFETY: the caller vouches for the instructions; each pointer is valid for `dim` numbers, a multiple of 4.
         unsafe {
             let mut sum = _mm512_setzero_ps();
@@ -99,7 +108,12 @@ unsafe fn four(rows: &[*const f32; 16], feature: usize) -> [__m512; 4] {
             let v = _mm512_insertf32x4::<2>(v, row(2));
             _mm512_insertf32x4::<3>(v, row(3))
         };
-        let (a, b, c, d) = (every_fourth(0), every_fourth(1), every_fourth(2), every_fourth(3));
+        let (a, b, c, d) = (
+            every_fourth(0),
+            every_fourth(1),
+            every_fourth(2),
+            every_fourth(3),
+        );
         let pair = |a, b| {
             let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
             (_mm512_castps_pd(low), _mm512_castps_pd(high))
