@@ -1,5 +1,6 @@
 //! The patches of the support as a bundle keeps them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use flawtune_kernels::mapped::MappedFile;
@@ -8,6 +9,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::error::BundleError;
 
 /// Element type of a stored bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,7 +35,10 @@ impl Precision {
 
 #[derive(Debug, Clone)]
 enum Bytes {
-    Owned(Arc<Vec<u8>>),
+    Owned {
+        bytes: Arc<Vec<u8>>,
+        offset: usize,
+    },
     Mapped {
         file: Arc<MappedFile>,
         offset: usize,
@@ -105,7 +111,10 @@ impl BankBuilder {
             rows,
             dim: self.dim,
             precision: self.precision,
-            bytes: Bytes::Owned(Arc::new(self.bytes)),
+            bytes: Bytes::Owned {
+                bytes: Arc::new(self.bytes),
+                offset: 0,
+            },
         }
     }
 }
@@ -156,8 +165,33 @@ impl Bank {
     pub(super) fn bytes(&self) -> &[u8] {
         let len = self.rows * self.dim * self.precision.bytes();
         match &self.bytes {
-            Bytes::Owned(bytes) => bytes,
+            Bytes::Owned { bytes, offset } => &bytes[*offset..][..len],
             Bytes::Mapped { file, offset } => &file.bytes()[*offset..][..len],
+        }
+    }
+
+    /// Some rows of it, without a copy.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn part(&self, first: usize, rows: usize) -> Self {
+        assert!(first + rows <= self.rows, "rows of the bank");
+        let from = first * self.dim * self.precision.bytes();
+        let bytes = match &self.bytes {
+            Bytes::Owned { bytes, offset } => Bytes::Owned {
+                bytes: Arc::clone(bytes),
+                offset: offset + from,
+            },
+            Bytes::Mapped { file, offset } => Bytes::Mapped {
+                file: Arc::clone(file),
+                offset: offset + from,
+            },
+        };
+        Self {
+            rows,
+            dim: self.dim,
+            precision: self.precision,
+            bytes,
         }
     }
 
@@ -169,7 +203,10 @@ impl Bank {
         assert_eq!(order.len(), self.rows, "one place a row");
         let size = self.dim * self.precision.bytes();
         let mut bytes = match self.bytes {
-            Bytes::Owned(bytes) => Arc::unwrap_or_clone(bytes),
+            Bytes::Owned { bytes, offset: 0 } if bytes.len() == self.rows * size => {
+                Arc::unwrap_or_clone(bytes)
+            }
+            Bytes::Owned { ref bytes, offset } => bytes[offset..][..self.rows * size].to_vec(),
             Bytes::Mapped { ref file, offset } => {
                 file.bytes()[offset..][..self.rows * size].to_vec()
             }
@@ -195,7 +232,10 @@ impl Bank {
             }
         }
         Self {
-            bytes: Bytes::Owned(Arc::new(bytes)),
+            bytes: Bytes::Owned {
+                bytes: Arc::new(bytes),
+                offset: 0,
+            },
             ..self
         }
     }
@@ -243,6 +283,21 @@ impl Bank {
             }
         }
         room
+    }
+
+    /// Refuses a bank that holds other numbers than unit vectors do.
+    ///
+    /// # Errors
+    /// [`BundleError::Header`], naming `path`.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), BundleError> {
+        if self.is_plausible() {
+            return Ok(());
+        }
+        Err(BundleError::Header {
+            path: path.to_owned(),
+            key: "bank".into(),
+            what: "holds a number that no unit vector has".into(),
+        })
     }
 
     /// Whether every number is one that a unit vector can hold.

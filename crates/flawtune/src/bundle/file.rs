@@ -3,7 +3,7 @@
 //! | metadata | |
 //! |---|---|
 //! | `format` | `flawtune-bundle` |
-//! | `format_version` | 1 to 3, the lowest that reads it right; read before anything else, a higher one is refused |
+//! | `format_version` | 1 to 4, the lowest that reads it right; read before anything else, a higher one is refused |
 //! | `header` | JSON of [`Header`] |
 //!
 //! | tensor | |
@@ -11,6 +11,7 @@
 //! | `bank` | F16 or F32 `[rows, dim]`, patch tokens of unit length |
 //! | `centres` | F32 `[cells, dim]`, directions of unit length; only with an index |
 //! | `cell_rows` | U64 `[cells]`, rows of the bank in each cell, which lie one cell after the other; only with an index |
+//! | `residual` | U8, JSON of what was learned beside the bank; only for that scorer, whose `bank` is `[blocks · rows, dim / blocks]`, one block after the other |
 //! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
 //! | `adaptation` | U8, what was learned and changes the tokens, such as a torch file with a checkpoint's tensors; only where it does |
 
@@ -28,21 +29,25 @@ use serde_json::json;
 use super::bank::{Bank, Precision};
 use super::cells::Cells;
 use super::error::BundleError;
-use super::header::{Header, Scorer};
+use super::header::{Header, ScorerKind};
 use crate::adapt::heads::Ensemble;
+use crate::score::residual::ResidualModel;
 
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";
 /// Highest format version that is read.
-pub const FORMAT_VERSION: u64 = 3;
+pub const FORMAT_VERSION: u64 = 4;
 /// The version of bundles whose patches are means of several; others stay readable for builds that know version 1 only.
 const WITH_NEIGHBOURHOOD: u64 = 2;
 /// The version of bundles that are searched by an index; builds that know less would search all of the bank.
 const WITH_INDEX: u64 = 3;
+/// The version of bundles that look at several blocks.
+const WITH_BLOCKS: u64 = 4;
 
 const BANK: &str = "bank";
 const CENTRES: &str = "centres";
 const CELL_ROWS: &str = "cell_rows";
+const RESIDUAL: &str = "residual";
 const ENSEMBLE: &str = "ensemble";
 const ADAPTATION: &str = "adaptation";
 
@@ -55,6 +60,8 @@ pub struct Bundle {
     pub bank: Bank,
     /// The cells that the bank is sorted into, where it has an index.
     pub cells: Option<Cells>,
+    /// What was learned beside the bank, for the scorer that looks at several blocks.
+    pub residual: Option<ResidualModel>,
     /// The fitted ensemble, for that scorer.
     pub ensemble: Option<Ensemble>,
     /// What was learned and changes the tokens, where anything does, as its maker wrote it.
@@ -170,6 +177,11 @@ impl Bundle {
             }
             Ok(start + info.data_offsets.0..start + info.data_offsets.1)
         };
+        // one block after the other, where there are several
+        let (rows, dim) = match header.scorer {
+            ScorerKind::Residual { blocks } => (blocks.saturating_mul(rows), dim / blocks),
+            _ => (rows, dim),
+        };
         let place = tensor(
             BANK,
             &format!("{wanted:?} [{rows}, {dim}]"),
@@ -210,7 +222,18 @@ impl Bundle {
             })?;
             Ok::<_, BundleError>(&bytes[place])
         };
-        let ensemble = if header.scorer == Scorer::Ensemble {
+        let residual = if let ScorerKind::Residual { blocks } = header.scorer {
+            let json = serde_json::from_slice(flat(RESIDUAL)?);
+            let model: ResidualModel =
+                json.map_err(|e| wrong(RESIDUAL, format!("cannot be read ({e})")))?;
+            if let Some(what) = model.wrong(blocks, dim) {
+                return Err(wrong(RESIDUAL, format!("cannot be used ({what})")));
+            }
+            Some(model)
+        } else {
+            None
+        };
+        let ensemble = if header.scorer == ScorerKind::Ensemble {
             let json = serde_json::from_slice(flat(ENSEMBLE)?);
             let ensemble: Ensemble =
                 json.map_err(|e| wrong(ENSEMBLE, format!("cannot be read ({e})")))?;
@@ -230,6 +253,7 @@ impl Bundle {
             header,
             bank,
             cells,
+            residual,
             ensemble,
             adaptation,
         })
@@ -245,6 +269,8 @@ impl Bundle {
             key: key.to_owned(),
             what: format!("cannot be written ({e})"),
         };
+        let residual = self.residual.as_ref().map(serde_json::to_vec).transpose();
+        let residual = residual.map_err(|e| json(RESIDUAL, e.to_string()))?;
         let ensemble = self.ensemble.as_ref().map(serde_json::to_vec).transpose();
         let ensemble = ensemble.map_err(|e| json(ENSEMBLE, e.to_string()))?;
         let dtype = match self.bank.precision() {
@@ -271,7 +297,11 @@ impl Bundle {
             ));
             tensors.push((CELL_ROWS, "U64", vec![cells.len()], lengths));
         }
-        for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &self.adaptation)] {
+        for (key, bytes) in [
+            (RESIDUAL, &residual),
+            (ENSEMBLE, &ensemble),
+            (ADAPTATION, &self.adaptation),
+        ] {
             tensors.extend(
                 bytes
                     .as_ref()
@@ -280,6 +310,7 @@ impl Bundle {
         }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
         let version = match (&self.cells, self.header.patches.neighbourhood) {
+            _ if self.residual.is_some() => WITH_BLOCKS,
             (Some(_), _) => WITH_INDEX,
             (None, 2..) => WITH_NEIGHBOURHOOD,
             (None, _) => 1,

@@ -13,7 +13,7 @@ use crate::score::threshold::{Calibration, Threshold};
 /// How an image gets its score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Scorer {
+pub enum ScorerKind {
     /// `1 − mean of the k largest similarities` to support images; maps over the same images.
     ImagePair {
         /// Support images whose similarities are averaged.
@@ -26,15 +26,29 @@ pub enum Scorer {
     },
     /// The ensemble of heads; its maps are those of the patch bank.
     Ensemble,
+    /// Distances of several blocks to whole banks, and a head on residuals where defects were learned from.
+    Residual {
+        /// How many blocks; a patch token holds them side by side.
+        blocks: usize,
+    },
 }
 
-impl Scorer {
+impl ScorerKind {
+    /// Blocks that are looked at apart.
+    pub fn blocks(self) -> usize {
+        match self {
+            Self::Residual { blocks } => blocks.max(1),
+            _ => 1,
+        }
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::ImagePair { .. } => "image-pair",
             Self::PatchBank { .. } => "patch-bank",
             Self::Ensemble => "ensemble",
+            Self::Residual { .. } => "residual",
         }
     }
 }
@@ -42,7 +56,7 @@ impl Scorer {
 /// The bank in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BankInfo {
-    /// Patches.
+    /// Patches; where several blocks are looked at, in each.
     pub rows: usize,
     /// Element type.
     pub precision: Precision,
@@ -185,7 +199,7 @@ pub struct Header {
     /// Numbers per token.
     pub dim: usize,
     /// The scorer.
-    pub scorer: Scorer,
+    pub scorer: ScorerKind,
     /// Which patches are compared, and how each is made.
     #[serde(flatten)]
     pub patches: PatchOptions,
@@ -215,17 +229,21 @@ impl Header {
             Some((key, format!("is {bad}, wanted a finite number")))
         };
         let scorer = match self.scorer {
-            Scorer::ImagePair { k } if k == 0 || k > self.support.len() => Some((
+            ScorerKind::ImagePair { k } if k == 0 || k > self.support.len() => Some((
                 "scorer.k",
                 format!(
                     "is {k}, wanted 1 to the {} support images",
                     self.support.len()
                 ),
             )),
-            Scorer::PatchBank { aggregate } => aggregate
+            ScorerKind::PatchBank { aggregate } => aggregate
                 .check()
                 .err()
                 .map(|e| ("scorer.aggregate", e.to_string())),
+            ScorerKind::Residual { blocks } if blocks == 0 || !self.dim.is_multiple_of(blocks) => {
+                let what = format!("is {blocks}, which does not divide tokens of {}", self.dim);
+                Some(("scorer.blocks", what))
+            }
             _ => None,
         };
         let size = |key, found: usize| {
@@ -263,7 +281,7 @@ impl Header {
                     .then(|| ("support", "names no image, wanted at least one".to_owned()))
             })
             .or_else(|| {
-                let images = matches!(self.scorer, Scorer::ImagePair { .. });
+                let images = matches!(self.scorer, ScorerKind::ImagePair { .. });
                 let parts = &self.bank.parts;
                 let sum = parts.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
                 let fits = !parts.contains(&0)
@@ -279,7 +297,13 @@ impl Header {
             })
             .or_else(|| {
                 let index = self.bank.index.as_ref()?;
-                if matches!(self.scorer, Scorer::ImagePair { .. }) {
+                if matches!(self.scorer, ScorerKind::Residual { .. }) {
+                    return Some((
+                        "bank.index",
+                        "is there, but whole banks are searched".into(),
+                    ));
+                }
+                if matches!(self.scorer, ScorerKind::ImagePair { .. }) {
                     return Some((
                         "bank.index",
                         "is there, but images are compared with images".to_owned(),

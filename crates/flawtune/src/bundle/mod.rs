@@ -16,7 +16,12 @@ pub use bank::{Bank, BankBuilder, Precision};
 pub use cells::Cells;
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION};
-pub use header::{BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, Scorer};
+pub use header::{
+    BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind,
+};
 pub(crate) use patches::chosen;
 pub use patches::{MOST_NEIGHBOURHOOD, PatchOptions};
-pub use scorer::{Finding, TokenScorer};
+pub(crate) use rows::RowBank;
+pub use scorer::TokenScorer;
+
+pub use crate::score::Finding;

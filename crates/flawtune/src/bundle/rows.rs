@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use flawtune_kernels::matching::{Frame, PackedPatches, raise_similarity};
+use flawtune_kernels::matching::{Frame, Matches, PackedPatches, raise_matches, raise_similarity};
 use rayon::prelude::*;
 
 use super::bank::Bank;
@@ -27,7 +27,7 @@ const PIECES: usize = 8;
 
 /// Patches that others are compared with.
 #[derive(Debug)]
-pub(super) struct RowBank {
+pub(crate) struct RowBank {
     bank: Bank,
     /// Rows of each part, such as the patches of an image.
     parts: Vec<usize>,
@@ -64,7 +64,7 @@ impl Room {
 
 impl RowBank {
     /// Of a bank whose rows belong together in parts of these lengths; their sum is the number of rows.
-    pub(super) fn new(bank: Bank, parts: Vec<usize>) -> Self {
+    pub(crate) fn new(bank: Bank, parts: Vec<usize>) -> Self {
         let (mut blocks, mut first) = (Vec::new(), 0);
         for (part, &rows) in parts.iter().enumerate() {
             let starts = (first..first + rows).step_by(BLOCK_ROWS);
@@ -89,8 +89,16 @@ impl RowBank {
         (self.bank, self.frame)
     }
 
+    /// One patch of the bank.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub(crate) fn row<'a>(&'a self, row: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        self.bank.read(row, 1, room)
+    }
+
     /// Lays out unit patches (`[patches, dim]`) as the bank's own are for matching.
-    pub(super) fn pack(&self, rows: &[f32]) -> PackedPatches {
+    pub(crate) fn pack(&self, rows: &[f32]) -> PackedPatches {
         let mut packed = PackedPatches::pack(&[], self.bank.dim());
         self.repack(rows, &mut packed);
         packed
@@ -110,6 +118,30 @@ impl RowBank {
         tests: &[PackedPatches],
         left_out: impl Fn(usize) -> Option<usize> + Sync,
     ) -> Vec<Vec<f32>> {
+        let nearest = self.search_without(tests, left_out, false);
+        nearest
+            .iter()
+            .map(|n| n.best.iter().map(|n| 1.0 - n).collect())
+            .collect()
+    }
+
+    /// The largest cosine of every patch of each test to all parts of the bank but the one that `left_out` names for it, and the
+    /// row that it is reached by, the first among equals; −1 and `u32::MAX` where there is none. Spread over the current rayon
+    /// pool.
+    pub(crate) fn nearest_without(
+        &self,
+        tests: &[PackedPatches],
+        left_out: impl Fn(usize) -> Option<usize> + Sync,
+    ) -> Vec<Matches> {
+        self.search_without(tests, left_out, true)
+    }
+
+    fn search_without(
+        &self,
+        tests: &[PackedPatches],
+        left_out: impl Fn(usize) -> Option<usize> + Sync,
+        rows: bool,
+    ) -> Vec<Matches> {
         let pieces = PIECES * rayon::current_num_threads();
         let in_one = self.blocks.len().div_ceil(pieces).max(1);
         // a bank of few blocks is shared by searching it for some tests at a time
@@ -123,37 +155,46 @@ impl RowBank {
                     .map(move |blocks| (first, blocks))
             })
             .collect();
-        let best: Vec<Vec<Vec<f32>>> = work
+        let best: Vec<Vec<Matches>> = work
             .par_iter()
             .map_init(
                 || Room::new(self.bank.dim()),
                 |room, &(first, blocks)| {
                     let tests = &tests[first..(first + group).min(tests.len())];
-                    self.search(tests, blocks, |test| left_out(first + test), room)
+                    self.search(tests, blocks, |test| left_out(first + test), rows, room)
                 },
             )
             .collect();
-        let mut nearest: Vec<Vec<f32>> = tests.iter().map(|t| vec![-1.0; t.patches()]).collect();
+        let mut nearest: Vec<Matches> = none(tests);
         for ((first, _), best) in work.iter().zip(&best) {
             for (nearest, best) in nearest[*first..].iter_mut().zip(best) {
-                raise(nearest, best);
+                if rows {
+                    nearest.raise(best);
+                } else {
+                    raise(&mut nearest.best, &best.best);
+                }
             }
         }
         nearest
-            .iter()
-            .map(|n| n.iter().map(|n| 1.0 - n).collect())
-            .collect()
     }
 
-    /// The largest cosine of every patch of each test to some blocks, at least −1.
+    /// The largest cosine of every patch of each test to some blocks, at least −1; with `rows` also which row reaches it.
     fn search(
         &self,
         tests: &[PackedPatches],
         blocks: &[Block],
         left_out: impl Fn(usize) -> Option<usize>,
+        wants_rows: bool,
         room: &mut Room,
-    ) -> Vec<Vec<f32>> {
-        let mut best: Vec<Vec<f32>> = tests.iter().map(|t| vec![-1.0; t.patches()]).collect();
+    ) -> Vec<Matches> {
+        let mut best = none(tests);
+        let raise = |test: &PackedPatches, rows: &PackedPatches, first, best: &mut Matches| {
+            if wants_rows {
+                raise_matches(test, rows, first, best)
+            } else {
+                raise_similarity(test, rows, &mut best.best)
+            }
+        };
         // tests for which the coarse pass settles nothing, as where all patches are alike, without sketches
         let mut plain: Vec<Option<PackedPatches>> = vec![None; tests.len()];
         let mut failed = vec![0; tests.len()];
@@ -165,13 +206,15 @@ impl RowBank {
             if plain.iter().any(Option::is_some) {
                 room.plain.repack(rows, self.bank.dim());
             }
+            // rows of a bank are fewer than 2³²: they are held in memory
+            let first = block.first as u32;
             for (i, (test, best)) in tests.iter().zip(&mut best).enumerate() {
-                if left_out(i) == Some(block.part) || best.is_empty() {
+                if left_out(i) == Some(block.part) || best.best.is_empty() {
                     continue;
                 }
                 if let Some(test) = &plain[i] {
-                    raise_similarity(test, &room.plain, best);
-                } else if !raise_similarity(test, &room.packed, best) && self.frame.is_some() {
+                    raise(test, &room.plain, first, best);
+                } else if !raise(test, &room.packed, first, best) && self.frame.is_some() {
                     failed[i] += 1;
                     if failed[i] == FAILURES {
                         plain[i] = Some(PackedPatches::pack(&test.rows(), self.bank.dim()));
@@ -225,6 +268,14 @@ impl RowBank {
             .map(|part| part.iter().map(|b| 1.0 - b).collect())
             .collect()
     }
+}
+
+/// No match yet of any patch.
+fn none(tests: &[PackedPatches]) -> Vec<Matches> {
+    tests
+        .iter()
+        .map(|t| Matches::none(t.patches(), -1.0))
+        .collect()
 }
 
 /// A frame around rows spread evenly over the bank, where a coarse pass is worth it.

@@ -8,20 +8,12 @@ use rayon::prelude::*;
 use super::bank::Bank;
 use super::cells::{CellBank, Cells};
 use super::error::BundleError;
-use super::header::{Recall, Scorer};
+use super::header::{Recall, ScorerKind};
 use super::patches::PatchOptions;
 use super::rows::RowBank;
 use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
 use crate::features::{ImageTokens, TokenSet};
-
-/// What is known of an image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
-    /// Image score; larger is more anomalous.
-    pub score: f64,
-    /// Patch distances over the grid, row-major; 0 where the background is cut away.
-    pub distances: Vec<f32>,
-}
+use crate::score::{Finding, Scorer};
 
 /// An image before its score is known.
 struct Measured {
@@ -41,7 +33,7 @@ enum Search {
 /// Scores tokens against a bank. A score depends on neither the other images nor the number of threads.
 #[derive(Debug)]
 pub struct TokenScorer {
-    scorer: Scorer,
+    scorer: ScorerKind,
     patches: PatchOptions,
     grid: (usize, usize),
     dim: usize,
@@ -93,18 +85,19 @@ impl TokenScorer {
     /// [`BundleError::Head`] for an ensemble of another width.
     pub fn new(
         path: &Path,
-        scorer: Scorer,
+        scorer: ScorerKind,
         patches: PatchOptions,
         grid: (usize, usize),
         bank: &Bank,
         parts: &[usize],
         ensemble: Option<Ensemble>,
     ) -> Result<Self, BundleError> {
-        if !bank.is_plausible() {
+        bank.check(path)?;
+        if let ScorerKind::Residual { .. } = scorer {
             return Err(BundleError::Header {
                 path: path.to_owned(),
-                key: "bank".into(),
-                what: "holds a number that no unit vector has".into(),
+                key: "scorer.kind".into(),
+                what: "looks at several blocks, each with a bank of its own".into(),
             });
         }
         let parts = if parts.is_empty() {
@@ -113,8 +106,10 @@ impl TokenScorer {
             parts.to_vec()
         };
         let search = match scorer {
-            Scorer::ImagePair { .. } => Search::Images(NearestImages::new(bank.pack(0, &parts))),
-            Scorer::PatchBank { .. } | Scorer::Ensemble => {
+            ScorerKind::ImagePair { .. } => {
+                Search::Images(NearestImages::new(bank.pack(0, &parts)))
+            }
+            ScorerKind::PatchBank { .. } | ScorerKind::Ensemble | ScorerKind::Residual { .. } => {
                 Search::Rows(RowBank::new(bank.clone(), parts))
             }
         };
@@ -188,7 +183,7 @@ impl TokenScorer {
             }
             // the ensemble's evidence is the patch bank's score
             let score = |m: &[Measured]| match self.scorer {
-                Scorer::PatchBank { aggregate } => aggregate.score(&m[0].distances),
+                ScorerKind::PatchBank { aggregate } => aggregate.score(&m[0].distances),
                 _ => crate::score::Aggregate::TopFraction(BANK_SHARE).score(&m[0].distances),
             };
             score_errors.add(score(&near), score(&exact));
@@ -209,16 +204,6 @@ impl TokenScorer {
     /// Puts a fitted ensemble in.
     pub(crate) fn set_ensemble(&mut self, ensemble: Ensemble) {
         self.ensemble = Some(ensemble);
-    }
-
-    /// Scores images. The one function behind `predict` and `evaluate`.
-    ///
-    /// # Errors
-    /// [`BundleError::Tokens`] for tokens of another shape, [`BundleError::Foreground`] and [`BundleError::Head`] for
-    /// tokens that are no numbers.
-    pub fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
-        let measured = self.measured(tokens, false)?;
-        self.findings(&tokens.images, measured)
     }
 
     /// Scores the bank's own images, each without its own part of the bank. With an ensemble scorer `score` is the patch
@@ -310,7 +295,7 @@ impl TokenScorer {
 
     /// Compares with the k nearest images; with `own`, query i is image i of the bank and is left out.
     fn pairs(&self, images: &NearestImages, queries: &Queries, own: bool) -> Vec<Measured> {
-        let Scorer::ImagePair { k } = self.scorer else {
+        let ScorerKind::ImagePair { k } = self.scorer else {
             return Vec::new();
         };
         let nearest = images.nearest(&queries.rows, k + usize::from(own));
@@ -348,12 +333,12 @@ impl TokenScorer {
     ) -> Result<Vec<Finding>, BundleError> {
         let score = |(image, m): (&ImageTokens, Measured)| -> Result<Finding, BundleError> {
             let score = match (self.scorer, &self.ensemble) {
-                (Scorer::ImagePair { .. }, _) => 1.0 - m.similarity.unwrap_or(f64::NAN),
-                (Scorer::PatchBank { aggregate }, _) => aggregate.score(&m.distances),
-                (Scorer::Ensemble, None) => {
+                (ScorerKind::ImagePair { .. }, _) => 1.0 - m.similarity.unwrap_or(f64::NAN),
+                (ScorerKind::PatchBank { aggregate }, _) => aggregate.score(&m.distances),
+                (ScorerKind::Ensemble | ScorerKind::Residual { .. }, None) => {
                     crate::score::Aggregate::TopFraction(BANK_SHARE).score(&m.distances)
                 }
-                (Scorer::Ensemble, Some(ensemble)) => {
+                (ScorerKind::Ensemble | ScorerKind::Residual { .. }, Some(ensemble)) => {
                     let distances = std::slice::from_ref(&m.distances);
                     let evidence = Evidence::with_distances(
                         std::slice::from_ref(image),
@@ -369,9 +354,17 @@ impl TokenScorer {
             Ok(Finding {
                 score,
                 distances: m.distances,
+                untaught: None,
             })
         };
         images.par_iter().zip(measured).map(score).collect()
+    }
+}
+
+impl Scorer for TokenScorer {
+    fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
+        let measured = self.measured(tokens, false)?;
+        self.findings(&tokens.images, measured)
     }
 }
 
@@ -423,7 +416,7 @@ mod tests {
         }
     }
 
-    fn scorer(support: &TokenSet, scorer: Scorer) -> TokenScorer {
+    fn scorer(support: &TokenSet, scorer: ScorerKind) -> TokenScorer {
         let rows = support
             .images
             .iter()
@@ -448,7 +441,7 @@ mod tests {
         let plain = SupportSet::new(&support, TokenKind::Patches, None).unwrap();
         let aggregate = Aggregate::TopFraction(0.2);
         let wanted = plain.score_bank(&test, aggregate).unwrap();
-        let found = scorer(&support, Scorer::PatchBank { aggregate })
+        let found = scorer(&support, ScorerKind::PatchBank { aggregate })
             .score(&test)
             .unwrap();
         assert_eq!(
@@ -463,7 +456,7 @@ mod tests {
             wanted.maps.unwrap()
         );
         let wanted = plain.score_pairs(&test, 2, true).unwrap();
-        let found = scorer(&support, Scorer::ImagePair { k: 2 })
+        let found = scorer(&support, ScorerKind::ImagePair { k: 2 })
             .score(&test)
             .unwrap();
         assert_eq!(
@@ -483,10 +476,10 @@ mod tests {
     fn left_out_scores_are_those_of_a_bank_without_the_image() {
         let support = tokens(9, 3);
         for kind in [
-            Scorer::PatchBank {
+            ScorerKind::PatchBank {
                 aggregate: Aggregate::Max,
             },
-            Scorer::ImagePair { k: 2 },
+            ScorerKind::ImagePair { k: 2 },
         ] {
             let all = scorer(&support, kind);
             for whole in [true, false] {
@@ -511,7 +504,7 @@ mod tests {
     #[test]
     fn an_ensemble_survives_its_file_to_the_last_bit() {
         let (support, shots, test) = (tokens(9, 4), tokens(3, 5), tokens(5, 6));
-        let mut scorer = scorer(&support, Scorer::Ensemble);
+        let mut scorer = scorer(&support, ScorerKind::Ensemble);
         let evidence = |set: &TokenSet, found: &[Finding]| {
             let distances: Vec<Vec<f32>> = found.iter().map(|f| f.distances.clone()).collect();
             Evidence::with_distances(&set.images, &distances, BANK_SHARE).unwrap()
@@ -531,7 +524,7 @@ mod tests {
     fn tokens_of_another_shape_are_refused() {
         let scorer = scorer(
             &tokens(2, 1),
-            Scorer::PatchBank {
+            ScorerKind::PatchBank {
                 aggregate: Aggregate::Mean,
             },
         );

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Confusion, MetricError, auroc, average_precision, confusion_at};
-use super::statistics::{
-    BootstrapOptions, DelongTest, Interval, PairedInterval, RankingMetric, Rate, StatisticsError,
-    bootstrap_interval, delong_test, paired_bootstrap,
-};
+use super::metrics::MetricError;
+pub use super::rows::{Improvement, ScorerMetrics};
+use super::rows::{by_type, difference, labels, metrics, relative};
+use super::statistics::{BootstrapOptions, Rate, StatisticsError};
 
 /// How many of the most wrong images are listed each way.
 pub const WORST_ERRORS: usize = 10;
@@ -61,46 +60,6 @@ pub struct TestSet<'a> {
     pub ids: &'a [&'a str],
     /// Folder name of the defect, `None` for normal images.
     pub defect_types: &'a [Option<&'a str>],
-}
-
-/// Metrics of one scorer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScorerMetrics {
-    /// Area under the ROC curve; `null` with only one class.
-    pub auroc: Option<f64>,
-    /// Average precision.
-    pub average_precision: f64,
-    /// Bootstrap interval of the AUROC; `null` with only one class.
-    pub auroc_interval: Option<Interval>,
-    /// Bootstrap interval of the average precision; `null` with only one class.
-    pub average_precision_interval: Option<Interval>,
-    /// Threshold chosen on held-out images.
-    pub threshold: Option<f64>,
-    /// Right and wrong decisions at that threshold.
-    pub confusion: Option<Confusion>,
-    /// Normal images at or above it.
-    pub false_alarms: Option<Rate>,
-    /// Defective images at or above it.
-    pub found: Option<Rate>,
-}
-
-/// Adapted minus zero-shot. Relative numbers are shares of the zero-shot value, 0.1 = 10 % better.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Improvement {
-    /// Difference of the AUROCs.
-    pub auroc: Option<f64>,
-    /// That difference over the zero-shot AUROC.
-    pub auroc_relative: Option<f64>,
-    /// Difference of the average precisions.
-    pub average_precision: f64,
-    /// That difference over the zero-shot average precision.
-    pub ap_relative: Option<f64>,
-    /// Paired bootstrap interval of the difference of the AUROCs.
-    pub auroc_interval: Option<PairedInterval>,
-    /// Paired bootstrap interval of the difference of the average precisions.
-    pub average_precision_interval: Option<PairedInterval>,
-    /// `DeLong`'s test of the difference of the AUROCs.
-    pub delong: Option<DelongTest>,
 }
 
 /// One defect type against all normal test images.
@@ -177,46 +136,13 @@ impl Comparison {
         zero_shot: Scored<'_>,
         bootstrap: BootstrapOptions,
     ) -> Result<Self, ComparisonError> {
-        let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
-        if test.ids.len() != labels.len() {
-            return Err(MetricError::Length {
-                labels: labels.len(),
-                scores: test.ids.len(),
-            }
-            .into());
-        }
-        let (mut prompt_tuned, mut base) =
-            (metrics(&labels, adapted)?, metrics(&labels, zero_shot)?);
-        let (a, b) = (adapted.scores, zero_shot.scores);
-        let mut improvement = Improvement {
-            auroc: prompt_tuned.auroc.zip(base.auroc).map(|(x, y)| x - y),
-            auroc_relative: prompt_tuned
-                .auroc
-                .zip(base.auroc)
-                .and_then(|(x, y)| relative(x, y)),
-            average_precision: prompt_tuned.average_precision - base.average_precision,
-            ap_relative: relative(prompt_tuned.average_precision, base.average_precision),
-            auroc_interval: None,
-            average_precision_interval: None,
-            delong: None,
-        };
+        let labels = labels(test)?;
+        let prompt_tuned = metrics(&labels, adapted, &bootstrap)?;
+        let base = metrics(&labels, zero_shot, &bootstrap)?;
+        let improvement = difference(&labels, adapted, zero_shot, &bootstrap)?;
+        let a = adapted.scores;
         let test_defects = labels.iter().filter(|l| **l).count();
         let test_normals = labels.len() - test_defects;
-        if test_defects > 0 && test_normals > 0 {
-            for (metrics, scores) in [(&mut prompt_tuned, a), (&mut base, b)] {
-                let interval = |metric| bootstrap_interval(&labels, scores, metric, &bootstrap);
-                metrics.auroc_interval = Some(interval(RankingMetric::Auroc)?);
-                metrics.average_precision_interval =
-                    Some(interval(RankingMetric::AveragePrecision)?);
-            }
-            let interval = |metric| paired_bootstrap(&labels, a, b, metric, &bootstrap);
-            improvement.auroc_interval = Some(interval(RankingMetric::Auroc)?);
-            improvement.average_precision_interval =
-                Some(interval(RankingMetric::AveragePrecision)?);
-        }
-        if test_defects > 1 && test_normals > 1 {
-            improvement.delong = Some(delong_test(&labels, a, b)?);
-        }
         Ok(Self {
             category: test.category.to_owned(),
             prompt_tuned,
@@ -346,63 +272,25 @@ impl Comparison {
     }
 }
 
-fn relative(value: f64, base: f64) -> Option<f64> {
-    (base != 0.0).then(|| (value - base) / base)
-}
-
-fn metrics(labels: &[bool], scored: Scored<'_>) -> Result<ScorerMetrics, MetricError> {
-    let confusion = scored
-        .threshold
-        .map(|t| confusion_at(labels, scored.scores, t))
-        .transpose()?;
-    Ok(ScorerMetrics {
-        auroc: auroc(labels, scored.scores)?,
-        average_precision: average_precision(labels, scored.scores)?,
-        auroc_interval: None,
-        average_precision_interval: None,
-        threshold: scored.threshold,
-        confusion,
-        false_alarms: confusion
-            .and_then(|c| Rate::new(c.false_positives, c.false_positives + c.true_negatives)),
-        found: confusion
-            .and_then(|c| Rate::new(c.true_positives, c.true_positives + c.false_negatives)),
-    })
-}
-
 fn per_type(
     test: &TestSet<'_>,
     adapted: Scored<'_>,
     zero_shot: Scored<'_>,
 ) -> Result<BTreeMap<String, TypeMetrics>, MetricError> {
-    let mut types = BTreeMap::new();
-    for name in test.defect_types.iter().flatten() {
-        if types.contains_key(*name) {
-            continue;
-        }
-        let of: Vec<usize> = (0..test.defect_types.len())
-            .filter(|&i| test.defect_types[i].is_none_or(|t| t == *name))
-            .collect();
-        let labels: Vec<bool> = of.iter().map(|&i| test.defect_types[i].is_some()).collect();
-        let pick = |scores: &[f64]| of.iter().map(|&i| scores[i]).collect::<Vec<_>>();
-        let images = labels.iter().filter(|l| **l).count();
-        let found = |scored: Scored<'_>| {
-            let threshold = scored.threshold?;
-            let reach =
-                |i: &&usize| test.defect_types[**i].is_some() && scored.scores[**i] >= threshold;
-            Rate::new(of.iter().filter(reach).count(), images)
-        };
-        types.insert(
-            (*name).to_owned(),
-            TypeMetrics {
-                images,
-                prompt_tuned_auroc: auroc(&labels, &pick(adapted.scores))?,
-                zero_shot_auroc: auroc(&labels, &pick(zero_shot.scores))?,
-                prompt_tuned_found: found(adapted),
-                zero_shot_found: found(zero_shot),
-            },
-        );
-    }
-    Ok(types)
+    let (adapted, zero_shot) = (by_type(test, adapted)?, by_type(test, zero_shot)?);
+    let both = adapted.into_iter().zip(zero_shot.into_values());
+    Ok(both
+        .map(|((name, adapted), zero_shot)| {
+            let metrics = TypeMetrics {
+                images: adapted.images,
+                prompt_tuned_auroc: adapted.auroc,
+                zero_shot_auroc: zero_shot.auroc,
+                prompt_tuned_found: adapted.found,
+                zero_shot_found: zero_shot.found,
+            };
+            (name, metrics)
+        })
+        .collect())
 }
 
 /// The [`WORST_ERRORS`] normal images with the highest, or the defective ones with the lowest scores, the worst first.

@@ -3,6 +3,7 @@
 //! - [`protocol`] splits a category's images into shots, hold-out and test, and guards the border between them.
 //! - [`metrics`] turns labels and scores into AUROC, average precision, curves and AUPRO.
 //! - [`statistics`] says how sure we may be of them: bootstrap intervals, `DeLong`'s test, Holm's correction.
+//! - [`rows`] is one result for whatever scores: a row a scorer, on the same images.
 //! - [`comparison`] holds an evaluation against its zero-shot baseline, as a file and as a table.
 //! - [`score_table`] is every test image's score by every scorer, as a file.
 //!
@@ -13,5 +14,6 @@ pub mod comparison;
 pub mod draws;
 pub mod metrics;
 pub mod protocol;
+pub mod rows;
 pub mod score_table;
 pub mod statistics;

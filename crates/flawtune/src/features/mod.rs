@@ -21,6 +21,6 @@ pub use error::{BadImage, FeatureError};
 pub use extract::{ExtractReport, Extraction, Extractor, Progress, Stage};
 pub use forward::{Forward, ForwardError};
 pub use inputs::Inputs;
-pub use patch_mask::patch_mask;
+pub use patch_mask::{patch_cover, patch_mask};
 pub use tokens::{ImageTokens, TokenSet};
 pub use turn::Turn;

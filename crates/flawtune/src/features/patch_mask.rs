@@ -18,17 +18,30 @@ pub fn patch_mask<P: AsRef<Path>>(
     grid: (usize, usize),
     patch_size: usize,
 ) -> Result<Vec<bool>, ImageError> {
-    let mut covered = vec![false; grid.0 * grid.1];
+    let covered = patch_cover(masks, preprocess, grid, patch_size)?;
+    Ok(covered.iter().map(|share| *share > 0.0).collect())
+}
+
+/// The share of each patch that pixels which are not black in the masks cover, 0 to 1; otherwise as [`patch_mask`]. Of several
+/// masks the one that covers most of a patch counts.
+///
+/// # Errors
+/// A mask that cannot be read.
+pub fn patch_cover<P: AsRef<Path>>(
+    masks: &[P],
+    preprocess: &Preprocess,
+    grid: (usize, usize),
+    patch_size: usize,
+) -> Result<Vec<f32>, ImageError> {
+    let mut covered = vec![0.0f32; grid.0 * grid.1];
     let options = preprocess.decode_options();
     for path in masks {
         let path = path.as_ref();
-        mark(
-            &decode(&read_file(path, &options)?, path, &options)?,
-            preprocess,
-            grid,
-            patch_size,
-            &mut covered,
-        );
+        let mask = decode(&read_file(path, &options)?, path, &options)?;
+        let of_mask = cover(&mask, preprocess, grid, patch_size);
+        for (all, one) in covered.iter_mut().zip(of_mask) {
+            *all = all.max(one);
+        }
     }
     Ok(covered)
 }
@@ -36,13 +49,14 @@ pub fn patch_mask<P: AsRef<Path>>(
 /// In patches: edges of pixels that fall on edges of patches must not spill over.
 const ROUNDING: f64 = 1e-9;
 
-fn mark(
+/// The share of each patch that the mask's pixels cover.
+fn cover(
     mask: &RgbImage8,
     preprocess: &Preprocess,
     grid: (usize, usize),
     patch_size: usize,
-    covered: &mut [bool],
-) {
+) -> Vec<f32> {
+    let mut covered = vec![0.0f64; grid.0 * grid.1];
     let (width, height) = (mask.width() as f64, mask.height() as f64);
     let (to_height, to_width) = (preprocess.size.0 as f64, preprocess.size.1 as f64);
     let (mut scale_y, mut scale_x) = (to_height / height, to_width / width);
@@ -50,25 +64,30 @@ fn mark(
         scale_y = scale_y.max(scale_x);
         scale_x = scale_y;
     }
-    // the cells that a pixel lies in
+    // the cells that a pixel lies in, each with the length that it has in common with it
     let cells = |pixel: usize, scale: f64, from: f64, to: f64, cells: usize| {
         let edge = |at: f64| ((at - from / 2.0) * scale + to / 2.0) / patch_size as f64;
         let (first, last) = (
             edge(pixel as f64) + ROUNDING,
             edge(pixel as f64 + 1.0) - ROUNDING,
         );
-        (first.max(0.0) as usize)..(last.ceil().max(0.0) as usize).min(cells)
+        let cells = (first.max(0.0) as usize)..(last.ceil().max(0.0) as usize).min(cells);
+        cells.map(move |cell| {
+            let common = last.min(cell as f64 + 1.0) - first.max(cell as f64);
+            (cell, common)
+        })
     };
     for (i, pixel) in mask.pixels().chunks_exact(3).enumerate() {
         if pixel.iter().all(|v| *v == 0) {
             continue;
         }
-        for row in cells(i / mask.width(), scale_y, height, to_height, grid.0) {
-            for column in cells(i % mask.width(), scale_x, width, to_width, grid.1) {
-                covered[row * grid.1 + column] = true;
+        for (row, down) in cells(i / mask.width(), scale_y, height, to_height, grid.0) {
+            for (column, across) in cells(i % mask.width(), scale_x, width, to_width, grid.1) {
+                covered[row * grid.1 + column] += down * across;
             }
         }
     }
+    covered.iter().map(|share| share.min(1.0) as f32).collect()
 }
 
 #[cfg(test)]
@@ -93,15 +112,9 @@ mod tests {
         for (y, x) in set {
             pixels[(y * width + x) * 3 + 1] = 1;
         }
-        let mut covered = vec![false; grid.0 * grid.1];
-        mark(
-            &RgbImage8::from_pixels(height, width, pixels),
-            preprocess,
-            grid,
-            8,
-            &mut covered,
-        );
-        (0..covered.len()).filter(|&i| covered[i]).collect()
+        let mask = RgbImage8::from_pixels(height, width, pixels);
+        let covered = cover(&mask, preprocess, grid, 8);
+        (0..covered.len()).filter(|&i| covered[i] > 0.0).collect()
     }
 
     #[test]
@@ -135,5 +148,29 @@ mod tests {
             found((36, 36), &[(31, 31), (32, 0), (0, 35)], &ragged, (4, 4)),
             [15]
         );
+    }
+
+    #[test]
+    fn a_share_is_that_of_the_area() {
+        let mask = |height: usize, width: usize, set: &[usize]| {
+            let mut pixels = vec![0; height * width * 3];
+            set.iter().for_each(|i| pixels[3 * i] = 255);
+            RgbImage8::from_pixels(height, width, pixels)
+        };
+        let share = |mask: &RgbImage8, preprocess: &Preprocess| cover(mask, preprocess, (2, 2), 8);
+        let near = |found: Vec<f32>, wanted: [f32; 4]| {
+            // edges are moved by ROUNDING
+            let close = found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 1e-5);
+            assert!(close, "{found:?} {wanted:?}");
+        };
+        let squash = Preprocess::squash(16, 16, PLAIN);
+        // pixels of 4 × 8 in the preprocessed image: half a patch each
+        near(share(&mask(4, 2, &[0, 3]), &squash), [0.5, 0.5, 0.0, 0.0]);
+        // one pixel that lies in all four
+        near(share(&mask(3, 3, &[4]), &squash), [0.111_111; 4]);
+        near(share(&mask(1, 1, &[0]), &squash), [1.0; 4]);
+        // the outer quarters of the columns are cut off
+        let crop = Preprocess::centre_crop(16, 16, PLAIN);
+        near(share(&mask(2, 4, &[0, 1, 4]), &crop), [1.0, 0.0, 0.0, 0.0]);
     }
 }

@@ -17,12 +17,15 @@ mod error;
 pub mod foreground;
 pub mod map;
 mod pair;
+pub mod residual;
+mod scorer;
 mod support;
 pub mod threshold;
 
 pub use bank::{Aggregate, patch_bank};
 pub use error::ScoreError;
 pub use pair::{class_token, image_pair};
+pub use scorer::{Finding, Scorer, Untaught};
 pub use support::{SupportSet, TokenKind};
 
 /// Scores of a list of test images.

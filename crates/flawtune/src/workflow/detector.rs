@@ -8,8 +8,10 @@ use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 use super::place::Drawing;
 use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
-use crate::bundle::{Bundle, Finding, Header, TokenScorer};
+use crate::bundle::{Bundle, Finding, Header, ScorerKind, TokenScorer};
 use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
+use crate::score::Scorer;
+use crate::score::residual::{BlockBanks, ResidualScorer};
 
 /// Sizes of pictures whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
@@ -20,7 +22,7 @@ pub struct Detector {
     header: Header,
     engine: Engine,
     adapted: Option<Box<dyn TokenSource>>,
-    scorer: TokenScorer,
+    scorer: Box<dyn Scorer>,
     drawings: Mutex<Vec<Arc<Drawing>>>,
 }
 
@@ -64,7 +66,7 @@ impl Detector {
                 )));
             }
         };
-        let header = bundle.header;
+        let header = &bundle.header;
         let mut options: BackboneOptions = serde_json::from_value(header.backbone.clone())
             .map_err(|e| {
                 WorkflowError::Input(format!(
@@ -113,26 +115,10 @@ impl Detector {
                 again,
             );
         }
-        let parts = &header.bank.parts;
-        let (warm, scorer) = rayon::join(
-            || engine.warm(),
-            || {
-                TokenScorer::new(
-                    path,
-                    header.scorer,
-                    header.patches,
-                    grid,
-                    &bundle.bank,
-                    parts,
-                    bundle.ensemble,
-                )
-            },
-        );
+        let (warm, scorer) = rayon::join(|| engine.warm(), || scorer_of(path, &bundle, grid));
         warm?;
-        let mut scorer = scorer?;
-        if let (Some(cells), Some(index)) = (bundle.cells, &header.bank.index) {
-            scorer = scorer.with_cells(cells, index.probes, Vec::new());
-        }
+        let scorer = scorer?;
+        let header = bundle.header;
         let adapted = learned.map(|l| l.source(&engine)).transpose()?;
         Ok(Self {
             header,
@@ -146,6 +132,11 @@ impl Detector {
     /// What the bundle says.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The lowest and the highest number that its maps tell apart.
+    pub(super) fn span(&self) -> (f32, f32) {
+        self.scorer.span()
     }
 
     /// How pictures become pixels.
@@ -205,4 +196,31 @@ impl Detector {
         kept.push(Arc::clone(&new));
         Ok(new)
     }
+}
+
+/// What a bundle scores by, for images of a `grid` of patches.
+fn scorer_of(
+    path: &Path,
+    bundle: &Bundle,
+    grid: (usize, usize),
+) -> Result<Box<dyn Scorer>, WorkflowError> {
+    let header = &bundle.header;
+    if let (ScorerKind::Residual { blocks }, Some(model)) = (header.scorer, &bundle.residual) {
+        bundle.bank.check(path)?;
+        let banks = BlockBanks::new(&bundle.bank, blocks, &[header.bank.rows]);
+        return Ok(Box::new(ResidualScorer::new(banks, model.clone(), grid)));
+    }
+    let mut scorer = TokenScorer::new(
+        path,
+        header.scorer,
+        header.patches,
+        grid,
+        &bundle.bank,
+        &header.bank.parts,
+        bundle.ensemble.clone(),
+    )?;
+    if let (Some(cells), Some(index)) = (&bundle.cells, &header.bank.index) {
+        scorer = scorer.with_cells(cells.clone(), index.probes, Vec::new());
+    }
+    Ok(Box::new(scorer))
 }

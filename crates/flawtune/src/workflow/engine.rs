@@ -257,6 +257,17 @@ impl Engine {
         Ok(self)
     }
 
+    /// The same backbone with tokens of other blocks, side by side.
+    ///
+    /// # Errors
+    /// Layers the backbone does not have.
+    pub(super) fn with_layers_apart(self, layers: &[i32]) -> Result<Self, WorkflowError> {
+        let mut engine = self.with_layers(layers)?;
+        engine.layers.combine = Combine::Concat;
+        engine.options.combine_layers = Combine::Concat;
+        Ok(engine)
+    }
+
     /// Packs the weights now rather than with the first picture.
     ///
     /// # Errors

@@ -1,25 +1,24 @@
 //! Score a category's test set with a bundle, by the function that `predict` calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
+use super::source::TokenOpener;
 use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction,
-    TokenOpener, WorkflowError, predict, writable, write_json,
+    WorkflowError, predict, writable, write_json,
 };
 use crate::bundle::IndexInfo;
 use crate::dataset::read_mask;
-use crate::evaluate::metrics::{
-    HistogramMetrics, PixelHistogram, PixelImage, auroc, average_precision, f1_max,
-};
+use crate::evaluate::comparison::{Scored, TestSet};
+use crate::evaluate::metrics::{PixelHistogram, PixelImage};
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions, check_disjoint};
-use crate::evaluate::statistics::{
-    BootstrapOptions, Interval, RankingMetric, Rate, bootstrap_interval,
-};
+use crate::evaluate::rows::{Column, Evaluation, PixelMetrics, Row};
+use crate::evaluate::statistics::BootstrapOptions;
 use crate::features::{Progress, Stage};
 
 /// What to evaluate.
@@ -41,91 +40,42 @@ pub struct BundleEvaluateRequest {
     pub output_dir: PathBuf,
 }
 
-/// Pixel metrics over the good images and the defects that have a mask.
+/// A detector on a test set: a row of what it ships, and where it learned from defects one of what it would be without them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PixelResult {
-    /// Defects with a mask.
-    pub masked_images: usize,
-    /// Defects without one, left out here.
-    pub unmasked_images: usize,
-    /// Bound of the false positive rate for the per-region overlap.
-    pub aupro_limit: f64,
-    /// The metrics.
+pub struct DetectorEvaluation {
+    /// The rows; the first is the detector's own.
     #[serde(flatten)]
-    pub metrics: HistogramMetrics,
-}
-
-/// One defect type against all good test images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TypeResult {
-    /// Images of the type.
-    pub images: usize,
-    /// Area under the ROC curve.
-    pub auroc: Option<f64>,
-    /// How many of them reach the threshold.
-    pub found: Option<Rate>,
-    /// Pixel metrics, where masks exist.
-    pub pixels: Option<PixelResult>,
-}
-
-/// A bundle on a test set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BundleEvaluation {
-    /// Category.
-    pub category: String,
-    /// Protocol of the split.
-    pub protocol: String,
-    /// Whether images the bundle was fitted to are among the tested: such numbers are no result.
-    pub leaky: bool,
-    /// Seed of the split.
-    pub seed: u64,
-    /// Hash over the test images.
-    pub test_set_hash: String,
-    /// Good images tested.
-    pub test_normals: usize,
-    /// Defective images tested.
-    pub test_defects: usize,
-    /// The scorer.
-    pub scorer: String,
+    pub evaluation: Evaluation,
     /// Good images in the bank.
     pub support_images: usize,
-    /// Patches in the bank.
+    /// Patches in the bank; where several blocks are looked at, in each.
     pub bank_patches: usize,
     /// The approximate index, and how well it finds; none: every patch is compared.
     pub index: Option<IndexInfo>,
-    /// Area under the ROC curve of the image scores.
-    pub auroc: Option<f64>,
-    /// Bootstrap interval of it.
-    pub auroc_interval: Option<Interval>,
-    /// Average precision.
-    pub average_precision: f64,
-    /// Largest F1 over all thresholds, chosen on these images.
-    pub f1_max: Option<f64>,
-    /// The bundle's threshold.
-    pub threshold: f64,
-    /// Good images at or above it.
-    pub false_alarms: Option<Rate>,
-    /// Defects at or above it.
-    pub found: Option<Rate>,
-    /// Pixel metrics, where masks exist.
-    pub pixels: Option<PixelResult>,
-    /// By defect type.
-    pub per_defect_type: BTreeMap<String, TypeResult>,
-    /// How intervals were made.
-    pub bootstrap: BootstrapOptions,
     /// Backbone.
     pub model_name: String,
     /// Hash of its weights.
     pub weights_hash: String,
-    /// The bundle.
-    pub bundle: PathBuf,
+    /// The detector's file.
+    pub detector: PathBuf,
     /// Version of this program.
     pub flawtune_version: String,
 }
 
+impl DetectorEvaluation {
+    /// What the detector ships.
+    ///
+    /// # Panics
+    /// If there is no row.
+    pub fn shipped(&self) -> &Row {
+        &self.evaluation.rows[0]
+    }
+}
+
 /// Pixels counted so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pixels {
+    span: (f32, f32),
     good: PixelHistogram,
     types: HashMap<String, (PixelHistogram, usize, usize)>,
 }
@@ -139,7 +89,7 @@ struct Pixels {
 pub fn evaluate_bundle(
     request: &BundleEvaluateRequest,
     on_event: OnEvent<'_>,
-) -> Result<(BundleEvaluation, PathBuf), WorkflowError> {
+) -> Result<(DetectorEvaluation, PathBuf), WorkflowError> {
     if !(request.aupro_limit > 0.0 && request.aupro_limit <= 1.0) {
         return Err(WorkflowError::Input(format!(
             "--aupro-limit is {}; it is larger than 0 and at most 1, such as 0.3",
@@ -193,7 +143,98 @@ pub fn evaluate_bundle(
 
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring(header.scorer.name()));
-    let samples: Vec<usize> = split.test.clone();
+    let scored = score(request, &detector, &category, &split.test, on_event)?;
+    let ids: Vec<&str> = scored.found.iter().map(|(at, _)| infos[*at].id).collect();
+    let types: Vec<Option<&str>> = scored
+        .found
+        .iter()
+        .map(|(at, _)| infos[*at].defect_type)
+        .collect();
+    let test = TestSet {
+        category: &name,
+        protocol: &protocol.to_string(),
+        seed: split.seed,
+        shots: manifest.shots,
+        hash: &split.test_set_hash(&infos),
+        ids: &ids,
+        defect_types: &types,
+    };
+    let own: Vec<f64> = scored.found.iter().map(|(_, p)| p.score).collect();
+    let untaught = scored
+        .found
+        .iter()
+        .map(|(_, p)| p.untaught.as_ref().map(|u| u.0));
+    let untaught: Option<Vec<f64>> = untaught.collect();
+    let untaught = untaught.filter(|scores| !scores.is_empty());
+    let mut columns = vec![Column {
+        scorer: header.scorer.name(),
+        taught: untaught.is_some() || header.checkpoint.is_some(),
+        scored: Scored {
+            scores: &own,
+            threshold: Some(header.threshold.value),
+        },
+        against: untaught.as_ref().map(|_| 1),
+    }];
+    columns.extend(untaught.as_ref().map(|scores| Column {
+        scorer: UNTAUGHT,
+        taught: false,
+        scored: Scored {
+            scores,
+            threshold: None,
+        },
+        against: None,
+    }));
+    let leaky = protocol == Protocol::Leaky;
+    let mut rows = Evaluation::of(&test, leaky, &columns, request.bootstrap)?;
+    for (row, pixels) in rows.rows.iter_mut().zip(&scored.pixels) {
+        row.pixels = pixels.of(None, request.aupro_limit);
+        for (kind, metrics) in &mut row.by_type {
+            metrics.pixels = pixels.of(Some(kind), request.aupro_limit);
+        }
+    }
+    let evaluation = DetectorEvaluation {
+        evaluation: rows,
+        support_images: header.support.len(),
+        bank_patches: header.bank.rows,
+        index: header.bank.index.clone(),
+        model_name: header.model_name.clone(),
+        weights_hash: header.weights_hash.clone(),
+        detector: request.bundle.clone(),
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let path = request.output_dir.join(format!("{}_detection.json", name));
+    write_json(&path, &evaluation)?;
+    on_event(Event::Wrote(&path));
+    let table = request.output_dir.join(format!("{}_predictions.csv", name));
+    let rows = scored
+        .found
+        .iter()
+        .map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
+    write_predictions(&table, rows)?;
+    on_event(Event::Wrote(&table));
+    on_event(Event::PartEnds("scoring"));
+    Ok((evaluation, path))
+}
+
+/// What a detector without the defects it learned from is called: it knows good images only.
+const UNTAUGHT: &str = "bank";
+
+/// The test set as `predict` sees it.
+struct ScoredImages {
+    /// Positions and predictions, without maps.
+    found: Vec<(usize, Prediction)>,
+    /// Pixels by the detector's maps, and by those it would draw without the defects it learned from.
+    pixels: [Pixels; 2],
+}
+
+/// Scores the samples at `samples` by the function that `predict` calls.
+fn score(
+    request: &BundleEvaluateRequest,
+    detector: &Detector,
+    category: &Category,
+    samples: &[usize],
+    on_event: OnEvent<'_>,
+) -> Result<ScoredImages, WorkflowError> {
     let batch = request.data.batch_size.max(1);
     let mut given = 0;
     let mut next = |_: bool| {
@@ -215,22 +256,27 @@ pub fn evaluate_bundle(
     let options = PredictOptions {
         skip_bad_images: request.data.skip_bad_images,
         maps: masked,
+        untaught: true,
     };
     let by_path: HashMap<&Path, usize> = samples
         .iter()
         .map(|&i| (category.dataset.samples[i].path.as_path(), i))
         .collect();
-    let mut pixels = Pixels::default();
+    let mut pixels = [(); 2].map(|()| Pixels::new(detector.span()));
     let mut found: Vec<(usize, Prediction)> = Vec::new();
     let mut warnings = Vec::new();
     predict(
-        &detector,
+        detector,
         options,
         &mut next,
         &mut |mut prediction| {
             let at = by_path[prediction.path.as_path()];
-            if let Some(map) = prediction.map.take() {
-                pixels.add(&category, &detector, at, &map)?;
+            let untaught = prediction.untaught.as_mut().and_then(|u| u.1.take());
+            let maps = [prediction.map.take(), untaught];
+            for (pixels, map) in pixels.iter_mut().zip(maps) {
+                if let Some(map) = map {
+                    pixels.add(category, detector, at, &map)?;
+                }
             }
             prediction.picture = None;
             found.push((at, prediction));
@@ -251,104 +297,18 @@ pub fn evaluate_bundle(
     for text in warnings {
         on_event(Event::Warning(text));
     }
-
-    let labels: Vec<bool> = found
-        .iter()
-        .map(|(at, _)| infos[*at].defect_type.is_some())
-        .collect();
-    let scores: Vec<f64> = found.iter().map(|(_, p)| p.score).collect();
-    let both = labels.contains(&true) && labels.contains(&false);
-    let flagged = |wanted: &dyn Fn(usize) -> bool| {
-        let of: Vec<usize> = (0..found.len()).filter(|&i| wanted(found[i].0)).collect();
-        Rate::new(of.iter().filter(|&&i| found[i].1.flaw).count(), of.len())
-    };
-    let mut per_defect_type = BTreeMap::new();
-    for kind in labels_of(&found, &infos) {
-        let of: Vec<usize> = (0..found.len())
-            .filter(|&i| infos[found[i].0].defect_type.is_none_or(|t| t == kind))
-            .collect();
-        let labels: Vec<bool> = of.iter().map(|&i| labels[i]).collect();
-        let scores: Vec<f64> = of.iter().map(|&i| scores[i]).collect();
-        per_defect_type.insert(
-            kind.clone(),
-            TypeResult {
-                images: labels.iter().filter(|l| **l).count(),
-                auroc: auroc(&labels, &scores)?,
-                found: flagged(&|at| infos[at].defect_type == Some(kind.as_str())),
-                pixels: pixels.of(Some(&kind), request.aupro_limit),
-            },
-        );
-    }
-    let test_defects = labels.iter().filter(|l| **l).count();
-    let evaluation = BundleEvaluation {
-        protocol: protocol.to_string(),
-        leaky: protocol == Protocol::Leaky,
-        seed: split.seed,
-        test_set_hash: split.test_set_hash(&infos),
-        test_normals: labels.len() - test_defects,
-        test_defects,
-        scorer: header.scorer.name().to_owned(),
-        support_images: header.support.len(),
-        bank_patches: header.bank.rows,
-        index: header.bank.index.clone(),
-        auroc: auroc(&labels, &scores)?,
-        auroc_interval: if both {
-            Some(bootstrap_interval(
-                &labels,
-                &scores,
-                RankingMetric::Auroc,
-                &request.bootstrap,
-            )?)
-        } else {
-            None
-        },
-        average_precision: average_precision(&labels, &scores)?,
-        f1_max: if test_defects > 0 {
-            Some(f1_max(&labels, &scores)?.f1)
-        } else {
-            None
-        },
-        threshold: header.threshold.value,
-        false_alarms: flagged(&|at| infos[at].defect_type.is_none()),
-        found: flagged(&|at| infos[at].defect_type.is_some()),
-        pixels: pixels.of(None, request.aupro_limit),
-        per_defect_type,
-        bootstrap: request.bootstrap,
-        model_name: header.model_name.clone(),
-        weights_hash: header.weights_hash.clone(),
-        bundle: request.bundle.clone(),
-        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
-        category: name,
-    };
-    let path = request
-        .output_dir
-        .join(format!("{}_detection.json", evaluation.category));
-    write_json(&path, &evaluation)?;
-    on_event(Event::Wrote(&path));
-    let table = request
-        .output_dir
-        .join(format!("{}_predictions.csv", evaluation.category));
-    let rows = found
-        .iter()
-        .map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
-    write_predictions(&table, rows)?;
-    on_event(Event::Wrote(&table));
-    on_event(Event::PartEnds("scoring"));
-    Ok((evaluation, path))
-}
-
-/// The defect types among what was tested.
-fn labels_of(
-    found: &[(usize, Prediction)],
-    infos: &[crate::evaluate::protocol::SampleInfo<'_>],
-) -> std::collections::BTreeSet<String> {
-    found
-        .iter()
-        .filter_map(|(at, _)| infos[*at].defect_type.map(str::to_owned))
-        .collect()
+    Ok(ScoredImages { found, pixels })
 }
 
 impl Pixels {
+    fn new(span: (f32, f32)) -> Self {
+        Self {
+            span,
+            good: PixelHistogram::spanning(span),
+            types: HashMap::new(),
+        }
+    }
+
     /// Counts the pixels of a sample's map.
     fn add(
         &mut self,
@@ -367,7 +327,8 @@ impl Pixels {
                 map: map.values(),
             })?);
         };
-        let (histogram, masked, unmasked) = self.types.entry(kind.clone()).or_default();
+        let none = || (PixelHistogram::spanning(self.span), 0, 0);
+        let (histogram, masked, unmasked) = self.types.entry(kind.clone()).or_insert_with(none);
         if sample.masks.is_empty() {
             *unmasked += 1;
             return Ok(());
@@ -388,7 +349,7 @@ impl Pixels {
     }
 
     /// Metrics of one type, or of all; `None` without any mask.
-    fn of(&self, kind: Option<&str>, limit: f64) -> Option<PixelResult> {
+    fn of(&self, kind: Option<&str>, limit: f64) -> Option<PixelMetrics> {
         let mut all = self.good.clone();
         let (mut masked_images, mut unmasked_images) = (0, 0);
         // in a fixed order: sums of shares depend on it in the last bit
@@ -403,7 +364,7 @@ impl Pixels {
             masked_images += masked;
             unmasked_images += unmasked;
         }
-        (masked_images > 0).then(|| PixelResult {
+        (masked_images > 0).then(|| PixelMetrics {
             masked_images,
             unmasked_images,
             aupro_limit: limit,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapted::modulate;
 use super::prepared::Prepared;
-use super::{Category, Engine, Event, OnEvent, PixelResult, WorkflowError};
+use super::{Category, Engine, Event, OnEvent, WorkflowError};
 use crate::adapt::heads::{BANK_SHARE, PatchBank};
 use crate::adapt::hierarchy::{
     GoodPatches, Hierarchy, HierarchyData, Trained, spread, train_levels,
@@ -19,6 +19,7 @@ use crate::adapt::{Adaptation, Checkpoint, TrainOptions};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::{PixelHistogram, PixelImage};
+use crate::evaluate::rows::PixelMetrics;
 use crate::evaluate::statistics::{BootstrapOptions, Rate};
 use crate::features::{ImageTokens, TokenSet};
 use crate::score::Aggregate;
@@ -100,11 +101,11 @@ pub(super) fn of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Hierarch
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LevelPixels {
     /// Frozen tokens.
-    pub zero_shot: PixelResult,
+    pub zero_shot: PixelMetrics,
     /// Shared prompts.
-    pub flat: PixelResult,
+    pub flat: PixelMetrics,
     /// Each image at its own level.
-    pub hierarchical: PixelResult,
+    pub hierarchical: PixelMetrics,
 }
 
 /// Hierarchical prompts on a test set, all by the patch bank (mean of the top 1 % of patch distances), as trained whatever
@@ -332,7 +333,7 @@ fn pixels(job: &Job<'_>, maps: [&Vec<Vec<f32>>; 3]) -> Result<Option<LevelPixels
             })?;
         }
     }
-    let [zero_shot, flat, hierarchical] = histograms.map(|h| PixelResult {
+    let [zero_shot, flat, hierarchical] = histograms.map(|h| PixelMetrics {
         masked_images: masked,
         unmasked_images: unmasked,
         aupro_limit: AUPRO_LIMIT,

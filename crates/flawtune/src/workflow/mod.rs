@@ -53,9 +53,7 @@ pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, default_layers};
 pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
-pub use evaluate_bundle::{
-    BundleEvaluateRequest, BundleEvaluation, PixelResult, TypeResult, evaluate_bundle,
-};
+pub use evaluate_bundle::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
 pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{

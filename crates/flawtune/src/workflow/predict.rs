@@ -18,6 +18,8 @@ pub struct PredictOptions {
     pub skip_bad_images: bool,
     /// Draw the map of every picture and keep its pixels, for overlays; otherwise only flaws are drawn, for their box.
     pub maps: bool,
+    /// Also say what the detector would have found without the defects that it learned from.
+    pub untaught: bool,
 }
 
 /// What the source of pictures has.
@@ -50,6 +52,9 @@ pub struct Prediction {
     pub map: Option<AnomalyMap>,
     /// The picture, where maps are wanted.
     pub picture: Option<RgbImage8>,
+    /// What would have been found without the defects that were learned from, where that is wanted and there are any: the score,
+    /// and the map where maps are wanted.
+    pub untaught: Option<(f64, Option<AnomalyMap>)>,
 }
 
 /// A picture that is ready for the backbone.
@@ -189,6 +194,14 @@ fn judge(
             },
         )
     });
+    let untaught = match found.untaught.as_ref().filter(|_| options.untaught) {
+        Some(untaught) => {
+            let drawing = options.maps.then(|| detector.drawing(size)).transpose()?;
+            let map = drawing.map(|d| d.draw(&untaught.distances)).transpose()?;
+            Some((untaught.score, map))
+        }
+        None => None,
+    };
     Ok(Prediction {
         path: PathBuf::new(),
         size,
@@ -198,5 +211,6 @@ fn judge(
         region,
         map: map.filter(|_| options.maps),
         picture: None,
+        untaught,
     })
 }

@@ -161,6 +161,8 @@ struct Scratch {
     row_index: Buffer,
     panels: [Buffer; 2],
     contest: Room,
+    before: Vec<f32>,
+    found: Vec<u32>,
 }
 
 thread_local! {
@@ -285,6 +287,63 @@ pub fn raise_similarity(a: &PackedPatches, b: &PackedPatches, best: &mut [f32]) 
         best.iter_mut()
             .zip(&*scratch.best)
             .for_each(|(best, &found)| *best = best.max(found));
+        false
+    })
+}
+
+/// As [`raise_similarity`], and keeps which patch it was: where `b` has a larger product than `out.best`, or an equal one of a
+/// patch that comes earlier, `out.index` becomes `first` and the patch's place in `b`. So `b` can be any part of a larger set that
+/// begins at its patch `first`, and the parts can come in any order.
+///
+/// # Panics
+/// If the dims differ or `out` does not hold one entry per patch of `a`.
+pub fn raise_matches(a: &PackedPatches, b: &PackedPatches, first: u32, out: &mut Matches) -> bool {
+    check(a, b);
+    assert!(
+        out.best.len() == a.patches() && out.index.len() == a.patches(),
+        "one match per patch of a"
+    );
+    SCRATCH.with_borrow_mut(|scratch| {
+        if let Some(contest) = a.contest(b) {
+            scratch.before.clear();
+            scratch.before.extend_from_slice(&out.best);
+            scratch.found.clear();
+            scratch.found.resize(a.patches(), u32::MAX);
+            let winners = Winners {
+                best: &mut out.best,
+                index: &mut scratch.found,
+            };
+            if contest.settle(&mut scratch.contest, winners, None, None) {
+                for (i, &found) in scratch.found.iter().enumerate() {
+                    if found != u32::MAX {
+                        let better = out.best[i] > scratch.before[i];
+                        let place = first + found;
+                        out.index[i] = if better {
+                            place
+                        } else {
+                            out.index[i].min(place)
+                        };
+                    }
+                }
+                return true;
+            }
+        }
+        scratch.best.resize(a.lanes.padded());
+        scratch.index.resize(a.lanes.padded());
+        search_all(
+            a,
+            b,
+            &mut scratch.panels,
+            &mut scratch.best,
+            &mut scratch.index,
+            &mut [],
+        );
+        for i in 0..a.patches() {
+            let (found, place) = (scratch.best[i], first + scratch.index[i] as u32);
+            if found > out.best[i] || (found == out.best[i] && place < out.index[i]) {
+                (out.best[i], out.index[i]) = (found, place);
+            }
+        }
         false
     })
 }
@@ -471,6 +530,28 @@ impl Matches {
         Winners {
             best: &mut self.best,
             index: &mut self.index,
+        }
+    }
+
+    /// Nothing found yet for so many patches: a product of `least`, of no patch.
+    pub fn none(patches: usize, least: f32) -> Self {
+        Self {
+            best: vec![least; patches],
+            index: vec![u32::MAX; patches],
+        }
+    }
+
+    /// Keeps the better of two for each patch, the earlier among equals.
+    ///
+    /// # Panics
+    /// If they are not of as many patches.
+    pub fn raise(&mut self, other: &Self) {
+        assert_eq!(self.best.len(), other.best.len(), "matches of one image");
+        for i in 0..self.best.len() {
+            let (found, place) = (other.best[i], other.index[i]);
+            if found > self.best[i] || (found == self.best[i] && place < self.index[i]) {
+                (self.best[i], self.index[i]) = (found, place);
+            }
         }
     }
 

@@ -77,6 +77,21 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
             chosen_products_with(kernels, &ra, &rb, dim, &index_ab, &mut best);
             assert_eq!(best, best_ab, "{what} chosen");
         }
+        // in two parts, the later one first
+        let cut = nb / 2;
+        let parts = [(0, &rb[..cut * dim]), (cut, &rb[cut * dim..])];
+        let mut raised = Matches::none(na, f32::NEG_INFINITY);
+        for (first, rows) in parts.into_iter().rev().filter(|(_, rows)| !rows.is_empty()) {
+            let part = PackedPatches::pack_with(kernels, rows, dim);
+            raise_matches(&a, &part, first as u32, &mut raised);
+        }
+        if nb > 0 {
+            assert_eq!(
+                (&raised.best, &raised.index),
+                (&best_ab, &index_ab),
+                "{what} raised"
+            );
+        }
         match_both(&a, &b, &mut ab, &mut ba);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} both");
         assert_eq!(

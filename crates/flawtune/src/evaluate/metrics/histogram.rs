@@ -1,6 +1,7 @@
 //! Pixel metrics in constant memory: pixels are counted by score, not kept.
 //!
-//! Scores lie in [0, 2] (a distance of cosines; what lies outside counts at the end) and fall into 2¹⁸ bins, 7.6e-6 wide.
+//! Scores fall into 2¹⁸ bins of equal width over a span, by default [0, 2] (a distance of cosines), 7.6e-6 wide; what lies outside
+//! counts at the end.
 //! Pixels of one bin count as equal, so a metric differs from the exact one of
 //! [`pixel_metrics`](super::pixel_metrics) by what order within bins can change; for the AUROC that is stated with it.
 
@@ -11,11 +12,14 @@ use super::pixels::{PixelImage, check, regions};
 use super::ranking::Tally;
 
 const BINS: usize = 1 << 18;
-const HIGHEST: f32 = 2.0;
+/// Distances of cosines.
+const DISTANCES: (f32, f32) = (0.0, 2.0);
 
 /// Pixels counted by score; 6 MiB whatever the number of pictures.
 #[derive(Debug, Clone)]
 pub struct PixelHistogram {
+    /// The lowest and the highest score that is told apart.
+    span: (f32, f32),
     normal: Vec<u64>,
     defective: Vec<u64>,
     /// Sum over regions of the share of their pixels in the bin.
@@ -44,7 +48,15 @@ pub struct HistogramMetrics {
 
 impl Default for PixelHistogram {
     fn default() -> Self {
+        Self::spanning(DISTANCES)
+    }
+}
+
+impl PixelHistogram {
+    /// Nothing counted yet, for scores between `span.0` and `span.1`.
+    pub fn spanning(span: (f32, f32)) -> Self {
         Self {
+            span,
             normal: vec![0; BINS],
             defective: vec![0; BINS],
             overlap: vec![0.0; BINS],
@@ -53,11 +65,12 @@ impl Default for PixelHistogram {
     }
 }
 
-fn bin(score: f32) -> usize {
-    ((score.max(0.0) * (BINS as f32 / HIGHEST)) as usize).min(BINS - 1)
-}
-
 impl PixelHistogram {
+    fn bin(&self, score: f32) -> usize {
+        let (low, high) = self.span;
+        (((score - low).max(0.0) * (BINS as f32 / (high - low))) as usize).min(BINS - 1)
+    }
+
     /// Counts the pixels of one image.
     ///
     /// # Errors
@@ -67,7 +80,7 @@ impl PixelHistogram {
         let (labels, sizes) = regions(image, 0);
         self.regions += sizes.len() as u64;
         for (&score, label) in image.map.iter().zip(labels) {
-            let bin = bin(score);
+            let bin = self.bin(score);
             match sizes.get(label as usize) {
                 None => self.normal[bin] += 1,
                 Some(&size) => {
@@ -79,7 +92,13 @@ impl PixelHistogram {
         Ok(())
     }
 
-    /// Adds the counts of another.
+    /// The lowest score of a bin.
+    fn edge(&self, bin: usize) -> f64 {
+        let (low, high) = (f64::from(self.span.0), f64::from(self.span.1));
+        low + bin as f64 * (high - low) / BINS as f64
+    }
+
+    /// Adds the counts of another over the same span.
     pub fn merge(&mut self, other: &Self) {
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
         add(&mut self.normal, &other.normal);
@@ -117,7 +136,7 @@ impl PixelHistogram {
             false_alarms += self.normal[b];
             let f1 = 2.0 * found as f64 / (found + false_alarms + defective).max(1) as f64;
             if f1 >= f1_max {
-                (f1_max, f1_threshold) = (f1, b as f64 * f64::from(HIGHEST) / BINS as f64);
+                (f1_max, f1_threshold) = (f1, self.edge(b));
             }
             overlap += self.overlap[b];
             if normal > 0 && self.regions > 0 && x0 < limit {

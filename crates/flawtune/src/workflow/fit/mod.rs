@@ -1,34 +1,31 @@
 //! Fit a bundle: bank, threshold and scales from train/good, and from what was learned before where there is anything.
 
 mod bank;
+mod finish;
+mod images;
 mod index;
+mod plain;
+mod residual;
 
 use std::path::PathBuf;
 
-use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
-use rayon::prelude::*;
-
-use bank::View;
+use images::Images;
 pub use index::{EXACT_UP_TO, IndexChoice};
 
-use super::place::{Drawing, Seen};
-use super::source::{self, Learned, TokenSource};
+use super::source::Learned;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
     WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
-use crate::adapt::heads::{
-    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
-};
+use crate::adapt::heads::Ensemble;
 use crate::bundle::{
-    BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions,
-    Precision, Scorer, TokenScorer,
+    Bank, Cells, Finding, Header, IndexInfo, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
+    ScorerKind,
 };
-use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions};
+use crate::evaluate::protocol::{Protocol, Split, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
-use crate::score::map::DEFAULT_SIGMA;
-use crate::score::threshold::{self, Calibration, Method, Threshold};
+use crate::score::residual::{ResidualModel, default_blocks};
 
 /// Which scorer is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +36,8 @@ pub enum ScorerChoice {
     PatchBank,
     /// The checkpoint's ensemble.
     Ensemble,
+    /// Distances of several blocks to whole banks, and a head on residuals where there are shots.
+    Residual,
 }
 
 /// Whether the background is cut away.
@@ -72,7 +71,8 @@ pub struct FitRequest {
     pub backbone: BackboneOverrides,
     /// The bundle to write.
     pub output: PathBuf,
-    /// The scorer; `None`: the ensemble where the checkpoint has one, else the patch bank.
+    /// The scorer; `None`: the ensemble where a checkpoint has one, the patch bank with any other checkpoint and where something
+    /// is asked for that only it has, else residuals.
     pub scorer: Option<ScorerChoice>,
     /// How patch distances become a score, for the patch bank.
     pub aggregate: Aggregate,
@@ -80,6 +80,8 @@ pub struct FitRequest {
     pub k_neighbors: usize,
     /// Good images in the support; `None`: all.
     pub support_shots: Option<usize>,
+    /// Defects of the layout to learn from, drawn with the seed; `None`: those that the layout sets apart for it, if any.
+    pub shots: Option<usize>,
     /// Share of the support's patches that is kept.
     pub coreset: Option<f64>,
     /// Background.
@@ -131,6 +133,48 @@ pub struct Fitted {
     pub header: Header,
     /// Its size in bytes.
     pub bytes: u64,
+}
+
+/// What every scorer is fitted to.
+struct Job<'a> {
+    request: &'a FitRequest,
+    choice: ScorerChoice,
+    given: Option<&'a Learned>,
+    images: Images<'a>,
+    split: &'a Split,
+    grid: (usize, usize),
+    /// Positions of the good images that form the bank.
+    support: Vec<usize>,
+    /// Positions of the others.
+    others: Vec<usize>,
+    /// Tokens of the support.
+    tokens: TokenSet,
+}
+
+impl Job<'_> {
+    /// Positions of the defects to learn from.
+    fn shots(&self) -> &[usize] {
+        &self.split.shots
+    }
+}
+
+/// A scorer that was fitted, and what it says of images that took no part in their own score.
+struct Scored {
+    kind: ScorerKind,
+    patches: PatchOptions,
+    bank: Bank,
+    /// Patches of each support image, where images are compared with images; empty otherwise.
+    parts: Vec<usize>,
+    cells: Option<Cells>,
+    index: Option<IndexInfo>,
+    ensemble: Option<Ensemble>,
+    residual: Option<ResidualModel>,
+    /// Positions of good images.
+    good_at: Vec<usize>,
+    /// What was found of each.
+    good: Vec<Finding>,
+    /// Scores of defects.
+    defects: Vec<f64>,
 }
 
 /// Fits a bundle and writes it, whole or not at all.
@@ -193,219 +237,59 @@ fn fit_given(
         dim,
         on_event,
     )?;
-    let source = Pictures {
+    let images = Images {
         category: &category,
         engine: &engine,
         adapted: adapted.as_deref(),
     };
-    let (support, tokens) = source.tokens(&support, on_event)?;
+    let (support, tokens) = images.tokens(&support, on_event)?;
     let others: Vec<usize> = normals
         .iter()
         .filter(|n| support.binary_search(n).is_err())
         .copied()
         .collect();
 
-    on_event(Event::PartBegins("scoring"));
-    on_event(Event::Scoring("support"));
-    let patches = PatchOptions {
-        mask: bank::mask(request.mask, &tokens)?,
-        neighbourhood: request.neighbourhood,
-    };
-    let views = if request.rotations {
-        source.turned(&support, on_event)?
-    } else {
-        Vec::new()
-    };
-    let (bank, parts) = bank::bank(request, &tokens, &views, patches)?;
-    drop(views);
-    let indexed = index::wanted(request, choice, bank.rows());
-    let index::Sorted {
-        bank,
-        cells,
-        owners,
-    } = index::sorted(indexed, bank, &parts, request.seed);
-    let scorer = match choice {
-        ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
-            return Err(WorkflowError::Input(format!(
-                "--k-neighbors {} with {} support images: an image is compared with the others when the threshold is \
-                 chosen, so at most {} can be asked for",
-                request.k_neighbors,
-                support.len(),
-                support.len() - 1
-            )));
-        }
-        ScorerChoice::ImagePair => Scorer::ImagePair {
-            k: request.k_neighbors,
-        },
-        ScorerChoice::PatchBank => Scorer::PatchBank {
-            aggregate: request.aggregate,
-        },
-        ScorerChoice::Ensemble => Scorer::Ensemble,
-    };
-    let mut token_scorer =
-        TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
-    let mut index = None;
-    if let Some(cells) = &cells {
-        let probes = request.index_probes.min(cells.len());
-        token_scorer = token_scorer.with_cells(cells.clone(), probes, owners);
-        if support.len() > 1 {
-            index = index::info(&token_scorer, cells, probes, &tokens, true, on_event)?;
-        }
-    }
-    let whole = request.coreset.is_none() && !request.rotations;
-    let left_out = |scorer: &TokenScorer| scorer.score_left_out(&tokens, whole);
-    let mut own: Option<Vec<Finding>> = None;
-    let mut ensemble = None;
-    if choice == ScorerChoice::Ensemble {
-        let mut findings = left_out(&token_scorer)?;
-        let shots = source.tokens(&split.shots, on_event)?.1;
-        let given = given.and_then(|g| g.ensemble.as_ref());
-        let fitted = fit_ensemble(
-            &token_scorer,
-            &tokens,
-            &findings,
-            &shots,
-            given,
-            request.guard,
-        )?;
-        if fitted.guard.fallback {
-            on_event(Event::Warning(fitted.guard.fallback_text()));
-        }
-        findings
-            .iter_mut()
-            .zip(&fitted.held_out_normals)
-            .for_each(|(f, score)| f.score = *score);
-        own = Some(findings);
-        token_scorer.set_ensemble(fitted.clone());
-        ensemble = Some(fitted);
-    }
-
-    // good images that took no part in their own score
-    let (mut good_at, mut good) = (others.clone(), Vec::new());
-    if !others.is_empty() {
-        let (kept, tokens) = source.tokens(&others, on_event)?;
-        good = token_scorer.score(&tokens)?;
-        good_at = kept;
-        if let (None, Some(cells)) = (&index, &cells) {
-            let probes = request.index_probes.min(cells.len());
-            index = index::info(&token_scorer, cells, probes, &tokens, false, on_event)?;
-        }
-    }
-    if good.len() < support.len() {
-        if support.len() < 2 {
-            return Err(WorkflowError::Input(format!(
-                "{}: one good image cannot be scored without itself; a threshold needs two in train/good",
-                category.dataset.category
-            )));
-        }
-        good.extend(match own {
-            Some(findings) => findings,
-            None => left_out(&token_scorer)?,
-        });
-        good_at.extend(&support);
-    }
-    let defects = unseen_defects(
-        &split.pool,
-        split.shots.len(),
+    let job = Job {
+        request,
         choice,
         given,
-        ensemble.as_ref(),
-        &source,
-        &token_scorer,
-        on_event,
-    )?;
-    let good_scores: Vec<f64> = good.iter().map(|f| f.score).collect();
-    let threshold = choose_threshold(request, &good_scores, &defects)?;
-    let calibration = if defects.is_empty() {
-        Calibration::of_threshold(&good_scores, threshold.value, request.max_false_alarm)?
-    } else {
-        Calibration::fit(&good_scores, &defects)?
-    };
-    if calibration.slope < 0.0 {
-        on_event(Event::Warning(
-            "the known defects score lower than good images: probabilities fall with the score; look at the pictures"
-                .into(),
-        ));
-    }
-    let map = map_scale(request, &source, grid, &good_at, &good)?;
-
-    let infos = category.infos();
-    let header = Header {
-        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
-        category: category.dataset.category.clone(),
-        model_name: engine.config().name.clone(),
-        backbone: serde_json::to_value(engine.options()).map_err(|e| {
-            WorkflowError::Input(format!(
-                "the backbone options cannot be written as JSON: {e}"
-            ))
-        })?,
-        weights_hash: engine.weights_hash().to_owned(),
-        preprocessing: engine.preprocess().id(),
-        variant: engine.variant(),
+        images,
+        split: &split,
         grid,
-        dim,
-        scorer,
-        patches,
-        bank: BankInfo {
-            rows: bank.rows(),
-            precision: bank.precision(),
-            coreset: request.coreset,
-            rotations: request.rotations,
-            parts: if choice == ScorerChoice::ImagePair {
-                parts
-            } else {
-                Vec::new()
-            },
-            index,
-        },
-        threshold,
-        calibration,
-        map,
-        checkpoint: given.map(|g| CheckpointRef {
-            file: g
-                .path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            hash: g.hash.clone(),
-            applied: applied.is_some(),
-        }),
-        support: support
-            .iter()
-            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
-            .collect(),
-        manifest: split.manifest.clone(),
-        data_hash: String::new(),
+        support,
+        others,
+        tokens,
     };
-    let adaptation = applied
-        .map(|g| g.tokens.to_bytes())
-        .transpose()
-        .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
-    let mut bundle = Bundle {
-        header,
-        bank,
-        cells,
-        ensemble,
-        adaptation,
+    on_event(Event::PartBegins("scoring"));
+    let scored = match choice {
+        ScorerChoice::Residual => residual::fit(&job, on_event)?,
+        ScorerChoice::ImagePair | ScorerChoice::PatchBank | ScorerChoice::Ensemble => {
+            plain::fit(&job, on_event)?
+        }
     };
-    bundle.write(&request.output)?;
-    on_event(Event::Wrote(&request.output));
+    let fitted = finish::write(&job, scored, applied, on_event)?;
     on_event(Event::PartEnds("scoring"));
-    let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
-    Ok(Fitted {
-        header: bundle.header,
-        bytes,
-    })
+    Ok(fitted)
 }
 
 fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
     let has_ensemble = given.is_some_and(|g| g.ensemble.is_some());
     let choice = request.scorer.unwrap_or(if has_ensemble {
         ScorerChoice::Ensemble
-    } else {
+    } else if given.is_some() || residual::is_of_patch_bank(request) {
         ScorerChoice::PatchBank
+    } else {
+        ScorerChoice::Residual
     });
+    if choice == ScorerChoice::Residual {
+        residual::check(request)?;
+    } else if given.is_none() && request.shots.is_some_and(|shots| shots > 0) {
+        return Err(WorkflowError::Input(
+            "only the scorer residual learns from defects while it is fitted\nhint: take it, or train first and fit with the \
+             checkpoint"
+                .into(),
+        ));
+    }
     if choice == ScorerChoice::Ensemble && !has_ensemble {
         return Err(WorkflowError::Input(
             "--scorer ensemble needs a checkpoint that holds one: train without --no-ensemble and name it with --checkpoint"
@@ -447,7 +331,7 @@ fn split_options(request: &FitRequest, given: Option<&Learned>) -> SplitOptions 
             pool: (m.protocol != Protocol::Leaky).then_some(m.pool.len()),
             holdout_fraction: m.holdout_fraction,
         },
-        None => SplitOptions::held_out(request.seed, 0),
+        None => SplitOptions::held_out(request.seed, request.shots.unwrap_or(0)),
     }
 }
 
@@ -459,6 +343,16 @@ fn open_engine(
 ) -> Result<Engine, WorkflowError> {
     let Some(given) = given else {
         let engine = Engine::open(request.backbone.over(BackboneOptions::default()), on_event)?;
+        if choice == ScorerChoice::Residual {
+            let layers = match &request.backbone.layers {
+                Some(layers) => layers.clone(),
+                None => default_blocks(engine.config().depth)
+                    .into_iter()
+                    .filter_map(|block| i32::try_from(block).ok())
+                    .collect(),
+            };
+            return engine.with_layers_apart(&layers);
+        }
         if request.backbone.layers.is_some() {
             return Ok(engine);
         }
@@ -483,214 +377,4 @@ fn open_engine(
         }
         _ => Ok(engine),
     }
-}
-
-/// Tokens as the bundle sees them.
-struct Pictures<'a> {
-    category: &'a Category,
-    engine: &'a Engine,
-    adapted: Option<&'a dyn TokenSource>,
-}
-
-impl Pictures<'_> {
-    /// Tokens of the samples at `positions`; an empty list gives none.
-    fn tokens(
-        &self,
-        positions: &[usize],
-        on_event: OnEvent<'_>,
-    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        self.tokens_in(Turn::default(), positions, on_event)
-    }
-
-    /// The same of the pictures turned.
-    fn tokens_in(
-        &self,
-        turn: Turn,
-        positions: &[usize],
-        on_event: OnEvent<'_>,
-    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let (height, width) = self.engine.preprocess().size;
-        if positions.is_empty() {
-            let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
-            return Ok((
-                Vec::new(),
-                TokenSet {
-                    grid,
-                    dim,
-                    images: Vec::new(),
-                },
-            ));
-        }
-        let (kept, mut tokens) = if source::leaves_network(self.adapted, self.engine) {
-            self.category
-                .turned_tokens(self.engine, positions, turn, on_event)?
-        } else {
-            source::network(self.adapted, self.engine, |network| {
-                self.category.tokens_of(
-                    network,
-                    self.engine.preprocess(),
-                    None,
-                    positions,
-                    turn,
-                    on_event,
-                )
-            })?
-        };
-        source::modulate(self.adapted, &mut tokens)?;
-        Ok((kept, tokens))
-    }
-
-    /// The samples at `positions`, which can be read, in every direction but their own.
-    fn turned(
-        &self,
-        positions: &[usize],
-        on_event: OnEvent<'_>,
-    ) -> Result<Vec<View>, WorkflowError> {
-        let preprocess = self.engine.preprocess();
-        let sizes: Vec<(usize, usize)> = positions
-            .par_iter()
-            .map(|&p| self.size(p))
-            .collect::<Result<_, _>>()?;
-        let turns = Turn::all().filter(|t| !t.is_none());
-        turns
-            .map(|turn| {
-                let (kept, tokens) = self.tokens_in(turn, positions, on_event)?;
-                if kept.len() != positions.len() {
-                    return Err(WorkflowError::Input(
-                        "pictures changed while they were read; run it again".into(),
-                    ));
-                }
-                let patch = self.engine.config().patch_size;
-                let shown = sizes.iter().map(|&size| {
-                    Seen::of(&preprocess, tokens.grid, patch, size).shown(turn, tokens.grid, size)
-                });
-                Ok(View {
-                    shown: shown.collect(),
-                    tokens,
-                })
-            })
-            .collect()
-    }
-
-    /// Height and width of a sample's picture.
-    fn size(&self, position: usize) -> Result<(usize, usize), WorkflowError> {
-        let path = &self.category.dataset.samples[position].path;
-        let options: DecodeOptions = self.engine.preprocess().decode_options();
-        let picture = decode(&read_file(path, &options)?, path, &options)?;
-        Ok((picture.height(), picture.width()))
-    }
-}
-
-/// The checkpoint's ensemble, fitted again to this bank.
-fn fit_ensemble(
-    scorer: &TokenScorer,
-    normals: &TokenSet,
-    left_out: &[Finding],
-    shots: &TokenSet,
-    record: Option<&EnsembleRecord>,
-    guard: bool,
-) -> Result<Ensemble, WorkflowError> {
-    if normals.images.len() < NORMALS_NEEDED {
-        return Err(WorkflowError::Input(format!(
-            "the ensemble needs {NORMALS_NEEDED} good images in the support, and there are {}; raise --support-shots, or \
-             use --scorer patch-bank",
-            normals.images.len()
-        )));
-    }
-    let evidence = |tokens: &TokenSet, found: &[Finding]| {
-        let distances: Vec<Vec<f32>> = found.iter().map(|f| f.distances.clone()).collect();
-        Evidence::with_distances(&tokens.images, &distances, BANK_SHARE)
-    };
-    let shot_findings = scorer.score(shots)?;
-    let saved = record.map(|r| r.options.clone()).unwrap_or_default();
-    let options = EnsembleOptions {
-        guard: saved.guard && guard,
-        ..saved
-    };
-    Ok(Ensemble::fit(
-        &evidence(normals, left_out)?,
-        &evidence(shots, &shot_findings)?,
-        &options,
-    )?)
-}
-
-/// Scores of the pool's defects by models that have not seen them.
-fn unseen_defects(
-    pool: &[usize],
-    shots: usize,
-    choice: ScorerChoice,
-    given: Option<&Learned>,
-    ensemble: Option<&Ensemble>,
-    source: &Pictures<'_>,
-    scorer: &TokenScorer,
-    on_event: OnEvent<'_>,
-) -> Result<Vec<f64>, WorkflowError> {
-    // without a checkpoint the pool is no one's to look at
-    let Some(given) = given else {
-        return Ok(Vec::new());
-    };
-    let learned = choice == ScorerChoice::Ensemble || !given.falls_back;
-    let unseen = if learned { &pool[shots..] } else { pool };
-    let tokens = source.tokens(unseen, on_event)?.1;
-    let mut scores: Vec<f64> = scorer.score(&tokens)?.iter().map(|f| f.score).collect();
-    scores.extend(ensemble.iter().flat_map(|e| &e.held_out_shots));
-    Ok(scores)
-}
-
-fn choose_threshold(
-    request: &FitRequest,
-    good: &[f64],
-    defects: &[f64],
-) -> Result<Threshold, WorkflowError> {
-    let rate = request.max_false_alarm;
-    if request.threshold != ThresholdChoice::Good && defects.is_empty() {
-        return Err(WorkflowError::Input(
-            "--threshold f1 and recall need defects that training has not seen: a checkpoint whose pool is larger than \
-             its shots, or with an ensemble of two shots or more; leave --threshold away to choose from good images"
-                .into(),
-        ));
-    }
-    Ok(match request.threshold {
-        ThresholdChoice::Good => threshold::from_good(good, rate, Method::Auto)?,
-        ThresholdChoice::F1Max => threshold::f1_max(good, defects)?,
-        ThresholdChoice::Recall => threshold::recall_at(good, defects, rate)?,
-    })
-}
-
-/// Threshold and colours of maps, from the maps of the good images.
-fn map_scale(
-    request: &FitRequest,
-    source: &Pictures<'_>,
-    grid: (usize, usize),
-    positions: &[usize],
-    good: &[Finding],
-) -> Result<MapScale, WorkflowError> {
-    let (preprocess, patch) = (
-        source.engine.preprocess(),
-        source.engine.config().patch_size,
-    );
-    let one = |(&position, found): (&usize, &Finding)| -> Result<(f64, f64), WorkflowError> {
-        let size = source.size(position)?;
-        let map =
-            Drawing::new(&preprocess, grid, patch, size, DEFAULT_SIGMA)?.draw(&found.distances)?;
-        let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
-        Ok((low.into(), high.into()))
-    };
-    let ranges: Vec<(f64, f64)> = positions
-        .par_iter()
-        .zip(good)
-        .map(one)
-        .collect::<Result<_, _>>()?;
-    let (mut lows, peaks): (Vec<f64>, Vec<f64>) = ranges.into_iter().unzip();
-    let chosen = threshold::from_good(&peaks, request.max_false_alarm, Method::Auto)?;
-    lows.sort_by(f64::total_cmp);
-    let threshold = chosen.value as f32;
-    let low = (lows[lows.len() / 2] as f32).min(threshold - f32::EPSILON);
-    Ok(MapScale {
-        sigma: DEFAULT_SIGMA,
-        threshold,
-        low,
-        high: threshold + (threshold - low),
-        good_peaks: chosen.good,
-    })
 }

@@ -34,7 +34,10 @@ pub(super) fn build(
 ) -> Result<RunReport, WorkflowError> {
     let category = data.files.category.clone();
     let leaky = data.evaluation.as_ref().is_some_and(|e| e.leaky)
-        || data.detection.as_ref().is_some_and(|d| d.leaky);
+        || data
+            .detection
+            .as_ref()
+            .is_some_and(|d| d.evaluation.split.leaky);
     let mut report = RunReport {
         title: title(data),
         summary: summary(data),
@@ -168,7 +171,11 @@ fn done(data: &RunData) -> String {
     if let Some(d) = &data.detection {
         return format!(
             "{category}: a bundle of {} good images, tested on {} good and {} defective images (protocol {}, seed {}).",
-            d.support_images, d.test_normals, d.test_defects, d.protocol, d.seed
+            d.support_images,
+            d.evaluation.split.good,
+            d.evaluation.split.defects,
+            d.evaluation.split.protocol,
+            d.evaluation.split.seed
         );
     }
     if let Some(b) = &data.baseline {
@@ -185,7 +192,11 @@ fn protocol(data: &RunData, leaky: bool) -> String {
         .evaluation
         .as_ref()
         .map(|e| e.comparison.protocol.clone())
-        .or_else(|| data.detection.as_ref().map(|d| d.protocol.clone()))
+        .or_else(|| {
+            data.detection
+                .as_ref()
+                .map(|d| d.evaluation.split.protocol.clone())
+        })
         .or_else(|| data.manifest.as_ref().map(|m| m.protocol.to_string()));
     let Some(name) = name else {
         return String::new();
@@ -286,7 +297,7 @@ fn bundle(data: &RunData, report: &mut RunReport) -> Result<(), WorkflowError> {
         "bundle",
         &labels,
         values,
-        Some(found.threshold),
+        found.shipped().metrics.threshold,
     ));
     Ok(())
 }
@@ -479,11 +490,12 @@ fn split(data: &RunData) -> Vec<SplitPart> {
         ));
     }
     if let Some(d) = &data.detection {
-        let images = d.test_normals + d.test_defects;
+        let split = &d.evaluation.split;
+        let images = split.good + split.defects;
         parts.push(tested(
             "images tested with the bundle",
             images,
-            &d.test_set_hash,
+            &split.test_set_hash,
             data.predictions.as_ref(),
         ));
     }
@@ -527,7 +539,7 @@ fn facts(data: &RunData) -> Vec<(String, String)> {
     }
     if let Some(d) = &data.detection {
         add("flawtune (evaluate --bundle)", d.flawtune_version.clone());
-        add("bundle", d.bundle.display().to_string());
+        add("bundle", d.detector.display().to_string());
         add("bundle: backbone", d.model_name.clone());
         add("bundle: weights", hash(&d.weights_hash));
         add(
@@ -618,9 +630,12 @@ fn galleries(
             .iter()
             .map(|(what, list)| (*what, &list[..]))
             .collect();
-        report
-            .errors
-            .extend(rows("bundle", Some(found.threshold), &worst, pictures));
+        report.errors.extend(rows(
+            "bundle",
+            found.shipped().metrics.threshold,
+            &worst,
+            pictures,
+        ));
     }
     report
         .findings
@@ -650,9 +665,14 @@ fn findings(
         &data.scores,
         scorers.iter().rfind(|s| s.main),
     ) {
-        (Some(p), _, _) => p
-            .column("score")
-            .map(|v| ("bundle", p, v, detection.map(|d| d.threshold))),
+        (Some(p), _, _) => p.column("score").map(|v| {
+            (
+                "bundle",
+                p,
+                v,
+                detection.and_then(|d| d.shipped().metrics.threshold),
+            )
+        }),
         (None, Some(s), Some(scorer)) => scorer
             .column(s)
             .map(|v| (scorer.name, s, v, scorer.comparison.prompt_tuned.threshold)),

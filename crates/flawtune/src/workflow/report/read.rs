@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::super::{
-    Baseline, BundleEvaluation, Evaluation, Visualization, WorkflowError, manifests, visualize,
+    Baseline, DetectorEvaluation, Evaluation, Visualization, WorkflowError, manifests, visualize,
 };
 use super::files::RunFiles;
 use crate::adapt::Checkpoint;
@@ -18,7 +18,7 @@ use crate::evaluate::score_table::ScoreTable;
 pub(super) struct RunData {
     pub(super) files: RunFiles,
     pub(super) evaluation: Option<Evaluation>,
-    pub(super) detection: Option<BundleEvaluation>,
+    pub(super) detection: Option<DetectorEvaluation>,
     pub(super) baseline: Option<Baseline>,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) manifest: Option<SplitManifest>,

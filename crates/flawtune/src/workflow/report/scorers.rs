@@ -1,6 +1,6 @@
 //! What a run's numbers and scores become on the page, scorer by scorer.
 
-use super::super::{BundleEvaluation, HeldOutThresholds, WorkflowError};
+use super::super::{DetectorEvaluation, HeldOutThresholds, WorkflowError};
 use super::read::RunData;
 use crate::evaluate::comparison::{Comparison, ScorerMetrics, WorstError, worst_errors};
 use crate::evaluate::metrics::{auroc, pr_curve, roc_curve_corners};
@@ -361,17 +361,20 @@ pub(super) fn threshold_note(scorers: &[Scorer<'_>]) -> String {
 }
 
 /// The result of a bundle as a tile.
-pub(super) fn bundle_headline(found: &BundleEvaluation) -> Vec<page::Comparison> {
+pub(super) fn bundle_headline(found: &DetectorEvaluation) -> Vec<page::Comparison> {
     let tile = |metric: String, adapted| page::Comparison {
         metric,
         adapted,
         ..page::Comparison::default()
     };
     let mut tiles = vec![tile(
-        format!("AUROC, bundle ({})", found.scorer),
-        estimate(found.auroc, found.auroc_interval.as_ref()),
+        format!("AUROC, bundle ({})", found.shipped().scorer),
+        estimate(
+            found.shipped().metrics.auroc,
+            found.shipped().metrics.auroc_interval.as_ref(),
+        ),
     )];
-    if let Some(pixels) = &found.pixels {
+    if let Some(pixels) = &found.shipped().pixels {
         let value = |value| Estimate {
             value,
             ..Estimate::default()
@@ -389,14 +392,14 @@ pub(super) fn bundle_headline(found: &BundleEvaluation) -> Vec<page::Comparison>
 }
 
 /// A bundle by defect type.
-pub(super) fn bundle_types(found: &BundleEvaluation) -> Table {
+pub(super) fn bundle_types(found: &DetectorEvaluation) -> Table {
     let value = |value| {
         Cell::Estimate(Estimate {
             value,
             ..Estimate::default()
         })
     };
-    let rows = found.per_defect_type.iter().map(|(kind, t)| {
+    let rows = found.shipped().by_type.iter().map(|(kind, t)| {
         let pixels = t.pixels.as_ref().map(|p| &p.metrics);
         vec![
             Cell::Text(kind.clone()),
@@ -411,7 +414,7 @@ pub(super) fn bundle_types(found: &BundleEvaluation) -> Table {
         title: "Bundle, by defect type".to_owned(),
         note: format!(
             "Threshold {:.4}, chosen when the bundle was fitted.",
-            found.threshold
+            found.shipped().metrics.threshold.unwrap_or(f64::NAN)
         ),
         columns: [
             "defect type",

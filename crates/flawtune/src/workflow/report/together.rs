@@ -91,7 +91,10 @@ fn tested(data: &RunData) -> impl Iterator<Item = &str> {
         .evaluation
         .as_ref()
         .map(|e| e.comparison.test_set_hash.as_str());
-    let bundle = data.detection.as_ref().map(|d| d.test_set_hash.as_str());
+    let bundle = data
+        .detection
+        .as_ref()
+        .map(|d| d.evaluation.split.test_set_hash.as_str());
     comparison.into_iter().chain(bundle)
 }
 
@@ -149,11 +152,12 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
             ]);
         }
         if let Some(d) = &data.detection {
+            let (split, own) = (&d.evaluation.split, &d.shipped().metrics);
             let auroc = if run.mark.is_empty() {
-                Cell::Estimate(scorers::estimate(d.auroc, d.auroc_interval.as_ref()))
+                Cell::Estimate(scorers::estimate(own.auroc, own.auroc_interval.as_ref()))
             } else {
                 Cell::Text(
-                    d.auroc
+                    own.auroc
                         .map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)),
                 )
             };
@@ -165,17 +169,17 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
             };
             rows.push(vec![
                 text(&run.title),
-                text(&format!("bundle ({})", d.scorer)),
+                text(&format!("bundle ({})", d.shipped().scorer)),
                 value(None),
-                text(&marked(&d.protocol)),
-                Cell::Number(d.seed as f64),
+                text(&marked(&split.protocol)),
+                Cell::Number(split.seed as f64),
                 value(None),
                 auroc,
                 value(None),
-                Cell::Number(d.average_precision),
-                count(&d.found),
-                count(&d.false_alarms),
-                text(&short(&d.test_set_hash)),
+                Cell::Number(own.average_precision),
+                count(&own.found),
+                count(&own.false_alarms),
+                text(&short(&split.test_set_hash)),
             ]);
         }
     }

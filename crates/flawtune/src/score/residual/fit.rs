@@ -1,0 +1,327 @@
+//! Learning from good images, and from defects where there are some.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::look::{BlockBanks, Look, unit_blocks};
+use super::model::{
+    Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits, mean_of_largest,
+};
+use crate::adapt::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
+use crate::evaluate::draws::{generator, shuffle};
+use crate::features::ImageTokens;
+
+/// First stream of the seed that patches are drawn with, one an image; the split has 0 and 1, the support 2.
+const STREAM_PATCHES: u64 = 1 << 20;
+/// Most parts of a cross-validation over good images and shots.
+const MOST_FOLDS: usize = 5;
+
+/// How a head is fitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ResidualOptions {
+    /// L2 penalty; positive.
+    pub penalty: f64,
+    /// Steps of the solver, at most.
+    pub steps: usize,
+    /// Patches of each good image that a head is fitted to, drawn with the seed.
+    pub good_patches: usize,
+    /// Share of a shot's patches, the oddest, that count as defective where there is no mask.
+    pub odd_share: f64,
+    /// Share of a patch that a mask must cover for it to count as defective.
+    pub covered: f32,
+    /// Weight of the head; `None`: 0.3 with one shot, growing with the logarithm to 1 with ten.
+    pub weight: Option<f64>,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for ResidualOptions {
+    fn default() -> Self {
+        Self {
+            penalty: 1e-3,
+            steps: 60,
+            good_patches: 120,
+            odd_share: 0.03,
+            covered: 0.3,
+            weight: None,
+            seed: 0,
+        }
+    }
+}
+
+impl ResidualOptions {
+    /// What the head of so many shots counts beside the distance.
+    pub fn weight_of(&self, shots: usize) -> f64 {
+        const ONE_SHOT: f64 = 0.3;
+        let evidence = (shots.max(1) as f64).log10().min(1.0);
+        self.weight
+            .unwrap_or(ONE_SHOT + (1.0 - ONE_SHOT) * evidence)
+    }
+}
+
+/// A defect to learn from.
+#[derive(Debug, Clone)]
+pub struct Shot<'a> {
+    /// Its tokens, `[patches, blocks · dim]`.
+    pub image: &'a ImageTokens,
+    /// The share of each patch that its mask covers; `None` without a mask.
+    pub covered: Option<Vec<f32>>,
+}
+
+/// What was learned, and what models that had not seen an image say of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidualFit {
+    /// The model.
+    pub model: ResidualModel,
+    /// Of the good images, in their order, each without itself in the bank and in the head.
+    pub good: Vec<Judged>,
+    /// Of the shots, in their order, each by a head fitted to others; empty with fewer than two.
+    pub shots: Vec<Judged>,
+}
+
+/// The patches of one image that a head is fitted to, as rows of residuals.
+#[derive(Default)]
+struct Rows {
+    positive: Vec<f32>,
+    negative: Vec<f32>,
+}
+
+/// An image with what the banks say of it.
+struct Seen<'a> {
+    image: &'a ImageTokens,
+    look: Look,
+    distances: Vec<f32>,
+}
+
+/// Learns from good images and shots. `good` names for each good image the part of the banks that is its own, if any; that part is
+/// left out wherever the image is looked at. `top` is the number of patches whose mean is an image's score.
+///
+/// # Errors
+/// [`HeadError::TooFew`] without good images or where no patch of the shots can be taken for defective, [`HeadError::NotFinite`].
+pub fn fit_residual(
+    banks: &BlockBanks,
+    good: &[(&ImageTokens, Option<usize>)],
+    shots: &[Shot<'_>],
+    top: usize,
+    options: &ResidualOptions,
+) -> Result<ResidualFit, HeadError> {
+    if good.is_empty() {
+        return Err(HeadError::TooFew {
+            what: "good images",
+            found: 0,
+            wanted: 1,
+        });
+    }
+    let images: Vec<&ImageTokens> = good.iter().map(|(image, _)| *image).collect();
+    let looks = banks.look(&images, |i| good[i].1);
+    let per_block = |block: usize| {
+        let all = looks.iter().flat_map(move |look| &look.distances[block]);
+        Scale::of(all.map(|d| f64::from(*d)), LEAST_DEVIATION)
+    };
+    let mut model = ResidualModel {
+        distances: (0..banks.blocks()).map(per_block).collect(),
+        top,
+        odd: Scale {
+            mean: 0.0,
+            deviation: 1.0,
+        },
+        head: None,
+    };
+    let good = seen(&model, &images, looks);
+    let odd: Vec<f64> = good
+        .iter()
+        .map(|s| mean_of_largest(&s.distances, top))
+        .collect();
+    model.odd = Scale::of(odd.iter().copied(), LEAST_DEVIATION);
+    if shots.is_empty() {
+        let good = good.iter().map(|s| model.judge(&s.distances, None));
+        return Ok(ResidualFit {
+            good: good.collect(),
+            model,
+            shots: Vec::new(),
+        });
+    }
+    let images: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
+    let looks = banks.look(&images, |_| None);
+    let defects = seen(&model, &images, looks);
+    with_head(banks, model, &good, &defects, shots, options)
+}
+
+fn seen<'a>(model: &ResidualModel, images: &[&'a ImageTokens], looks: Vec<Look>) -> Vec<Seen<'a>> {
+    let one = |(image, look): (&&'a ImageTokens, Look)| Seen {
+        image,
+        distances: model.standardised(&look),
+        look,
+    };
+    images.iter().zip(looks).map(one).collect()
+}
+
+/// Fits the head, and heads that leave a part of the images out to judge that part.
+fn with_head(
+    banks: &BlockBanks,
+    mut model: ResidualModel,
+    good: &[Seen<'_>],
+    defects: &[Seen<'_>],
+    shots: &[Shot<'_>],
+    options: &ResidualOptions,
+) -> Result<ResidualFit, HeadError> {
+    let good_rows: Vec<Rows> = good
+        .par_iter()
+        .enumerate()
+        .map(|(i, seen)| rows_of_good(banks, seen, i, options))
+        .collect();
+    let shot_rows: Vec<Rows> = defects
+        .par_iter()
+        .zip(shots)
+        .map(|(seen, shot)| rows_of_shot(banks, seen, shot, options))
+        .collect();
+    let fit = |leaves: &dyn Fn(usize) -> bool, leaves_shot: &dyn Fn(usize) -> bool| {
+        fit_head(&good_rows, &shot_rows, leaves, leaves_shot, banks, options)
+    };
+    let linear = fit(&|_| false, &|_| false)?;
+
+    // good images need two parts at least; one shot stays in both, for there is no other
+    let folds = MOST_FOLDS.min(shots.len().max(2)).min(good.len().max(1));
+    let crossed = shots.len() >= 2 && folds >= 2;
+    let mut good_logits: Vec<Vec<f32>> = vec![Vec::new(); good.len()];
+    let mut shot_logits: Vec<Vec<f32>> = vec![Vec::new(); defects.len()];
+    for fold in 0..folds {
+        let head = if folds == 1 {
+            // a single good image: nothing else can be fitted to
+            linear.clone()
+        } else {
+            fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
+        };
+        let of = |seen: &Seen<'_>| logits(banks, &head, seen.image, &seen.look);
+        let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
+            let own: Vec<(usize, Vec<f32>)> = (fold..all.len())
+                .step_by(folds)
+                .collect::<Vec<_>>()
+                .par_iter()
+                .map(|&i| (i, of(&all[i])))
+                .collect();
+            own.into_iter().for_each(|(i, logits)| out[i] = logits);
+        };
+        judge(good, &mut good_logits);
+        if crossed {
+            judge(defects, &mut shot_logits);
+        }
+    }
+    let known = good_logits
+        .iter()
+        .map(|logits| mean_of_largest(logits, model.top));
+    model.head = Some(ResidualHead {
+        linear,
+        weight: options.weight_of(shots.len()),
+        scale: Scale::of(known, LEAST_DEVIATION),
+        shots: shots.len(),
+        masked_shots: shots.iter().filter(|s| s.covered.is_some()).count(),
+        positives: shot_rows
+            .iter()
+            .map(|rows| rows.positive.len() / banks.width())
+            .sum(),
+    });
+    let judged = |seen: &[Seen<'_>], logits: &[Vec<f32>]| -> Vec<Judged> {
+        seen.iter()
+            .zip(logits)
+            .map(|(seen, logits)| model.judge(&seen.distances, Some(logits)))
+            .collect()
+    };
+    Ok(ResidualFit {
+        good: judged(good, &good_logits),
+        shots: if crossed {
+            judged(defects, &shot_logits)
+        } else {
+            Vec::new()
+        },
+        model,
+    })
+}
+
+/// The head of all images but those left out.
+fn fit_head(
+    good: &[Rows],
+    shots: &[Rows],
+    leaves_good: &dyn Fn(usize) -> bool,
+    leaves_shot: &dyn Fn(usize) -> bool,
+    banks: &BlockBanks,
+    options: &ResidualOptions,
+) -> Result<LinearHead, HeadError> {
+    let (mut positive, mut negative) = (Vec::new(), Vec::new());
+    let kept = (0..good.len()).filter(|&i| !leaves_good(i));
+    kept.for_each(|i| negative.extend_from_slice(&good[i].negative));
+    for i in (0..shots.len()).filter(|&i| !leaves_shot(i)) {
+        negative.extend_from_slice(&shots[i].negative);
+        positive.extend_from_slice(&shots[i].positive);
+    }
+    let solver = LogisticOptions {
+        penalty: options.penalty,
+        tolerance: 1e-6,
+        max_steps: options.steps,
+    };
+    Ok(fit_logistic(&positive, &negative, banks.width(), &solver)?.head)
+}
+
+/// Some patches of a good image, drawn with the seed.
+fn rows_of_good(
+    banks: &BlockBanks,
+    seen: &Seen<'_>,
+    image: usize,
+    options: &ResidualOptions,
+) -> Rows {
+    let mut order: Vec<usize> = (0..seen.distances.len()).collect();
+    let stream = STREAM_PATCHES + image as u64;
+    shuffle(&mut generator(options.seed, stream), &mut order);
+    order.truncate(options.good_patches);
+    Rows {
+        positive: Vec::new(),
+        negative: residuals(banks, seen, &order),
+    }
+}
+
+/// The patches of a shot that are taken for defective, and those that certainly are not: the ones that its mask does not touch.
+fn rows_of_shot(
+    banks: &BlockBanks,
+    seen: &Seen<'_>,
+    shot: &Shot<'_>,
+    options: &ResidualOptions,
+) -> Rows {
+    let patches = seen.distances.len();
+    let Some(covered) = &shot.covered else {
+        let mut order: Vec<usize> = (0..patches).collect();
+        order.sort_by(|&a, &b| seen.distances[b].total_cmp(&seen.distances[a]));
+        let count = (options.odd_share * patches as f64).ceil() as usize;
+        order.truncate(count.clamp(1, patches));
+        return Rows {
+            positive: residuals(banks, seen, &order),
+            negative: Vec::new(),
+        };
+    };
+    // of a flaw thinner than that, the patches that it covers most
+    let most = covered.iter().copied().fold(0.0f32, f32::max);
+    let least = if most > options.covered {
+        options.covered
+    } else {
+        most * 0.5
+    };
+    let under: Vec<usize> = (0..patches).filter(|&p| covered[p] > least).collect();
+    let clear: Vec<usize> = (0..patches).filter(|&p| covered[p] == 0.0).collect();
+    Rows {
+        positive: residuals(banks, seen, &under),
+        negative: residuals(banks, seen, &clear),
+    }
+}
+
+fn residuals(banks: &BlockBanks, seen: &Seen<'_>, patches: &[usize]) -> Vec<f32> {
+    let rows = unit_blocks(seen.image, banks.blocks(), banks.dim());
+    let scale = ResidualModel::residual_scale(banks.blocks());
+    let mut out = Vec::with_capacity(patches.len() * banks.width());
+    for &patch in patches {
+        banks.residual(&rows, &seen.look, patch, scale, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! What is learned beside the banks, and the scores that follow.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::look::{BlockBanks, Look, unit_blocks};
+use crate::adapt::heads::{HeadError, LinearHead};
+use crate::bundle::BundleError;
+use crate::features::{ImageTokens, TokenSet};
+use crate::score::{Finding, Scorer, Untaught};
+
+/// Centre and spread of a number over good images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation; positive.
+    pub deviation: f64,
+}
+
+impl Scale {
+    /// Of some numbers. Numbers that are all alike have a spread of `least`.
+    pub fn of(values: impl Iterator<Item = f64> + Clone, least: f64) -> Self {
+        let (count, sum) = values
+            .clone()
+            .fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
+        let count = count.max(1) as f64;
+        let mean = sum / count;
+        let square: f64 = values.map(|v| (v - mean) * (v - mean)).sum();
+        Self {
+            mean,
+            deviation: (square / count).sqrt().max(least),
+        }
+    }
+
+    /// How many deviations `value` lies above the mean.
+    pub fn z(&self, value: f64) -> f64 {
+        (value - self.mean) / self.deviation
+    }
+
+    fn is_usable(&self) -> bool {
+        self.mean.is_finite() && self.deviation.is_finite() && self.deviation > 0.0
+    }
+}
+
+/// Numbers that are all alike still have this spread.
+pub(super) const LEAST_DEVIATION: f64 = 1e-6;
+/// A patch lowers the map by no more than so many deviations, however sure the head is that it is good: an unknown kind of flaw
+/// is not a known one.
+const MOST_LOWERED: f64 = 1.0;
+/// Deviations that maps tell apart.
+const SPAN: (f32, f32) = (-16.0, 48.0);
+
+/// A head on residuals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResidualHead {
+    /// Log-odds of a patch, from its residual as [`ResidualModel::residual_scale`] has it.
+    pub linear: LinearHead,
+    /// How much it counts beside the distance.
+    pub weight: f64,
+    /// The mean of the largest log-odds of an image, over good images that the head was not fitted to.
+    pub scale: Scale,
+    /// Defects it was fitted to.
+    pub shots: usize,
+    /// Those of them with a mask.
+    pub masked_shots: usize,
+    /// Patches that were taken for defective.
+    pub positives: usize,
+}
+
+/// Everything but the banks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResidualModel {
+    /// Distance of a patch, over good images, in each block.
+    pub distances: Vec<Scale>,
+    /// Patches whose mean is an image's score.
+    pub top: usize,
+    /// The mean of the largest distances of an image, over good images.
+    pub odd: Scale,
+    /// What was learned from defects; none without any.
+    pub head: Option<ResidualHead>,
+}
+
+/// What is known of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Score; larger is more anomalous. In deviations of good images' distance.
+    pub score: f64,
+    /// The part of it that knows no defect.
+    pub untaught: f64,
+    /// The joined score of every patch, row-major over the grid.
+    pub map: Vec<f32>,
+    /// The part of the map that knows no defect.
+    pub untaught_map: Vec<f32>,
+}
+
+/// The mean of the `top` largest.
+pub(super) fn mean_of_largest(values: &[f32], top: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    let count = top.clamp(1, sorted.len().max(1));
+    sorted
+        .iter()
+        .take(count)
+        .map(|v| f64::from(*v))
+        .sum::<f64>()
+        / count as f64
+}
+
+impl ResidualModel {
+    /// What residuals are multiplied by, so that a penalty means the same for any number of blocks.
+    pub fn residual_scale(blocks: usize) -> f32 {
+        20.0 / (blocks as f32 / 2.0).sqrt()
+    }
+
+    /// What is wrong with a stored model for banks of so many blocks of `dim` numbers; none if it can be used.
+    pub fn wrong(&self, blocks: usize, dim: usize) -> Option<String> {
+        let scales = self.distances.iter().chain([&self.odd]);
+        let scales = scales.chain(self.head.as_ref().map(|h| &h.scale));
+        if self.distances.len() != blocks {
+            return Some(format!("{} blocks, wanted {blocks}", self.distances.len()));
+        }
+        if self.top == 0 {
+            return Some("top is 0".into());
+        }
+        if !scales.into_iter().all(Scale::is_usable) {
+            return Some("a scale is not finite or not positive".into());
+        }
+        let head = self.head.as_ref()?;
+        if head.linear.weight.len() != blocks * dim {
+            let found = head.linear.weight.len();
+            return Some(format!(
+                "a head of {found} numbers, wanted {}",
+                blocks * dim
+            ));
+        }
+        let finite = head.linear.weight.iter().all(|w| w.is_finite());
+        (!finite || !head.linear.bias.is_finite() || !head.weight.is_finite())
+            .then(|| "a head with numbers that are not finite".into())
+    }
+
+    /// Distances of the patches of an image, standardised in each block and averaged over them.
+    pub fn standardised(&self, look: &Look) -> Vec<f32> {
+        let patches = look.distances.first().map_or(0, Vec::len);
+        let share = 1.0 / self.distances.len() as f64;
+        (0..patches)
+            .map(|patch| {
+                let blocks = self.distances.iter().zip(&look.distances);
+                let sum: f64 = blocks.map(|(s, d)| s.z(f64::from(d[patch]))).sum();
+                (share * sum) as f32
+            })
+            .collect()
+    }
+
+    /// Joins distances and log-odds (of every patch; none without a head) to what is known of an image.
+    pub fn judge(&self, distances: &[f32], logits: Option<&[f32]>) -> Judged {
+        let untaught = self.odd.z(mean_of_largest(distances, self.top));
+        let untaught_map: Vec<f32> = distances
+            .iter()
+            .map(|d| self.odd.z(f64::from(*d)) as f32)
+            .collect();
+        let mut judged = Judged {
+            score: untaught,
+            untaught,
+            map: untaught_map.clone(),
+            untaught_map,
+        };
+        if let (Some(head), Some(logits)) = (&self.head, logits) {
+            judged.score += head.weight * head.scale.z(mean_of_largest(logits, self.top));
+            for (joined, logit) in judged.map.iter_mut().zip(logits) {
+                let known = head.scale.z(f64::from(*logit)).max(-MOST_LOWERED);
+                *joined += (head.weight * known) as f32;
+            }
+        }
+        judged
+    }
+}
+
+/// Log-odds of every patch of an image by a head.
+pub(super) fn logits(
+    banks: &BlockBanks,
+    head: &LinearHead,
+    image: &ImageTokens,
+    look: &Look,
+) -> Vec<f32> {
+    let rows = unit_blocks(image, banks.blocks(), banks.dim());
+    let scale = ResidualModel::residual_scale(banks.blocks());
+    let patches = look.nearest.first().map_or(0, Vec::len);
+    let mut residual = Vec::with_capacity(banks.width());
+    (0..patches)
+        .map(|patch| {
+            residual.clear();
+            banks.residual(&rows, look, patch, scale, &mut residual);
+            head.logit(&residual)
+        })
+        .collect()
+}
+
+/// Scores images by their distances and residuals.
+#[derive(Debug)]
+pub struct ResidualScorer {
+    banks: BlockBanks,
+    model: ResidualModel,
+    grid: (usize, usize),
+}
+
+impl ResidualScorer {
+    /// Puts banks and model together, for images of a `grid` (rows, columns) of patches.
+    pub fn new(banks: BlockBanks, model: ResidualModel, grid: (usize, usize)) -> Self {
+        Self { banks, model, grid }
+    }
+
+    /// Everything but the banks.
+    pub fn model(&self) -> &ResidualModel {
+        &self.model
+    }
+
+    /// What is known of images, tokens `[patches, blocks · dim]`. It depends on neither the other images nor the threads.
+    pub fn judge(&self, images: &[&ImageTokens]) -> Vec<Judged> {
+        let looks = self.banks.look(images, |_| None);
+        let one = |(image, look): (&&ImageTokens, &Look)| {
+            let head = self.model.head.as_ref();
+            let logits = head.map(|h| logits(&self.banks, &h.linear, image, look));
+            self.model
+                .judge(&self.model.standardised(look), logits.as_deref())
+        };
+        images.par_iter().zip(&looks).map(one).collect()
+    }
+}
+
+impl ResidualModel {
+    /// A judgement as every scorer gives it.
+    pub fn finding(&self, judged: Judged) -> Finding {
+        Finding {
+            score: judged.score,
+            distances: judged.map,
+            untaught: self.head.as_ref().map(|_| Untaught {
+                score: judged.untaught,
+                distances: judged.untaught_map,
+            }),
+        }
+    }
+}
+
+impl Scorer for ResidualScorer {
+    fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
+        let found = (tokens.grid.0, tokens.grid.1, tokens.dim);
+        let wanted = (self.grid.0, self.grid.1, self.banks.width());
+        if found != wanted {
+            return Err(BundleError::Tokens { found, wanted });
+        }
+        let images: Vec<&ImageTokens> = tokens.images.iter().collect();
+        let judged = self.judge(&images);
+        if judged.iter().any(|j| !j.score.is_finite()) {
+            return Err(HeadError::NotFinite.into());
+        }
+        Ok(judged.into_iter().map(|j| self.model.finding(j)).collect())
+    }
+
+    fn span(&self) -> (f32, f32) {
+        SPAN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(head: bool) -> ResidualModel {
+        let scale = |mean, deviation| Scale { mean, deviation };
+        ResidualModel {
+            distances: vec![scale(0.25, 0.5), scale(1.0, 0.25)],
+            top: 2,
+            odd: scale(1.0, 2.0),
+            head: head.then(|| ResidualHead {
+                linear: LinearHead {
+                    weight: vec![0.0; 4],
+                    bias: 0.0,
+                },
+                weight: 0.5,
+                scale: scale(-1.0, 2.0),
+                shots: 3,
+                masked_shots: 0,
+                positives: 9,
+            }),
+        }
+    }
+
+    #[test]
+    fn distances_are_standardised_in_their_block_and_averaged() {
+        let look = Look {
+            distances: vec![vec![0.25, 1.25, 0.75], vec![1.0, 1.5, 0.5]],
+            nearest: vec![vec![0; 3]; 2],
+        };
+        assert_eq!(model(false).standardised(&look), [0.0, 2.0, -0.5]);
+    }
+
+    #[test]
+    fn a_score_joins_the_oddest_and_the_likest_to_a_defect() {
+        let distances = [0.0, 3.0, 5.0, 1.0];
+        let without = model(false).judge(&distances, None);
+        // the two largest are 3 and 5, their mean 4 is 1.5 deviations above 1
+        assert_eq!((without.score, without.untaught), (1.5, 1.5));
+        assert_eq!(without.map, [-0.5, 1.0, 2.0, 0.0]);
+        let with = model(true).judge(&distances, Some(&[-9.0, -3.0, 1.0, 5.0]));
+        // the two largest log-odds are 5 and 1, their mean 3 is 2 deviations above −1
+        assert_eq!((with.score, with.untaught), (2.5, 1.5));
+        // −9 and −3 would lower by 4 and 1 deviations: 1 is the most
+        assert_eq!(with.map, [-1.0, 0.5, 2.5, 1.5]);
+        assert_eq!(with.untaught_map, without.map);
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_named() {
+        assert_eq!(model(true).wrong(2, 2), None);
+        assert!(model(true).wrong(2, 3).unwrap().contains("4 numbers"));
+        assert!(model(true).wrong(3, 2).unwrap().contains("blocks"));
+        let mut spoilt = model(true);
+        spoilt.odd.deviation = 0.0;
+        assert!(spoilt.wrong(2, 2).is_some());
+        let mut spoilt = model(true);
+        spoilt.head.as_mut().unwrap().linear.weight[1] = f32::NAN;
+        assert!(spoilt.wrong(2, 2).unwrap().contains("finite"));
+    }
+}

@@ -1,0 +1,178 @@
+//! What is the same for every scorer: threshold, calibration, scale of the maps, and the file.
+
+use rayon::prelude::*;
+
+use super::images::Images;
+use super::{FitRequest, Fitted, Job, Scored, ThresholdChoice};
+use crate::bundle::{BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale};
+use crate::evaluate::protocol::ImageRef;
+use crate::features::Forward as _;
+use crate::score::map::DEFAULT_SIGMA;
+use crate::score::threshold::{self, Calibration, Method, Threshold};
+use crate::workflow::place::Drawing;
+use crate::workflow::source::Learned;
+use crate::workflow::{Event, OnEvent, WorkflowError};
+
+/// Chooses threshold and scales and writes the file; `applied` is what changes the tokens, if anything does.
+pub(super) fn write(
+    job: &Job<'_>,
+    scored: Scored,
+    applied: Option<&Learned>,
+    on_event: OnEvent<'_>,
+) -> Result<Fitted, WorkflowError> {
+    let Job {
+        request,
+        given,
+        grid,
+        ..
+    } = *job;
+    let Images {
+        category, engine, ..
+    } = job.images;
+    let Scored {
+        ref good,
+        ref defects,
+        ..
+    } = scored;
+    let good_scores: Vec<f64> = good.iter().map(|f| f.score).collect();
+    let threshold = choose_threshold(request, &good_scores, defects)?;
+    let calibration = if defects.is_empty() {
+        Calibration::of_threshold(&good_scores, threshold.value, request.max_false_alarm)?
+    } else {
+        Calibration::fit(&good_scores, defects)?
+    };
+    if calibration.slope < 0.0 {
+        on_event(Event::Warning(
+            "the known defects score lower than good images: probabilities fall with the score; look at the pictures"
+                .into(),
+        ));
+    }
+    let map = map_scale(job, &scored)?;
+
+    let infos = category.infos();
+    let header = Header {
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
+        category: category.dataset.category.clone(),
+        model_name: engine.config().name.clone(),
+        backbone: serde_json::to_value(engine.options()).map_err(|e| {
+            WorkflowError::Input(format!(
+                "the backbone options cannot be written as JSON: {e}"
+            ))
+        })?,
+        weights_hash: engine.weights_hash().to_owned(),
+        preprocessing: engine.preprocess().id(),
+        variant: engine.variant(),
+        grid,
+        dim: engine.dim(),
+        scorer: scored.kind,
+        patches: scored.patches,
+        bank: BankInfo {
+            rows: scored.rows(),
+            precision: scored.bank.precision(),
+            coreset: request.coreset,
+            rotations: request.rotations,
+            parts: scored.parts,
+            index: scored.index,
+        },
+        threshold,
+        calibration,
+        map,
+        checkpoint: given.map(|g| CheckpointRef {
+            file: g
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            hash: g.hash.clone(),
+            applied: applied.is_some(),
+        }),
+        support: job
+            .support
+            .iter()
+            .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+            .collect(),
+        manifest: job.split.manifest.clone(),
+        data_hash: String::new(),
+    };
+    let adaptation = applied
+        .map(|g| g.tokens.to_bytes())
+        .transpose()
+        .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
+    let mut bundle = Bundle {
+        header,
+        bank: scored.bank,
+        cells: scored.cells,
+        residual: scored.residual,
+        ensemble: scored.ensemble,
+        adaptation,
+    };
+    bundle.write(&request.output)?;
+    on_event(Event::Wrote(&request.output));
+    let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
+    Ok(Fitted {
+        header: bundle.header,
+        bytes,
+    })
+}
+
+impl Scored {
+    /// Patches of the bank, in each block.
+    fn rows(&self) -> usize {
+        self.bank.rows() / self.kind.blocks()
+    }
+}
+
+fn choose_threshold(
+    request: &FitRequest,
+    good: &[f64],
+    defects: &[f64],
+) -> Result<Threshold, WorkflowError> {
+    let rate = request.max_false_alarm;
+    if request.threshold != ThresholdChoice::Good && defects.is_empty() {
+        return Err(WorkflowError::Input(
+            "--threshold f1 and recall need defects that training has not seen: a checkpoint whose pool is larger than \
+             its shots, or with an ensemble of two shots or more; leave --threshold away to choose from good images"
+                .into(),
+        ));
+    }
+    Ok(match request.threshold {
+        ThresholdChoice::Good => threshold::from_good(good, rate, Method::Auto)?,
+        ThresholdChoice::F1Max => threshold::f1_max(good, defects)?,
+        ThresholdChoice::Recall => threshold::recall_at(good, defects, rate)?,
+    })
+}
+
+/// Threshold and colours of maps, from the maps of the good images.
+fn map_scale(job: &Job<'_>, scored: &Scored) -> Result<MapScale, WorkflowError> {
+    let (request, source, grid) = (job.request, &job.images, job.grid);
+    let (preprocess, patch) = (
+        source.engine.preprocess(),
+        source.engine.config().patch_size,
+    );
+    let one = |(&position, found): (&usize, &Finding)| -> Result<(f64, f64), WorkflowError> {
+        let size = source.size(position)?;
+        let map =
+            Drawing::new(&preprocess, grid, patch, size, DEFAULT_SIGMA)?.draw(&found.distances)?;
+        let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
+        Ok((low.into(), high.into()))
+    };
+    let ranges: Vec<(f64, f64)> = scored
+        .good_at
+        .par_iter()
+        .zip(&scored.good)
+        .map(one)
+        .collect::<Result<_, _>>()?;
+    let (mut lows, peaks): (Vec<f64>, Vec<f64>) = ranges.into_iter().unzip();
+    let chosen = threshold::from_good(&peaks, request.max_false_alarm, Method::Auto)?;
+    lows.sort_by(f64::total_cmp);
+    let threshold = chosen.value as f32;
+    let low = (lows[lows.len() / 2] as f32).min(threshold - f32::EPSILON);
+    Ok(MapScale {
+        sigma: DEFAULT_SIGMA,
+        threshold,
+        low,
+        high: threshold + (threshold - low),
+        good_peaks: chosen.good,
+    })
+}

@@ -1,0 +1,106 @@
+//! Tokens of the images that a detector is fitted to, as it will see them.
+
+use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
+use rayon::prelude::*;
+
+use super::bank::View;
+use crate::features::{Forward as _, TokenSet, Turn};
+use crate::workflow::place::Seen;
+use crate::workflow::source::{self, TokenSource};
+use crate::workflow::{Category, Engine, OnEvent, WorkflowError};
+
+/// Tokens as the bundle sees them.
+pub(super) struct Images<'a> {
+    pub(super) category: &'a Category,
+    pub(super) engine: &'a Engine,
+    pub(super) adapted: Option<&'a dyn TokenSource>,
+}
+
+impl Images<'_> {
+    /// Tokens of the samples at `positions`; an empty list gives none.
+    pub(super) fn tokens(
+        &self,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        self.tokens_in(Turn::default(), positions, on_event)
+    }
+
+    /// The same of the pictures turned.
+    fn tokens_in(
+        &self,
+        turn: Turn,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
+        let (height, width) = self.engine.preprocess().size;
+        if positions.is_empty() {
+            let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
+            return Ok((
+                Vec::new(),
+                TokenSet {
+                    grid,
+                    dim,
+                    images: Vec::new(),
+                },
+            ));
+        }
+        let (kept, mut tokens) = if source::leaves_network(self.adapted, self.engine) {
+            self.category
+                .turned_tokens(self.engine, positions, turn, on_event)?
+        } else {
+            source::network(self.adapted, self.engine, |network| {
+                self.category.tokens_of(
+                    network,
+                    self.engine.preprocess(),
+                    None,
+                    positions,
+                    turn,
+                    on_event,
+                )
+            })?
+        };
+        source::modulate(self.adapted, &mut tokens)?;
+        Ok((kept, tokens))
+    }
+
+    /// The samples at `positions`, which can be read, in every direction but their own.
+    pub(super) fn turned(
+        &self,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<Vec<View>, WorkflowError> {
+        let preprocess = self.engine.preprocess();
+        let sizes: Vec<(usize, usize)> = positions
+            .par_iter()
+            .map(|&p| self.size(p))
+            .collect::<Result<_, _>>()?;
+        let turns = Turn::all().filter(|t| !t.is_none());
+        turns
+            .map(|turn| {
+                let (kept, tokens) = self.tokens_in(turn, positions, on_event)?;
+                if kept.len() != positions.len() {
+                    return Err(WorkflowError::Input(
+                        "pictures changed while they were read; run it again".into(),
+                    ));
+                }
+                let patch = self.engine.config().patch_size;
+                let shown = sizes.iter().map(|&size| {
+                    Seen::of(&preprocess, tokens.grid, patch, size).shown(turn, tokens.grid, size)
+                });
+                Ok(View {
+                    shown: shown.collect(),
+                    tokens,
+                })
+            })
+            .collect()
+    }
+
+    /// Height and width of a sample's picture.
+    pub(super) fn size(&self, position: usize) -> Result<(usize, usize), WorkflowError> {
+        let path = &self.category.dataset.samples[position].path;
+        let options: DecodeOptions = self.engine.preprocess().decode_options();
+        let picture = decode(&read_file(path, &options)?, path, &options)?;
+        Ok((picture.height(), picture.width()))
+    }
+}
