@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Heads on frozen tokens and the default ensemble against zero-shot, at equal shots: tables of docs/results.md.
+# Heads on frozen tokens and the default ensemble against zero-shot, at equal shots: tables of docs/evidence/results.md.
 #
 #   tools/results/heads.sh ROOT WEIGHTS OUT [SEEDS]
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/results.md.
+# Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/evidence/results.md.
 #
 #   tools/results/inside.sh ROOT WEIGHTS OUT [SEEDS] [SIZE]
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Meta-learned first values against random ones on a category left out: the table of docs/meta-learning.md.
+# Meta-learned first values against random ones on a category left out: the table of docs/evidence/meta-learning.md.
 #
 #   tools/results/meta.sh ROOT WEIGHTS OUT [SEEDS]
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The original recipe under both protocols, at every number of shots: the table of docs/results.md.
+# The original recipe under both protocols, at every number of shots: the table of docs/evidence/results.md.
 #
 #   tools/results/original.sh ROOT WEIGHTS OUT [SEEDS]
 #

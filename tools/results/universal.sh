@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Universal prompts against zero-shot and against prompts of the category's own: the tables of docs/universal.md.
+# Universal prompts against zero-shot and against prompts of the category's own: the tables of docs/evidence/universal.md.
 #
 #   tools/results/universal.sh ROOT WEIGHTS OUT [SEEDS] [SLOT SLOTS]
 #
