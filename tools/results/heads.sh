@@ -6,6 +6,7 @@
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Tokens and tables that
 # are there already are not made again.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 cargo build --release --locked -p flawtune --example heads_study
 

@@ -7,6 +7,7 @@
 # not repeated, so it may be interrupted; about a minute a run on one thread at 112 pixels, where all of the table is made, five at 224,
 # where only adapters with ten shots are.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 size=${5:-112}
 common=(--model-name dinov2_vits14 --weights "$weights" --image-size "$size" --layers 8 --num-epochs 30

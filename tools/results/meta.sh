@@ -36,7 +36,7 @@ study() {
 
 mt=mt_blowhole,mt_break,mt_fray,mt_uneven
 declare -A within=([elpv_mono]=elpv_poly [mt_crack]=$mt)
-declare -A across=([elpv_mono]=$mt,mt_crack,flange,gravel [mt_crack]=elpv_mono,elpv_poly,flange,gravel)
+declare -A across=([elpv_mono]="$mt,mt_crack,flange,gravel" [mt_crack]="elpv_mono,elpv_poly,flange,gravel")
 for category in elpv_mono mt_crack; do
     study xavier "$category"
 done
