@@ -31,9 +31,7 @@ struct Cell {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
-    let runs = args
-        .next()
-        .ok_or("usage: main_job_table RUNS [PLOT.svg]")?;
+    let runs = args.next().ok_or("usage: main_job_table RUNS [PLOT.svg]")?;
     let mut cells: BTreeMap<(String, &str), Cell> = BTreeMap::new();
     for (setting, _) in SETTINGS {
         for category in folders(&runs.join(setting)) {
