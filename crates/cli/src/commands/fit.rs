@@ -5,8 +5,8 @@ use std::path::Path;
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
-    CategoryOptions, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice,
-    fit,
+    CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice,
+    ThresholdChoice, fit, fit_checkpoint,
 };
 use serde_json::json;
 
@@ -29,7 +29,6 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             ..data
         },
         backbone: request::backbone(&args.backbone),
-        checkpoint: args.checkpoint.clone(),
         output: args.output.clone(),
         scorer: args.scorer.map(|s| match s {
             ScorerArg::ImagePair => ScorerChoice::ImagePair,
@@ -76,10 +75,14 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         in_force::fit(args),
     );
     let mut display = Display::new(context.console);
-    let result = fit(&request, &mut |event| {
+    let mut on_event = |event: Event<'_>| {
         recording.hear(&event);
         display.show(event);
-    });
+    };
+    let result = match &args.checkpoint {
+        Some(checkpoint) => fit_checkpoint(checkpoint, &request, &mut on_event),
+        None => fit(&request, &mut on_event),
+    };
     display.finish();
     if let Ok(fitted) = &result {
         recording.came_to(in_force::fitted(args, fitted));

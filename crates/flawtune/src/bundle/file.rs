@@ -12,7 +12,7 @@
 //! | `centres` | F32 `[cells, dim]`, directions of unit length; only with an index |
 //! | `cell_rows` | U64 `[cells]`, rows of the bank in each cell, which lie one cell after the other; only with an index |
 //! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
-//! | `adaptation` | U8, a torch file with the checkpoint's tensors; only where they change the tokens |
+//! | `adaptation` | U8, what was learned and changes the tokens, such as a torch file with a checkpoint's tensors; only where it does |
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -29,7 +29,6 @@ use super::bank::{Bank, Precision};
 use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, Scorer};
-use crate::adapt::Checkpoint;
 use crate::adapt::heads::Ensemble;
 
 /// What `format` in the metadata says.
@@ -58,8 +57,8 @@ pub struct Bundle {
     pub cells: Option<Cells>,
     /// The fitted ensemble, for that scorer.
     pub ensemble: Option<Ensemble>,
-    /// The checkpoint's tensors, where they change the tokens.
-    pub adaptation: Option<Checkpoint>,
+    /// What was learned and changes the tokens, where anything does, as its maker wrote it.
+    pub adaptation: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -70,6 +69,24 @@ impl Bundle {
         };
         let metadata = SafeTensors::read_metadata(file.bytes());
         metadata.is_ok_and(|(_, m)| text(&m, "format") == Some(FORMAT))
+    }
+
+    /// The error of a bundle whose [`Self::adaptation`] its maker cannot read, who says `what` is wrong.
+    pub fn unreadable_adaptation(path: &Path, what: &str) -> BundleError {
+        BundleError::Header {
+            path: path.to_owned(),
+            key: ADAPTATION.to_owned(),
+            what: format!("cannot be read ({what})"),
+        }
+    }
+
+    /// The error of what was learned and cannot be written into a bundle.
+    pub fn unwritable_adaptation(path: &Path, what: &str) -> BundleError {
+        BundleError::Header {
+            path: path.to_owned(),
+            key: ADAPTATION.to_owned(),
+            what: format!("cannot be written ({what})"),
+        }
     }
 
     /// Reads a bundle; the bank stays in the mapped file.
@@ -205,8 +222,7 @@ impl Bundle {
             None
         };
         let adaptation = if header.checkpoint.as_ref().is_some_and(|c| c.applied) {
-            let read = Checkpoint::from_bytes(flat(ADAPTATION)?);
-            Some(read.map_err(|what| wrong(ADAPTATION, format!("cannot be read ({what})")))?)
+            Some(flat(ADAPTATION)?.to_vec())
         } else {
             None
         };
@@ -231,12 +247,6 @@ impl Bundle {
         };
         let ensemble = self.ensemble.as_ref().map(serde_json::to_vec).transpose();
         let ensemble = ensemble.map_err(|e| json(ENSEMBLE, e.to_string()))?;
-        let adaptation = self
-            .adaptation
-            .as_ref()
-            .map(Checkpoint::to_bytes)
-            .transpose();
-        let adaptation = adaptation.map_err(|e| json(ADAPTATION, e))?;
         let dtype = match self.bank.precision() {
             Precision::F16 => "F16",
             Precision::F32 => "F32",
@@ -261,7 +271,7 @@ impl Bundle {
             ));
             tensors.push((CELL_ROWS, "U64", vec![cells.len()], lengths));
         }
-        for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &adaptation)] {
+        for (key, bytes) in [(ENSEMBLE, &ensemble), (ADAPTATION, &self.adaptation)] {
             tensors.extend(
                 bytes
                     .as_ref()

@@ -5,92 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 
-use super::inside::{self, InsertedEngine, Through};
 use super::place::Drawing;
-use super::{BackboneOptions, Engine, OnEvent, WorkflowError, adapted};
-use crate::adapt::inside::Inserted;
-use crate::adapt::{Adaptation, Checkpoint};
+use super::source::{TokenOpener, TokenSource, modulate, network};
+use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bundle, Finding, Header, TokenScorer};
-use crate::features::{Forward, ImageTokens, Inputs, TokenSet};
+use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
 
 /// Sizes of pictures whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
-
-/// What a checkpoint does to tokens.
-#[derive(Debug)]
-pub(super) struct Adapted {
-    inserted: Option<(Inserted, Through)>,
-    modulation: Option<Adaptation>,
-}
-
-impl Adapted {
-    /// # Errors
-    /// Tensors made for another backbone, or for class tokens, which have no place in a picture.
-    pub(super) fn of(checkpoint: &Checkpoint, engine: &Engine) -> Result<Self, WorkflowError> {
-        let adaptation = checkpoint.adaptation()?;
-        if adaptation.options().use_cls {
-            return Err(WorkflowError::Input(
-                "the checkpoint was trained on class tokens, which have no place in a picture; train without --use-cls, or \
-                 fit with --scorer ensemble"
-                    .into(),
-            ));
-        }
-        let inserted = match &checkpoint.inserted {
-            None => None,
-            Some(inserted) => {
-                inside::check(engine, inserted)?;
-                Some((inserted.clone(), Through::open(engine)?))
-            }
-        };
-        let modulates = inserted
-            .as_ref()
-            .is_none_or(|(i, _)| i.options.modulate_output);
-        Ok(Self {
-            inserted,
-            modulation: modulates.then_some(adaptation),
-        })
-    }
-
-    /// Calls `with` with the network whose tokens are to be taken.
-    pub(super) fn network<T>(
-        this: Option<&Self>,
-        engine: &Engine,
-        with: impl FnOnce(&dyn Forward) -> T,
-    ) -> T {
-        match this.and_then(|a| a.inserted.as_ref()) {
-            Some((inserted, through)) => with(&InsertedEngine {
-                engine,
-                through,
-                inserted,
-            }),
-            None => with(engine),
-        }
-    }
-
-    /// Whether tokens of the untouched network are all that is needed from it.
-    pub(super) fn leaves_network(this: Option<&Self>) -> bool {
-        this.is_none_or(|a| a.inserted.is_none())
-    }
-
-    /// Changes the network's tokens where an output modulation was trained.
-    pub(super) fn modulate(
-        this: Option<&Self>,
-        tokens: &mut TokenSet,
-    ) -> Result<(), WorkflowError> {
-        if let Some(modulation) = this.and_then(|a| a.modulation.as_ref()) {
-            modulation.check(tokens)?;
-            adapted::modulate(tokens, modulation);
-        }
-        Ok(())
-    }
-}
 
 /// A bundle with its backbone, ready to score pictures.
 #[derive(Debug)]
 pub struct Detector {
     header: Header,
     engine: Engine,
-    adapted: Option<Adapted>,
+    adapted: Option<Box<dyn TokenSource>>,
     scorer: TokenScorer,
     drawings: Mutex<Vec<Arc<Drawing>>>,
 }
@@ -100,13 +29,41 @@ impl Detector {
     /// weight file; otherwise the path it was fitted with is tried, then its name.
     ///
     /// # Errors
-    /// Anything wrong with the bundle; weights that cannot be found, or others than those of the bundle.
+    /// Anything wrong with the bundle; one whose tokens something learned changes, which [`Self::open_with`] opens; weights
+    /// that cannot be found, or others than those of the bundle.
     pub fn open(
         path: &Path,
         weights: Option<&Path>,
         on_event: OnEvent<'_>,
     ) -> Result<Self, WorkflowError> {
+        Self::open_with(path, weights, None, on_event)
+    }
+
+    /// As [`Self::open`]; `opener` reads what was learned and changes the tokens, where the bundle holds it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], without an opener; what was learned and cannot be read or was made for another backbone.
+    pub fn open_with(
+        path: &Path,
+        weights: Option<&Path>,
+        opener: Option<TokenOpener>,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
         let bundle = Bundle::read(path)?;
+        let learned = match (&bundle.adaptation, opener) {
+            (None, _) => None,
+            (Some(bytes), Some(opener)) => {
+                let read = opener(bytes);
+                Some(read.map_err(|what| Bundle::unreadable_adaptation(path, &what))?)
+            }
+            (Some(_), None) => {
+                return Err(WorkflowError::Input(format!(
+                    "{}: a checkpoint changes its tokens, and nothing was given that reads checkpoints; open it with the \
+                     opener of the crate that trained it, or fit again without a checkpoint",
+                    path.display()
+                )));
+            }
+        };
         let header = bundle.header;
         let mut options: BackboneOptions = serde_json::from_value(header.backbone.clone())
             .map_err(|e| {
@@ -176,11 +133,7 @@ impl Detector {
         if let (Some(cells), Some(index)) = (bundle.cells, &header.bank.index) {
             scorer = scorer.with_cells(cells, index.probes, Vec::new());
         }
-        let adapted = bundle
-            .adaptation
-            .as_ref()
-            .map(|c| Adapted::of(c, &engine))
-            .transpose()?;
+        let adapted = learned.map(|l| l.source(&engine)).transpose()?;
         Ok(Self {
             header,
             engine,
@@ -206,7 +159,7 @@ impl Detector {
         items: &[I],
         load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
     ) -> (Inputs, Vec<Result<R, E>>) {
-        Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
+        network(self.adapted.as_deref(), &self.engine, |network| {
             Inputs::load(items, network, &self.preprocess(), load)
         })
     }
@@ -220,7 +173,7 @@ impl Detector {
             return Ok(Vec::new());
         }
         let (grid, dim) = (self.header.grid, self.header.dim);
-        let tokens = Adapted::network(self.adapted.as_ref(), &self.engine, |network| {
+        let tokens = network(self.adapted.as_deref(), &self.engine, |network| {
             inputs.tokens(network, batch, self.preprocess().size)
         })?;
         let images = tokens
@@ -228,7 +181,7 @@ impl Detector {
             .map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim))
             .collect();
         let mut tokens = TokenSet { grid, dim, images };
-        Adapted::modulate(self.adapted.as_ref(), &mut tokens)?;
+        modulate(self.adapted.as_deref(), &mut tokens)?;
         Ok(self.scorer.score(&tokens)?)
     }
 

@@ -1,14 +1,16 @@
 //! The ensemble beside the prompts: fitted when a category is trained, fitted again and scored when it is evaluated.
 
-use flawtune_backbone::models;
 use serde::{Deserialize, Serialize};
 
 use super::frozen::{FrozenScores, Wanted};
 use super::supervised::{self, SupervisedEvaluation, SupervisedOptions};
-use super::{BackboneOptions, Category, Engine, Event, HeldOutThresholds, OnEvent, WorkflowError};
+use super::{
+    BackboneOptions, Category, Engine, Event, HeldOutThresholds, OnEvent, WorkflowError,
+    default_layers,
+};
 use crate::adapt::heads::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard,
-    PatchBank,
+    NORMALS_NEEDED, PatchBank,
 };
 use crate::evaluate::comparison::{Comparison, Scored, TestSet};
 use crate::evaluate::metrics::{auroc, average_precision};
@@ -18,8 +20,6 @@ use crate::score::Aggregate;
 
 /// Names the distances of a bank's own images, each left out.
 const LEFT_OUT: &str = "left-out distances";
-/// Normal images an ensemble needs: each of two parts must leave two to learn from.
-pub(super) const NORMALS_NEEDED: usize = 4;
 
 /// How the ensemble is fitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,18 +28,6 @@ pub struct EnsembleFit {
     pub layers: Option<Vec<i32>>,
     /// Its options.
     pub options: EnsembleOptions,
-}
-
-/// The block at three quarters of the depth, counted from 0: 8 of 0–11; of the demonstration backbone the last one, which
-/// has learned to be that block of its teacher.
-///
-/// Chosen without a test image: left-out normals of train/good against pools of 20 defects (5 seeds), area under the
-/// ROC curve of the patch bank by block, on three categories; `docs/evidence/results.md` has the numbers.
-pub(super) fn default_layers(name: &str, depth: usize) -> Vec<i32> {
-    if name == models::DEMO {
-        return vec![i32::try_from(depth.saturating_sub(1)).unwrap_or(-1)];
-    }
-    vec![i32::try_from((depth * 3 / 4).saturating_sub(1)).unwrap_or(-1)]
 }
 
 /// An ensemble that can be fitted: its layers exist.
@@ -251,7 +239,7 @@ pub(super) fn evaluate(
     };
     let ensemble = record.fit(&evidence, job.guard)?;
     if ensemble.guard.fallback {
-        on_event(Event::Warning(fallback_text(&ensemble.guard)));
+        on_event(Event::Warning(ensemble.guard.fallback_text()));
     }
     let wanted = Wanted {
         what: "distances to the bank".to_owned(),
@@ -359,28 +347,4 @@ fn measured(test: &TestSet<'_>, scorers: &[Plain]) -> Result<Vec<ZeroShotScorer>
         })
     };
     scorers.iter().map(one).collect()
-}
-
-/// What a fallback means, for people.
-pub(super) fn fallback_text(guard: &Guard) -> String {
-    let number = |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
-    format!(
-        "guard: cross-validated over the shots the ensemble ranks them worse with the defects ({}) than without ({}), \
-         so its scores are the zero-shot ones; --no-guard switches this off",
-        number(guard.adapted),
-        number(guard.zero_shot)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_block_lies_at_three_quarters_of_the_depth() {
-        assert_eq!(
-            [12, 24, 40, 4, 2, 1].map(|depth| default_layers("dinov3_vits16", depth)),
-            [[8], [17], [29], [2], [0], [0]].map(Vec::from)
-        );
-    }
 }

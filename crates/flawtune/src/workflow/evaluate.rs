@@ -13,7 +13,7 @@ use super::universal::adaptation_for;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine,
     EnsembleEvaluation, Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError,
-    adapted, ensemble, held_out::HeldOut, hierarchy, writable, write_json,
+    adapted, ensemble, held_out::HeldOut, hierarchy, sorted, writable, write_json,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::heads::{EnsembleOptions, EnsembleRecord};
@@ -375,12 +375,6 @@ pub fn evaluate(
     on_event(Event::Wrote(&scores));
     on_event(Event::PartEnds("scoring"));
     Ok(Evaluated { evaluation, path })
-}
-
-pub(super) fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
-    let mut list: Vec<usize> = positions.copied().collect();
-    list.sort_unstable();
-    list
 }
 
 pub(super) fn ensemble_of(

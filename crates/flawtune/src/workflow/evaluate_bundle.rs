@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction,
-    WorkflowError, predict, writable, write_json,
+    TokenOpener, WorkflowError, predict, writable, write_json,
 };
 use crate::bundle::IndexInfo;
 use crate::dataset::read_mask;
@@ -31,6 +31,8 @@ pub struct BundleEvaluateRequest {
     pub bundle: PathBuf,
     /// Weight file to use.
     pub weights: Option<PathBuf>,
+    /// Reads what was learned and changes the tokens, where the bundle holds it.
+    pub opener: Option<TokenOpener>,
     /// False positive rate that bounds the per-region overlap.
     pub aupro_limit: f64,
     /// Intervals.
@@ -144,7 +146,12 @@ pub fn evaluate_bundle(
             request.aupro_limit
         )));
     }
-    let detector = Detector::open(&request.bundle, request.weights.as_deref(), on_event)?;
+    let detector = Detector::open_with(
+        &request.bundle,
+        request.weights.as_deref(),
+        request.opener,
+        on_event,
+    )?;
     on_event(Event::Read(&request.bundle));
     let header = detector.header();
     let manifest = &header.manifest;

@@ -21,6 +21,7 @@ mod frozen;
 mod held_out;
 mod hierarchy;
 mod inside;
+mod learned;
 mod location;
 mod manifests;
 mod merge;
@@ -32,6 +33,7 @@ mod provenance;
 mod report;
 mod resume;
 mod shot_masks;
+mod source;
 mod supervised;
 mod tiles;
 mod train;
@@ -48,7 +50,7 @@ pub use analyze::{
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
-pub use engine::{BackboneOptions, BackboneOverrides, Engine};
+pub use engine::{BackboneOptions, BackboneOverrides, Engine, default_layers};
 pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
 pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
 pub use evaluate_bundle::{
@@ -58,14 +60,17 @@ pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
+    fit_learned,
 };
 pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
 pub use hierarchy::{HierarchyEvaluation, LevelPixels};
+pub use learned::{checkpoint_tokens, fit_checkpoint};
 pub use merge::{MergeRequest, MergedCheckpoint, merge};
 pub use meta::{META, META_TRAINING, MetaRequest, MetaTrained, meta_train};
 pub use predict::{Next, PredictOptions, Prediction, predict};
 pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
+pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;
 pub use train::{TrainRequest, Trained, hold_out_shots, train};
@@ -256,6 +261,13 @@ fn part<T>(
     let result = work(on_event);
     on_event(Event::PartEnds(name));
     result
+}
+
+/// Positions in order.
+fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
+    let mut list: Vec<usize> = positions.copied().collect();
+    list.sort_unstable();
+    list
 }
 
 /// The folder that a file lies in.

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use flawtune::evaluate::statistics::{BootstrapOptions, Rate};
-use flawtune::workflow::{BundleEvaluateRequest, BundleEvaluation, PixelResult, evaluate_bundle};
+use flawtune::workflow::{
+    BundleEvaluateRequest, BundleEvaluation, PixelResult, checkpoint_tokens, evaluate_bundle,
+};
 
 use crate::Context;
 use crate::args::EvaluateArgs;
@@ -18,6 +20,7 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         data: request::data(&args.data, None, args.batch_size as usize)?,
         bundle: bundle.to_owned(),
         weights: args.backbone.weights.clone(),
+        opener: Some(checkpoint_tokens),
         aupro_limit: args.aupro_limit,
         bootstrap: BootstrapOptions {
             replicates: args.bootstrap as usize,

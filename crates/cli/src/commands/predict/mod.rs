@@ -6,7 +6,7 @@ mod watch;
 
 use std::ops::ControlFlow;
 
-use flawtune::workflow::{Detector, Next, PredictOptions, Prediction, predict};
+use flawtune::workflow::{Detector, Next, PredictOptions, Prediction, checkpoint_tokens, predict};
 
 use self::inputs::Source;
 pub(crate) use self::inputs::expand;
@@ -33,9 +33,12 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         })?;
     }
     let mut display = Display::new(context.console);
-    let detector = Detector::open(&args.model, args.weights.as_deref(), &mut |event| {
-        display.show(event)
-    });
+    let detector = Detector::open_with(
+        &args.model,
+        args.weights.as_deref(),
+        Some(checkpoint_tokens),
+        &mut |event| display.show(event),
+    );
     display.finish();
     let detector = detector.map_err(failed)?;
     if let Some(folder) = &args.watch {

@@ -28,6 +28,8 @@ use super::patch_head::top_mean;
 use crate::adapt::random::{Purpose, Stream};
 use crate::features::ImageTokens;
 
+/// Normal images an ensemble needs: each of two parts must leave two to learn from.
+pub const NORMALS_NEEDED: usize = 4;
 /// Opinions on how much an image looks like the known defects.
 const OPINIONS: usize = 4;
 /// Cosines averaged by the second opinion.
@@ -129,6 +131,20 @@ pub struct Guard {
     /// Whether scores fall back to zero-shot: the loss is larger than its standard error. A smaller one cannot be told
     /// from chance with so few shots, and falling back on it would throw away most of the gain.
     pub fallback: bool,
+}
+
+impl Guard {
+    /// What a fallback means, for people.
+    pub fn fallback_text(&self) -> String {
+        let number =
+            |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
+        format!(
+            "guard: cross-validated over the shots the ensemble ranks them worse with the defects ({}) than without ({}), \
+             so its scores are the zero-shot ones; --no-guard switches this off",
+            number(self.adapted),
+            number(self.zero_shot)
+        )
+    }
 }
 
 /// Centre and spread of a score on normal images that its model has not seen.

@@ -25,7 +25,9 @@ pub use bank::PatchBank;
 pub(crate) use bank::left_out_distances;
 pub(crate) use bank::{largest_cosines, raise};
 pub use defect_memory::DefectMemory;
-pub use ensemble::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard};
+pub use ensemble::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard, NORMALS_NEEDED,
+};
 pub use image_head::{ImageHead, image_features};
 pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
 pub use normality::{Departure, Normality};

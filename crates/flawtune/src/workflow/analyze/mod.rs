@@ -9,12 +9,12 @@ use serde::Serialize;
 
 pub use files::{markdown, rank, write_analyses};
 
-use super::evaluate::{open_backbone, sorted, split_options};
+use super::evaluate::{open_backbone, split_options};
 use super::manifests::manifest;
 use super::universal::adaptation_for;
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
-    WorkflowError, adapted,
+    WorkflowError, adapted, sorted,
 };
 use crate::adapt::{Checkpoint, PairwiseMatches, Similarities, SimilarityStats, rows_of};
 use crate::evaluate::draws::{generator, shuffle};

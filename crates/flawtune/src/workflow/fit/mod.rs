@@ -1,9 +1,9 @@
-//! Fit a bundle: bank, threshold and scales from train/good, and from a checkpoint where there is one.
+//! Fit a bundle: bank, threshold and scales from train/good, and from what was learned before where there is anything.
 
 mod bank;
 mod index;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
 use rayon::prelude::*;
@@ -11,21 +11,20 @@ use rayon::prelude::*;
 use bank::View;
 pub use index::{EXACT_UP_TO, IndexChoice};
 
-use super::detector::Adapted;
-use super::ensemble::NORMALS_NEEDED;
 use super::place::{Drawing, Seen};
-use super::universal::adaptation_for;
+use super::source::{self, Learned, TokenSource};
 use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
-    WorkflowError, ensemble, evaluate, folder_of, manifests, writable_or,
+    WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
-use crate::adapt::Checkpoint;
-use crate::adapt::heads::{BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence};
+use crate::adapt::heads::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
+};
 use crate::bundle::{
     BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions,
     Precision, Scorer, TokenScorer,
 };
-use crate::evaluate::protocol::{ImageRef, Protocol, SplitManifest, SplitOptions};
+use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
 use crate::score::map::DEFAULT_SIGMA;
@@ -69,10 +68,8 @@ pub enum ThresholdChoice {
 pub struct FitRequest {
     /// The pictures.
     pub data: CategoryOptions,
-    /// The backbone; with a checkpoint it must agree with it.
+    /// The backbone; it must agree with the one of what was learned.
     pub backbone: BackboneOverrides,
-    /// A checkpoint of `train`.
-    pub checkpoint: Option<PathBuf>,
     /// The bundle to write.
     pub output: PathBuf,
     /// The scorer; `None`: the ensemble where the checkpoint has one, else the patch bank.
@@ -109,6 +106,24 @@ pub struct FitRequest {
     pub seed: u64,
 }
 
+impl FitRequest {
+    /// Checks what can be checked before anything is read; makes the output's folder.
+    ///
+    /// # Errors
+    /// An output that cannot be written, an aggregate that has no meaning.
+    pub fn check(&self) -> Result<(), WorkflowError> {
+        if self.output.is_dir() {
+            return Err(WorkflowError::Input(format!(
+                "{}: is a folder; name a file in it with --output",
+                self.output.display()
+            )));
+        }
+        let folder = folder_of(&self.output);
+        writable_or(folder, "choose a folder that can be written with --output")?;
+        Ok(self.aggregate.check()?)
+    }
+}
+
 /// A bundle that was written.
 #[derive(Debug, Clone)]
 pub struct Fitted {
@@ -118,62 +133,51 @@ pub struct Fitted {
     pub bytes: u64,
 }
 
-/// What a checkpoint brings along.
-struct Given {
-    path: PathBuf,
-    checkpoint: Checkpoint,
-    record: Option<EnsembleRecord>,
-    falls_back: bool,
-    hash: String,
-    manifest: SplitManifest,
-}
-
 /// Fits a bundle and writes it, whole or not at all.
 ///
 /// The threshold comes from good images that took no part in their own score: those outside of the support if there
 /// are at least as many as in it, otherwise all, those of the support each without itself.
 ///
 /// # Errors
-/// Anything wrong with the data, the backbone or the checkpoint; options that do not fit together; a bank larger than
-/// `max_memory`.
+/// Anything wrong with the data or the backbone; options that do not fit together; a bank larger than `max_memory`.
 pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, WorkflowError> {
-    if request.output.is_dir() {
-        return Err(WorkflowError::Input(format!(
-            "{}: is a folder; name a file in it with --output",
-            request.output.display()
-        )));
-    }
-    let folder = folder_of(&request.output);
-    writable_or(folder, "choose a folder that can be written with --output")?;
-    request.aggregate.check()?;
-    let given = request
-        .checkpoint
-        .as_deref()
-        .map(|path| given(path, request, on_event))
-        .transpose()?;
-    let choice = scorer(request, given.as_ref())?;
+    fit_given(request, None, on_event)
+}
+
+/// As [`fit`], with the split, the ensemble and the changed tokens of what was learned before.
+///
+/// # Errors
+/// As [`fit`]; what was learned from other pictures or on another backbone.
+pub fn fit_learned(
+    request: &FitRequest,
+    learned: &Learned,
+    on_event: OnEvent<'_>,
+) -> Result<Fitted, WorkflowError> {
+    fit_given(request, Some(learned), on_event)
+}
+
+fn fit_given(
+    request: &FitRequest,
+    given: Option<&Learned>,
+    on_event: OnEvent<'_>,
+) -> Result<Fitted, WorkflowError> {
+    request.check()?;
+    let choice = scorer(request, given)?;
     let category = Category::open(&request.data, on_event)?;
-    let split = category.split(&split_options(request, given.as_ref()))?;
-    if let Some(given) = given
-        .as_ref()
-        .filter(|g| g.manifest.hash != split.manifest.hash)
-    {
+    let split = category.split(&split_options(request, given))?;
+    if let Some(given) = given.filter(|g| g.manifest.hash != split.manifest.hash) {
         return Err(WorkflowError::Input(format!(
             "{}: the pictures of {} are not those it was trained with; train it again",
             given.path.display(),
             given.manifest.category
         )));
     }
-    let normals = evaluate::sorted(split.train_normals.iter().chain(&split.holdout_normals));
+    let normals = sorted(split.train_normals.iter().chain(&split.holdout_normals));
     on_event(Event::Split(&split.manifest));
     let support = bank::draw_support(&normals, request)?;
-    let engine = open_engine(request, given.as_ref(), choice, on_event)?;
-    let applied = given
-        .as_ref()
-        .filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
-    let adapted = applied
-        .map(|g| Adapted::of(&g.checkpoint, &engine))
-        .transpose()?;
+    let engine = open_engine(request, given, choice, on_event)?;
+    let applied = given.filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
+    let adapted = applied.map(|g| g.tokens.source(&engine)).transpose()?;
 
     let (height, width) = engine.preprocess().size;
     let (grid, dim) = (engine.grid(height, width), engine.dim());
@@ -192,7 +196,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     let source = Pictures {
         category: &category,
         engine: &engine,
-        adapted: adapted.as_ref(),
+        adapted: adapted.as_deref(),
     };
     let (support, tokens) = source.tokens(&support, on_event)?;
     let others: Vec<usize> = normals
@@ -255,7 +259,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     if choice == ScorerChoice::Ensemble {
         let mut findings = left_out(&token_scorer)?;
         let shots = source.tokens(&split.shots, on_event)?.1;
-        let given = given.as_ref().and_then(|g| g.record.as_ref());
+        let given = given.and_then(|g| g.ensemble.as_ref());
         let fitted = fit_ensemble(
             &token_scorer,
             &tokens,
@@ -265,7 +269,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
             request.guard,
         )?;
         if fitted.guard.fallback {
-            on_event(Event::Warning(ensemble::fallback_text(&fitted.guard)));
+            on_event(Event::Warning(fitted.guard.fallback_text()));
         }
         findings
             .iter_mut()
@@ -304,7 +308,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         &split.pool,
         split.shots.len(),
         choice,
-        given.as_ref(),
+        given,
         ensemble.as_ref(),
         &source,
         &token_scorer,
@@ -357,7 +361,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         threshold,
         calibration,
         map,
-        checkpoint: given.as_ref().map(|g| CheckpointRef {
+        checkpoint: given.map(|g| CheckpointRef {
             file: g
                 .path
                 .file_name()
@@ -374,7 +378,10 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
         manifest: split.manifest.clone(),
         data_hash: String::new(),
     };
-    let adaptation = applied.map(|g| g.checkpoint.clone());
+    let adaptation = applied
+        .map(|g| g.tokens.to_bytes())
+        .transpose()
+        .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
     let mut bundle = Bundle {
         header,
         bank,
@@ -392,55 +399,8 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
     })
 }
 
-/// Reads a checkpoint and what it says of itself.
-fn given(path: &Path, request: &FitRequest, on_event: OnEvent<'_>) -> Result<Given, WorkflowError> {
-    on_event(Event::Read(path));
-    let mut checkpoint = Checkpoint::read(path)?;
-    let manifest =
-        manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
-            WorkflowError::Input(format!(
-                "{} does not say which images it was trained on; train it with this program",
-                path.display()
-            ))
-        })?;
-    if manifest.category != request.data.category {
-        return Err(WorkflowError::Input(format!(
-            "{} was trained on {trained}, not on {}; fit it with --category {trained}, or leave --checkpoint away",
-            path.display(),
-            request.data.category,
-            trained = manifest.category,
-        )));
-    }
-    // the bundle keeps no word of other categories: what it scores by is this one's
-    checkpoint.parameters = adaptation_for(&checkpoint, &request.data.category)?
-        .parameters()
-        .clone();
-    let guard = evaluate::guard_of(path, &checkpoint)?;
-    let falls_back = request.guard && guard.is_some_and(|g| g.fallback);
-    if let Some(guard) = guard.filter(|_| falls_back) {
-        on_event(Event::Note(evaluate::fallback_text(&guard)));
-    }
-    let failed = |source| WorkflowError::Io {
-        path: path.to_owned(),
-        source,
-        hint: "name a checkpoint",
-    };
-    let hash = blake3::hash(&std::fs::read(path).map_err(failed)?)
-        .to_hex()
-        .to_string();
-    let record = evaluate::ensemble_of(path, &checkpoint)?;
-    Ok(Given {
-        path: path.to_owned(),
-        checkpoint,
-        record,
-        falls_back,
-        hash,
-        manifest,
-    })
-}
-
-fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, WorkflowError> {
-    let has_ensemble = given.is_some_and(|g| g.record.is_some());
+fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
+    let has_ensemble = given.is_some_and(|g| g.ensemble.is_some());
     let choice = request.scorer.unwrap_or(if has_ensemble {
         ScorerChoice::Ensemble
     } else {
@@ -478,7 +438,7 @@ fn scorer(request: &FitRequest, given: Option<&Given>) -> Result<ScorerChoice, W
     Ok(choice)
 }
 
-fn split_options(request: &FitRequest, given: Option<&Given>) -> SplitOptions {
+fn split_options(request: &FitRequest, given: Option<&Learned>) -> SplitOptions {
     match given.map(|g| &g.manifest) {
         Some(m) => SplitOptions {
             protocol: m.protocol.clone(),
@@ -493,7 +453,7 @@ fn split_options(request: &FitRequest, given: Option<&Given>) -> SplitOptions {
 
 fn open_engine(
     request: &FitRequest,
-    given: Option<&Given>,
+    given: Option<&Learned>,
     choice: ScorerChoice,
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
@@ -503,7 +463,7 @@ fn open_engine(
             return Ok(engine);
         }
         let config = engine.config();
-        let layers = ensemble::default_layers(&config.name, config.depth);
+        let layers = default_layers(&config.name, config.depth);
         on_event(Event::Note(format!(
             "tokens of block {} of 0 to {}; --layers chooses others",
             layers[0],
@@ -511,9 +471,8 @@ fn open_engine(
         )));
         return engine.with_layers(&layers);
     };
-    let engine =
-        evaluate::open_backbone(&given.path, &request.backbone, &given.checkpoint, on_event)?;
-    match &given.record {
+    let engine = given.tokens.backbone(&request.backbone, on_event)?;
+    match &given.ensemble {
         Some(record) if choice == ScorerChoice::Ensemble => {
             let layers = &record.layers;
             let engine = engine.with_layers(layers)?;
@@ -530,7 +489,7 @@ fn open_engine(
 struct Pictures<'a> {
     category: &'a Category,
     engine: &'a Engine,
-    adapted: Option<&'a Adapted>,
+    adapted: Option<&'a dyn TokenSource>,
 }
 
 impl Pictures<'_> {
@@ -562,11 +521,11 @@ impl Pictures<'_> {
                 },
             ));
         }
-        let (kept, mut tokens) = if Adapted::leaves_network(self.adapted) {
+        let (kept, mut tokens) = if source::leaves_network(self.adapted, self.engine) {
             self.category
                 .turned_tokens(self.engine, positions, turn, on_event)?
         } else {
-            Adapted::network(self.adapted, self.engine, |network| {
+            source::network(self.adapted, self.engine, |network| {
                 self.category.tokens_of(
                     network,
                     self.engine.preprocess(),
@@ -577,7 +536,7 @@ impl Pictures<'_> {
                 )
             })?
         };
-        Adapted::modulate(self.adapted, &mut tokens)?;
+        source::modulate(self.adapted, &mut tokens)?;
         Ok((kept, tokens))
     }
 
@@ -660,7 +619,7 @@ fn unseen_defects(
     pool: &[usize],
     shots: usize,
     choice: ScorerChoice,
-    given: Option<&Given>,
+    given: Option<&Learned>,
     ensemble: Option<&Ensemble>,
     source: &Pictures<'_>,
     scorer: &TokenScorer,
