@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All of what docs/results.md says of learning from a handful of defects, in one command: the original recipe, heads on
+# All of what docs/evidence/results.md says of learning from a handful of defects, in one command: the original recipe, heads on
 # frozen tokens, prompts and adapters inside the transformer, and what their guards decide.
 #
 #   tools/results/evidence.sh ROOT WEIGHTS OUT [SEEDS]

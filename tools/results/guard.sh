@@ -6,6 +6,7 @@
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Runs that are done are
 # not repeated, so it may be interrupted; minutes a run on two cores.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 
 for ((seed = 0; seed < seeds; seed++)); do

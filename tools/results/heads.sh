@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Heads on frozen tokens and the default ensemble against zero-shot, at equal shots: tables of docs/results.md.
+# Heads on frozen tokens and the default ensemble against zero-shot, at equal shots: tables of docs/evidence/results.md.
 #
 #   tools/results/heads.sh ROOT WEIGHTS OUT [SEEDS]
 #
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Tokens and tables that
 # are there already are not made again.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 cargo build --release --locked -p flawtune --example heads_study
 

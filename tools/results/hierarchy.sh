@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Hierarchical against shared prompts and zero-shot: the tables of docs/hierarchy.md.
+# Hierarchical against shared prompts and zero-shot: the tables of docs/evidence/hierarchy.md.
 #
 #   tools/results/hierarchy.sh ROOT WEIGHTS OUT [SEEDS]
 #

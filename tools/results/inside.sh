@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/results.md.
+# Prompts and adapters inside the transformer against heads and zero-shot, at equal shots: the table of docs/evidence/results.md.
 #
 #   tools/results/inside.sh ROOT WEIGHTS OUT [SEEDS] [SIZE]
 #
@@ -7,6 +7,7 @@
 # not repeated, so it may be interrupted; about a minute a run on one thread at 112 pixels, where all of the table is made, five at 224,
 # where only adapters with ten shots are.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 size=${5:-112}
 common=(--model-name dinov2_vits14 --weights "$weights" --image-size "$size" --layers 8 --num-epochs 30

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Meta-learned first values against random ones on a category left out: the table of docs/meta-learning.md.
+# Meta-learned first values against random ones on a category left out: the table of docs/evidence/meta-learning.md.
 #
 #   tools/results/meta.sh ROOT WEIGHTS OUT [SEEDS]
 #
@@ -36,7 +36,7 @@ study() {
 
 mt=mt_blowhole,mt_break,mt_fray,mt_uneven
 declare -A within=([elpv_mono]=elpv_poly [mt_crack]=$mt)
-declare -A across=([elpv_mono]=$mt,mt_crack,flange,gravel [mt_crack]=elpv_mono,elpv_poly,flange,gravel)
+declare -A across=([elpv_mono]="$mt,mt_crack,flange,gravel" [mt_crack]="elpv_mono,elpv_poly,flange,gravel")
 for category in elpv_mono mt_crack; do
     study xavier "$category"
 done

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The original recipe under both protocols, at every number of shots: the table of docs/results.md.
+# The original recipe under both protocols, at every number of shots: the table of docs/evidence/results.md.
 #
 #   tools/results/original.sh ROOT WEIGHTS OUT [SEEDS]
 #
 # ROOT holds elpv_mono, elpv_poly and magnetic_tile in MVTec layout, WEIGHTS is a DINOv2 ViT-S/14 file. Runs that are done are
 # not repeated, so it may be interrupted; once the features are cached a run takes seconds.
 set -euo pipefail
+# shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
 
 for protocol in held-out leaky; do

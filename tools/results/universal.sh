@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Universal prompts against zero-shot and against prompts of the category's own: the tables of docs/universal.md.
+# Universal prompts against zero-shot and against prompts of the category's own: the tables of docs/evidence/universal.md.
 #
 #   tools/results/universal.sh ROOT WEIGHTS OUT [SEEDS] [SLOT SLOTS]
 #
@@ -80,12 +80,10 @@ for reach in within across; do
             fi
             evaluate "joint_$reach" "$category" "$seed" "$folder/universal_prompts.pt"
             # prompts of one seed start alike and stay in correspondence: matched or not is the same ('agreement' in the JSON)
-            for how in mean; do
-                merged=$out/${how}_$reach/${category}_$seed.pt
-                mkdir -p "$out/${how}_$reach"
-                "$flawtune" merge "${checkpoints[@]}" --how "$how" --output "$merged" --json --quiet >"${merged%.pt}.json"
-                evaluate "${how}_$reach" "$category" "$seed" "$merged"
-            done
+            merged=$out/mean_$reach/${category}_$seed.pt
+            mkdir -p "$out/mean_$reach"
+            "$flawtune" merge "${checkpoints[@]}" --how mean --output "$merged" --json --quiet >"${merged%.pt}.json"
+            evaluate "mean_$reach" "$category" "$seed" "$merged"
         done
     done
 done

@@ -1,6 +1,6 @@
-//! Turns comparison files into the README's table and picture.
+//! Turns comparison files into the table and plot of the original recipe in `docs/evidence/results.md`.
 //!
-//! `cargo run --release --example main_job_table -- RUNS [PICTURE.svg]`, where `RUNS` holds
+//! `cargo run --release --example main_job_table -- RUNS [PLOT.svg]`, where `RUNS` holds
 //! `<setting>/<category>/<seed>/<category>_comparison.json`. Prints a Markdown table: mean ± standard deviation (n − 1)
 //! over the seeds.
 
@@ -31,9 +31,7 @@ struct Cell {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
-    let runs = args
-        .next()
-        .ok_or("usage: main_job_table RUNS [PICTURE.svg]")?;
+    let runs = args.next().ok_or("usage: main_job_table RUNS [PLOT.svg]")?;
     let mut cells: BTreeMap<(String, &str), Cell> = BTreeMap::new();
     for (setting, _) in SETTINGS {
         for category in folders(&runs.join(setting)) {

@@ -88,7 +88,7 @@ pub(crate) struct MetaArgs {
     /// How prompts change features
     #[arg(long, value_name = "TYPE", default_value = "learned_transform")]
     pub(crate) modulation_type: ModulationArg,
-    /// How strongly (α in the formulas of docs/method.md)
+    /// How strongly (α in the formulas of docs/reference/method.md)
     #[arg(long, value_name = "ALPHA", default_value_t = 1.0, value_parser = finite)]
     pub(crate) scaling_factor: f64,
     /// Seed of first values, tasks and what is drawn from them

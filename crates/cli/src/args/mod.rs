@@ -62,9 +62,9 @@ pub(crate) use visualize::VisualizeArgs;
   flawtune fit      --category screw --output screw.flaw
   flawtune predict  screw.flaw parts/
 
-Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/datasets.md.
+Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/guides/datasets.md.
 Exit codes: 0 success, 1 failure of the machine (disk, memory), a flaw found (predict --fail-on-flaw) or a repetition that
-differs (reproduce), 2 wrong input, 130 interrupted. Defaults: flawtune.toml and FLAWTUNE_*; docs/configuration.md.")]
+differs (reproduce), 2 wrong input, 130 interrupted. Defaults: flawtune.toml and FLAWTUNE_*; docs/guides/configuration.md.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -157,14 +157,14 @@ pub(crate) struct DataArgs {
     pub(crate) source: SourceArgs,
 }
 
-/// Where pictures are; docs/datasets.md has a table of the layouts.
+/// Where pictures are; docs/guides/datasets.md has a table of the layouts.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Folder that holds the categories
     #[arg(long, value_name = "DIR", default_value = "mvtec_ad", conflicts_with_all = ["good", "list"])]
     pub(crate) root_dir: PathBuf,
     /// How a category is laid out under the root: auto, mvtec-ad, mvtec-ad-2, mvtec-loco, btad, visa, kolektor-sdd or
-    /// kolektor-sdd2 (docs/datasets.md)
+    /// kolektor-sdd2 (docs/guides/datasets.md)
     #[arg(long, value_name = "NAME", default_value = "auto", conflicts_with_all = ["good", "list"])]
     pub(crate) layout: Layout,
     /// Split of VisA: 1cls, 2cls-highshot or 2cls-fewshot

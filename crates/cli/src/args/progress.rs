@@ -10,7 +10,7 @@ pub(crate) enum ProgressArg {
     Bars,
     /// A line an epoch
     Plain,
-    /// One JSON object a line, for programs: docs/progress.md
+    /// One JSON object a line, for programs: docs/guides/progress.md
     Json,
     /// Notes only
     None,

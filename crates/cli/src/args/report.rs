@@ -22,7 +22,7 @@ pub(crate) enum PlotFormatArg {
   flawtune report runs/seed0 runs/seed1 runs/seed2 --output seeds.html
 
 The page is one HTML file: it asks the network for nothing, follows the reader's light or dark scheme and can be printed.
-It shows what train, evaluate, baseline and predict --maps left in the run folders; docs/report.md says what is where.")]
+It shows what train, evaluate, baseline and predict --maps left in the run folders; docs/guides/report.md says what is where.")]
 pub(crate) struct ReportArgs {
     /// Run folders (with all their categories), …_comparison.json files or checkpoints; several are put side by side
     #[arg(value_name = "RUN", required = true)]

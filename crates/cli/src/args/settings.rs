@@ -14,7 +14,7 @@ use clap::Args;
   FLAWTUNE_IMAGE_SIZE=448 flawtune config fit --json
 
 A flag beats an environment variable (FLAWTUNE_ and the option's name: FLAWTUNE_IMAGE_SIZE), that beats flawtune.toml in this
-folder or its nearest parent that has one, and that beats the default; docs/configuration.md.")]
+folder or its nearest parent that has one, and that beats the default; docs/guides/configuration.md.")]
 pub(crate) struct ConfigArgs {
     /// Command whose options are shown [default: every command, and only what is set]
     #[arg(value_name = "COMMAND")]

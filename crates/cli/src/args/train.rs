@@ -177,7 +177,7 @@ pub(crate) struct TrainArgs {
     /// How prompts change features [default: by preset]
     #[arg(long, value_name = "TYPE")]
     pub(crate) modulation_type: Option<ModulationArg>,
-    /// How strongly (α in the formulas of docs/method.md) [default: by preset]
+    /// How strongly (α in the formulas of docs/reference/method.md) [default: by preset]
     #[arg(long, value_name = "ALPHA", value_parser = finite)]
     pub(crate) scaling_factor: Option<f64>,
     /// Who trains and who is tested [default: held-out; leaky with --preset original]

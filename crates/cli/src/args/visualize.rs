@@ -17,7 +17,7 @@ use super::{BackboneArgs, CacheOptions, SourceArgs};
 
 Writes for every picture a panel (what prompts attend to, distances to the support images before and after, the size of the
 change, attention rollout, Grad-CAM, principal components), for the checkpoint a projection of prompts among patches, and
-<category>_visualize.json with the numbers. 'flawtune report' shows them. What each picture says: docs/visualize.md.")]
+<category>_visualize.json with the numbers. 'flawtune report' shows them. What each picture says: docs/guides/visualize.md.")]
 pub(crate) struct VisualizeArgs {
     /// Checkpoint of 'flawtune train' (or of the original recipe)
     #[arg(value_name = "CHECKPOINT")]

@@ -1,4 +1,4 @@
-//! Standard error for programs: one JSON object a line, and nothing else (`--progress json`, docs/progress.md).
+//! Standard error for programs: one JSON object a line, and nothing else (`--progress json`, docs/guides/progress.md).
 
 use std::io::Write as _;
 use std::sync::OnceLock;

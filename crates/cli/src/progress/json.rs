@@ -1,4 +1,4 @@
-//! A job's events for programs: docs/progress.md.
+//! A job's events for programs: docs/guides/progress.md.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! docs/cli.md, made from the arguments, and the proof that their examples work. Tests only: nothing of it is in the binary.
+//! docs/reference/cli.md, made from the arguments, and the proof that their examples work. Tests only: nothing of it is in the binary.
 
 mod examples;
 mod markdown;
@@ -26,7 +26,7 @@ fn all(command: &Command) -> Vec<&Command> {
 
 #[test]
 fn docs_cli_md_is_what_the_binary_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
     let text = markdown::page(&built());
     if std::env::var_os("UPDATE_REFERENCE").is_some_and(|v| v == "1") {
         std::fs::write(&path, &text).unwrap();
@@ -37,7 +37,7 @@ fn docs_cli_md_is_what_the_binary_says() {
     let at = different.unwrap_or_else(|| text.lines().count().min(kept.lines().count()));
     assert!(
         kept == text,
-        "docs/cli.md is not what the binary says, from line {}: {:?}, wanted {:?}; make it again with\n  \
+        "docs/reference/cli.md is not what the binary says, from line {}: {:?}, wanted {:?}; make it again with\n  \
          UPDATE_REFERENCE=1 cargo test -p flawtune-cli reference",
         at + 1,
         kept.lines().nth(at),

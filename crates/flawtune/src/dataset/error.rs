@@ -15,7 +15,7 @@ pub enum DatasetError {
     /// The root is no folder.
     #[error(
         "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>; \
-         docs/datasets.md has other layouts, and --good takes any folder of pictures). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
+         docs/guides/datasets.md has other layouts, and --good takes any folder of pictures). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
          give the folder with --root-dir",
         root.display()
     )]
@@ -234,7 +234,7 @@ fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -
     } else {
         text.push_str(
             "The folder holds no category at all (a category is a folder with train/good in it, or of \
-             another layout of docs/datasets.md)",
+             another layout of docs/guides/datasets.md)",
         );
     }
     text

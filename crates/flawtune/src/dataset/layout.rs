@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{Dataset, DatasetError, kolektor, mvtec, root, visa};
 use crate::names::one_of;
 
-/// How the folder of a category is laid out; `docs/datasets.md` has a table.
+/// How the folder of a category is laid out; `docs/guides/datasets.md` has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
     /// Whichever of the others the folder shows.

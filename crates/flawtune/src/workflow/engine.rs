@@ -70,7 +70,7 @@ mod precision_name {
 /// has learned to be that block of its teacher.
 ///
 /// Chosen without a test image: left-out normals of train/good against pools of 20 defects (5 seeds), area under the
-/// ROC curve of the patch bank by block, on three categories; `docs/results.md` has the numbers.
+/// ROC curve of the patch bank by block, on three categories; `docs/evidence/results.md` has the numbers.
 pub fn default_layers(name: &str, depth: usize) -> Vec<i32> {
     if name == models::DEMO {
         return vec![i32::try_from(depth.saturating_sub(1)).unwrap_or(-1)];

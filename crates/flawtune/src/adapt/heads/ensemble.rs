@@ -15,7 +15,7 @@
 //!
 //! Why so: an opinion may raise a score but never lower it, since a flaw unlike the known ones is still a flaw; four
 //! opinions, because one direction misjudges mixed types and single neighbours misjudge noise; the weight grows
-//! with M, because one defect says little. `docs/results.md` has the numbers, and those of what was tried instead.
+//! with M, because one defect says little. `docs/evidence/results.md` has the numbers, and those of what was tried instead.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -43,7 +43,7 @@ pub struct PatchHeadOptions {
 }
 
 impl Default for PatchHeadOptions {
-    /// The values that measured best; see `docs/results.md`.
+    /// The values that measured best; see `docs/evidence/results.md`.
     fn default() -> Self {
         Self {
             positive_share: 0.05,

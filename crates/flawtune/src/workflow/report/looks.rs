@@ -47,7 +47,7 @@ pub(super) fn gallery(
         title: "Pictures before and after".to_owned(),
         note: format!(
             "Distances are multiples of what is usual for the {} support images in either model; Grad-CAM is of the patch-bank \
-             score at block {}; scores here are those of the patch bank. docs/visualize.md says what each tile shows.",
+             score at block {}; scores here are those of the patch bank. docs/guides/visualize.md says what each tile shows.",
             found.support_images, found.block
         ),
         examples,
