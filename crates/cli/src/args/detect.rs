@@ -20,6 +20,8 @@ pub(crate) enum ScorerArg {
     PatchBank,
     /// The ensemble of the checkpoint
     Ensemble,
+    /// Distances of several blocks to whole banks, and what known defects teach about them
+    Residual,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,11 +113,12 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  flawtune fit --category screw --output screw.flaw
   flawtune fit --good parts/good --output part.flaw
+  flawtune fit --good parts/good --defect parts/defects --masks parts/masks --output part.flaw
+  flawtune fit --category screw --num-defect-samples 10 --output screw.flaw
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
-  flawtune fit --category screw --image-size 448 --coreset 0.1 --max-memory 2G --output screw.flaw
+  flawtune fit --category screw --scorer patch-bank --coreset 0.1 --max-memory 2G --output screw.flaw
   flawtune fit --category screw --image-size 896 --tile-size 448 --index approximate --output screw.flaw
   flawtune fit --category screw --support-shots 4 --augment rotations --output screw.flaw
   flawtune fit --category screw --image-size 896 --tile-size 448 --neighbourhood 3 --output screw.flaw
@@ -135,7 +138,15 @@ pub(crate) struct FitArgs {
     /// Where the bundle is written
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// How an image gets its score [default: patch-bank; ensemble where the checkpoint has one]
+    /// Defects of the test set to learn from, the first of a pool that --seed draws and that is never tested [default: 0, or all
+    /// defects that --defect names or that lie in the layout's training part]
+    #[arg(long, value_name = "M")]
+    pub(crate) num_defect_samples: Option<u32>,
+    /// Blocks of the backbone that are looked at, from 1, each with a bank of its own [default: four, spread over the last two thirds]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "layers",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) blocks: Option<Vec<u32>>,
+    /// How an image gets its score [default: residual; with a checkpoint its ensemble or patch-bank]
     #[arg(long, value_name = "NAME")]
     pub(crate) scorer: Option<ScorerArg>,
     /// With patch-bank: share of an image's patches, the oddest, whose mean distance is its score; or max, or mean

@@ -157,6 +157,16 @@ pub(crate) struct DataArgs {
     pub(crate) source: SourceArgs,
 }
 
+/// As [`DataArgs`], where a file can name the category.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateDataArgs {
+    /// Category: a folder under the root [default: the one that the file was made for; else the root is one itself]
+    #[arg(long, alias = "categories", value_name = "NAME")]
+    pub(crate) category: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+}
+
 /// Where pictures are; docs/guides/datasets.md has a table of the layouts.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
@@ -338,22 +348,25 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
-  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt --k-neighbors 3 --json
-  flawtune evaluate --category screw --bundle screw.flaw
+  flawtune evaluate screw.flaw --root-dir mvtec_ad
+  flawtune evaluate outputs/screw_prompts.pt --category screw
+  flawtune evaluate outputs/screw_prompts.pt --category screw --k-neighbors 3 --json
 
-Backbone, preprocessing, seed and split come from the checkpoint or bundle. Writes <category>_comparison.json into
---output-dir, or with --bundle <category>_detection.json and <category>_predictions.csv: image metrics, pixel metrics where
-there are masks, and the scores that 'flawtune predict' gives, to the last bit.")]
+The file says what it is: a detector of 'flawtune fit' or a checkpoint of 'flawtune train'. Backbone, preprocessing, seed and
+split come from it. Of a detector <category>_detection.json and <category>_predictions.csv are written into --output-dir: a row
+of what it ships and, where it learned from defects, one of what it would be without them, by the scores that 'flawtune predict'
+gives, to the last bit. Of a checkpoint <category>_comparison.json is written.")]
 pub(crate) struct EvaluateArgs {
+    /// Detector of `flawtune fit`, or checkpoint of `flawtune train` (or of the original recipe)
+    #[arg(value_name = "FILE", required_unless_present_any = ["checkpoint", "bundle"], conflicts_with_all = ["checkpoint", "bundle"])]
+    pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) data: DataArgs,
-    /// Checkpoint of `flawtune train` (or of the original recipe)
-    #[arg(long, value_name = "FILE", required_unless_present = "bundle")]
+    pub(crate) data: EvaluateDataArgs,
+    /// Older form of FILE, for a checkpoint
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// File of `flawtune fit`, in place of a checkpoint; of the other options it takes --weights, --batch-size,
-    /// --output-dir, --bootstrap and --aupro-limit
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
+    /// Older form of FILE, for a detector
+    #[arg(long, value_name = "FILE", hide_short_help = true, conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
     pub(crate) bundle: Option<PathBuf>,
     /// False positive rate up to which the per-region overlap is integrated, with --bundle
     #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]

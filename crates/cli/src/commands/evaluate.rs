@@ -4,8 +4,12 @@ mod bundle;
 
 use std::path::PathBuf;
 
+use flawtune::bundle::Bundle;
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate};
+use flawtune::workflow::{
+    CategoryOptions, EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, WorkflowError,
+    evaluate,
+};
 
 use super::request;
 use crate::Context;
@@ -31,6 +35,21 @@ fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
     Ok(found)
 }
 
+/// The images, without a cache: of the category that a detector was fitted to, where no other is named and the root holds it.
+pub(super) fn data(args: &EvaluateArgs) -> Result<CategoryOptions, Failure> {
+    let source = &args.data.source;
+    let mut category = args.data.category.clone();
+    let detector = args.bundle.as_ref().or(args.file.as_ref());
+    let detector = detector.filter(|f| Bundle::is_one(f));
+    if let (None, None, None, Some(file)) = (&category, &source.good, &source.list, detector) {
+        let fitted = Bundle::read(file);
+        let fitted = fitted.map_err(|e| Failure::from_error(&WorkflowError::from(e)))?;
+        let name = fitted.header.category;
+        category = source.root_dir.join(&name).is_dir().then_some(name);
+    }
+    request::data_of(source, category.as_deref(), None, args.batch_size as usize)
+}
+
 /// What the arguments ask for, of a checkpoint.
 pub(super) fn request_of(
     args: &EvaluateArgs,
@@ -39,7 +58,12 @@ pub(super) fn request_of(
 ) -> Result<EvaluateRequest, Failure> {
     let cache = request::cache(&args.cache, context.console);
     Ok(EvaluateRequest {
-        data: request::data(&args.data, cache, args.batch_size as usize)?,
+        data: request::data_of(
+            &args.data.source,
+            args.data.category.as_deref(),
+            cache,
+            args.batch_size as usize,
+        )?,
         checkpoint,
         backbone: request::backbone(&args.backbone),
         // the type of the hard protocol is the checkpoint's
@@ -61,12 +85,13 @@ pub(super) fn request_of(
 }
 
 pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> {
-    if let Some(bundle) = &args.bundle {
-        return bundle::run(args, bundle, context);
+    let file = args.file.as_ref();
+    if let Some(detector) = args.bundle.as_ref().or(file.filter(|f| Bundle::is_one(f))) {
+        return bundle::run(args, detector, context);
     }
-    let Some(checkpoint) = args.checkpoint.clone() else {
+    let Some(checkpoint) = args.checkpoint.clone().or_else(|| file.cloned()) else {
         return Err(Failure::Input(
-            "name a checkpoint with --checkpoint, or a bundle with --bundle".into(),
+            "name a detector of 'flawtune fit' or a checkpoint of 'flawtune train'".into(),
         ));
     };
     let request = request_of(args, checkpoint, context)?;

@@ -5,8 +5,8 @@ use std::path::Path;
 use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
-    CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice,
-    ThresholdChoice, fit, fit_checkpoint,
+    BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
+    ScorerChoice, ThresholdChoice, fit, fit_checkpoint,
 };
 use serde_json::json;
 
@@ -28,16 +28,18 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             needs_test: false,
             ..data
         },
-        backbone: request::backbone(&args.backbone),
+        backbone: backbone(args),
         output: args.output.clone(),
         scorer: args.scorer.map(|s| match s {
             ScorerArg::ImagePair => ScorerChoice::ImagePair,
             ScorerArg::PatchBank => ScorerChoice::PatchBank,
             ScorerArg::Ensemble => ScorerChoice::Ensemble,
+            ScorerArg::Residual => ScorerChoice::Residual,
         }),
         aggregate: args.top_fraction,
         k_neighbors: args.k_neighbors as usize,
         support_shots: args.support_shots.0,
+        shots: args.num_defect_samples.map(|m| m as usize),
         coreset: args.coreset,
         mask: match args.mask {
             MaskArg::Auto => MaskChoice::Auto,
@@ -93,6 +95,17 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The backbone, whose blocks can be counted from 1.
+fn backbone(args: &FitArgs) -> BackboneOverrides {
+    let given = request::backbone(&args.backbone);
+    let blocks = args.blocks.as_ref();
+    let from_zero = |blocks: &Vec<u32>| blocks.iter().map(|b| *b as i32 - 1).collect();
+    BackboneOverrides {
+        layers: given.layers.or_else(|| blocks.map(from_zero)),
+        ..given
+    }
+}
+
 /// The folder of a file.
 fn folder_of(path: &Path) -> &Path {
     path.parent()
@@ -118,6 +131,8 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
             "threshold": header.threshold.value,
             "threshold_good_images": header.threshold.good.len(),
             "threshold_defects": header.threshold.defects.len(),
+            "shots": header.manifest.shots,
+            "blocks": header.blocks(),
             "map_threshold": header.map.threshold,
         });
         out(&result.to_string());
@@ -171,8 +186,16 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         console.note("the background is cut away: flaws there are not seen");
     }
     out(&request.output.display().to_string());
+    let blocks = match header.blocks().as_slice() {
+        [] | [_] => String::new(),
+        several => format!(" in each of blocks {}", join(several)),
+    };
+    let shots = match header.manifest.shots {
+        0 => String::new(),
+        n => format!(", {n} defects learned from"),
+    };
     console.note(&format!(
-        "{}, {}: {} of {} good images, {} patches",
+        "{}, {}: {} of {} good images{shots}, {} patches{blocks}",
         bytes(fitted.bytes),
         header.scorer.name(),
         header.category,
@@ -183,4 +206,10 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         "next: flawtune predict {} IMAGES",
         request.output.display()
     ));
+}
+
+/// `5, 7, 9`.
+fn join(numbers: &[usize]) -> String {
+    let texts: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    texts.join(", ")
 }

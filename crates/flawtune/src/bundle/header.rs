@@ -222,6 +222,16 @@ pub struct Header {
 }
 
 impl Header {
+    /// Blocks of the backbone that are looked at, counted from 1; empty where the options do not say.
+    pub fn blocks(&self) -> Vec<usize> {
+        let layers = self.backbone.get("layers").and_then(|l| l.as_array());
+        let from_one = |layer: &serde_json::Value| {
+            let layer = layer.as_i64()?;
+            usize::try_from(layer).ok().map(|layer| layer + 1)
+        };
+        layers.into_iter().flatten().filter_map(from_one).collect()
+    }
+
     /// The first value that cannot be right: its key, and what is wrong.
     pub(super) fn wrong(&self) -> Option<(&'static str, String)> {
         let finite = |key, values: &[f64]| {

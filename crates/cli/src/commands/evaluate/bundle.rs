@@ -1,15 +1,15 @@
-//! `flawtune evaluate --bundle`
+//! `flawtune evaluate` of a detector
 
 use std::path::Path;
 
-use flawtune::evaluate::statistics::{BootstrapOptions, Rate};
+use flawtune::evaluate::rows::PixelMetrics;
+use flawtune::evaluate::statistics::{BootstrapOptions, Interval, Rate};
 use flawtune::workflow::{
-    BundleEvaluateRequest, BundleEvaluation, PixelResult, checkpoint_tokens, evaluate_bundle,
+    BundleEvaluateRequest, DetectorEvaluation, checkpoint_tokens, evaluate_bundle,
 };
 
 use crate::Context;
 use crate::args::EvaluateArgs;
-use crate::commands::request;
 use crate::console::{out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -17,7 +17,7 @@ use crate::recording::{Recording, outcome};
 
 pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Result<(), Failure> {
     let request = BundleEvaluateRequest {
-        data: request::data(&args.data, None, args.batch_size as usize)?,
+        data: super::data(args)?,
         bundle: bundle.to_owned(),
         weights: args.backbone.weights.clone(),
         opener: Some(checkpoint_tokens),
@@ -47,61 +47,86 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
     Ok(())
 }
 
-fn table(found: &BundleEvaluation) {
-    let number = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
-    let pixels = |p: &Option<PixelResult>| {
-        let of = |f: fn(&PixelResult) -> Option<f64>| number(p.as_ref().and_then(f));
-        [
-            of(|p| p.metrics.auroc),
-            of(|p| Some(p.metrics.average_precision)),
-            of(|p| p.metrics.aupro),
-            of(|p| Some(p.metrics.f1_max)),
-        ]
-    };
-    let percent = |r: &Option<Rate>| {
-        r.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
-    };
-    let row = |name: &str, images: &str, auroc: &str, at: &str, pixels: [String; 4]| {
-        let [a, b, c, d] = pixels;
-        out(&format!(
-            "{name:<20}{images:>8}{auroc:>9}{at:>9}{a:>13}{b:>10}{c:>9}{d:>10}"
-        ));
-    };
-    let head = ["pixel AUROC", "pixel AP", "AUPRO", "pixel F1"].map(str::to_owned);
-    row("", "images", "AUROC", "found", head);
-    for (name, t) in &found.per_defect_type {
-        row(
-            name,
-            &t.images.to_string(),
-            &number(t.auroc),
-            &percent(&t.found),
-            pixels(&t.pixels),
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"))
+}
+
+fn percent(rate: Option<&Rate>) -> String {
+    rate.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", 100.0 * r.share))
+}
+
+fn line(
+    name: &str,
+    images: usize,
+    auroc: Option<f64>,
+    found: Option<&Rate>,
+    pixels: Option<&PixelMetrics>,
+) {
+    let of = |f: fn(&PixelMetrics) -> Option<f64>| number(pixels.and_then(f));
+    out(&format!(
+        "{name:<24}{images:>8}{:>9}{:>9}{:>13}{:>10}{:>9}{:>10}",
+        number(auroc),
+        percent(found),
+        of(|p| p.metrics.auroc),
+        of(|p| Some(p.metrics.average_precision)),
+        of(|p| p.metrics.aupro),
+        of(|p| Some(p.metrics.f1_max)),
+    ));
+}
+
+fn table(found: &DetectorEvaluation) {
+    let (split, shipped) = (&found.evaluation.split, found.shipped());
+    out(&format!(
+        "{:<24}{:>8}{:>9}{:>9}{:>13}{:>10}{:>9}{:>10}",
+        "", "defects", "AUROC", "found", "pixel AUROC", "pixel AP", "AUPRO", "pixel F1"
+    ));
+    for row in &found.evaluation.rows {
+        let name = match (row.taught, split.shots) {
+            (true, 0) => format!("{}, taught", row.scorer),
+            (true, shots) => format!("{}, {shots} shots", row.scorer),
+            (false, _) => format!("{}, good images only", row.scorer),
+        };
+        let metrics = &row.metrics;
+        line(
+            &name,
+            split.defects,
+            metrics.auroc,
+            metrics.found.as_ref(),
+            row.pixels.as_ref(),
         );
     }
-    let images = found.test_defects.to_string();
-    row(
-        "all defects",
-        &images,
-        &number(found.auroc),
-        &percent(&found.found),
-        pixels(&found.pixels),
-    );
-    let interval = found
-        .auroc_interval
-        .as_ref()
-        .map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high));
+    for (name, t) in &shipped.by_type {
+        line(
+            &format!("  {name}"),
+            t.images,
+            t.auroc,
+            t.found.as_ref(),
+            t.pixels.as_ref(),
+        );
+    }
+    let interval = |i: Option<&Interval>| {
+        i.map_or_else(String::new, |i| format!(" [{:.4}, {:.4}]", i.low, i.high))
+    };
+    let metrics = &shipped.metrics;
     out(&format!(
-        "{}: {}, AUROC {}{interval}, average precision {:.4}, best F1 {}",
-        found.category,
-        found.scorer,
-        number(found.auroc),
-        found.average_precision,
-        number(found.f1_max)
+        "{}: AUROC {}{}, average precision {:.4}, best F1 {}",
+        found.evaluation.category,
+        number(metrics.auroc),
+        interval(metrics.auroc_interval.as_ref()),
+        metrics.average_precision,
+        number(shipped.f1_max)
     ));
-    if let Some(r) = &found.false_alarms {
+    if let (Some(d), Some(against)) = (&shipped.difference, &shipped.against) {
+        let interval = d.auroc_interval.as_ref();
         out(&format!(
-            "threshold {:.4}: {} of {} good images are false alarms, {:.1} % [{:.1}, {:.1}]",
-            found.threshold,
+            "AUROC gained over the {against} of good images by what the defects taught: {:+.4}{}",
+            d.auroc.unwrap_or(f64::NAN),
+            interval.map_or_else(String::new, |i| format!(" [{:+.4}, {:+.4}]", i.low, i.high))
+        ));
+    }
+    if let (Some(r), Some(threshold)) = (&metrics.false_alarms, metrics.threshold) {
+        out(&format!(
+            "threshold {threshold:.4}: {} of {} good images are false alarms, {:.1} % [{:.1}, {:.1}]",
             r.count,
             r.of,
             100.0 * r.share,
@@ -110,24 +135,25 @@ fn table(found: &BundleEvaluation) {
         ));
     }
     out(&format!(
-        "protocol {}, seed {}, {} support images, {} patches, tested on {} normal and {} defective images",
-        found.protocol,
-        found.seed,
+        "protocol {}, seed {}, {} shots, {} support images, {} patches, tested on {} good images and {} defects",
+        split.protocol,
+        split.seed,
+        split.shots,
         found.support_images,
         found.bank_patches,
-        found.test_normals,
-        found.test_defects
+        split.good,
+        split.defects
     ));
     if let Some(index) = &found.index {
         out(&format!("index: {}", index.text()));
     }
-    if let Some(p) = found.pixels.as_ref().filter(|p| p.unmasked_images > 0) {
+    if let Some(p) = shipped.pixels.as_ref().filter(|p| p.unmasked_images > 0) {
         out(&format!(
             "{} defects have no mask and are left out of the pixel metrics",
             p.unmasked_images
         ));
     }
-    if found.leaky {
+    if split.leaky {
         out(
             "leaky: training images are among the tested; for comparison with the original recipe only",
         );

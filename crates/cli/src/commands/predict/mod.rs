@@ -65,6 +65,7 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     let options = PredictOptions {
         skip_bad_images: args.skip_bad_images,
         maps: maps.is_some(),
+        untaught: false,
     };
     let (mut flaws, mut scored) = (0, 0);
     let mut next = |wait: bool| {

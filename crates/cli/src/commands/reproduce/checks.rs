@@ -7,8 +7,8 @@ use flawtune::record::{DataRecord, RunRecord, file_record};
 use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
 
 use super::{line, title, working_folder};
-use crate::args::{BackboneArgs, Command, DataArgs};
-use crate::commands::request;
+use crate::args::{BackboneArgs, Command};
+use crate::commands::{evaluate, request};
 use crate::failure::Failure;
 use crate::settings::{self, Refusal};
 
@@ -42,11 +42,12 @@ pub(super) fn changes(
         let failed = |e| Failure::Machine(format!("{}: {e}", folder.display()));
         std::env::set_current_dir(&folder).map_err(failed)?;
     }
-    let (data, backbone, needs_test): (&DataArgs, &BackboneArgs, bool) = match &cli.command {
-        Command::Train(args) => (&args.data, &args.backbone, true),
-        Command::Evaluate(args) => (&args.data, &args.backbone, true),
-        Command::Baseline(args) => (&args.data, &args.backbone, true),
-        Command::Fit(args) => (&args.data, &args.backbone, false),
+    let of = |data| request::data(data, None, 1);
+    let (options, backbone, needs_test): (_, &BackboneArgs, bool) = match &cli.command {
+        Command::Train(args) => (of(&args.data)?, &args.backbone, true),
+        Command::Evaluate(args) => (evaluate::data(args)?, &args.backbone, true),
+        Command::Baseline(args) => (of(&args.data)?, &args.backbone, true),
+        Command::Fit(args) => (of(&args.data)?, &args.backbone, false),
         _ => return Err(of_record("no such command can be repeated")),
     };
     let mut changes = Vec::new();
@@ -70,7 +71,7 @@ pub(super) fn changes(
     if let Some(recorded) = &run.data {
         let options = CategoryOptions {
             needs_test,
-            ..request::data(data, None, 1)?
+            ..options
         };
         let category =
             Category::open(&options, &mut |_| {}).map_err(|e| Failure::from_error(&e))?;
