@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use flawtune::adapt::normalise_rows;
 use flawtune::bench::Memory;
-use flawtune::bundle::{BankBuilder, PatchOptions, Precision, Scorer, TokenScorer};
+use flawtune::bundle::{BankBuilder, PatchOptions, Precision, ScorerKind, TokenScorer};
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune::score::Aggregate;
+use flawtune::score::Scorer as _;
 use flawtune_kernels::peak;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -78,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         builder.push(&rows);
     }
     let bank = builder.finish();
-    let scorer = Scorer::PatchBank {
+    let scorer = ScorerKind::PatchBank {
         aggregate: Aggregate::Max,
     };
     let start = Instant::now();

@@ -16,10 +16,11 @@ use std::time::Instant;
 use flawtune::adapt::normalise_rows;
 use flawtune::bench::Memory;
 use flawtune::bundle::{
-    Bank, BankBuilder, Bundle, Cells, PatchOptions, Precision, Scorer, TokenScorer,
+    Bank, BankBuilder, Bundle, Cells, PatchOptions, Precision, ScorerKind, TokenScorer,
 };
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune::score::Aggregate;
+use flawtune::score::Scorer as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -198,7 +199,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let open = |probes: Option<usize>| {
         let aggregate = Aggregate::TopFraction(0.01);
-        let (scorer, options) = (Scorer::PatchBank { aggregate }, PatchOptions::default());
+        let (scorer, options) = (ScorerKind::PatchBank { aggregate }, PatchOptions::default());
         let scorer = TokenScorer::new(
             Path::new("generated"),
             scorer,

@@ -18,3 +18,7 @@ pub mod score;
 pub mod synth;
 pub mod visualize;
 pub mod workflow;
+
+pub use flawtune_backbone::preprocess::RgbImage8 as Image;
+pub use score::map::{AnomalyMap, Region};
+pub use workflow::{Backbone, Detector, DetectorBuilder, Prediction, WorkflowError as Error};

@@ -9,6 +9,15 @@ pub struct RgbImage8 {
 }
 
 impl RgbImage8 {
+    /// Reads an image file, as its pixels lie in it.
+    ///
+    /// # Errors
+    /// A file that cannot be read or decoded.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, super::ImageError> {
+        let (path, options) = (path.as_ref(), super::DecodeOptions::default());
+        super::decode(&super::read_file(path, &options)?, path, &options)
+    }
+
     /// A picture from its pixels, `[height, width, 3]`.
     ///
     /// # Panics

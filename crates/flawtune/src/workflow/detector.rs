@@ -1,11 +1,13 @@
-//! A bundle put to work: pictures in, scores and patch distances out.
+//! The detector: what a `.flaw` file holds, put to work.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 
+use super::build::DetectorBuilder;
 use super::place::Drawing;
+use super::predict::{Prediction, Wanted, judge};
 use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bundle, Finding, Header, ScorerKind, TokenScorer};
@@ -16,10 +18,10 @@ use crate::score::residual::{BlockBanks, ResidualScorer};
 /// Sizes of pictures whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
 
-/// A bundle with its backbone, ready to score pictures.
+/// Backbone, scorer, threshold, calibration and map: everything that turns an image into a verdict.
 #[derive(Debug)]
 pub struct Detector {
-    header: Header,
+    bundle: Bundle,
     engine: Engine,
     adapted: Option<Box<dyn TokenSource>>,
     scorer: Box<dyn Scorer>,
@@ -27,21 +29,23 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Reads a bundle, finds its backbone and checks that it is the one the bundle was fitted with. `weights` names the
-    /// weight file; otherwise the path it was fitted with is tried, then its name.
-    ///
-    /// # Errors
-    /// Anything wrong with the bundle; one whose tokens something learned changes, which [`Self::open_with`] opens; weights
-    /// that cannot be found, or others than those of the bundle.
-    pub fn open(
-        path: &Path,
-        weights: Option<&Path>,
-        on_event: OnEvent<'_>,
-    ) -> Result<Self, WorkflowError> {
-        Self::open_with(path, weights, None, on_event)
+    /// Collects what a detector is fitted to, on this backbone.
+    pub fn builder(backbone: &crate::Backbone) -> DetectorBuilder {
+        DetectorBuilder::new(backbone)
     }
 
-    /// As [`Self::open`]; `opener` reads what was learned and changes the tokens, where the bundle holds it.
+    /// Opens a file that [`Self::save`] or `flawtune fit` wrote. The backbone's weights are looked for where they were when it was
+    /// fitted, then by the backbone's name; [`Self::open_with`] takes them from elsewhere.
+    ///
+    /// # Errors
+    /// Anything wrong with the file; weights that cannot be found, or others than it was fitted with; a detector whose tokens
+    /// something learned changes, which [`Self::open_with`] opens.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, WorkflowError> {
+        Self::open_with(path.as_ref(), None, None, &mut |_| {})
+    }
+
+    /// As [`Self::open`]. `weights` names the weight file; `opener` reads what was learned and changes the tokens, where the file
+    /// holds it.
     ///
     /// # Errors
     /// As [`Self::open`], without an opener; what was learned and cannot be read or was made for another backbone.
@@ -118,20 +122,64 @@ impl Detector {
         let (warm, scorer) = rayon::join(|| engine.warm(), || scorer_of(path, &bundle, grid));
         warm?;
         let scorer = scorer?;
-        let header = bundle.header;
         let adapted = learned.map(|l| l.source(&engine)).transpose()?;
-        Ok(Self {
-            header,
+        Ok(Self::of(bundle, engine, adapted, scorer))
+    }
+
+    /// A detector that was just fitted: without a file.
+    pub(super) fn fitted(
+        bundle: Bundle,
+        engine: Engine,
+        adapted: Option<Box<dyn TokenSource>>,
+    ) -> Result<Self, WorkflowError> {
+        let scorer = scorer_of(Path::new("the detector"), &bundle, bundle.header.grid)?;
+        Ok(Self::of(bundle, engine, adapted, scorer))
+    }
+
+    fn of(
+        bundle: Bundle,
+        engine: Engine,
+        adapted: Option<Box<dyn TokenSource>>,
+        scorer: Box<dyn Scorer>,
+    ) -> Self {
+        Self {
+            bundle,
             engine,
             adapted,
             scorer,
             drawings: Mutex::default(),
-        })
+        }
     }
 
-    /// What the bundle says.
+    /// Writes the detector as one file, whole or not at all: everything but the backbone's weights, which it names with their hash.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), WorkflowError> {
+        Ok(self.bundle.write(path.as_ref())?)
+    }
+
+    /// Looks at one image: verdict, places and map. It is what `flawtune predict` says of the image, to the last bit.
+    ///
+    /// # Errors
+    /// A forward pass that gives no numbers.
+    pub fn predict(&self, image: &RgbImage8) -> Result<Prediction, WorkflowError> {
+        let load = |image: &&RgbImage8, put: &mut dyn FnMut(&RgbImage8)| {
+            put(image);
+            Ok::<(), WorkflowError>(())
+        };
+        let (inputs, _) = self.prepare(&[image], load);
+        let found = self.score(&inputs, 1)?;
+        let size = (image.height(), image.width());
+        let found = found.first().ok_or_else(|| {
+            WorkflowError::Input("the backbone gave no tokens for the image".into())
+        })?;
+        judge(self, Wanted::ALL, size, found)
+    }
+
+    /// What its file says.
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.bundle.header
     }
 
     /// The lowest and the highest number that its maps tell apart.
@@ -163,7 +211,7 @@ impl Detector {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let (grid, dim) = (self.header.grid, self.header.dim);
+        let (grid, dim) = (self.bundle.header.grid, self.bundle.header.dim);
         let tokens = network(self.adapted.as_deref(), &self.engine, |network| {
             inputs.tokens(network, batch, self.preprocess().size)
         })?;
@@ -185,10 +233,10 @@ impl Detector {
         let patch = self.engine.config().patch_size;
         let new = Arc::new(Drawing::new(
             &self.preprocess(),
-            self.header.grid,
+            self.bundle.header.grid,
             patch,
             size,
-            self.header.map.sigma,
+            self.bundle.header.map.sigma,
         )?);
         if kept.len() == DRAWINGS {
             kept.remove(0);

@@ -269,8 +269,8 @@ fn score(
         detector,
         options,
         &mut next,
-        &mut |mut prediction| {
-            let at = by_path[prediction.path.as_path()];
+        &mut |predicted| {
+            let (at, mut prediction) = (by_path[predicted.path.as_path()], predicted.prediction);
             let untaught = prediction.untaught.as_mut().and_then(|u| u.1.take());
             let maps = [prediction.map.take(), untaught];
             for (pixels, map) in pixels.iter_mut().zip(maps) {
@@ -278,7 +278,6 @@ fn score(
                     pixels.add(category, detector, at, &map)?;
                 }
             }
-            prediction.picture = None;
             found.push((at, prediction));
             let done = Progress {
                 stage: Stage::Extracting,

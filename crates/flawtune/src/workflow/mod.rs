@@ -7,6 +7,7 @@
 mod adapted;
 mod analyze;
 mod baseline;
+mod build;
 mod category;
 mod cross_validate;
 mod detector;
@@ -48,6 +49,7 @@ pub use analyze::{
     write_analyses,
 };
 pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
+pub use build::{Backbone, DetectorBuilder};
 pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, default_layers};
@@ -58,7 +60,7 @@ pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
-    fit_learned,
+    fit_in_memory, fit_learned,
 };
 pub use frozen::FrozenScores;
 pub use held_out::HeldOutThresholds;
@@ -66,7 +68,7 @@ pub use hierarchy::{HierarchyEvaluation, LevelPixels};
 pub use learned::{checkpoint_tokens, fit_checkpoint};
 pub use merge::{MergeRequest, MergedCheckpoint, merge};
 pub use meta::{META, META_TRAINING, MetaRequest, MetaTrained, meta_train};
-pub use predict::{Next, PredictOptions, Prediction, predict};
+pub use predict::{Next, PredictOptions, Predicted, Prediction, predict};
 pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};

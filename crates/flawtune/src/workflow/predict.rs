@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::Finding;
 use crate::features::{BadImage, FeatureError, Inputs};
-use crate::score::map::{AnomalyMap, Region, worst_region};
+use crate::score::map::{AnomalyMap, Region, regions, worst_region};
 
 /// How pictures are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,11 @@ pub enum Next {
     End,
 }
 
-/// What is found on a picture.
+/// What a detector says of an image.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Prediction {
-    /// The file.
-    pub path: PathBuf,
-    /// Height and width in pixels.
+    /// Height and width of the image in pixels.
     pub size: (usize, usize),
     /// Image score; larger is more anomalous.
     pub score: f64,
@@ -46,15 +45,24 @@ pub struct Prediction {
     pub probability: f64,
     /// Whether the score reaches the threshold.
     pub flaw: bool,
-    /// Of a flaw, the worst region of its map, in pixels of the picture.
-    pub region: Option<Region>,
+    /// Of a flaw, the regions of its map, in pixels of the image; the worst comes first.
+    pub regions: Vec<Region>,
     /// The map, where maps are wanted.
     pub map: Option<AnomalyMap>,
-    /// The picture, where maps are wanted.
-    pub picture: Option<RgbImage8>,
     /// What would have been found without the defects that were learned from, where that is wanted and there are any: the score,
     /// and the map where maps are wanted.
     pub untaught: Option<(f64, Option<AnomalyMap>)>,
+}
+
+/// A prediction and the file it is about.
+#[derive(Debug, Clone)]
+pub struct Predicted {
+    /// The file.
+    pub path: PathBuf,
+    /// What is said of it.
+    pub prediction: Prediction,
+    /// The image, where maps are wanted.
+    pub picture: Option<RgbImage8>,
 }
 
 /// A picture that is ready for the backbone.
@@ -84,7 +92,7 @@ pub fn predict(
     detector: &Detector,
     options: PredictOptions,
     next: &mut dyn FnMut(bool) -> Result<Next, WorkflowError>,
-    on_prediction: &mut dyn FnMut(Prediction) -> Result<ControlFlow<()>, WorkflowError>,
+    on_prediction: &mut dyn FnMut(Predicted) -> Result<ControlFlow<()>, WorkflowError>,
     on_event: OnEvent<'_>,
 ) -> Result<usize, WorkflowError> {
     let mut scored = 0;
@@ -113,10 +121,10 @@ pub fn predict(
                 Ok(ready) => {
                     let Some(found) = found.next() else { break };
                     scored += 1;
-                    let prediction = Prediction {
+                    let prediction = Predicted {
                         path: ready.path,
+                        prediction: found,
                         picture: ready.picture,
-                        ..found
                     };
                     if on_prediction(prediction)?.is_break() {
                         return Ok(scored);
@@ -164,53 +172,87 @@ fn score(
 ) -> Result<Vec<Prediction>, WorkflowError> {
     let ready: Vec<&Ready> = batch.pictures.iter().flatten().collect();
     let found = detector.score(&batch.inputs, ready.len())?;
-    let one = |(ready, found): (&&Ready, Finding)| judge(detector, options, ready.size, &found);
+    let wanted = Wanted {
+        map: options.maps,
+        regions: false,
+        untaught: options.untaught,
+    };
+    let one = |(ready, found): (&&Ready, Finding)| judge(detector, wanted, ready.size, &found);
     ready.par_iter().zip(found).map(one).collect()
 }
 
-fn judge(
+/// What is wanted of a prediction beside the verdict.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// The map.
+    pub(super) map: bool,
+    /// All regions; otherwise the worst only.
+    pub(super) regions: bool,
+    /// What would be found without the defects learned from.
+    pub(super) untaught: bool,
+}
+
+impl Wanted {
+    /// All but what would be found without defects.
+    pub(super) const ALL: Self = Self {
+        map: true,
+        regions: true,
+        untaught: false,
+    };
+}
+
+/// The verdict on an image of `size` (height, width).
+pub(super) fn judge(
     detector: &Detector,
-    options: PredictOptions,
+    wanted: Wanted,
     size: (usize, usize),
     found: &Finding,
 ) -> Result<Prediction, WorkflowError> {
     let header = detector.header();
     let flaw = header.threshold.is_flaw(found.score);
-    let map = if flaw || options.maps {
+    let map = if flaw || wanted.map {
         Some(detector.drawing(size)?.draw(&found.distances)?)
     } else {
         None
     };
-    let region = map.as_ref().filter(|_| flaw).and_then(|map| {
-        let (_, peak) = map.range()?;
-        // a score can be high where no point of the map is: then the region round its highest point
-        let reached = peak >= header.map.threshold;
-        worst_region(
-            map,
-            if reached {
+    let regions = match map
+        .as_ref()
+        .filter(|_| flaw)
+        .and_then(|map| Some((map, map.range()?.1)))
+    {
+        None => Vec::new(),
+        Some((map, peak)) => {
+            // a score can be high where no point of the map is: then the region round its highest point
+            let reached = peak >= header.map.threshold;
+            let least = if reached {
                 header.map.threshold
             } else {
                 header.map.low.midpoint(peak).min(peak)
-            },
-        )
-    });
-    let untaught = match found.untaught.as_ref().filter(|_| options.untaught) {
+            };
+            let worst = worst_region(map, least);
+            let mut all: Vec<Region> = worst.iter().cloned().collect();
+            if wanted.regions {
+                let others = regions(map, least);
+                all.extend(others.into_iter().filter(|r| Some(r) != worst.as_ref()));
+            }
+            all
+        }
+    };
+    let untaught = match found.untaught.as_ref().filter(|_| wanted.untaught) {
         Some(untaught) => {
-            let drawing = options.maps.then(|| detector.drawing(size)).transpose()?;
+            let drawing = wanted.map.then(|| detector.drawing(size)).transpose()?;
             let map = drawing.map(|d| d.draw(&untaught.distances)).transpose()?;
             Some((untaught.score, map))
         }
         None => None,
     };
     Ok(Prediction {
-        path: PathBuf::new(),
         size,
         score: found.score,
         probability: header.calibration.probability(found.score),
         flaw,
-        region,
-        map: map.filter(|_| options.maps),
-        picture: None,
+        regions,
+        map: map.filter(|_| wanted.map),
         untaught,
     })
 }

@@ -6,7 +6,7 @@ mod watch;
 
 use std::ops::ControlFlow;
 
-use flawtune::workflow::{Detector, Next, PredictOptions, Prediction, checkpoint_tokens, predict};
+use flawtune::workflow::{Detector, Next, PredictOptions, Predicted, checkpoint_tokens, predict};
 
 use self::inputs::Source;
 pub(crate) use self::inputs::expand;
@@ -75,9 +75,9 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             source.next(args.batch_size as usize, wait)
         }
     };
-    let mut on_prediction = |p: Prediction| {
+    let mut on_prediction = |p: Predicted| {
         scored += 1;
-        flaws += usize::from(p.flaw);
+        flaws += usize::from(p.prediction.flaw);
         if let Some(maps) = &maps {
             maps.write(&p)?;
         }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use flawtune::bundle::MapScale;
 use flawtune::report::overlay::{self, Scale, Style};
 use flawtune::score::map::{write_npy, write_tiff};
-use flawtune::workflow::{Prediction, WorkflowError};
+use flawtune::workflow::{Predicted, WorkflowError};
 use image::RgbImage;
 use serde_json::json;
 
@@ -29,8 +29,8 @@ const COLUMNS: [&str; 8] = [
     "box_height",
 ];
 
-fn verdict(p: &Prediction) -> &'static str {
-    if p.flaw { "flaw" } else { "good" }
+fn verdict(p: &Predicted) -> &'static str {
+    if p.prediction.flaw { "flaw" } else { "good" }
 }
 
 impl Printer {
@@ -57,11 +57,11 @@ impl Printer {
     }
 
     /// One result; false if no one reads any more.
-    pub(super) fn prediction(&mut self, p: &Prediction) -> bool {
+    pub(super) fn prediction(&mut self, p: &Predicted) -> bool {
         if !self.start() {
             return false;
         }
-        let region = p.region.as_ref();
+        let region = p.prediction.regions.first();
         match self.format {
             FormatArg::Table => {
                 let place = region.map_or_else(String::new, |r| {
@@ -70,8 +70,8 @@ impl Printer {
                 sent(&format!(
                     "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
                     verdict(p),
-                    p.score,
-                    p.probability,
+                    p.prediction.score,
+                    p.prediction.probability,
                     p.path.display()
                 ))
             }
@@ -81,8 +81,8 @@ impl Printer {
                 );
                 let line = json!({
                     "path": p.path.to_string_lossy(),
-                    "score": p.score,
-                    "probability": p.probability,
+                    "score": p.prediction.score,
+                    "probability": p.prediction.probability,
                     "verdict": verdict(p),
                     "box": place,
                 });
@@ -96,8 +96,8 @@ impl Printer {
                 let path = quoted(&p.path.to_string_lossy());
                 sent(&format!(
                     "{path},{},{},{},{place}",
-                    p.score,
-                    p.probability,
+                    p.prediction.score,
+                    p.prediction.probability,
                     verdict(p)
                 ))
             }
@@ -125,8 +125,8 @@ pub(super) struct Maps<'a> {
 
 impl Maps<'_> {
     /// Writes `<picture>.tiff` or `.npy`, and `<picture>.overlay.png`.
-    pub(super) fn write(&self, p: &Prediction) -> Result<(), WorkflowError> {
-        let (Some(map), Some(picture)) = (&p.map, &p.picture) else {
+    pub(super) fn write(&self, p: &Predicted) -> Result<(), WorkflowError> {
+        let (Some(map), Some(picture)) = (&p.prediction.map, &p.picture) else {
             return Ok(());
         };
         let place = self.place(&p.path);
@@ -153,7 +153,7 @@ impl Maps<'_> {
             low: self.scale.low,
             high: self.scale.high,
         };
-        let region = p.region.as_ref();
+        let region = p.prediction.regions.first();
         let drawn = overlay::overlay(
             &picture,
             map,

@@ -102,8 +102,8 @@ impl Split {
         Self::of(category, samples, options, true)
     }
 
-    /// As [`Self::new`], for learning from good images alone: where there are too few images to test, or no defects
-    /// beyond the pool, the pool is empty instead of that being an error, as long as no shots are asked for.
+    /// As [`Self::new`], for learning: where there are too few images to test, or no defects beyond the pool, the pool is empty
+    /// instead of that being an error, as long as no shots are asked for; and where train holds defects, nothing has to be tested.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -143,12 +143,14 @@ impl Split {
         let defects = select(&|s| !s.is_train && s.defect_type.is_some());
         let train_defects = select(&|s| s.is_train && s.defect_type.is_some());
         let learns_good_only = !needs_test && options.shots == 0 && options.pool.unwrap_or(0) == 0;
-        if defects.is_empty() && !learns_good_only {
+        // who learns from defects that are set apart needs none to test
+        let learns_apart = !needs_test && !train_defects.is_empty();
+        if defects.is_empty() && !learns_good_only && !learns_apart {
             return Err(ProtocolError::NoDefects {
                 category: category(),
             });
         }
-        if test_normals.is_empty() && !learns_good_only {
+        if test_normals.is_empty() && !learns_good_only && !learns_apart {
             return Err(ProtocolError::NoTestNormals {
                 category: category(),
             });

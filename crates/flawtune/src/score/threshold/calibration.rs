@@ -98,6 +98,15 @@ impl Calibration {
         })
     }
 
+    /// The same slope, and a probability of one half at the threshold.
+    #[must_use]
+    pub fn through(self, threshold: f64) -> Self {
+        Self {
+            intercept: -self.slope * threshold,
+            ..self
+        }
+    }
+
     /// A curve where no defect is known: `rate` at the median good score and one half at the threshold. It is a scale and
     /// no measured frequency; [`Self::defects`] is 0 to say so.
     ///

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::images::Images;
-use super::{FitRequest, Fitted, Job, Scored, ThresholdChoice};
-use crate::bundle::{BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale};
+use super::{FitRequest, Job, Scored, ThresholdChoice};
+use crate::bundle::{BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, ScorerKind};
 use crate::evaluate::protocol::ImageRef;
 use crate::features::Forward as _;
 use crate::score::map::DEFAULT_SIGMA;
@@ -13,13 +13,13 @@ use crate::workflow::place::Drawing;
 use crate::workflow::source::Learned;
 use crate::workflow::{Event, OnEvent, WorkflowError};
 
-/// Chooses threshold and scales and writes the file; `applied` is what changes the tokens, if anything does.
-pub(super) fn write(
+/// Chooses threshold and scales and puts everything together; `applied` is what changes the tokens, if anything does.
+pub(super) fn bundle(
     job: &Job<'_>,
     scored: Scored,
     applied: Option<&Learned>,
     on_event: OnEvent<'_>,
-) -> Result<Fitted, WorkflowError> {
+) -> Result<Bundle, WorkflowError> {
     let Job {
         request,
         given,
@@ -40,6 +40,10 @@ pub(super) fn write(
         Calibration::of_threshold(&good_scores, threshold.value, request.max_false_alarm)?
     } else {
         Calibration::fit(&good_scores, defects)?
+    };
+    let calibration = match scored.kind {
+        ScorerKind::Residual { .. } => calibration.through(threshold.value),
+        _ => calibration,
     };
     if calibration.slope < 0.0 {
         on_event(Event::Warning(
@@ -99,20 +103,13 @@ pub(super) fn write(
         .map(|g| g.tokens.to_bytes())
         .transpose()
         .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
-    let mut bundle = Bundle {
+    Ok(Bundle {
         header,
         bank: scored.bank,
         cells: scored.cells,
         residual: scored.residual,
         ensemble: scored.ensemble,
         adaptation,
-    };
-    bundle.write(&request.output)?;
-    on_event(Event::Wrote(&request.output));
-    let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
-    Ok(Fitted {
-        header: bundle.header,
-        bytes,
     })
 }
 

@@ -14,14 +14,15 @@ pub use index::{EXACT_UP_TO, IndexChoice};
 
 use super::source::Learned;
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
-    WorkflowError, default_layers, folder_of, sorted, writable_or,
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Detector, Engine, Event,
+    OnEvent, WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
 use crate::adapt::heads::Ensemble;
 use crate::bundle::{
     Bank, Cells, Finding, Header, IndexInfo, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
     ScorerKind,
 };
+use crate::dataset::{Sample, Source, Subset};
 use crate::evaluate::protocol::{Protocol, Split, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
@@ -109,6 +110,35 @@ pub struct FitRequest {
 }
 
 impl FitRequest {
+    /// The defaults, for these images; written to `output`.
+    pub fn new(data: CategoryOptions, output: impl Into<PathBuf>) -> Self {
+        Self {
+            data: CategoryOptions {
+                needs_test: false,
+                ..data
+            },
+            backbone: BackboneOverrides::default(),
+            output: output.into(),
+            scorer: None,
+            aggregate: Aggregate::TopFraction(0.01),
+            k_neighbors: 1,
+            support_shots: None,
+            shots: None,
+            coreset: None,
+            mask: MaskChoice::Off,
+            neighbourhood: 1,
+            rotations: false,
+            precision: Precision::F16,
+            index: IndexChoice::Auto,
+            index_probes: 16,
+            max_false_alarm: 0.01,
+            threshold: ThresholdChoice::Good,
+            max_memory: None,
+            guard: true,
+            seed: 0,
+        }
+    }
+
     /// Checks what can be checked before anything is read; makes the output's folder.
     ///
     /// # Errors
@@ -200,15 +230,46 @@ pub fn fit_learned(
     fit_given(request, Some(learned), on_event)
 }
 
+/// Fits and writes.
 fn fit_given(
     request: &FitRequest,
     given: Option<&Learned>,
     on_event: OnEvent<'_>,
 ) -> Result<Fitted, WorkflowError> {
     request.check()?;
+    let mut detector = fitted(request, given, on_event)?;
+    detector.save(&request.output)?;
+    on_event(Event::Wrote(&request.output));
+    let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
+    Ok(Fitted {
+        header: detector.header().clone(),
+        bytes,
+    })
+}
+
+/// Fits a detector and keeps it in memory; nothing is written.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_in_memory(
+    request: &FitRequest,
+    on_event: OnEvent<'_>,
+) -> Result<Detector, WorkflowError> {
+    request.aggregate.check()?;
+    fitted(request, None, on_event)
+}
+
+fn fitted(
+    request: &FitRequest,
+    given: Option<&Learned>,
+    on_event: OnEvent<'_>,
+) -> Result<Detector, WorkflowError> {
     let choice = scorer(request, given)?;
-    let category = Category::open(&request.data, on_event)?;
-    let split = category.split(&split_options(request, given))?;
+    let mut category = Category::open(&request.data, on_event)?;
+    if choice == ScorerChoice::Residual {
+        learn_from_all(&mut category, &request.data.source);
+    }
+    let split = category.split(&split_options(request, given, choice, &category))?;
     if let Some(given) = given.filter(|g| g.manifest.hash != split.manifest.hash) {
         return Err(WorkflowError::Input(format!(
             "{}: the pictures of {} are not those it was trained with; train it again",
@@ -267,9 +328,10 @@ fn fit_given(
             plain::fit(&job, on_event)?
         }
     };
-    let fitted = finish::write(&job, scored, applied, on_event)?;
+    let bundle = finish::bundle(&job, scored, applied, on_event)?;
+    drop(job);
     on_event(Event::PartEnds("scoring"));
-    Ok(fitted)
+    Detector::fitted(bundle, engine, adapted)
 }
 
 fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
@@ -322,7 +384,29 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     Ok(choice)
 }
 
-fn split_options(request: &FitRequest, given: Option<&Learned>) -> SplitOptions {
+/// Of folders that the user names as good and defective nothing is kept back for a test.
+fn learn_from_all(category: &mut Category, source: &Source) {
+    let Source::Folders(folders) = source else {
+        return;
+    };
+    for sample in &mut category.dataset.samples {
+        if sample.defect_type.is_some() || folders.test_good.is_none() {
+            sample.subset = Subset::Train;
+        }
+    }
+}
+
+fn split_options(
+    request: &FitRequest,
+    given: Option<&Learned>,
+    choice: ScorerChoice,
+    category: &Category,
+) -> SplitOptions {
+    let set_apart = |sample: &&Sample| sample.is_defect() && sample.subset == Subset::Train;
+    let shots = request.shots.unwrap_or_else(|| match choice {
+        ScorerChoice::Residual => category.dataset.samples.iter().filter(set_apart).count(),
+        _ => 0,
+    });
     match given.map(|g| &g.manifest) {
         Some(m) => SplitOptions {
             protocol: m.protocol.clone(),
@@ -331,7 +415,7 @@ fn split_options(request: &FitRequest, given: Option<&Learned>) -> SplitOptions 
             pool: (m.protocol != Protocol::Leaky).then_some(m.pool.len()),
             holdout_fraction: m.holdout_fraction,
         },
-        None => SplitOptions::held_out(request.seed, request.shots.unwrap_or(0)),
+        None => SplitOptions::held_out(request.seed, shots),
     }
 }
 
