@@ -90,7 +90,7 @@ struct Rows {
 /// An image with what the banks say of it.
 struct Seen<'a> {
     image: &'a ImageTokens,
-    look: Look,
+    look: &'a Look,
     distances: Vec<f32>,
 }
 
@@ -106,6 +106,25 @@ pub fn fit_residual(
     top: usize,
     options: &ResidualOptions,
 ) -> Result<ResidualFit, HeadError> {
+    let images: Vec<&ImageTokens> = good.iter().map(|(image, _)| *image).collect();
+    let looks = banks.look(&images, |i| good[i].1);
+    let shown: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
+    let of_shots = banks.look(&shown, |_| None);
+    let good: Vec<_> = images.into_iter().zip(&looks).collect();
+    learn_residual(banks, &good, (shots, &of_shots), top, options)
+}
+
+/// As [`fit_residual`], of images that were looked at before: the good ones each without its own part of the banks.
+///
+/// # Errors
+/// As [`fit_residual`].
+pub fn learn_residual(
+    banks: &BlockBanks,
+    good: &[(&ImageTokens, &Look)],
+    (shots, of_shots): (&[Shot<'_>], &[Look]),
+    top: usize,
+    options: &ResidualOptions,
+) -> Result<ResidualFit, HeadError> {
     if good.is_empty() {
         return Err(HeadError::TooFew {
             what: "good images",
@@ -113,10 +132,10 @@ pub fn fit_residual(
             wanted: 1,
         });
     }
-    let images: Vec<&ImageTokens> = good.iter().map(|(image, _)| *image).collect();
-    let looks = banks.look(&images, |i| good[i].1);
     let per_block = |block: usize| {
-        let all = looks.iter().flat_map(move |look| &look.distances[block]);
+        let all = good
+            .iter()
+            .flat_map(move |(_, look)| &look.distances[block]);
         Scale::of(all.map(|d| f64::from(*d)), LEAST_DEVIATION)
     };
     let mut model = ResidualModel {
@@ -128,7 +147,7 @@ pub fn fit_residual(
         },
         head: None,
     };
-    let good = seen(&model, &images, looks);
+    let good = seen(&model, good.iter().copied());
     let odd: Vec<f64> = good
         .iter()
         .map(|s| mean_of_largest(&s.distances, top))
@@ -142,19 +161,21 @@ pub fn fit_residual(
             shots: Vec::new(),
         });
     }
-    let images: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
-    let looks = banks.look(&images, |_| None);
-    let defects = seen(&model, &images, looks);
+    let images = shots.iter().map(|shot| shot.image);
+    let defects = seen(&model, images.zip(of_shots));
     with_head(banks, model, &good, &defects, shots, options)
 }
 
-fn seen<'a>(model: &ResidualModel, images: &[&'a ImageTokens], looks: Vec<Look>) -> Vec<Seen<'a>> {
-    let one = |(image, look): (&&'a ImageTokens, Look)| Seen {
+fn seen<'a>(
+    model: &ResidualModel,
+    images: impl Iterator<Item = (&'a ImageTokens, &'a Look)>,
+) -> Vec<Seen<'a>> {
+    let one = |(image, look)| Seen {
         image,
-        distances: model.standardised(&look),
         look,
+        distances: model.standardised(look),
     };
-    images.iter().zip(looks).map(one).collect()
+    images.map(one).collect()
 }
 
 /// Fits the head, and heads that leave a part of the images out to judge that part.
@@ -193,7 +214,7 @@ fn with_head(
         } else {
             fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
         };
-        let of = |seen: &Seen<'_>| logits(banks, &head, seen.image, &seen.look);
+        let of = |seen: &Seen<'_>| logits(banks, &head, seen.image, seen.look);
         let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
             let own: Vec<(usize, Vec<f32>)> = (fold..all.len())
                 .step_by(folds)
@@ -318,7 +339,7 @@ fn residuals(banks: &BlockBanks, seen: &Seen<'_>, patches: &[usize]) -> Vec<f32>
     let scale = ResidualModel::residual_scale(banks.blocks());
     let mut out = Vec::with_capacity(patches.len() * banks.width());
     for &patch in patches {
-        banks.residual(&rows, &seen.look, patch, scale, &mut out);
+        banks.residual(&rows, seen.look, patch, scale, &mut out);
     }
     out
 }

@@ -25,7 +25,7 @@ mod fit;
 mod look;
 mod model;
 
-pub use fit::{ResidualFit, ResidualOptions, Shot, fit_residual};
+pub use fit::{ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual};
 pub use look::{BlockBanks, Look, unit_blocks};
 pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale};
 

@@ -219,16 +219,20 @@ impl ResidualScorer {
     pub fn judge(&self, images: &[&ImageTokens]) -> Vec<Judged> {
         let looks = self.banks.look(images, |_| None);
         let one = |(image, look): (&&ImageTokens, &Look)| {
-            let head = self.model.head.as_ref();
-            let logits = head.map(|h| logits(&self.banks, &h.linear, image, look));
-            self.model
-                .judge(&self.model.standardised(look), logits.as_deref())
+            self.model.judge_looked(&self.banks, image, look)
         };
         images.par_iter().zip(&looks).map(one).collect()
     }
 }
 
 impl ResidualModel {
+    /// What is known of an image that was looked at before.
+    pub fn judge_looked(&self, banks: &BlockBanks, image: &ImageTokens, look: &Look) -> Judged {
+        let head = self.head.as_ref();
+        let logits = head.map(|head| logits(banks, &head.linear, image, look));
+        self.judge(&self.standardised(look), logits.as_deref())
+    }
+
     /// A judgement as every scorer gives it.
     pub fn finding(&self, judged: Judged) -> Finding {
         Finding {

@@ -1,0 +1,273 @@
+//! What defects teach the residual head, over seeds and numbers of shots: the same split, banks, heads and scores as
+//! `flawtune fit --num-defect-samples M --seed S` and `flawtune evaluate`, with every image looked at once.
+//!
+//! ```sh
+//! cargo run --release -p flawtune --example residual_study -- WEIGHTS ROOT CATEGORY CACHE [--image-size N] [--blocks 5,7,9,11]
+//!     [--top N] [--no-masks] [--penalty X] [--seeds N]
+//! ```
+//!
+//! A row a number of shots: mean and standard deviation of the AUROC over seeds, with and without what was learned, their
+//! difference with a paired bootstrap interval over all seeds, and the share of defects found and of good images stopped at the
+//! threshold for 2 % false alarms that good images alone choose.
+
+use std::path::PathBuf;
+
+use flawtune::bundle::{BankBuilder, Precision};
+use flawtune::dataset::Source;
+use flawtune::evaluate::metrics::auroc;
+use flawtune::evaluate::protocol::SplitOptions;
+use flawtune::evaluate::statistics::{
+    BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
+};
+use flawtune::features::{FeatureCache, ImageTokens, patch_cover};
+use flawtune::score::residual::{
+    BlockBanks, Look, ResidualOptions, Shot, default_blocks, default_top, learn_residual,
+    unit_blocks,
+};
+use flawtune::score::threshold::{Method, from_good};
+use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
+use flawtune_backbone::vit::Combine;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Shots that are learned from.
+const SHOTS: [usize; 4] = [1, 5, 10, 20];
+/// Share of good images that may be stopped.
+const FALSE_ALARMS: f64 = 0.02;
+
+struct Options {
+    weights: PathBuf,
+    root: PathBuf,
+    category: String,
+    cache: PathBuf,
+    image_size: usize,
+    blocks: Option<Vec<i32>>,
+    top: Option<usize>,
+    masks: bool,
+    seeds: u64,
+    learning: ResidualOptions,
+}
+
+fn options() -> Result<Options, Failure> {
+    let mut given = std::env::args().skip(1);
+    let mut next = |what: &'static str| given.next().ok_or(format!("{what} is missing"));
+    let mut options = Options {
+        weights: next("WEIGHTS")?.into(),
+        root: next("ROOT")?.into(),
+        category: next("CATEGORY")?,
+        cache: next("CACHE")?.into(),
+        image_size: 224,
+        blocks: None,
+        top: None,
+        masks: true,
+        seeds: 5,
+        learning: ResidualOptions::default(),
+    };
+    while let Some(flag) = given.next() {
+        let mut value = || given.next().ok_or(format!("{flag} needs a value"));
+        match flag.as_str() {
+            "--image-size" => options.image_size = value()?.parse()?,
+            "--blocks" => {
+                let blocks = value()?;
+                let from_zero = blocks.split(',').map(|b| b.parse::<i32>().map(|b| b - 1));
+                options.blocks = Some(from_zero.collect::<Result<_, _>>()?);
+            }
+            "--top" => options.top = Some(value()?.parse()?),
+            "--no-masks" => options.masks = false,
+            "--penalty" => options.learning.penalty = value()?.parse()?,
+            "--weight" => options.learning.weight = Some(value()?.parse()?),
+            "--seeds" => options.seeds = value()?.parse()?,
+            _ => return Err(format!("{flag}: unknown").into()),
+        }
+    }
+    Ok(options)
+}
+
+/// What one seed's detector says of its test set.
+struct Seed {
+    ids: Vec<String>,
+    labels: Vec<bool>,
+    taught: Vec<f64>,
+    untaught: Vec<f64>,
+    found: f64,
+    stopped: f64,
+}
+
+fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let square: f64 = values.map(|v| (v - mean) * (v - mean)).sum();
+    (mean, (square / (n - 1.0).max(1.0)).sqrt())
+}
+
+fn main() -> Result<(), Failure> {
+    let options = options()?;
+    let silent = &mut |_: flawtune::workflow::Event<'_>| {};
+    let base = BackboneOptions {
+        weights: Some(options.weights.clone()),
+        image_size: options.image_size,
+        combine_layers: Combine::Concat,
+        ..BackboneOptions::default()
+    };
+    let depth = Engine::open(base.clone(), silent)?.config().depth;
+    let layers = options.blocks.clone().unwrap_or_else(|| {
+        let blocks = default_blocks(depth).into_iter();
+        blocks.map(|b| b as i32).collect()
+    });
+    let blocks = layers.len();
+    let engine = Engine::open(BackboneOptions { layers, ..base }, silent)?;
+    let category = Category::open(
+        &CategoryOptions {
+            source: Source::root(&options.root),
+            category: options.category.clone(),
+            needs_test: true,
+            skip_bad_images: false,
+            cache: Some(FeatureCache::at(&options.cache)),
+            batch_size: 32,
+        },
+        silent,
+    )?;
+    let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
+    let (_, tokens) = category.tokens(&engine, &all, silent)?;
+    let infos = category.infos();
+    let good: Vec<usize> = all.iter().copied().filter(|&i| infos[i].is_train).collect();
+    let others: Vec<usize> = all
+        .iter()
+        .copied()
+        .filter(|&i| !infos[i].is_train)
+        .collect();
+    let (dim, patches) = (tokens.dim / blocks, tokens.patches());
+    let mut bank = BankBuilder::new(blocks * good.len() * patches, dim, Precision::F16);
+    for block in 0..blocks {
+        for &i in &good {
+            bank.push(&unit_blocks(&tokens.images[i], blocks, dim)[block]);
+        }
+    }
+    let banks = BlockBanks::new(&bank.finish(), blocks, &vec![patches; good.len()]);
+    let start = std::time::Instant::now();
+    let images = |of: &[usize]| of.iter().map(|&i| &tokens.images[i]).collect::<Vec<_>>();
+    let good_looks = banks.look(&images(&good), Some);
+    let looks = banks.look(&images(&others), |_| None);
+    eprintln!(
+        "{} looked at in {:.1} s",
+        all.len(),
+        start.elapsed().as_secs_f64()
+    );
+    let look_of = |i: usize| &looks[others.binary_search(&i).unwrap_or(0)];
+    let seen: Vec<(&ImageTokens, &Look)> = images(&good).into_iter().zip(&good_looks).collect();
+    let top = options.top.unwrap_or_else(|| default_top(patches));
+
+    println!(
+        "{} at {} px, {blocks} blocks, top {top}",
+        options.category, options.image_size
+    );
+    println!(
+        "| shots | AUROC taught | AUROC of good images alone | difference | found | stopped |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for shots in SHOTS {
+        let mut seeds = Vec::new();
+        for seed in 0..options.seeds {
+            let split = category.split(&SplitOptions::held_out(seed, shots))?;
+            let mut given = Vec::new();
+            for &i in &split.shots {
+                let masks = &category.dataset.samples[i].masks;
+                let covered = if masks.is_empty() || !options.masks {
+                    None
+                } else {
+                    let patch = engine.config().patch_size;
+                    Some(patch_cover(
+                        masks,
+                        &engine.preprocess(),
+                        tokens.grid,
+                        patch,
+                    )?)
+                };
+                given.push(Shot {
+                    image: &tokens.images[i],
+                    covered,
+                });
+            }
+            let of_shots: Vec<Look> = split.shots.iter().map(|&i| look_of(i).clone()).collect();
+            let learning = ResidualOptions {
+                seed,
+                ..options.learning.clone()
+            };
+            let fit = learn_residual(&banks, &seen, (&given, &of_shots), top, &learning)?;
+            let scores: Vec<f64> = fit.good.iter().map(|j| j.score).collect();
+            let threshold = from_good(&scores, FALSE_ALARMS, Method::Auto)?;
+            let judged: Vec<_> = split
+                .test
+                .iter()
+                .map(|&i| {
+                    fit.model
+                        .judge_looked(&banks, &tokens.images[i], look_of(i))
+                })
+                .collect();
+            let labels: Vec<bool> = split
+                .test
+                .iter()
+                .map(|&i| infos[i].defect_type.is_some())
+                .collect();
+            let share = |of: bool| {
+                let scores = judged.iter().zip(&labels).filter(|(_, l)| **l == of);
+                let (n, over) = scores.fold((0.0, 0.0), |(n, over), (j, _)| {
+                    (
+                        n + 1.0,
+                        over + f64::from(u8::from(threshold.is_flaw(j.score))),
+                    )
+                });
+                over / n
+            };
+            seeds.push(Seed {
+                ids: split.test.iter().map(|&i| infos[i].id.to_owned()).collect(),
+                taught: judged.iter().map(|j| j.score).collect(),
+                untaught: judged.iter().map(|j| j.untaught).collect(),
+                found: share(true),
+                stopped: share(false),
+                labels,
+            });
+        }
+        row(shots, &seeds)?;
+    }
+    Ok(())
+}
+
+fn row(shots: usize, seeds: &[Seed]) -> Result<(), Failure> {
+    let ids: Vec<Vec<&str>> = seeds
+        .iter()
+        .map(|s| s.ids.iter().map(String::as_str).collect())
+        .collect();
+    let pairs: Vec<SeedScores<'_>> = seeds
+        .iter()
+        .zip(&ids)
+        .map(|(s, ids)| SeedScores {
+            ids,
+            labels: &s.labels,
+            first: &s.taught,
+            second: &s.untaught,
+        })
+        .collect();
+    let interval =
+        paired_bootstrap_over_seeds(&pairs, RankingMetric::Auroc, &BootstrapOptions::default())?;
+    let of = |scores: fn(&Seed) -> &Vec<f64>| {
+        let values = seeds
+            .iter()
+            .map(|s| auroc(&s.labels, scores(s)).ok().flatten());
+        mean(values.map(|v| v.unwrap_or(f64::NAN)))
+    };
+    let (taught, untaught) = (of(|s| &s.taught), of(|s| &s.untaught));
+    println!(
+        "| {shots} | {:.4} ± {:.4} | {:.4} ± {:.4} | {:+.4} [{:+.4}, {:+.4}] | {:.1} % | {:.1} % |",
+        taught.0,
+        taught.1,
+        untaught.0,
+        untaught.1,
+        taught.0 - untaught.0,
+        interval.low,
+        interval.high,
+        100.0 * mean(seeds.iter().map(|s| s.found)).0,
+        100.0 * mean(seeds.iter().map(|s| s.stopped)).0,
+    );
+    Ok(())
+}
