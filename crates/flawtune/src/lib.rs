@@ -15,6 +15,6 @@ mod names;
 pub mod record;
 pub mod report;
 pub mod score;
-pub mod synth;
+pub use flawtune_synth as synth;
 pub mod visualize;
 pub mod workflow;

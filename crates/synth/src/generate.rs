@@ -146,9 +146,9 @@ fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
 mod tests {
     use std::fs;
 
-    use super::super::files::read_all as files;
-    use super::super::{Category, DefectType, draw};
     use super::{Counts, SynthError, generate};
+    use crate::files::read_all as files;
+    use crate::{Category, DefectType, draw};
 
     const FEW: Counts = Counts {
         train_good: 3,

@@ -13,7 +13,7 @@
 //! work on real parts.
 //!
 //! ```
-//! use flawtune::synth::{Category, Counts, generate};
+//! use flawtune_synth::{Category, Counts, generate};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let counts = Counts { train_good: 2, test_good: 1, test_per_type: 1 };
@@ -23,6 +23,7 @@
 //! assert!(folder.path().join("flange/ground_truth/scratch/000_mask.png").is_file());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![warn(missing_docs)]
 
 mod camera;
 pub mod embedded;

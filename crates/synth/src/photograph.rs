@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// Gravel from above, CC0; its origin is told in `assets/README.md`.
-static GRAVEL: &[u8] = include_bytes!("../../assets/gravel.png");
+static GRAVEL: &[u8] = include_bytes!("../assets/gravel.png");
 
 /// Pixels on either side that a value between two pixels is made of, and that a slope looks further.
 const MARGIN: usize = 3;

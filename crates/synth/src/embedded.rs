@@ -126,8 +126,8 @@ fn foreign(folder: &Path, root: &Path, names: &BTreeSet<String>) -> Option<PathB
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Category, Counts, DEFAULT_SIZE, generate};
     use super::*;
+    use crate::{Category, Counts, DEFAULT_SIZE, generate};
 
     /// Seed of `flawtune synth`, unless told otherwise.
     const SEED: u64 = 1;

@@ -310,8 +310,8 @@ mod tests {
     use flawtune_backbone::preprocess::DecodeOptions;
     use image::{DynamicImage, Luma, Rgb, RgbImage};
 
-    use super::super::files::read_all as files;
     use super::{PasteKind, PasteOn, PasteStage, Pasted, SynthError, paste_on};
+    use crate::files::read_all as files;
 
     fn picture(seed: u32) -> RgbImage {
         RgbImage::from_fn(40, 30, |x, y| {
