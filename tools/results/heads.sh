@@ -7,7 +7,7 @@
 # are there already are not made again.
 set -euo pipefail
 . "$(dirname "$0")/start.sh"
-cargo build --release --locked -p flawtune --example heads_study
+cargo build --release --locked -p flawtune-lab --example heads_study
 
 # study TABLE CATEGORY OPTIONS…
 study() {

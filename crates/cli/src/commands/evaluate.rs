@@ -5,7 +5,9 @@ mod bundle;
 use std::path::PathBuf;
 
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate};
+use flawtune_lab::workflow::{
+    EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate,
+};
 
 use super::request;
 use crate::Context;

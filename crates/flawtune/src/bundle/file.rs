@@ -29,7 +29,7 @@ use super::bank::{Bank, Precision};
 use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, Scorer};
-use crate::adapt::heads::Ensemble;
+use crate::score::heads::Ensemble;
 
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use flawtune::evaluate::statistics::{BootstrapOptions, Rate};
-use flawtune::workflow::{
-    BundleEvaluateRequest, BundleEvaluation, PixelResult, checkpoint_tokens, evaluate_bundle,
-};
+use flawtune::workflow::{BundleEvaluateRequest, BundleEvaluation, PixelResult, evaluate_bundle};
+use flawtune_lab::workflow::checkpoint_tokens;
 
 use crate::Context;
 use crate::args::EvaluateArgs;

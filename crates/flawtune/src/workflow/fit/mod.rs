@@ -17,9 +17,6 @@ use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, Event, OnEvent,
     WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
-use crate::adapt::heads::{
-    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
-};
 use crate::bundle::{
     BankInfo, Bundle, CheckpointRef, Finding, Header, MOST_NEIGHBOURHOOD, MapScale, PatchOptions,
     Precision, Scorer, TokenScorer,
@@ -27,6 +24,9 @@ use crate::bundle::{
 use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
+use crate::score::heads::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
+};
 use crate::score::map::DEFAULT_SIGMA;
 use crate::score::threshold::{self, Calibration, Method, Threshold};
 
