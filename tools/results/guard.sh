@@ -22,4 +22,4 @@ for ((seed = 0; seed < seeds; seed++)); do
         "$flawtune" evaluate "${data[@]}" --checkpoint "$folder/${category}_prompts.pt" --no-guard --bootstrap 200 >/dev/null
     done
 done
-cargo run --quiet --release --locked -p flawtune --example guard_table -- "$out"
+cargo run --quiet --release --locked -p flawtune-lab --example guard_table -- "$out"

@@ -8,7 +8,7 @@
 set -euo pipefail
 # shellcheck source=tools/results/start.sh
 . "$(dirname "$0")/start.sh"
-cargo build --release --locked -p flawtune --example heads_study
+cargo build --release --locked -p flawtune-lab --example heads_study
 
 # study TABLE CATEGORY OPTIONS…
 study() {

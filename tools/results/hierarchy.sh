@@ -49,4 +49,4 @@ for m in (5, 10, 20):
     for level in ("zero_shot", "flat", "hierarchical"):
         print(level, "pixel AUROC", [round(r["pixels"][level]["auroc"], 4) for r in runs], "AUPRO", [round(r["pixels"][level]["aupro"], 4) for r in runs])
 PYTHON
-cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out"
+cargo run --quiet --release --locked -p flawtune-lab --example scores_table -- "$out"

@@ -45,4 +45,4 @@ for ((seed = 0; seed < seeds; seed++)); do
             --protocol hard --defect-type "$type" --pool-size 20
     done
 done
-cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out"
+cargo run --quiet --release --locked -p flawtune-lab --example scores_table -- "$out"

@@ -54,4 +54,4 @@ for start in fomaml_within maml_within reptile_within fomaml_across; do
         study "$start" "$category" --set "init=$file"
     done
 done
-cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out/runs" --against xavier
+cargo run --quiet --release --locked -p flawtune-lab --example scores_table -- "$out/runs" --against xavier

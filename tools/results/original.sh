@@ -26,4 +26,4 @@ for protocol in held-out leaky; do
         done
     done
 done
-cargo run --quiet --release --locked -p flawtune --example scores_table -- "$out"
+cargo run --quiet --release --locked -p flawtune-lab --example scores_table -- "$out"

@@ -14,12 +14,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use flawtune::adapt::normalise_rows;
-use flawtune::bench::Memory;
 use flawtune::bundle::{BankBuilder, PatchOptions, Precision, ScorerKind, TokenScorer};
 use flawtune::features::{ImageTokens, TokenSet};
+use flawtune::machine::Memory;
 use flawtune::score::Aggregate;
 use flawtune::score::Scorer as _;
+use flawtune::unit::normalise_rows;
 use flawtune_kernels::peak;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;

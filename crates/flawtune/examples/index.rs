@@ -13,14 +13,14 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use flawtune::adapt::normalise_rows;
-use flawtune::bench::Memory;
 use flawtune::bundle::{
     Bank, BankBuilder, Bundle, Cells, PatchOptions, Precision, ScorerKind, TokenScorer,
 };
 use flawtune::features::{ImageTokens, TokenSet};
+use flawtune::machine::Memory;
 use flawtune::score::Aggregate;
 use flawtune::score::Scorer as _;
+use flawtune::unit::normalise_rows;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 

@@ -13,9 +13,9 @@ use std::error::Error;
 use std::io::{self, BufRead as _, Write as _};
 use std::time::Instant;
 
-use flawtune::adapt::normalise_rows;
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune::score::{SupportSet, TokenKind};
+use flawtune::unit::normalise_rows;
 use flawtune_kernels::matching::{NearestImages, PackedPatches, max_similarity};
 use rayon::prelude::*;
 use safetensors::SafeTensors;

@@ -4,11 +4,7 @@
 ///
 /// # Errors
 /// None is called so: a text that says what they are called.
-pub(crate) fn one_of<T: Copy>(
-    all: &[T],
-    name: fn(T) -> &'static str,
-    text: &str,
-) -> Result<T, String> {
+pub fn one_of<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, String> {
     all.iter()
         .copied()
         .find(|one| name(*one) == text)

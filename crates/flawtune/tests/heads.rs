@@ -1,11 +1,11 @@
 //! Supervised heads on made-up tokens whose flaws are known.
 
-use flawtune::adapt::heads::{
+use flawtune::evaluate::metrics::auroc;
+use flawtune::features::ImageTokens;
+use flawtune::score::heads::{
     DefectMemory, Ensemble, EnsembleOptions, Evidence, HeadError, PatchBank, PatchExample,
     PatchHead, PatchHeadOptions,
 };
-use flawtune::evaluate::metrics::auroc;
-use flawtune::features::ImageTokens;
 
 const DIM: usize = 24;
 const PATCHES: usize = 16;
@@ -81,8 +81,8 @@ fn the_ensemble_learns_seen_flaws_and_never_lowers_a_score() {
     for score in normal.iter().chain(&seen).chain(&unseen) {
         assert!(score.adapted >= score.zero_shot);
     }
-    let both = |defective: &[flawtune::adapt::heads::EnsembleScore]| {
-        let of = |f: fn(&flawtune::adapt::heads::EnsembleScore) -> f64| {
+    let both = |defective: &[flawtune::score::heads::EnsembleScore]| {
+        let of = |f: fn(&flawtune::score::heads::EnsembleScore) -> f64| {
             measure(
                 &normal.iter().map(f).collect::<Vec<_>>(),
                 &defective.iter().map(f).collect::<Vec<_>>(),

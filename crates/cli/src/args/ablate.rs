@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flawtune::ablate::{Axis, Setting};
+use flawtune_lab::ablate::{Axis, Setting};
 
 use super::{BackboneArgs, CacheOptions, SourceArgs};
 

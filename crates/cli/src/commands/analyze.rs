@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use flawtune::adapt::Checkpoint;
-use flawtune::workflow::{AnalyzeRequest, analysis_markdown, analyze, rank, write_analyses};
+use flawtune_lab::adapt::Checkpoint;
+use flawtune_lab::workflow::{AnalyzeRequest, analysis_markdown, analyze, rank, write_analyses};
 
 use super::request;
 use crate::Context;

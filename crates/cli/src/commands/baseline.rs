@@ -1,7 +1,8 @@
 //! `flawtune baseline`
 
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{BackboneOptions, BaselineRequest, baseline};
+use flawtune::workflow::BackboneOptions;
+use flawtune_lab::workflow::{BaselineRequest, baseline};
 
 use super::{in_force, request};
 use crate::Context;

@@ -1,6 +1,6 @@
 //! `flawtune bench`
 
-use flawtune::bench::{BenchError, BenchOptions, BenchReport, run as measure};
+use flawtune_lab::bench::{BenchError, BenchOptions, BenchReport, run as measure};
 
 use super::request;
 use crate::Context;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use flawtune::bundle::Bundle;
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{
-    CategoryOptions, EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, WorkflowError,
-    evaluate,
+use flawtune::workflow::{CategoryOptions, WorkflowError};
+use flawtune_lab::workflow::{
+    EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate,
 };
 
 use super::request;

@@ -6,8 +6,9 @@ use flawtune::bundle::Precision;
 use flawtune::score::threshold::Rule;
 use flawtune::workflow::{
     BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
-    ScorerChoice, ThresholdChoice, fit, fit_checkpoint,
+    ScorerChoice, ThresholdChoice, fit,
 };
+use flawtune_lab::workflow::fit_checkpoint;
 use serde_json::json;
 
 use super::{in_force, request};

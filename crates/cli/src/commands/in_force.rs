@@ -1,12 +1,13 @@
 //! What options came to that nobody set, for the record: a later version may choose otherwise.
 
 use clap::ValueEnum;
-use flawtune::adapt::{EpochSteps, Loss, ModulationType};
 use flawtune::evaluate::protocol::Protocol;
 use flawtune::record::OptionSource;
-use flawtune::workflow::{BackboneOptions, Fitted, TrainRequest};
+use flawtune::workflow::{BackboneOptions, Fitted};
 use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::Combine;
+use flawtune_lab::adapt::{EpochSteps, Loss, ModulationType};
+use flawtune_lab::workflow::TrainRequest;
 use serde_json::{Value, json};
 
 use crate::args::{

@@ -1,7 +1,7 @@
 //! The options of `flawtune train` for training inside the transformer, as the library wants them.
 
-use flawtune::adapt::inside::{InsideOptions, PromptInit};
 use flawtune_backbone::vjp::{DEFAULT_ADAPTER_DIM, PromptDepth, Scaling};
+use flawtune_lab::adapt::inside::{InsideOptions, PromptInit};
 
 use crate::args::{DepthArg, InitArg, PresetArg, ScalingArg, TrainArgs};
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! `flawtune merge`
 
-use flawtune::adapt::universal::Merge;
-use flawtune::workflow::{MergeRequest, MergedCheckpoint, merge};
+use flawtune_lab::adapt::universal::Merge;
+use flawtune_lab::workflow::{MergeRequest, MergedCheckpoint, merge};
 use serde_json::{Value, json};
 
 use crate::Context;

@@ -1,11 +1,10 @@
 //! `flawtune meta-train`
 
-use flawtune::adapt::AdaptationOptions;
-use flawtune::adapt::meta::{IterationReport, MetaOptions, Method};
-use flawtune::workflow::{
-    BackboneOptions, Event, META_TRAINING, MetaRequest, MetaTrained, meta_train,
-};
+use flawtune::workflow::{BackboneOptions, Event};
 use flawtune_backbone::torch_file::Value;
+use flawtune_lab::adapt::AdaptationOptions;
+use flawtune_lab::adapt::meta::{IterationReport, MetaOptions, Method};
+use flawtune_lab::workflow::{META_TRAINING, MetaRequest, MetaTrained, meta_train};
 use serde_json::json;
 
 use super::request;

@@ -1,6 +1,6 @@
 //! `flawtune report`
 
-use flawtune::workflow::{PlotFormat, ReportRequest, report};
+use flawtune_lab::workflow::{PlotFormat, ReportRequest, report};
 
 use crate::Context;
 use crate::args::{PlotFormatArg, ReportArgs};

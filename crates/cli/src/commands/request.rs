@@ -3,13 +3,13 @@
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-use flawtune::adapt::{Loss, ModulationType, ScoreComparison, ScoreLoss};
 use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
 use flawtune::workflow::{BackboneOverrides, CategoryOptions};
 use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::{Combine, Precision};
+use flawtune_lab::adapt::{Loss, ModulationType, ScoreComparison, ScoreLoss};
 
 use crate::args::{
     BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, LossArg, ModulationArg,

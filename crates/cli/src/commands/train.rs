@@ -2,19 +2,17 @@
 
 use std::path::Path;
 
-use flawtune::adapt::guard::{Evidence, PromptGuard};
-use flawtune::adapt::heads::EnsembleOptions;
-use flawtune::adapt::{
-    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, TrainOptions, TrainState,
-};
-use flawtune::dataset::Augmentation;
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::record::Outcome;
-use flawtune::workflow::{
-    BackboneOptions, EnsembleFit, Event, FrozenScores, OnEvent, TrainRequest, Trained,
-    WorkflowError, train,
-};
+use flawtune::score::heads::EnsembleOptions;
+use flawtune::workflow::{BackboneOptions, Event, OnEvent, WorkflowError};
 use flawtune_backbone::torch_file::Value;
+use flawtune_lab::adapt::guard::{Evidence, PromptGuard};
+use flawtune_lab::adapt::{
+    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, TrainOptions, TrainState,
+};
+use flawtune_lab::augment::Augmentation;
+use flawtune_lab::workflow::{EnsembleFit, FrozenScores, TrainRequest, Trained, train};
 use serde_json::json;
 
 use super::tensorboard::Curves;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use flawtune::adapt::LearnedScale;
-use flawtune::adapt::universal::Merge;
 use flawtune::evaluate::protocol::Protocol;
-use flawtune::workflow::{
-    CategoryOptions, MergeRequest, TrainRequest, Trained, UNIVERSAL, UniversalRequest,
-    UniversalTrained, merge, train, train_universal,
+use flawtune::workflow::CategoryOptions;
+use flawtune_lab::adapt::LearnedScale;
+use flawtune_lab::adapt::universal::Merge;
+use flawtune_lab::workflow::{
+    MergeRequest, TrainRequest, Trained, UNIVERSAL, UniversalRequest, UniversalTrained, merge,
+    train, train_universal,
 };
 use serde_json::json;
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use flawtune::adapt::Checkpoint;
 use flawtune::dataset;
-use flawtune::workflow::{CategoryOptions, Visualization, VisualizeRequest, visualize};
+use flawtune::workflow::CategoryOptions;
+use flawtune_lab::adapt::Checkpoint;
+use flawtune_lab::workflow::{Visualization, VisualizeRequest, visualize};
 
 use super::predict::expand;
 use super::request;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flawtune::adapt::EpochReport;
+use flawtune::workflow::EpochReport;
 use flawtune::workflow::Event;
 use serde_json::{Map, Value, json};
 

@@ -4,8 +4,8 @@ mod json;
 
 use std::time::Instant;
 
-use flawtune::adapt::EpochReport;
 use flawtune::features::{Progress, Stage};
+use flawtune::workflow::EpochReport;
 use flawtune::workflow::Event;
 use indicatif::ProgressBar;
 

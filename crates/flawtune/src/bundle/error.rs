@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::adapt::heads::HeadError;
 use crate::score::foreground::ForegroundError;
+use crate::score::heads::HeadError;
 use crate::score::map::MapError;
 
 /// Why a bundle could not be read, written or used.

@@ -30,7 +30,7 @@ use super::bank::{Bank, Precision};
 use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, ScorerKind};
-use crate::adapt::heads::Ensemble;
+use crate::score::heads::Ensemble;
 use crate::score::residual::ResidualModel;
 
 /// What `format` in the metadata says.

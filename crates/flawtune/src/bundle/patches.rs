@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::BundleError;
-use crate::adapt::normalise_rows;
 use crate::features::ImageTokens;
 use crate::score::foreground::{Cut, foreground};
 use crate::score::map::{Border, neighbourhood_mean};
+use crate::unit::normalise_rows;
 
 /// Largest side of a neighbourhood.
 pub const MOST_NEIGHBOURHOOD: usize = 31;

@@ -12,7 +12,7 @@ use flawtune_kernels::matching::{Frame, Matches, PackedPatches, raise_matches, r
 use rayon::prelude::*;
 
 use super::bank::Bank;
-use crate::adapt::heads::{largest_cosines, raise};
+use crate::score::heads::{largest_cosines, raise};
 
 /// Rows that are packed at a time: with 384 numbers each they and a panel of asking patches fit a second-level cache.
 const BLOCK_ROWS: usize = 192;
@@ -291,9 +291,9 @@ fn frame(bank: &Bank) -> Option<Arc<Frame>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapt::heads::left_out_distances;
-    use crate::adapt::normalise_rows;
     use crate::bundle::Precision;
+    use crate::score::heads::left_out_distances;
+    use crate::unit::normalise_rows;
     use flawtune_kernels::matching::max_similarity;
 
     /// Numbers a patch that a coarse pass is made for, where the machine has one.

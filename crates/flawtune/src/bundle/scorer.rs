@@ -11,8 +11,8 @@ use super::error::BundleError;
 use super::header::{Recall, ScorerKind};
 use super::patches::PatchOptions;
 use super::rows::RowBank;
-use crate::adapt::heads::{BANK_SHARE, Ensemble, Evidence};
 use crate::features::{ImageTokens, TokenSet};
+use crate::score::heads::{BANK_SHARE, Ensemble, Evidence};
 use crate::score::{Finding, Scorer};
 
 /// An image before its score is known.
@@ -395,8 +395,8 @@ fn spread(kept: Option<&[bool]>, found: Vec<f32>) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapt::heads::EnsembleOptions;
     use crate::bundle::Precision;
+    use crate::score::heads::EnsembleOptions;
     use crate::score::{Aggregate, SupportSet, TokenKind};
 
     const GRID: (usize, usize) = (3, 4);

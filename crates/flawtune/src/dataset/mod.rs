@@ -13,7 +13,6 @@
 //! Only names are read here, no pixels, but for the layouts whose masks alone say which pictures are good. Samples are
 //! sorted by [`Sample::id`], bytewise, so every later choice by position and seed is the same on every machine.
 
-mod augment;
 mod error;
 mod folders;
 mod kolektor;
@@ -33,7 +32,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use augment::{AugmentError, Augmentation, View, write_views};
 pub use error::DatasetError;
 pub use folders::Folders;
 pub use layout::{Layout, VisaSplit};

@@ -19,7 +19,8 @@ pub struct BadImage {
 }
 
 impl BadImage {
-    pub(crate) fn new(index: usize, path: PathBuf, error: &ImageError) -> Self {
+    /// A picture and what is wrong with it.
+    pub fn new(index: usize, path: PathBuf, error: &ImageError) -> Self {
         let text = error.to_string();
         let reason = text
             .strip_prefix(&format!("{}: ", error.path().display()))

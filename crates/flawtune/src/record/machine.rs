@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Machine, system_field};
+use crate::machine::{Machine, field};
 
 /// The machine, as far as the system tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
 
 /// A value such as `1234 kB`, in bytes.
 fn kibibytes(path: &str, key: &str) -> Option<u64> {
-    let value = system_field(path, key)?;
+    let value = field(path, key)?;
     let number: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
     number.checked_mul(1024)
 }

@@ -4,10 +4,9 @@ use flawtune_kernels::matching::raise_similarity;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::adapt::Adaptation;
 use crate::features::TokenSet;
 
-use super::{ImageScores, ScoreError, SupportSet, TokenKind};
+use super::{ImageScores, ScoreError, SupportSet, TokenChange, TokenKind};
 
 /// Tests that are adapted and held at once; bounds memory, changes no result.
 const TESTS_AT_ONCE: usize = 32;
@@ -74,10 +73,10 @@ impl Aggregate {
 pub fn patch_bank(
     support: &TokenSet,
     test: &TokenSet,
-    adaptation: Option<&Adaptation>,
+    change: Option<&dyn TokenChange>,
     aggregate: Aggregate,
 ) -> Result<ImageScores, ScoreError> {
-    SupportSet::new(support, TokenKind::Patches, adaptation)?.score_bank(test, aggregate)
+    SupportSet::new(support, TokenKind::Patches, change)?.score_bank(test, aggregate)
 }
 
 impl SupportSet<'_> {

@@ -1,7 +1,5 @@
 //! What can be wrong with a request for scores.
 
-use crate::adapt::AdaptError;
-
 /// Why images could not be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
@@ -39,7 +37,7 @@ pub enum ScoreError {
     /// A part of the patches that is not in (0, 1].
     #[error("top fraction is {0}; it is larger than 0 and at most 1, such as 0.01")]
     Fraction(f64),
-    /// The adaptation does not fit the tokens.
+    /// What changes the tokens does not fit them.
     #[error(transparent)]
-    Adapt(#[from] AdaptError),
+    Change(Box<dyn std::error::Error + Send + Sync>),
 }

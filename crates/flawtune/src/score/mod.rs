@@ -6,15 +6,17 @@
 //! | [`class_token`] | the same with the cosine of the class tokens |
 //! | [`patch_bank`] | mean of the largest patch distances, 1 − cosine to the nearest support patch |
 //!
-//! Zero-shot and adapted scores come from the same code: an [`Adaptation`](crate::adapt::Adaptation), if given, changes
+//! Zero-shot and adapted scores come from the same code: a [`TokenChange`], if given, changes
 //! the tokens of support and test images before they are compared. No patch-by-patch matrix of images is kept. A score
 //! depends on neither the number of threads nor the other test images. [`map`] draws patch distances at the image's
 //! own size; [`threshold`] turns scores into verdicts.
 
 mod bank;
+mod change;
 pub mod coreset;
 mod error;
 pub mod foreground;
+pub mod heads;
 pub mod map;
 mod pair;
 pub mod residual;
@@ -23,6 +25,7 @@ mod support;
 pub mod threshold;
 
 pub use bank::{Aggregate, patch_bank};
+pub use change::{ChangeRows, TokenChange, pack_images};
 pub use error::ScoreError;
 pub use pair::{class_token, image_pair};
 pub use scorer::{Finding, Scorer, Untaught};

@@ -3,10 +3,9 @@
 use flawtune_kernels::matching::{Nearest, PackedPatches, max_similarity};
 use rayon::prelude::*;
 
-use crate::adapt::Adaptation;
 use crate::features::TokenSet;
 
-use super::{ImageScores, ScoreError, SupportSet, TokenKind};
+use super::{ImageScores, ScoreError, SupportSet, TokenChange, TokenKind};
 
 /// Test images that are adapted and held at once; bounds memory, changes no result.
 const TESTS_AT_ONCE: usize = 32;
@@ -20,10 +19,10 @@ const TESTS_AT_ONCE: usize = 32;
 pub fn image_pair(
     support: &TokenSet,
     test: &TokenSet,
-    adaptation: Option<&Adaptation>,
+    change: Option<&dyn TokenChange>,
     k: usize,
 ) -> Result<ImageScores, ScoreError> {
-    SupportSet::new(support, TokenKind::Patches, adaptation)?.score_pairs(test, k, true)
+    SupportSet::new(support, TokenKind::Patches, change)?.score_pairs(test, k, true)
 }
 
 /// Image score `1 − mean of the k largest cosines` of the test's class token with those of the support images.
@@ -33,10 +32,10 @@ pub fn image_pair(
 pub fn class_token(
     support: &TokenSet,
     test: &TokenSet,
-    adaptation: Option<&Adaptation>,
+    change: Option<&dyn TokenChange>,
     k: usize,
 ) -> Result<ImageScores, ScoreError> {
-    SupportSet::new(support, TokenKind::Class, adaptation)?.score_pairs(test, k, false)
+    SupportSet::new(support, TokenKind::Class, change)?.score_pairs(test, k, false)
 }
 
 impl SupportSet<'_> {

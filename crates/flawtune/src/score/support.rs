@@ -1,11 +1,10 @@
-//! The support set: normal images, adapted and laid out for matching once, then compared with any number of tests.
+//! The support set: normal images, changed if asked and laid out for matching once, then compared with any number of tests.
 
 use flawtune_kernels::matching::{NearestImages, PackedPatches};
 
-use crate::adapt::{Adaptation, Tape, pack_images, rows_of};
 use crate::features::{ImageTokens, TokenSet};
 
-use super::ScoreError;
+use super::{ScoreError, TokenChange, pack_images};
 
 /// Which tokens are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +27,22 @@ impl TokenKind {
 /// Normal images that tests are compared with; holds a copy of their tokens.
 #[derive(Debug)]
 pub struct SupportSet<'a> {
-    adaptation: Option<&'a Adaptation>,
+    change: Option<&'a dyn TokenChange>,
     kind: TokenKind,
     dim: usize,
     pub(super) images: NearestImages,
 }
 
 impl<'a> SupportSet<'a> {
-    /// Adapts (if asked) and packs the tokens of normal images.
+    /// Changes (if asked) and packs the tokens of normal images.
     ///
     /// # Errors
-    /// [`ScoreError::NoSupport`] without images, [`ScoreError::Kind`] and [`ScoreError::Adapt`] if the adaptation is for
+    /// [`ScoreError::NoSupport`] without images, [`ScoreError::Kind`] and [`ScoreError::Change`] if the change is for
     /// other tokens.
     pub fn new(
         tokens: &TokenSet,
         kind: TokenKind,
-        adaptation: Option<&'a Adaptation>,
+        change: Option<&'a dyn TokenChange>,
     ) -> Result<Self, ScoreError> {
         if tokens.images.is_empty()
             || tokens.dim == 0
@@ -51,23 +50,18 @@ impl<'a> SupportSet<'a> {
         {
             return Err(ScoreError::NoSupport);
         }
-        if let Some(a) = adaptation {
-            let trained = if a.options().use_cls {
-                TokenKind::Class
-            } else {
-                TokenKind::Patches
-            };
-            if trained != kind {
+        if let Some(change) = change {
+            if change.kind() != kind {
                 return Err(ScoreError::Kind {
-                    trained: trained.name(),
+                    trained: change.kind().name(),
                     asked: kind.name(),
                 });
             }
-            a.check(tokens)?;
+            change.check(tokens).map_err(ScoreError::Change)?;
         }
-        let images = NearestImages::new(pack(adaptation, kind, &tokens.images, tokens.dim));
+        let images = NearestImages::new(pack(change, kind, &tokens.images, tokens.dim));
         Ok(Self {
-            adaptation,
+            change,
             kind,
             dim: tokens.dim,
             images,
@@ -98,26 +92,25 @@ impl<'a> SupportSet<'a> {
 
     /// Images treated like those of the support set.
     pub(super) fn pack(&self, images: &[ImageTokens]) -> Vec<PackedPatches> {
-        let mut packs = pack(self.adaptation, self.kind, images, self.dim);
+        let mut packs = pack(self.change, self.kind, images, self.dim);
         self.images.prepare(&mut packs);
         packs
     }
 }
 
 fn pack(
-    adaptation: Option<&Adaptation>,
+    change: Option<&dyn TokenChange>,
     kind: TokenKind,
     images: &[ImageTokens],
     dim: usize,
 ) -> Vec<PackedPatches> {
     let rows: Vec<&[f32]> = images
         .iter()
-        .map(|i| rows_of(i, kind == TokenKind::Class))
+        .map(|image| match kind {
+            TokenKind::Class => image.cls(),
+            TokenKind::Patches => image.patches(),
+        })
         .collect();
-    pack_images(
-        adaptation.map(Adaptation::modulation),
-        &rows,
-        dim,
-        &mut Tape::default(),
-    )
+    let mut change = change.map(TokenChange::rows);
+    pack_images(change.as_deref_mut(), &rows, dim)
 }

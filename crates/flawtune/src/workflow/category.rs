@@ -156,7 +156,7 @@ impl Category {
     ///
     /// # Errors
     /// As [`Self::tokens`].
-    pub(super) fn tokens_of_views<P: AsRef<Path> + Sync>(
+    pub fn tokens_of_views<P: AsRef<Path> + Sync>(
         &self,
         engine: &Engine,
         paths: &[P],
@@ -174,7 +174,10 @@ impl Category {
     }
 
     /// As [`Self::tokens`], by any network and with any cache.
-    pub(super) fn tokens_of(
+    ///
+    /// # Errors
+    /// As [`Self::tokens`].
+    pub fn tokens_of(
         &self,
         forward: &dyn Forward,
         preprocess: Preprocess,
@@ -193,7 +196,7 @@ impl Category {
     }
 
     /// As [`Self::tokens_of`], of any picture files; returns which of them could be read.
-    pub(super) fn tokens_of_files<P: AsRef<Path> + Sync>(
+    fn tokens_of_files<P: AsRef<Path> + Sync>(
         &self,
         forward: &dyn Forward,
         preprocess: Preprocess,

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::location::Location;
 use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError, part};
-use crate::adapt::AdaptError;
 use crate::features::{Forward, ForwardError};
 
 /// Which backbone, and how pictures get into it. Saved in every checkpoint.
@@ -332,7 +331,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Self::tokens`].
-    pub(super) fn embed(
+    pub fn embed(
         &self,
         pixels: &[f32],
         batch: usize,
@@ -348,7 +347,7 @@ impl Engine {
     ///
     /// # Errors
     /// Weights that cannot be read any more or changed.
-    pub(super) fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
+    pub fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
         if self.options.precision != Precision::F32 {
             return Err(WorkflowError::Input(format!(
                 "--precision {}: tensors inside the transformer are trained and applied in f32 only; leave --precision \
@@ -363,14 +362,14 @@ impl Engine {
                     .into(),
             ));
         }
-        FrozenVit::new(&self.config, &self.load()?).map_err(|e| AdaptError::from(e).into())
+        FrozenVit::new(&self.config, &self.load()?).map_err(WorkflowError::from)
     }
 
     /// The one block that tokens are taken from.
     ///
     /// # Errors
     /// There are several.
-    pub(super) fn single_layer(&self) -> Result<usize, WorkflowError> {
+    pub fn single_layer(&self) -> Result<usize, WorkflowError> {
         match self.layers.layers[..] {
             [layer] => Ok(layer),
             _ => Err(WorkflowError::Input(format!(

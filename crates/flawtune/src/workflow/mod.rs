@@ -4,86 +4,39 @@
 //! and exit codes are the caller's. Everything that can be wrong with the input is looked at before the first forward
 //! pass.
 
-mod adapted;
-mod analyze;
-mod baseline;
 mod build;
 mod category;
-mod cross_validate;
 mod detector;
 mod engine;
-mod ensemble;
-mod evaluate;
+mod epoch;
 mod evaluate_bundle;
-mod extract_all;
 mod features;
 mod fit;
-mod frozen;
-mod held_out;
-mod hierarchy;
-mod inside;
-mod learned;
 mod location;
-mod manifests;
-mod merge;
-mod meta;
 mod place;
 mod predict;
-mod prepared;
-mod provenance;
-mod report;
-mod resume;
-mod shot_masks;
 mod source;
-mod supervised;
 mod tiles;
-mod train;
-mod universal;
-mod visualize;
 
 use std::path::{Path, PathBuf};
 
-pub use adapted::AdaptedTokens;
-pub use analyze::{
-    Analysis, AnalyzeRequest, SimilaritySpread, analyze, markdown as analysis_markdown, rank,
-    write_analyses,
-};
-pub use baseline::{Baseline, BaselineRequest, BaselineResult, baseline};
 pub use build::{Backbone, DetectorBuilder};
 pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, default_layers};
-pub use ensemble::{EnsembleEvaluation, EnsembleFit, ZeroShotScorer};
-pub use evaluate::{EvaluateRequest, Evaluated, Evaluation, SeenType, evaluate};
+pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
-pub use extract_all::extract_all;
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
     fit_in_memory, fit_learned,
 };
-pub use frozen::FrozenScores;
-pub use held_out::HeldOutThresholds;
-pub use hierarchy::{HierarchyEvaluation, LevelPixels};
-pub use learned::{checkpoint_tokens, fit_checkpoint};
-pub use merge::{MergeRequest, MergedCheckpoint, merge};
-pub use meta::{META, META_TRAINING, MetaRequest, MetaTrained, meta_train};
 pub use predict::{Next, PredictOptions, Predicted, Prediction, predict};
-pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};
-pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
 pub use tiles::TileOptions;
-pub use train::{TrainRequest, Trained, hold_out_shots, train};
-pub use universal::{UNIVERSAL, UniversalRequest, UniversalTrained, train_universal};
-pub use visualize::{
-    ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization, VisualizeRequest,
-    Visualized, visualize,
-};
 
-use crate::adapt::heads::HeadError;
-use crate::adapt::{AdaptError, EpochReport};
 use crate::bundle::BundleError;
-use crate::dataset::{AugmentError, DatasetError};
+use crate::dataset::DatasetError;
 use crate::evaluate::comparison::ComparisonError;
 use crate::evaluate::metrics::MetricError;
 use crate::evaluate::protocol::{ProtocolError, SplitManifest};
@@ -94,14 +47,15 @@ use crate::report::overlay::OverlayError;
 use crate::report::plot::PlotError;
 use crate::score::ScoreError;
 use crate::score::coreset::CoresetError;
+use crate::score::heads::HeadError;
 use crate::score::map::MapError;
 use crate::score::threshold::ThresholdError;
-use crate::visualize::VisualizeError;
 use flawtune_backbone::atomic_file;
 use flawtune_backbone::hub::HubError;
 use flawtune_backbone::models::UnknownModel;
 use flawtune_backbone::preprocess::ImageError;
 use flawtune_backbone::vit::VitError;
+use flawtune_backbone::vjp::VjpError;
 use flawtune_backbone::weights::WeightsError;
 
 /// Something that happened on the way.
@@ -170,9 +124,6 @@ pub enum WorkflowError {
     /// The data set.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// Augmented pictures.
-    #[error(transparent)]
-    Augment(#[from] AugmentError),
     /// The split.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -191,9 +142,9 @@ pub enum WorkflowError {
     /// Reading pictures, extracting tokens.
     #[error(transparent)]
     Features(#[from] FeatureError),
-    /// Adaptation, training, checkpoints.
+    /// Laying it out for a pass backward.
     #[error(transparent)]
-    Adapt(#[from] AdaptError),
+    Vjp(#[from] VjpError),
     /// The ensemble.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -230,12 +181,12 @@ pub enum WorkflowError {
     /// The table of scores.
     #[error(transparent)]
     ScoreTable(#[from] ScoreTableError),
-    /// What is looked at inside the model.
-    #[error(transparent)]
-    Visualize(#[from] VisualizeError),
     /// A plot or panel.
     #[error(transparent)]
     Plot(#[from] PlotError),
+    /// What a crate above this one does: trainings, their checkpoints and studies.
+    #[error(transparent)]
+    Lab(Box<dyn std::error::Error + Send + Sync>),
     /// A combination of inputs that makes no sense; the text says which and what to do.
     #[error("{0}")]
     Input(String),
@@ -252,7 +203,10 @@ pub enum WorkflowError {
 }
 
 /// Does a part of a job, and says when it begins and ends.
-fn part<T>(
+///
+/// # Errors
+/// Those of the work.
+pub fn part<T>(
     name: &'static str,
     on_event: OnEvent<'_>,
     work: impl FnOnce(OnEvent<'_>) -> Result<T, WorkflowError>,
@@ -264,21 +218,24 @@ fn part<T>(
 }
 
 /// Positions in order.
-fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
+pub fn sorted<'a>(positions: impl Iterator<Item = &'a usize>) -> Vec<usize> {
     let mut list: Vec<usize> = positions.copied().collect();
     list.sort_unstable();
     list
 }
 
 /// The folder that a file lies in.
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
 /// Makes the folder and proves that files can be written there, before any work is done for it.
-fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
+///
+/// # Errors
+/// A folder that cannot be made or written.
+pub fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
     writable_or(
         folder,
         "choose an output folder that can be written with --output-dir",
@@ -286,7 +243,10 @@ fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
 }
 
 /// As [`writable`], with what to do about it.
-fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), WorkflowError> {
+///
+/// # Errors
+/// As there.
+pub fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), WorkflowError> {
     let failed = |source| WorkflowError::Io {
         path: folder.to_owned(),
         source,
@@ -297,7 +257,13 @@ fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), Workf
 }
 
 /// Writes pretty JSON, whole or not at all.
-fn write_json(path: &std::path::Path, value: &impl serde::Serialize) -> Result<(), WorkflowError> {
+///
+/// # Errors
+/// A value that is no JSON, a file that cannot be written.
+pub fn write_json(
+    path: &std::path::Path,
+    value: &impl serde::Serialize,
+) -> Result<(), WorkflowError> {
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,

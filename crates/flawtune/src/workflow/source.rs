@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use super::{BackboneOverrides, Engine, OnEvent, WorkflowError};
-use crate::adapt::heads::EnsembleRecord;
 use crate::evaluate::protocol::SplitManifest;
 use crate::features::{Forward, TokenSet};
+use crate::score::heads::EnsembleRecord;
 
 /// Changes the tokens of one backbone. The tokens of an image depend on that image only.
 pub trait TokenSource: Debug + Send + Sync {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{ArgAction, Args as _, CommandFactory as _, Parser as _};
-use flawtune::ablate::{Asked, RunSpec, Setting};
+use flawtune_lab::ablate::{Asked, RunSpec, Setting};
 use serde_json::Value;
 
 use crate::args::{BackboneArgs, CacheOptions, Cli, Command, EvaluateArgs, SourceArgs, TrainArgs};

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use flawtune::ablate::{
+use flawtune::evaluate::statistics::BootstrapOptions;
+use flawtune_lab::ablate::{
     self, Axis, Jobs, Plan, RunRequests, RunResult, RunSpec, Setting, Status, Study, Summary,
     run_key, summarise, write_tables,
 };
-use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::workflow::{EvaluateRequest, FrozenScores, TrainRequest, extract_all};
+use flawtune_lab::workflow::{EvaluateRequest, FrozenScores, TrainRequest, extract_all};
 
 use super::{evaluate, in_force, request, train};
 use crate::Context;

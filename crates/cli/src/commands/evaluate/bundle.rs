@@ -4,9 +4,8 @@ use std::path::Path;
 
 use flawtune::evaluate::rows::PixelMetrics;
 use flawtune::evaluate::statistics::{BootstrapOptions, Interval, Rate};
-use flawtune::workflow::{
-    BundleEvaluateRequest, DetectorEvaluation, checkpoint_tokens, evaluate_bundle,
-};
+use flawtune::workflow::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
+use flawtune_lab::workflow::checkpoint_tokens;
 
 use crate::Context;
 use crate::args::EvaluateArgs;

@@ -6,7 +6,8 @@ mod watch;
 
 use std::ops::ControlFlow;
 
-use flawtune::workflow::{Detector, Next, PredictOptions, Predicted, checkpoint_tokens, predict};
+use flawtune::workflow::{Detector, Next, PredictOptions, Predicted, predict};
+use flawtune_lab::workflow::checkpoint_tokens;
 
 use self::inputs::Source;
 pub(crate) use self::inputs::expand;

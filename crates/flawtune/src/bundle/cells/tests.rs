@@ -1,8 +1,8 @@
 use flawtune_kernels::matching::PackedPatches;
 
 use super::*;
-use crate::adapt::normalise_rows;
 use crate::bundle::rows::RowBank;
+use crate::unit::normalise_rows;
 
 /// Rows about `kinds` directions, `[count, dim]`, so wide that neighbours lie in different cells too.
 fn rows(count: usize, dim: usize, kinds: usize, seed: usize) -> Vec<f32> {

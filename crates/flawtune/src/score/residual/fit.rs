@@ -7,9 +7,9 @@ use super::look::{BlockBanks, Look, unit_blocks};
 use super::model::{
     Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits, mean_of_largest,
 };
-use crate::adapt::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
 use crate::evaluate::draws::{generator, shuffle};
 use crate::features::ImageTokens;
+use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
 
 /// First stream of the seed that patches are drawn with, one an image; the split has 0 and 1, the support 2.
 const STREAM_PATCHES: u64 = 1 << 20;

@@ -3,9 +3,9 @@
 use flawtune_kernels::matching::PackedPatches;
 use rayon::prelude::*;
 
-use crate::adapt::normalise_rows;
 use crate::bundle::{Bank, RowBank};
 use crate::features::ImageTokens;
+use crate::unit::normalise_rows;
 
 /// Images that are packed for matching at once; bounds memory, changes no result.
 const IMAGES_AT_ONCE: usize = 32;

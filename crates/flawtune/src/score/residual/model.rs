@@ -4,9 +4,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::look::{BlockBanks, Look, unit_blocks};
-use crate::adapt::heads::{HeadError, LinearHead};
 use crate::bundle::BundleError;
 use crate::features::{ImageTokens, TokenSet};
+use crate::score::heads::{HeadError, LinearHead};
 use crate::score::{Finding, Scorer, Untaught};
 
 /// Centre and spread of a number over good images.

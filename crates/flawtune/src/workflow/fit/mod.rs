@@ -17,7 +17,6 @@ use super::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, Detector, Engine, Event,
     OnEvent, WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
-use crate::adapt::heads::Ensemble;
 use crate::bundle::{
     Bank, Cells, Finding, Header, IndexInfo, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
     ScorerKind,
@@ -26,6 +25,7 @@ use crate::dataset::{Sample, Source, Subset};
 use crate::evaluate::protocol::{Protocol, Split, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
+use crate::score::heads::Ensemble;
 use crate::score::residual::{ResidualModel, default_blocks};
 
 /// Which scorer is asked for.

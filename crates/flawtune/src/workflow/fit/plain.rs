@@ -1,12 +1,12 @@
 //! Scorers of one block's tokens: the patch bank, image pairs and the ensemble of a checkpoint.
 
 use super::{Job, Scored, ScorerChoice, bank, index};
-use crate::adapt::heads::{
-    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
-};
 use crate::bundle::{Finding, PatchOptions, ScorerKind, TokenScorer};
 use crate::features::TokenSet;
 use crate::score::Scorer as _;
+use crate::score::heads::{
+    BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, Evidence, NORMALS_NEEDED,
+};
 use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// Fits such a scorer, and scores good images and unseen defects with it.

@@ -1,0 +1,162 @@
+//! Distances of patches to those of normal images, with the image itself left out where it is one of them.
+//!
+//! A normal image whose own patches lie in the bank would be at distance 0 of itself; whatever is learned or
+//! standardised on such distances is too optimistic. So every distance here can leave one image out.
+
+use flawtune_kernels::matching::{Matches, PackedPatches, match_both, max_similarity};
+use rayon::prelude::*;
+
+use crate::features::ImageTokens;
+use crate::unit::normalise_rows;
+
+/// Unit-length patch tokens of images, packed for matching.
+#[derive(Debug)]
+pub struct PatchBank {
+    images: Vec<PackedPatches>,
+    dim: usize,
+}
+
+pub(super) fn pack_unit(rows: &[f32], dim: usize) -> PackedPatches {
+    let mut rows = rows.to_vec();
+    let mut norms = vec![0.0; rows.len() / dim];
+    normalise_rows(&mut rows, dim, &mut norms);
+    PackedPatches::pack(&rows, dim)
+}
+
+impl PatchBank {
+    /// Packs the patches of `images`, `dim` numbers each.
+    pub fn new(images: &[ImageTokens], dim: usize) -> Self {
+        Self {
+            images: images
+                .par_iter()
+                .map(|i| pack_unit(i.patches(), dim))
+                .collect(),
+            dim,
+        }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether it holds no image.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    fn nearest(&self, image: &PackedPatches) -> Vec<f32> {
+        let mut best = vec![-1.0f32; image.patches()];
+        let mut room = vec![0.0; image.patches()];
+        for other in &self.images {
+            max_similarity(image, other, &mut room);
+            raise(&mut best, &room);
+        }
+        for b in &mut best {
+            *b = 1.0 - *b;
+        }
+        best
+    }
+
+    /// `1 − max cos` of every patch to the bank, one list per image; 2 from an empty bank.
+    pub fn distances(&self, images: &[ImageTokens]) -> Vec<Vec<f32>> {
+        images
+            .par_iter()
+            .map(|i| self.nearest(&pack_unit(i.patches(), self.dim)))
+            .collect()
+    }
+
+    /// The same for the bank's own images, each against the others. Both directions of a pair come from one product.
+    pub fn left_out_distances(&self) -> Vec<Vec<f32>> {
+        left_out_distances(&self.images)
+    }
+}
+
+/// `1 − max cos` of every patch of each part to all other parts; 2 where there is none. Both directions of a pair come from one
+/// product.
+pub(crate) fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
+    let (mut best, back) = largest_cosines(parts, parts, |i| i + 1);
+    best.iter_mut().zip(&back).for_each(|(a, b)| raise(a, b));
+    best.into_iter()
+        .map(|part| part.into_iter().map(|b| 1.0 - b).collect())
+        .collect()
+}
+
+/// The largest cosine of every patch of each of `parts` to those of `others` that it is compared with, `first(i)` and all after it
+/// for part i; and the other way round. −1 where nothing is compared. Both ways come from one product.
+pub(crate) fn largest_cosines(
+    parts: &[PackedPatches],
+    others: &[PackedPatches],
+    first: impl Fn(usize) -> usize + Sync,
+) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let none = |parts: &[PackedPatches]| -> Vec<Vec<f32>> {
+        parts.iter().map(|p| vec![-1.0f32; p.patches()]).collect()
+    };
+    // a maximum does not depend on the order it is taken in, so any split over threads gives the same bits
+    (0..parts.len())
+        .into_par_iter()
+        .fold(
+            || {
+                (
+                    (none(parts), none(others)),
+                    (Matches::default(), Matches::default()),
+                )
+            },
+            |((mut best, mut back), (mut to, mut from)), i| {
+                for j in first(i)..others.len() {
+                    if parts[i].patches() > 0 && others[j].patches() > 0 {
+                        match_both(&parts[i], &others[j], &mut to, &mut from);
+                        raise(&mut best[i], &to.best);
+                        raise(&mut back[j], &from.best);
+                    }
+                }
+                ((best, back), (to, from))
+            },
+        )
+        .map(|(best, _)| best)
+        .reduce(
+            || (none(parts), none(others)),
+            |mut a, b| {
+                a.0.iter_mut().zip(&b.0).for_each(|(a, b)| raise(a, b));
+                a.1.iter_mut().zip(&b.1).for_each(|(a, b)| raise(a, b));
+                a
+            },
+        )
+}
+
+/// Keeps the larger of two, number by number.
+pub(crate) fn raise(best: &mut [f32], found: &[f32]) {
+    best.iter_mut().zip(found).for_each(|(b, &s)| *b = b.max(s));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_out_equals_a_bank_without_the_image() {
+        let (patches, dim) = (7, 12);
+        let images: Vec<ImageTokens> = (0..9)
+            .map(|i| {
+                let values =
+                    (0..(1 + patches) * dim).map(|v| ((v * 37 + i * 101) % 89) as f32 / 40.0 - 1.0);
+                ImageTokens::owned(values.collect(), patches, dim)
+            })
+            .collect();
+        let all = PatchBank::new(&images, dim).left_out_distances();
+        for (i, image) in images.iter().enumerate() {
+            let others: Vec<ImageTokens> = images
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| *j != i)
+                .map(|(_, o)| o.clone())
+                .collect();
+            let without = PatchBank::new(&others, dim).distances(std::slice::from_ref(image));
+            assert_eq!(all[i], without[0], "image {i}");
+        }
+        assert_eq!(
+            PatchBank::new(&images[..1], dim).left_out_distances(),
+            [vec![2.0; patches]]
+        );
+    }
+}

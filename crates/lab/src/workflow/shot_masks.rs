@@ -1,0 +1,32 @@
+//! Where the flaws of the shots are, from their ground-truth masks.
+
+use super::{Category, Engine, WorkflowError};
+use flawtune::features::patch_mask;
+
+/// The patches of a `grid` under the masks of each of these pictures of the category; `None` where a picture has none.
+///
+/// # Errors
+/// A mask that cannot be read.
+pub(super) fn shot_masks(
+    category: &Category,
+    engine: &Engine,
+    grid: (usize, usize),
+    shots: &[usize],
+) -> Result<Vec<Option<Vec<bool>>>, WorkflowError> {
+    let of = |&position: &usize| {
+        let files = &category.dataset.samples[position].masks;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let mask = patch_mask(
+            files,
+            &engine.preprocess(),
+            grid,
+            engine.config().patch_size,
+        );
+        mask.map(Some).map_err(|e| {
+            WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off"))
+        })
+    };
+    shots.iter().map(of).collect()
+}

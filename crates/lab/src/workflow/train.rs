@@ -1,0 +1,524 @@
+//! Train a category: split, features, training, checkpoint.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use flawtune_backbone::torch_file::{self, Value};
+
+use super::cross_validate::{Plan, Trainer, cross_validate};
+use super::frozen::FrozenScores;
+use super::inside::{self, Through};
+use super::meta::{INIT_MANIFESTS, Init};
+use super::prepared::Prepared;
+use super::shot_masks::shot_masks;
+use super::{
+    BackboneOptions, Category, CategoryOptions, Engine, EnsembleFit, Event, OnEvent, WorkflowError,
+    ensemble, hierarchy, part, provenance, resume, writable,
+};
+use crate::adapt::guard::PromptGuard;
+use crate::adapt::hierarchy::Hierarchy;
+use crate::adapt::inside::InsideOptions;
+use crate::adapt::{
+    self, Adaptation, AdaptationOptions, Checkpoint, EpochReport, HoldOut, Outcome, TrainData,
+    TrainOptions, TrainState,
+};
+use crate::augment::{Augmentation, View, write_views};
+use flawtune::evaluate::protocol::SplitOptions;
+use flawtune::features::Forward as _;
+use flawtune::score::heads::EnsembleRecord;
+
+/// What to train, from what, and where to put it.
+#[derive(Debug, Clone)]
+pub struct TrainRequest {
+    /// The pictures.
+    pub data: CategoryOptions,
+    /// The backbone.
+    pub backbone: BackboneOptions,
+    /// Who trains and who is kept for testing.
+    pub split: SplitOptions,
+    /// What is trained.
+    pub adaptation: AdaptationOptions,
+    /// A checkpoint whose values training starts from, such as one of meta-training; `None`: random ones.
+    pub init: Option<PathBuf>,
+    /// What is trained inside the transformer; `None`: the output only.
+    pub inside: Option<InsideOptions>,
+    /// How; its hold-out is filled in from the split.
+    pub training: TrainOptions,
+    /// Ways to make more of the shots that train; what is held out is never augmented, and views are no shots.
+    pub augment_defects: Vec<Augmentation>,
+    /// Take the shots' ground-truth masks, where there are any, for where their flaws are; under losses of image scores.
+    pub shot_masks: bool,
+    /// Parts of the shots that are left out in turn to choose the epoch and to judge what was trained; 0: the hold-out
+    /// of the split does both.
+    pub guard_folds: usize,
+    /// Prompts for each known defect type beside the shared ones; `None`: no hierarchy.
+    pub type_prompts: Option<usize>,
+    /// Record a verdict that makes scores fall back to zero-shot where training showed no gain.
+    pub guard: bool,
+    /// The ensemble fitted beside it; `None` fits none.
+    pub ensemble: Option<EnsembleFit>,
+    /// Where the checkpoint goes.
+    pub output_dir: PathBuf,
+    /// Go on from the state of an interrupted run.
+    pub resume: bool,
+    /// Distances of the untouched model that other jobs of this process have computed, or may need.
+    pub frozen: FrozenScores,
+    /// Arguments to record in the checkpoint.
+    pub args: Vec<(String, Value)>,
+}
+
+/// What training left.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The checkpoint, or if training was interrupted what it can go on from: the resumable state, or the parts of the
+    /// cross-validation that are done.
+    pub checkpoint: PathBuf,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+    /// Names and sizes of the trained tensors.
+    pub trainable: Vec<(String, usize)>,
+    /// Numbers in the frozen backbone.
+    pub frozen: usize,
+    /// The state at the end, with the history; none after an interruption of the cross-validation.
+    pub state: Option<TrainState>,
+    /// The levels under the shared prompts, where they were asked for.
+    pub levels: Option<Hierarchy>,
+    /// The verdict on the trained prompts.
+    pub guard: Option<PromptGuard>,
+    /// The ensemble; none after an interruption, or if none was asked for.
+    pub ensemble: Option<EnsembleRecord>,
+    /// Seconds of training, without features.
+    pub seconds: f64,
+}
+
+/// Defects that choose the epoch, of `shots`: a fifth, rounded up, from 5 shots on. They are not trained on, so that
+/// M shots never means more than M labelled defects. Below 5 shots there are none and the last epoch is kept.
+pub fn hold_out_shots(shots: usize) -> usize {
+    if shots < 5 { 0 } else { shots.div_ceil(5) }
+}
+
+/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
+/// hand and leaves `<category>_resume.pt`.
+///
+/// # Errors
+/// Anything wrong with the input, before any training.
+pub fn train(
+    request: &TrainRequest,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Trained, WorkflowError> {
+    if let Some(inside) = &request.inside {
+        inside.check()?;
+        if request.init.is_some() {
+            return Err(WorkflowError::Input(
+                "--init gives prompts at the output their first values; leave --prompt-depth and --use-adapters away".into(),
+            ));
+        }
+        if request.type_prompts.is_some() {
+            return Err(WorkflowError::Input(
+                "--hierarchy adds prompts at the output, on frozen tokens; leave --prompt-depth and --use-adapters away".into(),
+            ));
+        }
+    }
+    let wanted = request.inside.as_ref().map_or_else(
+        || request.adaptation.clone(),
+        |i| i.output(&request.adaptation),
+    );
+    let category = Category::open(&request.data, on_event)?;
+    let name = category.dataset.category.clone();
+    let split = category.split(&request.split)?;
+    on_event(Event::Split(&split.manifest));
+    writable(&request.output_dir)?;
+    let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
+    let resumed = request
+        .resume
+        .then(|| resume::read(&resume_path, on_event))
+        .transpose()?;
+    let engine = Engine::open(request.backbone.clone(), on_event)?;
+    let planned = request
+        .ensemble
+        .as_ref()
+        .map(|how| ensemble::plan(&engine, how, on_event))
+        .transpose()?;
+    if let Some(saved) = &resumed {
+        let asked = split.manifest.hash.as_str();
+        let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
+        let inserted = saved.inserted.as_ref().map(|i| &i.options);
+        let masks = saved.other(SHOT_MASKS).is_some();
+        if kept.is_some_and(|h| h != asked)
+            || saved.options != wanted
+            || inserted != request.inside.as_ref()
+            || masks != request.shot_masks
+        {
+            return Err(resume::of_another_run(&resume_path));
+        }
+    }
+
+    let through = request
+        .inside
+        .as_ref()
+        .map(|_| Through::open(&engine))
+        .transpose()?;
+
+    let prepared = Prepared::new(&category, &engine, &split, on_event)?;
+    let Prepared {
+        normals,
+        normal_tokens,
+        shots,
+        train_normals,
+        held_normals,
+        train_defects,
+        ..
+    } = &prepared;
+    let mut defect_tokens = prepared.shot_tokens.clone();
+    let views = if request.augment_defects.is_empty() {
+        Vec::new()
+    } else {
+        part("views", on_event, |on_event| {
+            views(
+                request,
+                &category,
+                (shots, train_normals, normals),
+                &engine,
+                on_event,
+            )
+        })?
+    };
+    let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
+    if !views.is_empty() {
+        let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
+        defect_tokens.images.extend(tokens.images);
+    }
+    let masks = if request.shot_masks {
+        let masks = shot_masks(&category, &engine, normal_tokens.grid, shots)?;
+        if masks.iter().all(Option::is_none) {
+            on_event(Event::Warning(
+                "no shot has a ground-truth mask: --shot-masks changes nothing".into(),
+            ));
+        }
+        masks
+    } else {
+        Vec::new()
+    };
+    let with_views = |given: &[usize]| -> Vec<usize> {
+        let of = |(i, view): (usize, &View)| {
+            view.shot
+                .is_none_or(|s| given.contains(&s))
+                .then_some(shots.len() + i)
+        };
+        given
+            .iter()
+            .copied()
+            .chain(views.iter().enumerate().filter_map(of))
+            .collect()
+    };
+    let mut options = request.training.clone();
+    let hold_out = prepared.hold_out(&options);
+    if prepared.held_defects.is_empty() {
+        options.hold_out = None;
+        options.patience = None;
+    } else {
+        options.hold_out = Some(hold_out.clone());
+    }
+
+    let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;
+    let init = request.init.as_deref();
+    let init = init
+        .map(|path| Init::read(path, &engine, &adaptation, (&category, &split), on_event))
+        .transpose()?;
+    if let Some(init) = &init {
+        adaptation
+            .modulation_mut()
+            .parameters_mut()
+            .copy_from(&init.parameters)?;
+    }
+    let trainable = match &request.inside {
+        Some(inside) => inside::trainable(inside, &engine, &adaptation),
+        None => adaptation.trainable(),
+    };
+    let trainer = Trainer {
+        engine: &engine,
+        category: &category,
+        inside: request.inside.as_ref().zip(through.as_ref()),
+        lists: (normals, shots, &view_paths),
+    };
+    let all_shots: Vec<usize> = (0..shots.len()).collect();
+    let data = TrainData {
+        normals: normal_tokens,
+        normal_indices: train_normals,
+        defects: &defect_tokens,
+        defect_indices: &all_shots,
+        masks: &masks,
+    };
+    let start = Instant::now();
+    let folds_path = request.output_dir.join(format!("{name}_folds.json"));
+    let mut guard = None;
+    if request.guard_folds > 0 {
+        let hold_out = HoldOut {
+            defects: Vec::new(),
+            ..hold_out
+        };
+        let plan = Plan {
+            adaptation: &adaptation,
+            data,
+            with_views: &with_views,
+            options: &options,
+            hold_out: &hold_out,
+            folds: request.guard_folds.min(shots.len()),
+            key: &fold_key(request, &split.manifest.hash, &engine),
+            file: folds_path.clone(),
+            trainable: &trainable,
+        };
+        if held_normals.is_empty() {
+            return Err(WorkflowError::Input(
+                "--guard-folds measures left-out shots against held-out good images, and there are none: leave \
+                 --holdout-fraction 0 away, or --guard-folds"
+                    .into(),
+            ));
+        }
+        if plan.folds < 2 {
+            on_event(Event::Warning(
+                "one shot cannot be left out: no cross-validation".into(),
+            ));
+        } else {
+            let found = part("cross-validation", on_event, |on_event| {
+                cross_validate(&trainer, &plan, cancel, on_event)
+            })?;
+            let Some(folds) = found else {
+                on_event(Event::Wrote(&folds_path));
+                return Ok(Trained {
+                    checkpoint: folds_path,
+                    interrupted: true,
+                    trainable,
+                    frozen: engine.parameters(),
+                    state: None,
+                    levels: None,
+                    guard: None,
+                    ensemble: None,
+                    seconds: start.elapsed().as_secs_f64(),
+                });
+            };
+            guard = PromptGuard::of_folds(&folds);
+            options.last_epoch = guard.and_then(|g| g.epoch);
+        }
+    }
+    let training = with_views(if guard.is_some() {
+        &all_shots
+    } else {
+        train_defects
+    });
+    let data = TrainData {
+        defect_indices: &training,
+        ..data
+    };
+    if guard.is_some() {
+        (options.hold_out, options.patience) = (None, None);
+    }
+    let state = resumed.and_then(|c| c.resume);
+    on_event(Event::Training {
+        part: None,
+        trainable: &trainable,
+        frozen: engine.parameters(),
+        images: (train_normals.len(), data.defect_indices.len()),
+        hold_out: options
+            .hold_out
+            .as_ref()
+            .map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
+        resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
+        epochs: options.last_epoch.unwrap_or(options.epochs),
+    });
+    let (outcome, inserted) = part("training", on_event, |on_event| {
+        let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
+        Ok(trainer.run(&mut adaptation, &data, &options, state, cancel, on_epoch)?)
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let (state, mut interrupted) = match outcome {
+        Outcome::Finished(state) => (state, false),
+        Outcome::Interrupted(state) => (state, true),
+    };
+    let mut levels = None;
+    if let Some(prompts) = request.type_prompts.filter(|_| !interrupted) {
+        // as long as did best for the shared prompts: a type may have too few shots to choose by
+        let own = TrainOptions {
+            last_epoch: Some(state.kept_epoch().max(1)),
+            ..options.clone()
+        };
+        levels = part("hierarchy", on_event, |on_event| {
+            hierarchy::train(
+                &category,
+                &prepared,
+                &adaptation,
+                prompts,
+                &own,
+                cancel,
+                on_event,
+            )
+        })?;
+        interrupted = levels.is_none();
+    }
+    let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
+    checkpoint.inserted = inserted;
+    provenance::put(&mut checkpoint, &engine, &request.args)?;
+    checkpoint.split_manifest = Some(serde_json::to_string(&split.manifest).map_err(|e| {
+        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
+    })?);
+    checkpoint
+        .others
+        .push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    if request.shot_masks {
+        let used = masks
+            .iter()
+            .flatten()
+            .filter(|mask| mask.contains(&true))
+            .count();
+        checkpoint
+            .others
+            .push((SHOT_MASKS.into(), Value::Int(used as i64)));
+    }
+    if let Some(init) = &init {
+        let text = serde_json::to_string(&init.lists).map_err(|e| {
+            WorkflowError::Input(format!(
+                "the split manifests cannot be written as JSON: {e}"
+            ))
+        })?;
+        checkpoint
+            .others
+            .push(("init".into(), Value::Str(init.hash.clone())));
+        checkpoint
+            .others
+            .push((INIT_MANIFESTS.into(), Value::Str(text)));
+    }
+    if let Some(levels) = &levels {
+        checkpoint
+            .others
+            .push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
+    }
+    let guard = request
+        .guard
+        .then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
+    if let Some(guard) = &guard {
+        checkpoint
+            .others
+            .push((PromptGuard::KEY.into(), guard.to_value()));
+    }
+    let mut fitted = None;
+    let path = if interrupted {
+        checkpoint.resume = Some(state.clone());
+        torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
+        on_event(Event::Wrote(&resume_path));
+        resume_path
+    } else {
+        // the training is kept whatever becomes of the ensemble
+        let path = checkpoint.save(&request.output_dir)?;
+        on_event(Event::Wrote(&path));
+        on_event(Event::Wrote(
+            &request.output_dir.join(format!("{name}_history.json")),
+        ));
+        if let Some(planned) = &planned {
+            let mut all: Vec<usize> = split
+                .train_normals
+                .iter()
+                .chain(&split.holdout_normals)
+                .copied()
+                .collect();
+            all.sort_unstable();
+            fitted = part("ensemble", on_event, |on_event| {
+                ensemble::fit(
+                    &category,
+                    planned,
+                    &all,
+                    &split.shots,
+                    &request.frozen,
+                    on_event,
+                )
+            })?;
+        }
+        if let Some(record) = &fitted {
+            checkpoint
+                .others
+                .push((EnsembleRecord::KEY.into(), record.to_value()));
+            checkpoint.save(&request.output_dir)?;
+        }
+        for replaced in [resume_path, folds_path].iter().filter(|p| p.exists()) {
+            // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
+            drop(std::fs::remove_file(replaced));
+        }
+        path
+    };
+    Ok(Trained {
+        checkpoint: path,
+        interrupted,
+        trainable,
+        frozen: engine.parameters(),
+        state: Some(state),
+        levels,
+        guard,
+        ensemble: fitted,
+        seconds,
+    })
+}
+
+/// The augmented pictures of the run, in a folder of their own beside the checkpoint.
+fn views(
+    request: &TrainRequest,
+    category: &Category,
+    (shots, train_normals, normals): (&[usize], &[usize], &[usize]),
+    engine: &Engine,
+    on_event: OnEvent<'_>,
+) -> Result<Vec<View>, WorkflowError> {
+    let path = |i: usize| category.dataset.samples[i].path.clone();
+    let shots: Vec<PathBuf> = shots.iter().map(|&i| path(i)).collect();
+    let good: Vec<PathBuf> = train_normals.iter().map(|&i| path(normals[i])).collect();
+    let folder = request
+        .output_dir
+        .join(format!("{}_views", category.dataset.category));
+    let options = engine.preprocess().decode_options();
+    let views = write_views(
+        &request.augment_defects,
+        &shots,
+        &good,
+        request.training.seed,
+        &options,
+        &folder,
+    )?;
+    on_event(Event::Wrote(&folder));
+    Ok(views)
+}
+
+/// Hash of everything the folds of a cross-validation depend on.
+fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
+    let text = format!(
+        "{split} {} {} {} {:?} {:?} {:?} {} {:?} {}",
+        engine.weights_hash(),
+        engine.preprocess().id(),
+        engine.layers_text(),
+        request.adaptation,
+        request.inside,
+        request.training,
+        request.guard_folds,
+        request.augment_defects,
+        request.shot_masks
+    );
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+const SPLIT_HASH: &str = "split_hash";
+/// Of how many shots a mask said where the flaw is, where masks were asked for.
+const SHOT_MASKS: &str = "shot_masks";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hold_out_never_adds_labelled_defects() {
+        for shots in 1..100 {
+            let held = hold_out_shots(shots);
+            assert!(held < shots, "{held} of {shots}");
+            assert!(shots < 5 || held >= 1);
+        }
+        assert_eq!([1, 4, 5, 10, 20].map(hold_out_shots), [0, 0, 1, 2, 4]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Drawn parts, a drawn and a photographed texture, and synthetic defects for a user's own pictures.
+//!
+//! [`generate`] writes a whole category in the `MVTec` AD layout; [`paste_defects`] puts one defect on
+//! any picture and returns where it is, and [`paste_on`] makes a category of a user's own pictures that
+//! way. All depend on nothing but their arguments: the same seed gives the same bytes on every machine
+//! and with any number of threads. For that, each picture has its own `ChaCha8` stream, named by what
+//! the picture is, and all drawing uses only the operations that IEEE 754 defines to the bit (+, −, ×,
+//! ÷, √, floor) and integers; sines and noise are this module's own. The encoders are pure Rust and
+//! integer arithmetic, so the files agree wherever the lock file does. (A user's JPEG is decoded by a
+//! decoder that need not agree between machines; see [`flawtune_backbone::preprocess`].)
+//!
+//! What is drawn is a demonstration: an AUROC on it says that a pipeline works, not that it will
+//! work on real parts.
+//!
+//! ```
+//! use flawtune_synth::{Category, Counts, generate};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let counts = Counts { train_good: 2, test_good: 1, test_per_type: 1 };
+//! let made = generate(Category::Flange, &counts, 7, 64, folder.path(), &|_, _| {})?;
+//! assert_eq!(made.images, 2 + 1 + 4);
+//! assert!(folder.path().join("flange/test/scratch/000.jpg").is_file());
+//! assert!(folder.path().join("flange/ground_truth/scratch/000_mask.png").is_file());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![warn(missing_docs)]
+
+mod camera;
+pub mod embedded;
+mod error;
+mod files;
+mod flange;
+mod generate;
+mod gravel;
+mod noise;
+mod paste;
+mod paste_on;
+mod photograph;
+mod random;
+mod shape;
+mod twill;
+
+use std::fmt;
+use std::str::FromStr;
+
+use image::{GrayImage, RgbImage};
+
+pub use error::SynthError;
+pub use generate::{Counts, Generated, generate};
+pub use paste::{PasteKind, paste_defects};
+pub use paste_on::{PasteOn, PasteStage, Pasted, paste_on};
+
+use camera::Camera;
+use random::Chance;
+
+/// Smallest and largest picture edge that can be drawn, in pixels.
+pub const SIZE_RANGE: std::ops::RangeInclusive<u32> = 32..=2048;
+
+/// Picture edge that the categories are designed for, in pixels.
+pub const DEFAULT_SIZE: u32 = 192;
+
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// A turned steel flange with six socket screws on a foam tray, in any pose.
+    Flange,
+    /// A slab of exposed gravel that fills the frame, cut from a photograph.
+    Gravel,
+    /// A two-coloured 2/2 twill cloth that fills the frame.
+    Twill,
+}
+
+impl Category {
+    /// Every category, in the order of their names.
+    pub const ALL: [Self; 3] = [Self::Flange, Self::Gravel, Self::Twill];
+
+    /// Name of the category's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flange => "flange",
+            Self::Gravel => "gravel",
+            Self::Twill => "twill",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Category {
+    type Err = SynthError;
+
+    fn from_str(text: &str) -> Result<Self, SynthError> {
+        Self::ALL
+            .into_iter()
+            .find(|category| category.name() == text)
+            .ok_or_else(|| SynthError::UnknownName {
+                what: "category",
+                found: text.to_owned(),
+                known: "flange, gravel, twill",
+            })
+    }
+}
+
+/// The defect types of every drawn category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DefectType {
+    /// A pit in the steel or between stones; a hole worn through the cloth.
+    Hole,
+    /// A screw that is missing, off its seat or of the wrong kind; a weft yarn missing or misrouted; a
+    /// stone missing, foreign or too large.
+    Misplaced,
+    /// A thin line across the surface.
+    Scratch,
+    /// A dried liquid or a bloom.
+    Stain,
+}
+
+impl DefectType {
+    /// Every defect type, in the order of their names.
+    pub const ALL: [Self; 4] = [Self::Hole, Self::Misplaced, Self::Scratch, Self::Stain];
+
+    /// Name of the defect type's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hole => "hole",
+            Self::Misplaced => "misplaced",
+            Self::Scratch => "scratch",
+            Self::Stain => "stain",
+        }
+    }
+}
+
+/// Light that reaches the camera (`[2·size, 2·size]` linear RGB) and the mask of the defect.
+struct Drawing {
+    light: Vec<[f32; 3]>,
+    mask: GrayImage,
+}
+
+/// Draws one picture and its mask (0 sound, 255 defect), both `size` × `size` pixels.
+///
+/// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments and
+/// `split`, so that pictures of different splits never share a scene; a texture that is cut from a
+/// photograph is cut from one half of it for the split `train`, from the other half for any other.
+pub fn draw(
+    category: Category,
+    defect: Option<DefectType>,
+    split: &str,
+    index: u32,
+    seed: u64,
+    size: u32,
+) -> (RgbImage, GrayImage) {
+    let size = size.clamp(*SIZE_RANGE.start(), *SIZE_RANGE.end());
+    let stream = |use_for: &str| {
+        Chance::named(&[
+            &seed.to_le_bytes(),
+            category.name().as_bytes(),
+            split.as_bytes(),
+            defect.map_or("good", DefectType::name).as_bytes(),
+            &index.to_le_bytes(),
+            use_for.as_bytes(),
+        ])
+    };
+    let (mut scene, mut flaw, mut exposure) = (stream("scene"), stream("flaw"), stream("exposure"));
+    let drawing = match category {
+        Category::Flange => flange::draw(defect, size, &mut scene, &mut flaw),
+        Category::Gravel => gravel::draw(defect, split, size, &mut scene, &mut flaw),
+        Category::Twill => twill::draw(defect, size, &mut scene, &mut flaw),
+    };
+    let camera = Camera::draw(&mut exposure);
+    (
+        camera.develop(&drawing.light, size, &mut exposure),
+        drawing.mask,
+    )
+}
