@@ -1,7 +1,26 @@
-//! Few-shot visual flaw detection on the tokens of a frozen vision transformer.
+//! Few-shot visual flaw detection on the tokens of a frozen vision transformer: show it images of good parts and, if you have
+//! them, a few defects; it gives one file that finds flaws on a CPU and says where they are.
 //!
-//! Modules follow the data: dataset, features, score, evaluate, report. [`bundle`] is what scores pictures where they
-//! are made, as one file; [`workflow`] walks all of them from end to end.
+//! ```no_run
+//! use flawtune::{Backbone, Detector, Image};
+//!
+//! # fn main() -> Result<(), flawtune::Error> {
+//! let backbone = Backbone::open("dinov2_vits14")?;
+//! let detector = Detector::builder(&backbone)
+//!     .good_folder("parts/good")?
+//!     .defect_folder("parts/defects")? // leave it out where no defect is known
+//!     .fit()?;
+//! detector.save("parts.flaw")?;
+//!
+//! let detector = Detector::open("parts.flaw")?;
+//! let found = detector.predict(&Image::open("new/part.png")?)?;
+//! println!("flaw {}, probability {:.2}, at {:?}", found.flaw, found.probability, found.regions);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Modules follow the data: dataset, features, score, evaluate, report. [`bundle`] is the file of a detector; [`workflow`] walks
+//! all of them from end to end.
 #![warn(missing_docs)]
 
 pub mod bundle;

@@ -83,6 +83,8 @@ fn predict_and_evaluate_agree_to_the_last_bit() {
     let w = World::new();
     for rest in [
         "",
+        "--num-defect-samples 4 --blocks 1,2",
+        "--num-defect-samples 1 --bank-precision f32 --support-shots 5 --seed 3",
         "--bank-precision f32 --top-fraction mean",
         "--coreset 0.3 --support-shots 5 --top-fraction max",
         "--scorer image-pair --k-neighbors 2 --mask on",
@@ -158,7 +160,7 @@ fn a_checkpoint_with_an_ensemble_and_one_that_changes_tokens_agree_too() {
 fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
     let w = World::new();
     let scores = |rest: &str| {
-        w.fitted(&format!("--support-shots 3 {rest}"));
+        w.fitted(&format!("--support-shots 3 --scorer patch-bank {rest}"));
         let run = w
             .run("predict {}/m.flaw {}/data/cloth/test/good --format jsonl")
             .succeeds();
@@ -201,7 +203,9 @@ fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
 fn a_bank_searched_by_an_index_agrees_everywhere_and_says_what_it_misses() {
     let w = World::new();
     let scores = |rest: &str| {
-        let json = w.fitted(&format!("--json {rest}")).json();
+        let json = w
+            .fitted(&format!("--scorer patch-bank --json {rest}"))
+            .json();
         let run = w
             .run("predict {}/m.flaw {}/data/cloth/test --format jsonl")
             .succeeds();
@@ -502,20 +506,84 @@ fn masks_give_pixel_metrics() {
         table.stdout
     );
     let found = read_json(&w.out().join("twill_detection.json"));
-    let pixels = &found["pixels"];
+    let row = &found["rows"][0];
+    let pixels = &row["pixels"];
     for key in ["auroc", "average_precision", "aupro", "f1_max"] {
         let value = pixels[key].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&value), "{key} {value}");
     }
     assert!(pixels["auroc_error"].as_f64().unwrap() < 1e-3);
-    assert_eq!(pixels["masked_images"], found["test_defects"]);
-    let types = found["per_defect_type"].as_object().unwrap();
+    assert_eq!(pixels["masked_images"], found["split"]["defects"]);
+    let types = row["by_type"].as_object().unwrap();
     assert!(
         !types.is_empty() && types.values().all(|t| t["pixels"]["aupro"].is_f64()),
         "{found}"
     );
     w.run(&format!("{line} --aupro-limit 0"))
         .refuses(&["--aupro-limit"]);
+}
+
+#[test]
+fn what_defects_teach_stands_beside_what_good_images_say() {
+    let w = World::new();
+    w.add_masks();
+    let fitted = w.fitted("--num-defect-samples 4 --seed 2 --json").json();
+    assert_eq!(fitted["shots"], 4);
+    assert_eq!(fitted["scorer"], "residual");
+    // the file says which category it is of
+    let line = "evaluate {}/m.flaw --root-dir {}/data --bootstrap 100 --output-dir {}/out";
+    let found = w.run(&format!("{line} --json")).succeeds().json();
+    assert_eq!(found["category"], "cloth");
+    assert_eq!(found["split"]["shots"], 4);
+    let rows = found["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{found}");
+    let (taught, plain) = (&rows[0], &rows[1]);
+    assert_eq!(
+        (&taught["taught"], &plain["taught"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(
+        (&taught["against"], &plain["against"]),
+        (&"bank".into(), &Json::Null)
+    );
+    for row in rows {
+        for value in [&row["metrics"]["auroc"], &row["pixels"]["auroc"]] {
+            let value = value.as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&value), "{row}");
+        }
+    }
+    let auroc = |row: &Json| row["metrics"]["auroc"].as_f64().unwrap();
+    let gained = taught["difference"]["auroc"].as_f64().unwrap();
+    assert!((auroc(taught) - auroc(plain) - gained).abs() < 1e-12);
+    assert_eq!(read_json(&w.out().join("cloth_detection.json")), found);
+    let table = w.run(line).succeeds().stdout;
+    assert!(
+        table.contains("residual, 4 shots") && table.contains("bank, good images only"),
+        "{table}"
+    );
+    // without defects there is one row, which knows none
+    w.fitted("");
+    let found = w.run(&format!("{line} --json")).succeeds().json();
+    assert_eq!(found["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(found["rows"][0]["taught"], false);
+}
+
+#[test]
+fn folders_of_good_images_and_defects_are_all_learned_from() {
+    let w = World::new();
+    let line = format!(
+        "fit --good {{}}/data/cloth/train/good --defect {{}}/data/cloth/test/hole --image-size 64 --weights {} --output \
+         {{}}/m.flaw --json",
+        golden("ckpt/tiny_mlp/hf.safetensors").display()
+    );
+    let fitted = w.run(&line).succeeds().json();
+    assert_eq!(fitted["shots"], TEST_PER_TYPE);
+    assert_eq!(fitted["support_images"], TRAIN_GOOD);
+    // and are refused as test images
+    let line = "evaluate {}/m.flaw --category cloth --root-dir {}/data --output-dir {}/out";
+    w.run(line).refuses(&["test/hole", "same content"]);
+    fs::remove_dir_all(w.sample("test/hole")).unwrap();
+    w.run(&format!("{line} --bootstrap 100")).succeeds();
 }
 
 #[test]
@@ -621,7 +689,7 @@ fn pictures_and_options_that_are_wrong() {
     let fit = |rest: &str| w.job("fit", &format!("--output {{}}/n.flaw {rest}"));
     fit("--support-shots 9").refuses(&["--support-shots 9", "8"]);
     fit("--support-shots 0").refuses(&["--support-shots"]);
-    fit("--max-memory 10K").refuses(&["--max-memory", "16.0 KiB", "--coreset"]);
+    fit("--max-memory 10K --scorer patch-bank").refuses(&["--max-memory", "16.0 KiB", "--coreset"]);
     fit("--max-memory 40K --scorer image-pair").refuses(&["--max-memory", "48.0 KiB"]);
     fit("--max-memory 10Q").refuses(&["--max-memory"]);
     fit("--scorer ensemble").refuses(&["--checkpoint"]);
@@ -640,7 +708,7 @@ fn pictures_and_options_that_are_wrong() {
         .refuses(&["--output"]);
     assert!(!w.path("n.flaw").exists());
     w.run("evaluate --category cloth --root-dir {}/data")
-        .refuses(&["--checkpoint"]);
+        .refuses(&["FILE"]);
 }
 
 #[cfg(unix)]

@@ -149,7 +149,7 @@ fn overlays_of_predict_stand_beside_their_pictures() {
     let (html, _) = page(&w, "{}/out --root-dir {}/data --thumbnails 3");
     assert!(html.contains("What was found, and where") && html.contains("Highest scores: bundle"));
     assert!(html.matches("<figcaption>map</figcaption>").count() >= 3);
-    assert!(html.contains("ROC: bundle") && html.contains("AUROC, bundle (patch-bank)"));
+    assert!(html.contains("ROC: bundle") && html.contains("AUROC, bundle (residual)"));
 }
 
 #[test]

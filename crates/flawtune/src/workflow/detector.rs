@@ -155,8 +155,9 @@ impl Detector {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), WorkflowError> {
-        Ok(self.bundle.write(path.as_ref())?)
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WorkflowError> {
+        // what is large in it is shared
+        Ok(self.bundle.clone().write(path.as_ref())?)
     }
 
     /// Looks at one image: verdict, places and map. It is what `flawtune predict` says of the image, to the last bit.

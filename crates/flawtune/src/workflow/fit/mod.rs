@@ -110,6 +110,9 @@ pub struct FitRequest {
 }
 
 impl FitRequest {
+    /// How the patch bank makes an image's score where nothing else is asked for: of the oddest hundredth of its patches.
+    pub const AGGREGATE: Aggregate = Aggregate::TopFraction(0.01);
+
     /// The defaults, for these images; written to `output`.
     pub fn new(data: CategoryOptions, output: impl Into<PathBuf>) -> Self {
         Self {
@@ -120,7 +123,7 @@ impl FitRequest {
             backbone: BackboneOverrides::default(),
             output: output.into(),
             scorer: None,
-            aggregate: Aggregate::TopFraction(0.01),
+            aggregate: Self::AGGREGATE,
             k_neighbors: 1,
             support_shots: None,
             shots: None,
@@ -237,7 +240,7 @@ fn fit_given(
     on_event: OnEvent<'_>,
 ) -> Result<Fitted, WorkflowError> {
     request.check()?;
-    let mut detector = fitted(request, given, on_event)?;
+    let detector = fitted(request, given, on_event)?;
     detector.save(&request.output)?;
     on_event(Event::Wrote(&request.output));
     let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());

@@ -10,6 +10,13 @@ use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// Fits banks and head, and scores each good image and each shot without itself.
 pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, WorkflowError> {
+    if job.support.len() + job.others.len() < 2 {
+        return Err(WorkflowError::Input(format!(
+            "{}: one good image cannot be compared with another, so nothing says how odd is too odd\nhint: add a second good \
+             image",
+            job.images.category.dataset.category
+        )));
+    }
     let blocks = job.images.engine.options().layers.len();
     let bank = block_bank(&job.tokens, blocks, job.request.precision);
     let patches = job.tokens.patches();
@@ -98,6 +105,10 @@ fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, Workf
 /// Refuses what belongs to another scorer.
 pub(super) fn check(request: &FitRequest) -> Result<(), WorkflowError> {
     let others: Vec<&str> = [
+        (
+            request.aggregate != FitRequest::AGGREGATE,
+            "a share of the oddest patches",
+        ),
         (request.coreset.is_some(), "a coreset"),
         (request.mask != MaskChoice::Off, "a background mask"),
         (request.neighbourhood > 1, "a neighbourhood"),
