@@ -387,7 +387,7 @@ fn chosen_products_with(
             b,
             index,
             out,
-        })
+        });
     };
 }
 
