@@ -67,7 +67,7 @@ fn preprocess(c: &mut Criterion) {
     ] {
         group.throughput(Throughput::Elements((height * width) as u64));
         group.bench_function(format!("{name} {width} px"), |b| {
-            b.iter(|| black_box(recipe.apply(&picture)))
+            b.iter(|| black_box(recipe.apply(&picture)));
         });
     }
     group.finish();

@@ -11,23 +11,7 @@ use flawtune_backbone::vjp::{
     DEFAULT_ADAPTER_DIM, Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth, Scaling,
 };
 use flawtune_backbone::weights;
-
-/// Uniform numbers in −1..1 from a linear congruence.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / 8_388_608.0 - 1.0
-    }
-
-    fn many(&mut self, n: usize, bound: f32) -> Vec<f32> {
-        (0..n).map(|_| bound * self.next()).collect()
-    }
-}
+use flawtune_testing::Noise;
 
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
@@ -76,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = weights::random(&config, 1);
     let plain = Backbone::new(&config, &weights)?;
     let frozen = FrozenVit::new(&config, &weights)?;
-    let mut numbers = Numbers(2);
+    let mut numbers = Noise(2);
     let (height, width) = (224, 224);
     let pixels = numbers.many(images * 3 * height * width, 1.7);
     let (tokens, grid) = plain.embed_tokens(&pixels, images, height, width)?;
@@ -130,7 +114,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 &LayerSelection::last(config.depth),
             )?;
             plain_times.push(start.elapsed());
-            let inserted = Insertions::initial(*spec, || numbers.next())?;
+            let inserted = Insertions::initial(*spec, || numbers.signed())?;
             let start = Instant::now();
             frozen.forward(embedded, &inserted, &last)?;
             times[i].0.push(start.elapsed());

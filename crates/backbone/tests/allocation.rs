@@ -45,7 +45,7 @@ fn allocations(
         let mut forward = || {
             backbone
                 .forward_into(&pixels, batch, height, width, layers, &mut tokens)
-                .unwrap()
+                .unwrap();
         };
         forward();
         let region = Region::new(ALLOCATOR);

@@ -1,6 +1,5 @@
 //! The forward pass against the golden tokens of the tiny networks.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use flawtune_backbone::weights::{
     BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
 };
 use flawtune_kernels::dispatch::{self, Isa};
-use safetensors::{Dtype, SafeTensors};
+use flawtune_testing::{Golden, golden};
 
 /// Largest absolute difference from tokens computed in f64: what the golden folder's README asks of f32.
 const TOKENS: f32 = 1e-5;
@@ -21,65 +20,24 @@ const BLOCKS: f32 = 4e-5;
 /// Probabilities are at most 1.
 const PROBABILITIES: f32 = 4e-6;
 
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")).into(),
-        PathBuf::from,
-    )
+/// The values of a tensor.
+fn values(file: &Golden, name: &str) -> Vec<f32> {
+    file.f32s(name).1
 }
 
-struct File(Vec<u8>);
-
-impl File {
-    fn open(path: &Path) -> Self {
-        Self(std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-    }
-
-    fn get(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let tensor = file.tensor(name).ok()?;
-        let bytes = tensor.data();
-        let values = match tensor.dtype() {
-            Dtype::F64 => bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32)
-                .collect(),
-            _ => bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-        };
-        Some((tensor.shape().to_vec(), values))
-    }
-
-    fn values(&self, name: &str) -> Vec<f32> {
-        self.get(name)
-            .unwrap_or_else(|| panic!("{name} is missing"))
-            .1
-    }
-
-    fn names(&self) -> Vec<String> {
-        SafeTensors::deserialize(&self.0)
-            .unwrap()
-            .names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
-    }
-}
-
-fn linear(file: &File, names: &[String]) -> Linear {
+fn linear(file: &Golden, names: &[String]) -> Linear {
     let mut weight = vec![];
     let (mut bias, mut inputs, mut outputs) = (vec![], 0, 0);
     for name in names {
-        let (shape, values) = file.get(&format!("{name}.weight")).unwrap();
+        let (shape, weights) = file.f32s(&format!("{name}.weight"));
         inputs = shape[1..].iter().product();
         outputs += shape[0];
-        bias.extend(
-            file.get(&format!("{name}.bias"))
-                .map_or_else(|| vec![0.0; shape[0]], |b| b.1),
-        );
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        bias.extend(if file.has(&format!("{name}.bias")) {
+            values(file, &format!("{name}.bias"))
+        } else {
+            vec![0.0; shape[0]]
+        });
+        let bytes: Vec<u8> = weights.iter().flat_map(|x| x.to_le_bytes()).collect();
         weight.push(StoredTensor {
             storage: Storage::Owned(Arc::new(bytes)),
             offset: 0,
@@ -95,14 +53,14 @@ fn linear(file: &File, names: &[String]) -> Linear {
     }
 }
 
-fn norm(file: &File, name: &str) -> Norm {
+fn norm(file: &Golden, name: &str) -> Norm {
     Norm {
-        weight: file.values(&format!("{name}.weight")),
-        bias: file.values(&format!("{name}.bias")),
+        weight: values(file, &format!("{name}.weight")),
+        bias: values(file, &format!("{name}.bias")),
     }
 }
 
-fn weights(file: &File, config: &VitConfig) -> VitWeights {
+fn weights(file: &Golden, config: &VitConfig) -> VitWeights {
     let block = |i: usize| {
         let one = |part: &str| linear(file, &[format!("layer.{i}.{part}")]);
         let feed_forward = match config.feed_forward {
@@ -123,15 +81,15 @@ fn weights(file: &File, config: &VitConfig) -> VitWeights {
                 &["q", "k", "v"].map(|p| format!("layer.{i}.attention.{p}_proj")),
             ),
             proj: one("attention.o_proj"),
-            scale1: file.values(&format!("layer.{i}.layer_scale1.lambda1")),
+            scale1: values(file, &format!("layer.{i}.layer_scale1.lambda1")),
             norm2: norm(file, &format!("layer.{i}.norm2")),
             feed_forward,
-            scale2: file.values(&format!("layer.{i}.layer_scale2.lambda1")),
+            scale2: values(file, &format!("layer.{i}.layer_scale2.lambda1")),
         }
     };
     VitWeights {
-        cls: file.values("embeddings.cls_token"),
-        registers: file.values("embeddings.register_tokens"),
+        cls: values(file, "embeddings.cls_token"),
+        registers: values(file, "embeddings.register_tokens"),
         patch: linear(file, &["embeddings.patch_embeddings".to_owned()]),
         positions: None,
         blocks: (0..config.depth).map(block).collect(),
@@ -140,12 +98,12 @@ fn weights(file: &File, config: &VitConfig) -> VitWeights {
     }
 }
 
-fn config(name: &str, file: &File, round_periods: bool) -> VitConfig {
-    let path = golden().join("ckpt").join(name).join("arch.json");
+fn config(name: &str, file: &Golden, round_periods: bool) -> VitConfig {
+    let path = golden("ckpt").join(name).join("arch.json");
     let arch: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let size = |key: &str| usize::try_from(arch[key].as_u64().unwrap()).unwrap();
     let depth = (0..1000)
-        .take_while(|i| file.get(&format!("layer.{i}.norm1.weight")).is_some())
+        .take_while(|i| file.has(&format!("layer.{i}.norm1.weight")))
         .count();
     assert_eq!(depth, size("depth"));
     VitConfig {
@@ -174,7 +132,7 @@ fn config(name: &str, file: &File, round_periods: bool) -> VitConfig {
 const NETWORKS: [&str; 3] = ["tiny_mlp", "tiny_swiglu", "tiny_nobias"];
 
 fn backbone(name: &str, round_periods: bool) -> Backbone {
-    let file = File::open(&golden().join("ckpt").join(name).join("hf.safetensors"));
+    let file = Golden::open(format!("ckpt/{name}/hf.safetensors"));
     let config = config(name, &file, round_periods);
     Backbone::new(&config, &weights(&file, &config)).unwrap()
 }
@@ -194,56 +152,47 @@ fn assert_close(what: &str, got: &[f32], wanted: &[f32], tolerance: f32) {
 
 #[test]
 fn every_stage_equals_the_goldens() {
-    let inputs = File::open(&golden().join("backbone/inputs.safetensors"));
+    let inputs = Golden::open("backbone/inputs.safetensors");
     for network in NETWORKS {
-        let wanted = File::open(
-            &golden()
-                .join("backbone")
-                .join(format!("{network}.safetensors")),
-        );
+        let wanted = Golden::open(format!("backbone/{network}.safetensors"));
         let (exact, rounded) = (backbone(network, false), backbone(network, true));
         for input in inputs.names() {
-            let (shape, pixels) = inputs.get(&input).unwrap();
+            let (shape, pixels) = inputs.f32s(&input);
             let [batch, _, height, width] = shape[..] else {
                 panic!("pixels are [B,3,H,W]")
             };
             let what = |stage: &str| format!("{network} {input}.{stage}");
-            let values = |stage: &str| wanted.values(&format!("{input}.{stage}"));
+            let at = |stage: &str| values(&wanted, &format!("{input}.{stage}"));
             let trace = exact.forward_trace(&pixels, batch, height, width).unwrap();
-            assert_close(&what("embed"), &trace.embed, &values("embed"), TOKENS);
+            assert_close(&what("embed"), &trace.embed, &at("embed"), TOKENS);
             for (i, block) in trace.blocks.iter().enumerate() {
                 assert_close(
                     &what(&format!("block{i}")),
                     block,
-                    &values(&format!("block{i}")),
+                    &at(&format!("block{i}")),
                     BLOCKS,
                 );
             }
             assert_close(
                 &what("attn_last"),
                 &trace.attention,
-                &values("attn_last"),
+                &at("attn_last"),
                 PROBABILITIES,
             );
             assert_close(
                 &what("normed_f64"),
                 &trace.normed,
-                &values("normed_f64"),
+                &at("normed_f64"),
                 TOKENS,
             );
-            assert_close(
-                &what("normed"),
-                &trace.normed,
-                &values("normed"),
-                TOKENS_F32,
-            );
+            assert_close(&what("normed"), &trace.normed, &at("normed"), TOKENS_F32);
             let trace = rounded
                 .forward_trace(&pixels, batch, height, width)
                 .unwrap();
             assert_close(
                 &what("normed_bf16_periods"),
                 &trace.normed,
-                &values("normed_bf16_periods"),
+                &at("normed_bf16_periods"),
                 TOKENS_F32,
             );
         }
@@ -282,8 +231,8 @@ fn without_registers(all: &[f32], backbone: &Backbone, batch: usize) -> Vec<f32>
 #[test]
 fn selected_layers_are_normed_and_combined() {
     let backbone = backbone("tiny_mlp", false);
-    let inputs = File::open(&golden().join("backbone/inputs.safetensors"));
-    let (shape, pixels) = inputs.get("rect").unwrap();
+    let inputs = Golden::open("backbone/inputs.safetensors");
+    let (shape, pixels) = inputs.f32s("rect");
     let (batch, height, width) = (shape[0], shape[2], shape[3]);
     let depth = backbone.config().depth;
     let forward = |layers: &[usize], combine| {
@@ -327,12 +276,12 @@ const REPEATS: usize = 60;
 
 #[test]
 fn threads_and_batch_change_no_byte() {
-    let inputs = File::open(&golden().join("backbone/inputs.safetensors"));
+    let inputs = Golden::open("backbone/inputs.safetensors");
     for network in NETWORKS {
         let backbone = backbone(network, false);
         let selection = LayerSelection::last(backbone.config().depth);
         for input in inputs.names() {
-            let (shape, pixels) = inputs.get(&input).unwrap();
+            let (shape, pixels) = inputs.f32s(&input);
             let (batch, height, width) = (shape[0], shape[2], shape[3]);
             let image = pixels.len() / batch;
             let mut singles = vec![];
@@ -404,7 +353,7 @@ fn wrong_inputs_say_what_is_wrong() {
             .unwrap_err();
         assert_eq!(error, VitError::Layers { layers, depth: 3 });
     }
-    let file = File::open(&golden().join("ckpt/tiny_mlp/hf.safetensors"));
+    let file = Golden::open("ckpt/tiny_mlp/hf.safetensors");
     let mut wide = config("tiny_mlp", &file, false);
     let weights = weights(&file, &wide);
     wide.hidden = 128;

@@ -164,13 +164,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Bytes that no compression and no repetition explain away.
 fn content(n: usize) -> Vec<u8> {
-    let mut x = 1u32;
-    (0..n)
-        .map(|_| {
-            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (x >> 24) as u8
-        })
-        .collect()
+    let mut noise = flawtune_testing::SmallNoise(1);
+    (0..n).map(|_| (noise.word() >> 24) as u8).collect()
 }
 
 /// A well-behaved hub with these files: LFS files redirect to storage, ranges are honoured.

@@ -7,7 +7,8 @@ use flawtune_backbone::vjp::{
     Embedded, FrozenVit, InsertionSpec, Insertions, PromptDepth, Scaling,
 };
 
-use peft::golden::{Golden, embed, golden_dir, load_backbone};
+use flawtune_testing::Golden;
+use peft::golden::{embed, load_backbone, read};
 use peft::loss::separability;
 
 /// Absolute, on tokens of magnitude 4: what PyTorch's own f32 run needs (golden README).
@@ -53,7 +54,7 @@ fn insertions(
     };
     let tensors: Vec<_> = names
         .iter()
-        .map(|(ours, theirs)| (*ours, golden.read(&format!("{name}.in.{theirs}"))))
+        .map(|(ours, theirs)| (*ours, read(golden, &format!("{name}.in.{theirs}"))))
         .collect();
     let inner = |i: usize, at: usize| tensors[i].1.shape[at];
     let spec = match kind {
@@ -119,23 +120,21 @@ fn without_registers(tokens: &[f64], rows: usize, registers: usize, dim: usize) 
 fn check(model: &str) {
     let (config, weights) = load_backbone(model);
     let backbone = FrozenVit::new(&config, &weights).unwrap();
-    let inputs = Golden::open(&golden_dir().join("peft/inputs.safetensors"));
-    let golden = Golden::open(&golden_dir().join(format!("peft/{model}.safetensors")));
-    let pixels = inputs.read("pixels");
+    let inputs = Golden::open("peft/inputs.safetensors");
+    let golden = Golden::open(format!("peft/{model}.safetensors"));
+    let pixels = read(&inputs, "pixels");
     let (tokens_in, grid) = embed(&config, &weights, &pixels);
     let images = Embedded {
         tokens: &tokens_in,
         grid,
     };
     let (count, patches, dim) = (pixels.shape[0], grid.0 * grid.1, config.dim);
-    let normals: Vec<usize> = inputs
-        .read("normals")
+    let normals: Vec<usize> = read(&inputs, "normals")
         .f64()
         .iter()
         .map(|&i| i as usize)
         .collect();
-    let defects: Vec<usize> = inputs
-        .read("defects")
+    let defects: Vec<usize> = read(&inputs, "defects")
         .f64()
         .iter()
         .map(|&i| i as usize)
@@ -147,7 +146,7 @@ fn check(model: &str) {
         let (features, tape) = backbone
             .forward_recorded(images, &inserted, None, &last)
             .unwrap();
-        let wanted = golden.read(&format!("{name}.f64.tokens"));
+        let wanted = read(&golden, &format!("{name}.f64.tokens"));
         let wanted = without_registers(
             &wanted.f64(),
             config.prefix() + patches,
@@ -168,7 +167,7 @@ fn check(model: &str) {
             &defects.iter().map(|&i| of(i)).collect::<Vec<_>>(),
             dim,
         );
-        let wanted = golden.read(&format!("{name}.f64.sep")).f64()[0];
+        let wanted = read(&golden, &format!("{name}.f64.sep")).f64()[0];
         assert!(
             (sep.loss - wanted).abs() < LOSS,
             "{model} {name} sep: {} {wanted}",
@@ -187,10 +186,10 @@ fn check(model: &str) {
         relative(
             &format!("{model} {name} sep features"),
             &on_patches,
-            &golden.read(&format!("{name}.f64.sep.grad.features")).f64(),
+            &read(&golden, &format!("{name}.f64.sep.grad.features")).f64(),
         );
 
-        let probe = golden.read("linear_probe").f32();
+        let probe = read(&golden, "linear_probe").f32();
         let lin_grad: Vec<f32> = probe
             .chunks_exact(patches * dim)
             .flat_map(|p| [&vec![0.0; dim][..], p].concat())
@@ -200,7 +199,7 @@ fn check(model: &str) {
             .zip(&features[0])
             .map(|(&a, &b)| f64::from(a) * f64::from(b))
             .sum();
-        let wanted = golden.read(&format!("{name}.f64.lin")).f64()[0];
+        let wanted = read(&golden, &format!("{name}.f64.lin")).f64()[0];
         assert!(
             (lin - wanted).abs() < LOSS,
             "{model} {name} lin: {lin} {wanted}"
@@ -210,14 +209,14 @@ fn check(model: &str) {
             let found = backbone.backward(&tape, &[grad], true).unwrap();
             let at = format!("{name}.f64.{loss}.grad");
             for (ours, theirs) in &names {
-                let wanted = golden.read(&format!("{at}.{theirs}")).f64();
+                let wanted = read(&golden, &format!("{at}.{theirs}")).f64();
                 relative(
                     &format!("{model} {at}.{theirs}"),
                     found.insertions.get(ours).unwrap(),
                     &wanted,
                 );
             }
-            let wanted = golden.read(&format!("{at}.tokens_in")).f64();
+            let wanted = read(&golden, &format!("{at}.tokens_in")).f64();
             relative(
                 &format!("{model} {at}.tokens_in"),
                 &found.tokens_in.unwrap(),

@@ -8,6 +8,7 @@ use flawtune_backbone::config::Normalization;
 use flawtune_backbone::preprocess::{
     Arithmetic, DecodeOptions, Filter, Preprocess, RgbImage8, decode, read_file, resize_u8,
 };
+use flawtune_testing::golden;
 use safetensors::{Dtype, SafeTensors};
 
 /// PNG is lossless and the resampling is integer arithmetic: nothing may differ.
@@ -27,26 +28,17 @@ const NORMALIZED: f32 = 1e-6;
 /// pixels; ours are f64. Measured 1.3e-5 on normalised values.
 const FLOAT_RESIZE: f32 = 5e-5;
 
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"),
-        PathBuf::from,
-    )
-}
-
-struct Golden {
-    bytes: Vec<u8>,
-}
+struct Golden(flawtune_testing::Golden);
 
 impl Golden {
     fn open() -> Self {
-        Self {
-            bytes: std::fs::read(golden().join("preprocess/preprocess.safetensors")).unwrap(),
-        }
+        Self(flawtune_testing::Golden::open(
+            "preprocess/preprocess.safetensors",
+        ))
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap()
+        self.0.tensors()
     }
 
     /// Names below `group/`, as (full name, picture).
@@ -102,7 +94,7 @@ impl Golden {
 }
 
 fn picture(name: &str) -> RgbImage8 {
-    let path = golden().join("images").join(name);
+    let path = golden("images").join(name);
     let options = DecodeOptions::default();
     decode(&read_file(&path, &options).unwrap(), &path, &options).unwrap()
 }
@@ -205,7 +197,7 @@ fn normalized_pixels_match() {
 }
 
 fn golden_image(name: &str) -> PathBuf {
-    golden().join("images").join(name)
+    golden("images").join(name)
 }
 
 #[test]

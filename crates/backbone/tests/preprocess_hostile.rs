@@ -209,13 +209,8 @@ fn exif_orientation_is_ignored_unless_asked_for() {
 #[test]
 fn damaged_bytes_never_panic() {
     let image = gradient(40, 30);
-    let mut state = 1u64;
-    let mut next = |n: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut noise = flawtune_testing::Noise(1);
+    let mut next = |n: usize| (noise.word() >> 33) as usize % n;
     let options = DecodeOptions {
         max_pixels: 1 << 20,
         ..DecodeOptions::default()

@@ -6,15 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flawtune_backbone::torch_file::{self, DType, Entry, Problem, Tensor, Value};
+use flawtune_testing::golden;
 use serde_json::Value as Json;
 use zip::write::{SimpleFileOptions, ZipWriter};
-
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")).to_owned(),
-        PathBuf::from,
-    )
-}
 
 /// Compares a value with its description in `contents.json`, exactly: numbers were printed with all their digits.
 fn assert_matches(found: &Value, wanted: &Json, at: &str) {
@@ -62,7 +56,7 @@ fn assert_matches(found: &Value, wanted: &Json, at: &str) {
         Json::Bool(b) => assert_eq!(found.as_bool(), Some(*b), "{at}"),
         Json::String(s) => assert_eq!(found.as_str(), Some(s.as_str()), "{at}"),
         Json::Number(n) if n.is_f64() => {
-            assert_eq!(*found, Value::Float(n.as_f64().unwrap()), "{at}")
+            assert_eq!(*found, Value::Float(n.as_f64().unwrap()), "{at}");
         }
         Json::Number(n) => assert_eq!(*found, Value::Int(n.as_i64().unwrap()), "{at}"),
     }
@@ -70,7 +64,7 @@ fn assert_matches(found: &Value, wanted: &Json, at: &str) {
 
 #[test]
 fn reads_every_golden_checkpoint() {
-    let folder = golden().join("pt");
+    let folder = golden("pt");
     let contents: Json =
         serde_json::from_slice(&fs::read(folder.join("contents.json")).unwrap()).unwrap();
     for (file, wanted) in contents.as_object().unwrap() {
@@ -82,7 +76,7 @@ fn reads_every_golden_checkpoint() {
 
 #[test]
 fn a_golden_checkpoint_survives_writing() {
-    let folder = golden().join("pt");
+    let folder = golden("pt");
     let dir = tempfile::tempdir().unwrap();
     let contents: Json =
         serde_json::from_slice(&fs::read(folder.join("contents.json")).unwrap()).unwrap();
@@ -113,12 +107,11 @@ fn a_golden_checkpoint_survives_writing() {
 #[test]
 fn lazy_tensors_equal_the_copied_ones() {
     let mut files: Vec<PathBuf> = Vec::new();
-    for config in fs::read_dir(golden().join("ckpt")).unwrap() {
+    for config in fs::read_dir(golden("ckpt")).unwrap() {
         files.extend(Some(config.unwrap().path().join("official.pth")).filter(|p| p.exists()));
     }
     files.extend(
-        ["ckpt_views.pt", "ckpt_noncontig.pt", "ckpt_legacy.pt"]
-            .map(|f| golden().join("pt").join(f)),
+        ["ckpt_views.pt", "ckpt_noncontig.pt", "ckpt_legacy.pt"].map(|f| golden("pt").join(f)),
     );
     for file in files {
         let (lazy, whole) = (
@@ -483,7 +476,7 @@ fn malformed_pickles_are_errors() {
 #[test]
 fn no_prefix_and_no_flipped_byte_of_a_checkpoint_panics() {
     for file in ["ckpt_main.pt", "ckpt_legacy.pt"] {
-        let bytes = fs::read(golden().join("pt").join(file)).unwrap();
+        let bytes = fs::read(golden("pt").join(file)).unwrap();
         for n in 0..bytes.len() {
             let _ = torch_file::read_bytes(&bytes[..n]);
             let mut flipped = bytes.clone();

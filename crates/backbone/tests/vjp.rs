@@ -10,9 +10,10 @@ use flawtune_backbone::vjp::{
 };
 use flawtune_backbone::weights::VitWeights;
 
+use flawtune_testing::Noise;
 use peft::golden::load_backbone;
 use peft::reference::{Reference, Values, values};
-use peft::tiny::{Numbers, dinov2};
+use peft::tiny::dinov2;
 
 const SIZE: (usize, usize) = (12, 8);
 const IMAGES: usize = 3;
@@ -27,7 +28,7 @@ fn embedded(config: &VitConfig, weights: &VitWeights) -> (Vec<f32>, (usize, usiz
         SIZE.0 / 4 * config.patch_size,
         SIZE.1 / 4 * config.patch_size,
     );
-    let pixels = Numbers(3).many(IMAGES * 3 * height * width, 1.5);
+    let pixels = Noise(3).many(IMAGES * 3 * height * width, 1.5);
     Backbone::new(config, weights)
         .unwrap()
         .embed_tokens(&pixels, IMAGES, height, width)
@@ -61,11 +62,11 @@ fn combinations(config: &VitConfig) -> Vec<InsertionSpec> {
 
 /// Random values everywhere, so that no branch is close to switched off.
 fn random(spec: InsertionSpec, seed: u64) -> Insertions {
-    let mut numbers = Numbers(seed);
+    let mut numbers = Noise(seed);
     let mut out = Insertions::zeros(spec).unwrap();
     for (name, data) in out.values_mut() {
         let middle = if name.ends_with("scales") { 1.0 } else { 0.0 };
-        data.fill_with(|| middle + 0.5 * numbers.next());
+        data.fill_with(|| middle + 0.5 * numbers.signed());
     }
     out
 }
@@ -129,7 +130,7 @@ fn check(
 
     // a loss linear in the features, so that its gradient is what we choose
     let probes: Vec<Vec<f32>> = (0..layers.len())
-        .map(|l| Numbers(20 + l as u64).many(features[0].len(), 1.0))
+        .map(|l| Noise(20 + l as u64).many(features[0].len(), 1.0))
         .collect();
     let loss = |tokens: &[f64], inserted: &Values| -> f64 {
         let features = run(tokens, inserted);
@@ -202,8 +203,8 @@ fn every_trainable_tensor_gets_a_gradient_from_the_first_step() {
     let combinations = combinations(&config);
     assert_eq!(combinations.len(), 24);
     for spec in combinations {
-        let mut numbers = Numbers(5);
-        let inserted = Insertions::initial(spec, || numbers.next()).unwrap();
+        let mut numbers = Noise(5);
+        let inserted = Insertions::initial(spec, || numbers.signed()).unwrap();
         let (features, tape) = frozen
             .forward_recorded(
                 Embedded {
@@ -215,7 +216,7 @@ fn every_trainable_tensor_gets_a_gradient_from_the_first_step() {
                 &[config.depth - 1],
             )
             .unwrap();
-        let probe = Numbers(6).many(features[0].len(), 1.0);
+        let probe = Noise(6).many(features[0].len(), 1.0);
         let found = frozen.backward(&tape, &[&probe], false).unwrap().insertions;
         assert_eq!(found.spec(), &spec);
         for t in found.tensors() {
@@ -255,7 +256,7 @@ fn neither_threads_nor_the_other_images_change_a_bit() {
     };
     let inserted = random(spec, 31);
     let layers = [config.depth - 1];
-    let probe = Numbers(6).many(IMAGES * (1 + grid.0 * grid.1) * config.dim, 1.0);
+    let probe = Noise(6).many(IMAGES * (1 + grid.0 * grid.1) * config.dim, 1.0);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -295,7 +296,7 @@ fn with_nothing_inserted_it_is_the_plain_forward_pass() {
     ];
     for (config, weights) in models {
         let (height, width) = (3 * config.patch_size, 2 * config.patch_size);
-        let pixels = Numbers(3).many(IMAGES * 3 * height * width, 1.5);
+        let pixels = Noise(3).many(IMAGES * 3 * height * width, 1.5);
         let plain = Backbone::new(&config, &weights).unwrap();
         let selection = LayerSelection::last(config.depth);
         let wanted = plain
@@ -403,7 +404,7 @@ fn the_gradient_at_a_block_is_that_of_the_backward_pass() {
             &layers,
         )
         .unwrap();
-    let probe = Numbers(20).many(features[0].len(), 1.0);
+    let probe = Noise(20).many(features[0].len(), 1.0);
     let whole = frozen.backward(&tape, &[&probe], true).unwrap();
     let input = whole.tokens_in.unwrap();
     let found = frozen.at_block(&tape, &[&probe], 0).unwrap();

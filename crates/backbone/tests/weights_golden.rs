@@ -10,21 +10,15 @@ use flawtune_backbone::torch_file::{self, Tensor, Value};
 use flawtune_backbone::weights::{
     self, DType, FeedForwardWeights, Kind, Linear, Loaded, Norm, Scheme, VitWeights, WeightsError,
 };
+use flawtune_testing::{SmallNoise, golden};
 use serde_json::Value as Json;
 
 /// bf16 keeps 8 significant bits: rounding to nearest is off by at most 2^-8 of the number.
 const BF16_ROUNDING: f32 = 1.0 / 256.0;
 
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")).to_owned(),
-        PathBuf::from,
-    )
-}
-
 /// The folders with a model each.
 fn configs() -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = fs::read_dir(golden().join("ckpt"))
+    let mut all: Vec<PathBuf> = fs::read_dir(golden("ckpt"))
         .unwrap()
         .map(|e| e.unwrap().path())
         .collect();
@@ -211,8 +205,7 @@ fn the_hash_depends_on_bytes_alone() {
 
 #[test]
 fn every_published_key_is_understood() {
-    let json: Json =
-        serde_json::from_slice(&fs::read(golden().join("KEYS.json")).unwrap()).unwrap();
+    let json: Json = serde_json::from_slice(&fs::read(golden("KEYS.json")).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut seen = 0;
     for (variant, schemes) in json.as_object().unwrap() {
@@ -298,14 +291,11 @@ fn sparse(path: &Path, keys: &serde_json::Map<String, Json>) {
 
 /// A state dict of noise with these keys and shapes.
 fn noise(keys: Vec<(String, Vec<usize>)>) -> Value {
-    let mut seed = 1u32;
+    let mut small = SmallNoise(1);
     Value::dict(keys.into_iter().map(|(key, shape)| {
         let n: usize = shape.iter().product();
         let data: Vec<f32> = (0..n)
-            .map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (seed >> 8) as f32 / 16_777_216.0 - 0.5
-            })
+            .map(|_| (small.word() >> 8) as f32 / 16_777_216.0 - 0.5)
             .collect();
         (key, Value::from(Tensor::from_f32(shape, &data)))
     }))
@@ -654,11 +644,11 @@ fn wrong_files_say_what_to_do() {
             "1 of 1 shards are missing",
         ),
         (at("c.index.json", b"{\"hidden_size\": 3}"), "weight_map"),
-        (golden().join("pt/ckpt_main.pt"), "--checkpoint"),
-        (golden().join("pt"), "name one of them"),
-        (golden().join("images"), "holds no weights"),
+        (golden("pt/ckpt_main.pt"), "--checkpoint"),
+        (golden("pt"), "name one of them"),
+        (golden("images"), "holds no weights"),
         (
-            golden().join("metrics/aupro.safetensors"),
+            golden("metrics/aupro.safetensors"),
             "not the weights of a DINOv2 or DINOv3",
         ),
         (dir.path().join("absent.safetensors"), "absent.safetensors"),
@@ -739,7 +729,7 @@ fn files_are_described() {
             assert_eq!(d.config.unwrap().heads, config.heads);
         }
     }
-    let d = weights::describe(&golden().join("pt/ckpt_main.pt")).unwrap();
+    let d = weights::describe(&golden("pt/ckpt_main.pt")).unwrap();
     assert_eq!((d.kind, d.scheme), (Kind::PromptCheckpoint, None));
     let of = |key: &str| d.entries.iter().find(|(k, _)| k == key).unwrap().1.clone();
     assert!(of("prompts").starts_with("float32 ["), "{}", of("prompts"));

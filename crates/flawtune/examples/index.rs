@@ -156,7 +156,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 tokens.extend(bank.decode((images + i) * of_image, *of_image));
             }
             Source::Drawn { .. } => {
-                (0..side * side).for_each(|_| source.patch(random, &mut tokens))
+                (0..side * side).for_each(|_| source.patch(random, &mut tokens));
             }
         }
         ImageTokens::owned(tokens, side * side, dim)

@@ -6,26 +6,21 @@ use flawtune::score::heads::{
     DefectMemory, Ensemble, EnsembleOptions, Evidence, HeadError, PatchBank, PatchExample,
     PatchHead, PatchHeadOptions,
 };
+use flawtune_testing::Noise;
 
 const DIM: usize = 24;
 const PATCHES: usize = 16;
 
-/// Numbers in (−0.5, 0.5) from a congruential generator.
-struct Noise(u64);
+trait Images {
+    fn image(&mut self, flaw: Option<(usize, f32)>) -> ImageTokens;
+    fn images(&mut self, count: usize, flaw: Option<(usize, f32)>) -> Vec<ImageTokens>;
+}
 
-impl Noise {
-    fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as f64 / 2f64.powi(31) - 0.5) as f32
-    }
-
+impl Images for Noise {
     /// An image around a fixed token; `flaw` adds `size` along one channel to patches 3 and 4 and the class token.
     fn image(&mut self, flaw: Option<(usize, f32)>) -> ImageTokens {
         let mut data: Vec<f32> = (0..(1 + PATCHES) * DIM)
-            .map(|i| 1.0 + (i % DIM % 3) as f32 + self.next())
+            .map(|i| 1.0 + (i % DIM % 3) as f32 + self.centred())
             .collect();
         if let Some((channel, size)) = flaw {
             for row in [0, 4, 5] {

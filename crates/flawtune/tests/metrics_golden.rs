@@ -1,29 +1,16 @@
 //! Image and pixel metrics against scikit-learn's numbers and the exact AUPRO of the golden files.
 
-use std::path::PathBuf;
-
 use flawtune::evaluate::metrics::{
     PixelImage, aupro, auroc, average_precision, f1_max, pixel_metrics, pr_curve, pro_curve,
     roc_curve, roc_curve_corners,
 };
-use safetensors::SafeTensors;
+use flawtune_testing::{Golden, golden_json};
 use serde_json::Value;
 
 /// Both sides are f64 sums of at most a few thousand terms of size one.
 const ROUNDING: f64 = 1e-12;
 /// The reference averages regions in another order.
 const AUPRO_ROUNDING: f64 = 1e-10;
-
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
-        PathBuf::from,
-    )
-}
-
-fn json(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(golden().join(name)).unwrap()).unwrap()
-}
 
 /// A number, or "nan" / "inf" spelled out.
 fn number(value: &Value) -> f64 {
@@ -51,7 +38,7 @@ fn all_close(name: &str, got: &[f64], want: &Value) {
 
 #[test]
 fn image_metrics_equal_scikit_learn() {
-    let file = json("metrics/image_metrics.json");
+    let file = golden_json("metrics/image_metrics.json");
     let cases = file["cases"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {
@@ -139,9 +126,9 @@ fn image_metrics_equal_scikit_learn() {
 
 #[test]
 fn pixel_metrics_and_aupro_equal_the_exact_reference() {
-    let bytes = std::fs::read(golden().join("metrics/aupro.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let file = json("metrics/aupro.json");
+    let golden = Golden::open("metrics/aupro.safetensors");
+    let tensors = golden.tensors();
+    let file = golden_json("metrics/aupro.json");
     let cases = file["cases"].as_object().unwrap();
     assert!(!cases.is_empty());
     for (name, case) in cases {

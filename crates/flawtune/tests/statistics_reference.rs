@@ -9,18 +9,14 @@ use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, bootstrap_interval, delong_test, delong_variance,
     paired_bootstrap,
 };
+use flawtune_testing::Noise;
 
 const DELONG_TOLERANCE: f64 = 1e-6;
 
 /// A 64-bit congruential generator, simple enough to be the same in both languages.
-fn uniform(count: usize, mut state: u64) -> Vec<f64> {
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as f64 / 2f64.powi(31)
-    };
-    (0..count).map(|_| next()).collect()
+fn uniform(count: usize, seed: u64) -> Vec<f64> {
+    let mut noise = Noise(seed);
+    (0..count).map(|_| noise.uniform()).collect()
 }
 
 /// Labels and two correlated scores; with `ties`, scores are multiples of 1/8.

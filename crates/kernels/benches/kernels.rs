@@ -137,7 +137,7 @@ fn block(c: &mut Criterion) {
         }
         let (encoder, mut work) = encoder(images, Precision::F32);
         group.bench_function(format!("whole/batch {images}"), |b| {
-            b.iter(|| encoder.run(&mut work, 0..1))
+            b.iter(|| encoder.run(&mut work, 0..1));
         });
         // time of the operator alone, summed over threads: the rate of one thread
         for (operator, multiply_adds) in [
@@ -191,7 +191,7 @@ fn products(c: &mut Criterion) {
                 Op::Transpose,
                 &mut out,
                 false,
-            )
+            );
         });
     });
     let packed = Prepacked::new(DIM, DIM, &b, Op::Transpose, &bias);
@@ -211,11 +211,11 @@ fn matching(c: &mut Criterion) {
     throughput(&mut group, PATCHES * PATCHES * DIM);
     let mut best = vec![0.0; PATCHES];
     group.bench_function("max, 1 thread", |bencher| {
-        bencher.iter(|| max_similarity(&a, &b, &mut best))
+        bencher.iter(|| max_similarity(&a, &b, &mut best));
     });
     let (mut ab, mut ba) = (Matches::default(), Matches::default());
     group.bench_function("argmax, 1 thread", |bencher| {
-        bencher.iter(|| match_patches(&a, &b, &mut ab))
+        bencher.iter(|| match_patches(&a, &b, &mut ab));
     });
     group.bench_function("both ways, 1 thread", |bencher| {
         bencher.iter(|| match_both(&a, &b, &mut ab, &mut ba));

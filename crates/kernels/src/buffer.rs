@@ -203,7 +203,7 @@ impl<T: Number> Deref for Buffer<T> {
             assert!(
                 size_of::<T>() == 4 && align_of::<T>() == 4,
                 "lines hold four-byte numbers"
-            )
+            );
         };
         // SAFETY: `memory` holds at least `len` initialised numbers (a `Number` is any four bytes) from an address that
         // is aligned to a line on: `len ≤ 16·lines` by construction, and parts of a mapping, which starts on a page, are
@@ -218,7 +218,7 @@ impl<T: Number> DerefMut for Buffer<T> {
             assert!(
                 size_of::<T>() == 4 && align_of::<T>() == 4,
                 "lines hold four-byte numbers"
-            )
+            );
         };
         // SAFETY: as in `deref`, and `&mut self` makes the view unique.
         unsafe { std::slice::from_raw_parts_mut(self.memory.start_mut().cast::<T>(), self.len) }

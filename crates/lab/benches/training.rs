@@ -70,7 +70,7 @@ fn benchmark(c: &mut Criterion) {
     }
     let (support, test) = (tokens(64, 2), tokens(16, 3));
     group.bench_function("score/image_pair 16x64", |b| {
-        b.iter(|| image_pair(&support, &test, None, 1))
+        b.iter(|| image_pair(&support, &test, None, 1));
     });
     group.bench_function("score/patch_bank 16x64", |b| {
         b.iter(|| patch_bank(&support, &test, None, Aggregate::default()));

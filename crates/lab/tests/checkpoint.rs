@@ -1,6 +1,6 @@
 //! Checkpoints: those of the recipe, our own, and files that are neither.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use flawtune::features::{ImageTokens, TokenSet};
@@ -9,15 +9,7 @@ use flawtune_lab::adapt::{
     AdaptError, Adaptation, AdaptationOptions, Checkpoint, INITIAL_PROMPT_SCALE, ModulationType,
     TrainData, TrainOptions, json, train,
 };
-
-fn golden() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
-            PathBuf::from,
-        )
-        .join("pt")
-}
+use flawtune_testing::{golden, golden_json};
 
 fn floats(tensor: &serde_json::Value) -> Vec<f32> {
     tensor["data"]
@@ -30,10 +22,9 @@ fn floats(tensor: &serde_json::Value) -> Vec<f32> {
 
 #[test]
 fn every_golden_checkpoint_is_read() {
-    let contents: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(golden().join("contents.json")).unwrap()).unwrap();
+    let contents = golden_json("pt/contents.json");
     for (file, wanted) in contents.as_object().unwrap() {
-        let found = Checkpoint::read(&golden().join(file)).unwrap_or_else(|e| panic!("{e}"));
+        let found = Checkpoint::read(&golden("pt").join(file)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(found.model_name, wanted["model_name"].as_str().unwrap());
         assert_eq!(found.category, wanted["category"].as_str().unwrap());
         assert_eq!(

@@ -1,13 +1,11 @@
 //! Modulations, similarities, losses and gradients against the f64 reference vectors, and the optimiser against their
 //! training traces. Sizes come from the tensors, so another set of the same layout runs unchanged.
 
-use std::path::PathBuf;
-
 use flawtune_lab::adapt::{
     Adam, AdaptError, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, Modulation,
     ModulationType, Parameters, Tape, cosine_rate,
 };
-use safetensors::{Dtype, SafeTensors};
+use flawtune_testing::Golden;
 
 /// Gradients: of the tensor's largest absolute value (f32 against f64; PyTorch's own f32 needs 1.5e-6).
 const GRADIENT: f64 = 2e-5;
@@ -19,58 +17,6 @@ const LOSS: f64 = 1e-5;
 const PARAMETER: f64 = 1e-6;
 /// Mode `global` sees the prompt scales only through the 1e-8 beside a norm: their gradient is rounding noise in f32.
 const NOISE: (ModulationType, &str) = (ModulationType::Global, "prompt_scales");
-
-struct Golden(Vec<u8>);
-
-impl Golden {
-    fn open(name: &str) -> Self {
-        let root = std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
-            PathBuf::from,
-        );
-        Self(std::fs::read(root.join("method").join(name)).unwrap())
-    }
-
-    fn f64s(&self, name: &str) -> (Vec<usize>, Vec<f64>) {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let t = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let values = match t.dtype() {
-            Dtype::F64 => t
-                .data()
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-            Dtype::F32 => t
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
-                .collect(),
-            Dtype::I64 => t
-                .data()
-                .chunks_exact(8)
-                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
-                .collect(),
-            other => panic!("{name}: {other:?}"),
-        };
-        (t.shape().to_vec(), values)
-    }
-
-    fn f32s(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let (shape, values) = self.f64s(name);
-        (shape, values.into_iter().map(|v| v as f32).collect())
-    }
-
-    fn number(&self, name: &str) -> f64 {
-        self.f64s(name).1[0]
-    }
-
-    fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.0)
-            .unwrap()
-            .tensor(name)
-            .is_ok()
-    }
-}
 
 struct Inputs {
     normals: Vec<f32>,
@@ -174,7 +120,7 @@ fn losses(file: &Golden) -> [(&'static str, Loss); 2] {
 
 #[test]
 fn values_and_gradients_of_every_mode_and_loss() {
-    let file = Golden::open("method.safetensors");
+    let file = Golden::open("method/method.safetensors");
     let input = Inputs::read(&file, "in.normals", "in.defects");
     let images = input.all();
     for mode in [None].into_iter().chain(ModulationType::ALL.map(Some)) {
@@ -277,8 +223,8 @@ fn values_and_gradients_of_every_mode_and_loss() {
 fn twenty_five_steps_of_training() {
     const EPOCHS: usize = 5;
     const RATE: f64 = 1e-3;
-    let file = Golden::open("method.safetensors");
-    let trace = Golden::open("trace.safetensors");
+    let file = Golden::open("method/method.safetensors");
+    let trace = Golden::open("method/trace.safetensors");
     let input = Inputs::read(&file, "in.normals", "in.defects");
     let all = input.all();
     let (shape, batch_normals) = trace.f64s("batch_normals");
@@ -354,8 +300,8 @@ fn twenty_five_steps_of_training() {
 
 #[test]
 fn degenerate_batches() {
-    let file = Golden::open("method.safetensors");
-    let odd = Golden::open("degenerate.safetensors");
+    let file = Golden::open("method/method.safetensors");
+    let odd = Golden::open("method/degenerate.safetensors");
     // two normals of one patch: σ_NN is exactly 0 and its gradient taken as 0
     let input = Inputs::read(&odd, "sd0.normals", "sd0.defects");
     let mut pass = BatchPass::new();
@@ -431,7 +377,7 @@ fn degenerate_batches() {
 
 #[test]
 fn one_normal_is_a_typed_error() {
-    let file = Golden::open("method.safetensors");
+    let file = Golden::open("method/method.safetensors");
     let input = Inputs::read(&file, "in.normals", "in.defects");
     let images = input.all();
     let found = BatchPass::new().forward(
@@ -453,7 +399,7 @@ fn one_normal_is_a_typed_error() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    let file = Golden::open("method.safetensors");
+    let file = Golden::open("method/method.safetensors");
     let input = Inputs::read(&file, "in.normals", "in.defects");
     for mode in ModulationType::ALL {
         let run = |threads: usize| {

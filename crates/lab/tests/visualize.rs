@@ -1,8 +1,6 @@
 //! Attention rollout and Grad-CAM against `golden/visualize` (PyTorch, f64, autograd), and on pictures where the answer is
 //! known: one odd patch among equal ones.
 
-use std::path::PathBuf;
-
 use flawtune_backbone::config::VitConfig;
 use flawtune_backbone::vit::Backbone;
 use flawtune_backbone::vjp::{
@@ -14,7 +12,7 @@ use flawtune_lab::adapt::{
     Tape,
 };
 use flawtune_lab::visualize::{PatchBank, PatchScore, Rollout, TokenLayout, grad_cam, mean_row};
-use safetensors::{Dtype, SafeTensors};
+use flawtune_testing::{Golden, Noise, golden, golden_json};
 
 /// Attention weights and rollout: absolute, values up to 1; f32 through three blocks against f64.
 const ATTENTION: f64 = 1e-5;
@@ -24,50 +22,6 @@ const DISTANCE: f64 = 1e-5;
 const GRADIENT: f64 = 2e-5;
 /// Tokens that enter a block: absolute, of magnitude 4.
 const TOKENS: f64 = 2e-5;
-
-struct Golden(Vec<u8>);
-
-impl Golden {
-    fn open(name: &str) -> Self {
-        Self(std::fs::read(root().join(name)).unwrap())
-    }
-
-    fn f64s(&self, name: &str) -> (Vec<usize>, Vec<f64>) {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let t = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let values = match t.dtype() {
-            Dtype::F64 => t
-                .data()
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-            Dtype::F32 => t
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
-                .collect(),
-            Dtype::I64 => t
-                .data()
-                .chunks_exact(8)
-                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
-                .collect(),
-            other => panic!("{name}: {other:?}"),
-        };
-        (t.shape().to_vec(), values)
-    }
-
-    fn f32s(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let (shape, values) = self.f64s(name);
-        (shape, values.into_iter().map(|v| v as f32).collect())
-    }
-}
-
-fn root() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")),
-        PathBuf::from,
-    )
-}
 
 #[track_caller]
 fn close(what: &str, found: &[f32], wanted: &[f64], tolerance: f64) {
@@ -96,7 +50,7 @@ struct Vit {
 
 impl Vit {
     fn open() -> Self {
-        let loaded = load(&root().join("ckpt/tiny_mlp/hf.safetensors"), None).unwrap();
+        let loaded = load(&golden("ckpt/tiny_mlp/hf.safetensors"), None).unwrap();
         let frozen = FrozenVit::new(&loaded.config, &loaded.weights).unwrap();
         Self {
             config: loaded.config,
@@ -250,9 +204,7 @@ fn attention_and_rollout_are_those_of_pytorch() {
 #[test]
 fn grad_cam_is_that_of_autograd() {
     let (vit, golden) = (Vit::open(), Golden::open("visualize/tiny_mlp.safetensors"));
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(root().join("visualize/manifest.json")).unwrap())
-            .unwrap();
+    let manifest: serde_json::Value = golden_json("visualize/manifest.json");
     let fraction = manifest["top_fraction"].as_f64().unwrap();
     let inputs = Golden::open("peft/inputs.safetensors");
     let (shape, pixels) = inputs.f32s("pixels");
@@ -343,14 +295,7 @@ fn per_patch(said: &serde_json::Value) -> Adaptation {
 
 /// Numbers in −1..1 that repeat for the same seed.
 fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+    Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).many(count, 1.0)
 }
 
 /// Pictures of one colour with a little noise; one patch of one of them is planted: filled with another pattern. At the last

@@ -81,7 +81,7 @@ pub fn generate(
             split,
             defect,
             index,
-        }))
+        }));
     };
     add("train", None, counts.train_good);
     add("test", None, counts.test_good);

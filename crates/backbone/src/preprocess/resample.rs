@@ -336,10 +336,10 @@ mod tests {
     }
 
     fn noise(n: usize) -> Vec<u8> {
-        let mut state = 12345u32;
+        let mut noise = flawtune_testing::SmallNoise(12345);
         (0..n)
             .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let state = noise.word();
                 // mostly extremes: they make bicubic overshoot
                 if state >> 30 == 0 {
                     (state >> 16) as u8

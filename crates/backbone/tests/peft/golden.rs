@@ -1,24 +1,14 @@
 //! Reading the golden folder: tensors, and a backbone from its Hugging Face file.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
 use flawtune_backbone::weights::{
     BlockWeights, DType, FeedForwardWeights, Linear, Norm, Storage, StoredTensor, VitWeights,
 };
-use safetensors::{Dtype, SafeTensors};
+use flawtune_testing::{Golden, golden};
 
-/// Where the goldens are.
-pub(crate) fn golden_dir() -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN").map_or_else(
-        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden")).to_owned(),
-        PathBuf::from,
-    )
-}
-
-/// A tensor of a golden file.
+/// A tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensor {
     pub(crate) shape: Vec<usize>,
@@ -35,52 +25,10 @@ impl Tensor {
     }
 }
 
-/// All tensors of a safetensors file.
-pub(crate) struct Golden {
-    tensors: HashMap<String, Tensor>,
-}
-
-impl Golden {
-    pub(crate) fn open(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let read = |view: safetensors::tensor::TensorView<'_>| {
-            let data = view.data();
-            let values = match view.dtype() {
-                Dtype::F32 => data
-                    .chunks_exact(4)
-                    .map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap())))
-                    .collect(),
-                Dtype::F64 => data
-                    .chunks_exact(8)
-                    .map(|c| f64::from_le_bytes(c.try_into().unwrap()))
-                    .collect(),
-                Dtype::I64 => data
-                    .chunks_exact(8)
-                    .map(|c| i64::from_le_bytes(c.try_into().unwrap()) as f64)
-                    .collect(),
-                other => panic!("{other:?}"),
-            };
-            Tensor {
-                shape: view.shape().to_vec(),
-                values,
-            }
-        };
-        Self {
-            tensors: file
-                .tensors()
-                .into_iter()
-                .map(|(name, view)| (name, read(view)))
-                .collect(),
-        }
-    }
-
-    pub(crate) fn read(&self, name: &str) -> Tensor {
-        self.tensors
-            .get(name)
-            .unwrap_or_else(|| panic!("no tensor {name}"))
-            .clone()
-    }
+/// A tensor of a golden file.
+pub(crate) fn read(file: &Golden, name: &str) -> Tensor {
+    let (shape, values) = file.f64s(name);
+    Tensor { shape, values }
 }
 
 /// f32 values as a tensor of a weight file.
@@ -110,7 +58,7 @@ pub(crate) fn linear(weights: &[Tensor], bias: Vec<f32>) -> Linear {
 
 /// Backbone `model` of the goldens.
 pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
-    let dir = golden_dir().join("ckpt").join(model);
+    let dir = golden("ckpt").join(model);
     let arch: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("arch.json")).unwrap()).unwrap();
     let size = |key: &str| arch[key].as_u64().unwrap() as usize;
@@ -136,21 +84,21 @@ pub(crate) fn load_backbone(model: &str) -> (VitConfig, VitWeights) {
         },
         normalization: Normalization::IMAGENET,
     };
-    let file = Golden::open(&dir.join("hf.safetensors"));
-    let vector = |name: &str| file.read(name).f32();
+    let file = Golden::open(dir.join("hf.safetensors"));
+    let vector = |name: &str| read(&file, name).f32();
     let norm = |name: String| Norm {
         weight: vector(&format!("{name}.weight")),
         bias: vector(&format!("{name}.bias")),
     };
     let one = |name: String| {
         linear(
-            &[file.read(&format!("{name}.weight"))],
+            &[read(&file, &format!("{name}.weight"))],
             vector(&format!("{name}.bias")),
         )
     };
     let block = |i: usize| {
         let at = format!("layer.{i}");
-        let part = |p: &str| file.read(&format!("{at}.attention.{p}_proj.weight"));
+        let part = |p: &str| read(&file, &format!("{at}.attention.{p}_proj.weight"));
         let qkv_bias = [
             vector(&format!("{at}.attention.q_proj.bias")),
             vec![0.0; config.dim],

@@ -3,26 +3,20 @@
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
 use flawtune_backbone::weights::{BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 
+use flawtune_testing::Noise;
+
 use super::golden::stored;
 
-/// Uniform numbers in −1..1 from a linear congruence.
-pub(crate) struct Numbers(pub(crate) u64);
+/// Parts of a network of small random numbers.
+trait Parts {
+    fn around_one(&mut self, n: usize) -> Vec<f32>;
+    fn linear(&mut self, outputs: usize, inputs: usize) -> Linear;
+    fn norm(&mut self, n: usize) -> Norm;
+}
 
-impl Numbers {
-    pub(crate) fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / 8_388_608.0 - 1.0
-    }
-
-    pub(crate) fn many(&mut self, n: usize, bound: f32) -> Vec<f32> {
-        (0..n).map(|_| bound * self.next()).collect()
-    }
-
+impl Parts for Noise {
     fn around_one(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| 1.0 + 0.3 * self.next()).collect()
+        (0..n).map(|_| 1.0 + 0.3 * self.signed()).collect()
     }
 
     fn linear(&mut self, outputs: usize, inputs: usize) -> Linear {
@@ -59,9 +53,9 @@ pub(crate) fn dinov2(feed_forward: FeedForward, registers: usize) -> (VitConfig,
         position: Position::Learned { grid: 4 },
         normalization: Normalization::IMAGENET,
     };
-    let mut n = Numbers(7);
+    let mut n = Noise(7);
     let (d, hidden) = (config.dim, config.hidden);
-    let block = |n: &mut Numbers| BlockWeights {
+    let block = |n: &mut Noise| BlockWeights {
         norm1: n.norm(d),
         qkv: n.linear(3 * d, d),
         proj: n.linear(d, d),

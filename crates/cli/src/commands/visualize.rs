@@ -43,7 +43,7 @@ pub(crate) fn run(args: &VisualizeArgs, context: Context) -> Result<(), Failure>
     let mut display = Display::new(context.console);
     interrupt::pictures_start();
     let result = visualize(&request, interrupt::cancel(), &mut |event| {
-        display.show(event)
+        display.show(event);
     });
     display.finish();
     let done = result.map_err(|e| Failure::from_error(&e))?;

@@ -160,11 +160,8 @@ fn a_study_killed_at_ten_moments_gives_the_table_of_one_in_one_go() {
     w.run(&study("whole", grid)).succeeds();
 
     // moments drawn from a fixed sequence: some runs further on, or while none is over yet, and a little later
-    let mut state = 7_u32;
-    let mut draw = |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) % below
-    };
+    let mut noise = flawtune_testing::SmallNoise(7);
+    let mut draw = |below: u32| (noise.word() >> 16) % below;
     let mut found = 0;
     for kill in 0..10 {
         let (runs, pause) = (draw(3), u64::from(draw(25)));

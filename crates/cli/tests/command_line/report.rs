@@ -216,7 +216,7 @@ fn what_is_missing_is_named_and_what_is_nasty_stays_text() {
     // names that look like markup
     let nasty = "test/hole/<script>alert(1)</script>.png";
     edit(&w, "cloth_comparison.json", |c| {
-        c["worst_misses"][0]["id"] = nasty.into()
+        c["worst_misses"][0]["id"] = nasty.into();
     });
     let (html, _) = page(&w, "{}/out --root-dir {}/data");
     assert_eq!(html.matches("<script>").count(), 1);

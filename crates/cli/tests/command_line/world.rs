@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use flawtune_testing::SmallNoise;
 use image::{Rgb, RgbImage};
 use serde_json::Value as Json;
 
@@ -225,11 +226,7 @@ pub(crate) fn drawn_and_backbone() -> String {
 }
 
 pub(crate) fn golden(name: &str) -> PathBuf {
-    std::env::var_os("FLAWTUNE_GOLDEN")
-        .map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"),
-            PathBuf::from,
-        )
+    flawtune_testing::golden("")
         .canonicalize()
         .unwrap()
         .join(name)
@@ -241,11 +238,8 @@ pub(crate) fn read_json(path: &Path) -> Json {
 
 /// Woven noise; with a dark hole or a bright stain where a defect is wanted.
 fn picture(seed: u32, defect: Option<u32>) -> RgbImage {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    let mut noise = move || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as i32 % 32
-    };
+    let mut small = SmallNoise(seed.wrapping_mul(2_654_435_761).wrapping_add(1));
+    let mut noise = move || (small.word() >> 24) as i32 % 32;
     let at = (12 + seed % 7 * 5, 12 + seed % 5 * 8);
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
         let weave = if (x / 4 + y / 4) % 2 == 0 { 40 } else { 0 };

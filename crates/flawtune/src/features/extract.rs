@@ -239,7 +239,7 @@ impl<'a> Extractor<'a> {
                         slots[slot].positions.push(position);
                     }
                     Err(error) => {
-                        bad.push(BadImage::new(position, path.as_ref().to_path_buf(), &error))
+                        bad.push(BadImage::new(position, path.as_ref().to_path_buf(), &error));
                     }
                 }
                 position += 1;

@@ -120,7 +120,7 @@ mod tests {
             if i.is_multiple_of(3) { Err(*i) } else { Ok(*i) }
         };
         let (pixels, results) = fill(&[0u8, 1, 2, 3, 4, 6], 3, load, |p, out: &mut [u8]| {
-            out.copy_from_slice(p.pixels())
+            out.copy_from_slice(p.pixels());
         });
         assert_eq!(pixels, [1, 1, 1, 2, 2, 2, 4, 4, 4]);
         assert_eq!(results, [Err(0), Ok(1), Ok(2), Err(3), Ok(4), Err(6)]);

@@ -32,7 +32,7 @@ impl Location {
             Origin::Embedded(bytes) => Ok(Self::Embedded(variant.name, bytes)),
             Origin::Hub(_) => {
                 let found = hub::locate(name, &LocateOptions::from_env(), &mut |p| {
-                    on_event(download(&p))
+                    on_event(download(&p));
                 })?;
                 Ok(Self::File(found))
             }

@@ -406,7 +406,7 @@ impl Encoder {
                     }
                 }),
                 Step::Projection => {
-                    product(Operator::Projection, &block.proj, &proj, normed, residual)
+                    product(Operator::Projection, &block.proj, &proj, normed, residual);
                 }
                 Step::Expand => product(Operator::Expand, &block.fc1, &fc1, normed, activation),
                 Step::Contract => product(Operator::Contract, &block.fc2, &fc2, hidden, residual),
@@ -585,7 +585,7 @@ impl Encoder {
                 };
                 // SAFETY: `out` is `[images, kept, dim]`, and these rows are this task's alone.
                 time(Operator::Read, || unsafe {
-                    (self.kernels.read_columns)(columns)
+                    (self.kernels.read_columns)(columns);
                 });
             });
     }

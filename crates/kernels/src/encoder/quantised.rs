@@ -325,7 +325,7 @@ unsafe fn panels<D: Dot, const M: usize, W: WriteBack>(
             with_vectors4!(
                 panel.vectors,
                 panel_tiles::<D, M, W>(args, bytes, panel, &write)
-            )
+            );
         }
     }
 }

@@ -623,7 +623,7 @@ fn layer_norm_equals_the_definition() {
                         features,
                         vectors: panel.vectors,
                         eps: 1e-5,
-                    })
+                    });
                 };
             }
             let got: Vec<f32> = (0..columns * features)

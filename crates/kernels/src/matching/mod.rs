@@ -446,7 +446,7 @@ fn chosen_products_with(
             b,
             index,
             out,
-        })
+        });
     };
 }
 

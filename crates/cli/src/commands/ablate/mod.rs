@@ -86,7 +86,7 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
         .collect();
     let one = |spec: &RunSpec| by_folder[&spec.folder()].run(spec.seed, interrupt::cancel());
     let results = ablate::execute(&study, known, jobs, interrupt::cancel(), &one, &|r| {
-        watch.over(r)
+        watch.over(r);
     });
     watch.finish();
     let results = results.map_err(failed)?;

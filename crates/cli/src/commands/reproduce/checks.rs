@@ -63,7 +63,7 @@ pub(super) fn changes(
             None if resumed => {}
             None => changes.push(format!("{} is gone", input.path)),
             Some(now) if now.blake3 != input.blake3 => {
-                changes.push(format!("{} changed", input.path))
+                changes.push(format!("{} changed", input.path));
             }
             Some(_) => {}
         }

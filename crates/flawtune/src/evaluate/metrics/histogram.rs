@@ -169,14 +169,12 @@ impl PixelHistogram {
 mod tests {
     use super::super::{aupro, f1_max, pixel_metrics};
     use super::*;
+    use flawtune_testing::SmallNoise;
 
     /// Maps with a defect in every other image; `steps` distinct scores an image row.
     fn images(steps: u32) -> Vec<(Vec<u8>, Vec<f32>)> {
-        let mut state = 7u32;
-        let mut noise = move || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state >> 8
-        };
+        let mut small = SmallNoise(7);
+        let mut noise = move || small.word() >> 8;
         (0..9)
             .map(|i| {
                 let mask: Vec<u8> = (0..30 * 20)

@@ -346,18 +346,12 @@ pub fn fit_logistic(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flawtune_testing::Noise;
 
     /// The rows of `reference`: 8 defective and 32 normal ones of 5 features from a congruential generator.
     fn rows() -> (Vec<f32>, Vec<f32>) {
-        let mut state = 11u64;
-        let mut rows: Vec<f32> = (0..200)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                ((state >> 33) as f64 / 2f64.powi(31) - 0.5) as f32
-            })
-            .collect();
+        let mut noise = Noise(11);
+        let mut rows: Vec<f32> = (0..200).map(|_| noise.centred()).collect();
         for row in rows[..40].chunks_exact_mut(5) {
             row[0] += 0.4;
             row[2] -= 0.2;

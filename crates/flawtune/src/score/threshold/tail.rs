@@ -377,9 +377,9 @@ mod tests {
         for _ in 0..50 {
             let middle = f64::midpoint(lo, hi);
             if below(middle) < p {
-                lo = middle
+                lo = middle;
             } else {
-                hi = middle
+                hi = middle;
             }
         }
         lo

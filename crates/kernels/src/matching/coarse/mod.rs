@@ -242,7 +242,7 @@ pub(super) fn chosen_products(
             rows: b,
             pairs: &pairs,
             out,
-        })
+        });
     };
     true
 }

@@ -461,7 +461,7 @@ mod tests {
         let expected = train(&mut whole, &of, &options());
         let (mut stopped, cancel) = (fresh(), AtomicBool::new(false));
         let mut stop = |r: &EpochReport| {
-            cancel.store(r.record.epoch == 2, std::sync::atomic::Ordering::Relaxed)
+            cancel.store(r.record.epoch == 2, std::sync::atomic::Ordering::Relaxed);
         };
         let state = train_joint(&mut stopped, &of, &options(), None, &cancel, &mut stop)
             .unwrap()
