@@ -189,10 +189,8 @@ fn main() -> Result<(), Failure> {
                 });
             }
             let of_shots: Vec<Look> = split.shots.iter().map(|&i| look_of(i).clone()).collect();
-            let learning = ResidualOptions {
-                seed,
-                ..options.learning.clone()
-            };
+            let mut learning = options.learning.clone();
+            learning.seed = seed;
             let fit = learn_residual(&banks, &seen, (&given, &of_shots), top, &learning)?;
             let scores: Vec<f64> = fit.good.iter().map(|j| j.score).collect();
             let threshold = from_good(&scores, FALSE_ALARMS, Method::Auto)?;
