@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8, decode, read_file};
+use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8};
 
-/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed picture show a pixel that is not
-/// black in any of the masks, row-major. Masks need not have the picture's size, only its shape; what preprocessing or
+use crate::dataset::load_mask;
+
+/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed picture show a pixel that any of
+/// the masks of `image` marks ([`load_mask`]), row-major. Masks need not have the picture's size, only its shape; what preprocessing or
 /// the grid cuts off is left out.
 ///
 /// A patch counts if a single pixel of it does: a scratch is thinner than a patch.
@@ -13,6 +15,7 @@ use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8, d
 /// # Errors
 /// A mask that cannot be read.
 pub fn patch_mask<P: AsRef<Path>>(
+    image: &Path,
     masks: &[P],
     preprocess: &Preprocess,
     grid: (usize, usize),
@@ -21,9 +24,8 @@ pub fn patch_mask<P: AsRef<Path>>(
     let mut covered = vec![false; grid.0 * grid.1];
     let options = preprocess.decode_options();
     for path in masks {
-        let path = path.as_ref();
         mark(
-            &decode(&read_file(path, &options)?, path, &options)?,
+            &load_mask(image, path.as_ref(), &options)?,
             preprocess,
             grid,
             patch_size,

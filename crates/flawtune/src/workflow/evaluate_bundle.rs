@@ -366,6 +366,7 @@ impl Pixels {
             return Ok(());
         }
         let mask = read_mask(
+            &sample.path,
             &sample.masks,
             (height, width),
             &detector.preprocess().decode_options(),
