@@ -10,7 +10,16 @@ pub(crate) fn parse() -> Result<(Cli, Settings), Failure> {
     settings::of_process().map_err(|refusal| match refusal {
         Refusal::Failure(failure) => failure,
         Refusal::Clap(error) => {
-            if !error.use_stderr() || !wants_json() {
+            if !error.use_stderr() {
+                // help and version are results: they arrive, or it is said that they did not
+                match error.print() {
+                    Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                        return Failure::Machine(format!("cannot write to standard output: {e}"));
+                    }
+                    _ => std::process::exit(error.exit_code()),
+                }
+            }
+            if !wants_json() {
                 error.exit();
             }
             let text = error.render().to_string();

@@ -41,6 +41,13 @@ fn main() -> ExitCode {
     };
     let console = Console::new(cli.global.progress, cli.global.quiet, &settings.path);
     let result = run(cli, console, settings);
+    // a result that nobody got is no success, and no verdict either
+    let result = match (result, console::unwritten()) {
+        (Ok(()) | Err(Failure::Flawed { .. } | Failure::Differs { .. }), Some(failure)) => {
+            Err(failure)
+        }
+        (result, _) => result,
+    };
     if profile::enabled() {
         console::line(profile::report().to_string().trim_end());
     }

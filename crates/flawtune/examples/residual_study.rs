@@ -122,6 +122,7 @@ fn main() -> Result<(), Failure> {
             category: options.category.clone(),
             needs_test: true,
             skip_bad_images: false,
+            strict: false,
             cache: Some(FeatureCache::at(&options.cache)),
             batch_size: 32,
         },
@@ -171,12 +172,14 @@ fn main() -> Result<(), Failure> {
             let split = category.split(&SplitOptions::held_out(seed, shots))?;
             let mut given = Vec::new();
             for &i in &split.shots {
-                let masks = &category.dataset.samples[i].masks;
+                let sample = &category.dataset.samples[i];
+                let masks = &sample.masks;
                 let covered = if masks.is_empty() || !options.masks {
                     None
                 } else {
                     let patch = engine.config().patch_size;
                     Some(patch_cover(
+                        &sample.path,
                         masks,
                         &engine.preprocess(),
                         tokens.grid,

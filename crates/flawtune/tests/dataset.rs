@@ -224,10 +224,10 @@ fn real_categories_have_their_known_counts() {
         );
         return;
     }
-    assert_eq!(
-        categories(&root).unwrap(),
-        ["elpv_mono", "elpv_poly", "magnetic_tile"]
-    );
+    let found = categories(&root).unwrap();
+    for category in ["elpv_mono", "elpv_poly", "magnetic_tile"] {
+        assert!(found.iter().any(|c| c == category), "{found:?}");
+    }
     for category in ["elpv_mono", "elpv_poly"] {
         let dataset = Dataset::mvtec(&root, category).unwrap();
         assert_eq!(dataset.train_good().count(), 200);

@@ -149,7 +149,9 @@ fn mvtec_loco_joins_the_masks_of_a_picture() {
             "validation/good/000.png train good",
         ]
     );
-    let mask = read_mask(&dataset.samples[1].masks, (1, 4), &DecodeOptions::default()).unwrap();
+    let sample = &dataset.samples[1];
+    let options = DecodeOptions::default();
+    let mask = read_mask(&sample.path, &sample.masks, (1, 4), &options).unwrap();
     assert_eq!(mask, [1, 0, 0, 1]);
 }
 

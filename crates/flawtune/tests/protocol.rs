@@ -110,6 +110,19 @@ fn the_split_does_not_depend_on_the_order_of_the_samples() {
 }
 
 #[test]
+fn of_very_few_defects_half_are_the_pool() {
+    for (defects, pool) in [(2, 1), (3, 1), (6, 3), (10, 5), (11, 10)] {
+        let images = category(10, 5, defects, 0);
+        let split = Split::new("c", &infos(&images), &SplitOptions::held_out(0, 1)).unwrap();
+        assert_eq!(
+            (split.pool.len(), split.shots.len()),
+            (pool, 1),
+            "{defects}"
+        );
+    }
+}
+
+#[test]
 fn small_categories_get_the_small_pool() {
     let images = category(10, 5, 39, 0);
     let split = Split::new("c", &infos(&images), &SplitOptions::held_out(0, 10)).unwrap();
@@ -239,11 +252,16 @@ fn what_cannot_be_split_is_refused_with_the_numbers() {
         message.contains("11 defect images asked for") && message.contains("holds 10 of the 20"),
         "{message}"
     );
-    let message = error(&category(10, 5, 10, 0), &held(1));
+    let whole = SplitOptions {
+        pool: Some(10),
+        ..held(1)
+    };
+    let message = error(&category(10, 5, 10, 0), &whole);
     assert!(
         message.contains("pool of 10 out of 10") && message.contains("at most 9"),
         "{message}"
     );
+    assert!(error(&category(10, 5, 1, 0), &held(1)).contains("leaves none to test"));
     let leaky = SplitOptions {
         protocol: Protocol::Leaky,
         ..held(21)

@@ -8,6 +8,7 @@
 //! | palette | looked up |
 //! | alpha | dropped, not blended |
 //! | 16 bits a channel | `(v + 128) / 257`, rounded (Pillow clips such grey pictures at 255, which turns them white) |
+//! | the same, of which only N bits are used ([`DecodeOptions::bit_depth`]) | `v · 255 / (2^N − 1)`, rounded, at most 255 |
 //! | CMYK and YCCK JPEG | RGB, as the JPEG decoder converts them |
 //! | 32-bit float | refused: its range is not known |
 //!
@@ -22,13 +23,15 @@
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
+use image::error::{ImageFormatHint, UnsupportedError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
+use super::facts::{foreign, is_wide};
 use super::image::RgbImage8;
 use super::jpeg;
 
-const FORMATS: [ImageFormat; 5] = [
+pub(super) const FORMATS: [ImageFormat; 5] = [
     ImageFormat::Png,
     ImageFormat::Jpeg,
     ImageFormat::Bmp,
@@ -37,7 +40,7 @@ const FORMATS: [ImageFormat; 5] = [
 ];
 
 /// Memory that reading a header may take besides a few times the file's own size.
-const HEADER_BYTES: u64 = 1 << 26;
+pub(super) const HEADER_BYTES: u64 = 1 << 26;
 
 /// Why a picture could not be read; every message starts with the file.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +81,8 @@ pub enum ImageError {
     },
     /// The header announces more pixels than the limit; nothing was allocated.
     #[error(
-        "{}: {width}x{height} pixels are more than the limit of {limit} pixels; \
-         shrink the picture or raise the limit",
+        "{}: {width}x{height} pixels are more than the limit of {limit} pixels\n\
+         hint: make the image smaller, or cut it into several",
         path.display()
     )]
     TooManyPixels {
@@ -100,8 +103,22 @@ pub enum ImageError {
         /// What the decoder said.
         message: String,
     },
+    /// A mask lies across its image.
+    #[error(
+        "{}: the mask has {}x{} pixels and its image {}x{}: one lies across the other\n\
+         hint: save the mask as the image is stored",
+        path.display(), mask.1, mask.0, image.1, image.0
+    )]
+    Across {
+        /// The mask.
+        path: PathBuf,
+        /// Its rows and columns.
+        mask: (usize, usize),
+        /// Those of the image.
+        image: (usize, usize),
+    },
     /// A valid file of a kind that is not read.
-    #[error("{}: {what} is not supported; save the picture as 8- or 16-bit PNG", path.display())]
+    #[error("{}: {what} is not supported\nhint: save the image as 8- or 16-bit PNG", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -120,6 +137,7 @@ impl ImageError {
             | Self::FileTooLarge { path, .. }
             | Self::TooManyPixels { path, .. }
             | Self::Damaged { path, .. }
+            | Self::Across { path, .. }
             | Self::Unsupported { path, .. } => path,
         }
     }
@@ -135,6 +153,9 @@ pub struct DecodeOptions {
     /// Turn and mirror the picture as its EXIF orientation says. Off by default: PIL-based loaders ignore it, and
     /// so did the training of published results.
     pub apply_exif_orientation: bool,
+    /// Bits in use of those a 16-bit file has, 8 to 16: a camera of 12 bits may leave the upper four at 0. `None` takes
+    /// all 16 to be in use.
+    pub bit_depth: Option<u8>,
 }
 
 impl Default for DecodeOptions {
@@ -143,8 +164,32 @@ impl Default for DecodeOptions {
             max_pixels: 1 << 28,
             max_file_bytes: 1 << 32,
             apply_exif_orientation: false,
+            bit_depth: None,
         }
     }
+}
+
+/// What was seen of a picture while it was decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Its EXIF orientation, 1 (as stored) to 8, whether or not it was applied.
+    pub orientation: u8,
+    /// The largest value in a picture of 16 bits a channel; none of one of 8 bits.
+    pub largest: Option<u16>,
+}
+
+impl Looked {
+    /// Bits that the values take, where they take fewer than the file has and detail is lost by that: a value of more than
+    /// a quarter of the range shows that the range is in use.
+    pub fn narrow(&self) -> Option<u8> {
+        narrow(self.largest?)
+    }
+}
+
+/// As [`Looked::narrow`], of the largest value of several pictures.
+pub fn narrow(largest: u16) -> Option<u8> {
+    let bits = (u16::BITS - largest.leading_zeros()) as u8;
+    (largest > 0 && bits <= 14).then_some(bits.max(8))
 }
 
 /// Reads a whole file within [`DecodeOptions::max_file_bytes`].
@@ -188,12 +233,30 @@ pub fn read_file(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageE
 /// # Errors
 /// Every [`ImageError`] but `Read` and `FileTooLarge`.
 pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbImage8, ImageError> {
+    decode_looked(bytes, path, options).map(|(image, _)| image)
+}
+
+/// As [`decode`], and says what was seen on the way.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_looked(
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<(RgbImage8, Looked), ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty {
             path: path.to_path_buf(),
         });
     }
     let failed = |error| from_decoder(error, path);
+    if let Some(what) = foreign(bytes) {
+        return Err(ImageError::Unsupported {
+            path: path.to_path_buf(),
+            what: what.to_owned(),
+        });
+    }
     let format = match image::guess_format(bytes) {
         Ok(format) if FORMATS.contains(&format) => format,
         _ => {
@@ -229,11 +292,7 @@ pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbI
     decoder
         .set_limits(at_most(HEADER_BYTES.saturating_add(16 * pixels)))
         .map_err(failed)?;
-    let orientation = if options.apply_exif_orientation {
-        decoder.orientation().unwrap_or(Orientation::NoTransforms)
-    } else {
-        Orientation::NoTransforms
-    };
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let color = decoder.color_type();
     let Ok(total) = usize::try_from(decoder.total_bytes()) else {
         let limit = options.max_pixels;
@@ -253,20 +312,55 @@ pub fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RgbI
     }
     let mut raw = vec![0; total];
     decoder.read_image(&mut raw).map_err(failed)?;
-    let Some(pixels) = to_rgb8(color, raw) else {
+    let looked = Looked {
+        orientation: orientation.to_exif(),
+        largest: is_wide(color).then(|| largest(color, &raw)),
+    };
+    let Some(pixels) = to_rgb8(color, raw, options.bit_depth) else {
         let what = format!("pixel type {color:?}");
         return Err(ImageError::Unsupported {
             path: path.to_path_buf(),
             what,
         });
     };
-    Ok(oriented(width, height, pixels, orientation))
+    let applied = if options.apply_exif_orientation {
+        orientation
+    } else {
+        Orientation::NoTransforms
+    };
+    Ok((oriented(width, height, pixels, applied), looked))
 }
 
-fn at_most(bytes: u64) -> Limits {
+/// The largest value of a 16-bit picture, alpha left out.
+fn largest(color: ColorType, raw: &[u8]) -> u16 {
+    let channels = usize::from(color.channel_count());
+    let keep = channels - usize::from(color.has_alpha());
+    let values = raw
+        .chunks_exact(2 * channels)
+        .flat_map(|pixel| pixel[..2 * keep].chunks_exact(2));
+    values
+        .map(|b| u16::from_ne_bytes([b[0], b[1]]))
+        .max()
+        .unwrap_or(0)
+}
+
+pub(super) fn at_most(bytes: u64) -> Limits {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(bytes);
     limits
+}
+
+/// What a decoder does not read.
+fn unsupported(error: &UnsupportedError) -> String {
+    let format = match error.format_hint() {
+        ImageFormatHint::Exact(format) => format!("{} with ", format!("{format:?}").to_uppercase()),
+        _ => String::new(),
+    };
+    match error.kind() {
+        UnsupportedErrorKind::Color(color) => format!("{format}pixel type {color:?}"),
+        UnsupportedErrorKind::GenericFeature(feature) => format!("{format}{feature}"),
+        _ => error.to_string(),
+    }
 }
 
 fn from_decoder(error: image::ImageError, path: &Path) -> ImageError {
@@ -274,7 +368,7 @@ fn from_decoder(error: image::ImageError, path: &Path) -> ImageError {
     match error {
         image::ImageError::Unsupported(e) => ImageError::Unsupported {
             path,
-            what: e.to_string(),
+            what: unsupported(&e),
         },
         image::ImageError::Limits(_) => {
             let message =
@@ -299,14 +393,16 @@ fn rgb_of<T: Copy>(values: &[T], channels: usize, keep: usize, byte: impl Fn(T) 
     out
 }
 
-fn to_rgb8(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
+fn to_rgb8(color: ColorType, raw: Vec<u8>, bit_depth: Option<u8>) -> Option<Vec<u8>> {
+    let most = (1_u32 << bit_depth.unwrap_or(16).clamp(8, 16)) - 1;
     let wide = |channels, keep| {
         let values: Vec<u16> = raw
             .chunks_exact(2)
             .map(|b| u16::from_ne_bytes([b[0], b[1]]))
             .collect();
-        rgb_of(&values, channels, keep, |v| {
-            ((u32::from(v) + 128) / 257) as u8
+        rgb_of(&values, channels, keep, |v| match bit_depth {
+            None => ((u32::from(v) + 128) / 257) as u8,
+            Some(_) => ((u32::from(v) * 255 + most / 2) / most).min(255) as u8,
         })
     };
     Some(match color {
@@ -320,6 +416,16 @@ fn to_rgb8(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
         ColorType::Rgba16 => wide(4, 3),
         _ => return None,
     })
+}
+
+/// A picture turned and mirrored as an EXIF orientation from 1 to 8 says.
+pub fn turned(image: RgbImage8, orientation: u8) -> RgbImage8 {
+    let orientation = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
+    if orientation == Orientation::NoTransforms {
+        return image;
+    }
+    let (width, height) = (image.width() as u32, image.height() as u32);
+    oriented(width, height, image.pixels().to_vec(), orientation)
 }
 
 fn oriented(width: u32, height: u32, pixels: Vec<u8>, orientation: Orientation) -> RgbImage8 {

@@ -23,6 +23,7 @@
 //! ```
 
 mod decode;
+mod facts;
 mod image;
 mod jpeg;
 mod resample;
@@ -31,7 +32,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::decode::{DecodeOptions, ImageError, decode, read_file};
+pub use self::decode::{
+    DecodeOptions, ImageError, Looked, decode, decode_looked, narrow, read_file, turned,
+};
+pub use self::facts::{Facts, KIND_BYTES, Kind, facts, facts_of, kind};
 pub use self::image::RgbImage8;
 pub use self::resample::{Arithmetic, Filter, resize_f32, resize_u8};
 
@@ -64,6 +68,9 @@ pub struct Preprocess {
     /// Turn the picture as its EXIF orientation says before anything else; PIL-based loaders do not.
     #[serde(default)]
     pub apply_exif_orientation: bool,
+    /// Bits in use of those a 16-bit file has; see [`DecodeOptions::bit_depth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_depth: Option<u8>,
 }
 
 /// Backbone input: `[3, height, width]`, normalised, f32.
@@ -87,6 +94,7 @@ impl Preprocess {
             arithmetic: Arithmetic::Pillow,
             normalization,
             apply_exif_orientation: false,
+            bit_depth: None,
         }
     }
 
@@ -141,8 +149,11 @@ impl Preprocess {
         } else {
             ""
         };
+        let bits = self
+            .bit_depth
+            .map_or_else(String::new, |bits| format!("-bits{bits}"));
         format!(
-            "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}-v1",
+            "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}{bits}-v1",
             self.size.0,
             self.size.1,
             list(self.normalization.mean),
@@ -171,15 +182,30 @@ impl Preprocess {
         } else {
             ""
         };
-        format!("{fit}, {filter} ({arithmetic}){exif}")
+        let bits = self
+            .bit_depth
+            .map_or_else(String::new, |bits| format!(", {bits} of 16 bits"));
+        format!("{fit}, {filter} ({arithmetic}){exif}{bits}")
     }
 
     /// The bounds of [`DecodeOptions::default`] with this recipe's choice about EXIF.
     pub fn decode_options(&self) -> DecodeOptions {
         DecodeOptions {
             apply_exif_orientation: self.apply_exif_orientation,
+            bit_depth: self.bit_depth,
             ..DecodeOptions::default()
         }
+    }
+
+    /// Share of a picture of this size, as it is decoded, that a centre crop does not look at; 0 with squash.
+    pub fn unseen(&self, height: usize, width: usize) -> f64 {
+        if self.resize == Resize::Squash || height == 0 || width == 0 {
+            return 0.0;
+        }
+        let (to_height, to_width) = (self.size.0 as f64, self.size.1 as f64);
+        let scale = (to_height / height as f64).max(to_width / width as f64);
+        let seen = to_height * to_width / (scale * height as f64 * scale * width as f64);
+        (1.0 - seen).max(0.0)
     }
 
     /// Reads, decodes and prepares the picture at `path`.
@@ -335,6 +361,10 @@ mod tests {
             Preprocess::squash(224, 224, Normalization::SAT493M),
             Preprocess {
                 apply_exif_orientation: true,
+                ..base
+            },
+            Preprocess {
+                bit_depth: Some(12),
                 ..base
             },
             Preprocess {

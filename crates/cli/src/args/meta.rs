@@ -52,7 +52,7 @@ pub(crate) struct MetaArgs {
     /// Defects in the support
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,5,10", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) shots: Vec<u32>,
-    /// Defects of a category that are drawn from, by seed [default: 20, or 10 of fewer than 40 defects]
+    /// Defects of a category that are drawn from, by seed [default: 20, 10 of fewer than 40 defects, half of 10 and fewer]
     #[arg(long, value_name = "P")]
     pub(crate) pool_size: Option<u32>,
     /// Times the start is moved

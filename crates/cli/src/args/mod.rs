@@ -198,6 +198,9 @@ pub(crate) struct SourceArgs {
     /// Leave out pictures that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
+    /// End with an error where something about the images would only be warned of
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Which backbone, and how pictures get into it.
@@ -232,6 +235,9 @@ pub(crate) struct BackboneArgs {
     /// Turn pictures by their EXIF orientation (loaders of the original recipe do not)
     #[arg(long)]
     pub(crate) exif_orientation: bool,
+    /// Bits that 16-bit files really use, 8 to 16: 12 for a 12-bit camera that leaves the upper four at 0 [default: 16]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=16))]
+    pub(crate) bit_depth: Option<u8>,
     /// Round rotary periods to bfloat16, as the official code does after loading its own file
     #[arg(long)]
     pub(crate) round_rope_periods: bool,
@@ -434,7 +440,7 @@ pub(crate) struct BaselineArgs {
     /// With --protocol hard: the defect type that leaves the test set
     #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
     pub(crate) defect_type: Option<String>,
-    /// Test defects reserved for training [default: 20, or 10 of fewer than 40 defects]
+    /// Test defects reserved for training [default: 20, 10 of fewer than 40 defects, half of 10 and fewer]
     #[arg(long, value_name = "P")]
     pub(crate) pool_size: Option<u32>,
     /// Seed of the split

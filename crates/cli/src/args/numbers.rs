@@ -42,9 +42,13 @@ pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
     })
 }
 
-/// A share above 0 and below 1.
+/// A share above 0 and below 1, also in percent: `0.05`, `5%`.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| {
+    let value = match text.trim().strip_suffix('%') {
+        Some(percent) => number(percent.trim_end()).map(|v| v / 100.0),
+        None => number(text),
+    };
+    value.and_then(|v| {
         if v > 0.0 && v < 1.0 {
             Ok(v)
         } else {

@@ -186,7 +186,7 @@ pub(crate) struct TrainArgs {
     /// With --protocol hard: the defect type the shots come from
     #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
     pub(crate) defect_type: Option<String>,
-    /// Test defects reserved for training; they leave the test set [default: 20, or 10 of fewer than 40 defects]
+    /// Test defects reserved for training; they leave the test set [default: 20, 10 of fewer than 40 defects, half of 10 and fewer]
     #[arg(long, value_name = "P")]
     pub(crate) pool_size: Option<u32>,
     /// What one epoch is [default: full; one with --preset original and inside the transformer]

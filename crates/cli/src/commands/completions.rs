@@ -10,7 +10,8 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut command = with_hints(Cli::command());
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "flawtune", &mut script);
-    out_file(&script)
+    out_file(&script);
+    Ok(())
 }
 
 /// Says which values are folders, by the name that `--help` gives them: shells then offer nothing else.

@@ -25,7 +25,8 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
                 ))
             })?;
         }
-        return out_file(&page(command).map_err(failed)?);
+        out_file(&page(command).map_err(failed)?);
+        return Ok(());
     };
     std::fs::create_dir_all(folder).map_err(|e| {
         Failure::Input(format!(

@@ -37,6 +37,7 @@ pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
             CombineArg::Concat => Combine::Concat,
         }),
         exif_orientation: args.exif_orientation,
+        bit_depth: args.bit_depth,
         round_rope_periods: args.round_rope_periods,
         precision: args.precision.map(precision),
         tile_size: args.tile_size.map(|s| s as usize),
@@ -90,6 +91,7 @@ pub(super) fn data_of(
         category,
         needs_test: true,
         skip_bad_images: args.skip_bad_images,
+        strict: args.strict,
         cache,
         batch_size,
     })

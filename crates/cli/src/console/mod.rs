@@ -216,12 +216,16 @@ pub(crate) fn captured<T>(work: impl FnOnce() -> T) -> (T, String) {
     (result, take(before).unwrap_or_default())
 }
 
-/// Writes one line to standard output; a closed pipe (`| head`) is not worth a panic.
+/// What went wrong first with standard output, unless it was only closed.
+static UNWRITTEN: Mutex<Option<String>> = Mutex::new(None);
+
+/// Writes one line to standard output. A closed pipe (`| head`) is not worth a word; any other failure ends the command
+/// in [`unwritten`].
 pub(crate) fn out(text: &str) {
     sent(text);
 }
 
-/// As [`out`], and sends it off; false if the reader has gone.
+/// As [`out`], and sends it off; false if it did not arrive: it was not written, or the reader has gone.
 pub(crate) fn sent(text: &str) -> bool {
     if let Some(captured) = &mut *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner) {
         captured.push_str(text);
@@ -229,18 +233,34 @@ pub(crate) fn sent(text: &str) -> bool {
         return true;
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    arrived(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Writes a file to standard output; a closed pipe (`| head`) is no failure, a full disk is.
-pub(crate) fn out_file(bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file to standard output, as [`out`].
+pub(crate) fn out_file(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::Machine(format!(
-            "cannot write to standard output: {e}"
-        ))),
-        _ => Ok(()),
+    arrived(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
+/// Whether a write arrived; the first that failed for another reason than a closed pipe is kept.
+fn arrived(written: std::io::Result<()>) -> bool {
+    let Err(error) = written else { return true };
+    if error.kind() != ErrorKind::BrokenPipe {
+        let mut first = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| error.to_string());
     }
+    false
+}
+
+/// The failure of a command whose result did not reach standard output, whatever else it did.
+pub(crate) fn unwritten() -> Option<Failure> {
+    let first = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    first.as_ref().map(|error| {
+        Failure::Machine(format!(
+            "cannot write to standard output: {error}; what was printed is not all of the result\n\
+             hint: make room, or send the output to another place"
+        ))
+    })
 }
 
 /// Writes a result to standard output as one line of JSON.

@@ -121,9 +121,14 @@ fn a_list_serves_every_command() {
     ));
     let json = found.succeeds().json();
     assert_eq!(
-        (json["test_normals"].as_u64(), json["test_defects"].as_u64()),
+        (
+            json["split"]["good"].as_u64(),
+            json["split"]["defects"].as_u64()
+        ),
         (Some(6), Some(7))
     );
+    // those of train were learned from
+    assert_eq!(json["split"]["shots"], 2);
     let line = format!(
         "baseline --list {{}}/cloth.csv --bootstrap 100 --output-dir {{}}/out {backbone} --json"
     );

@@ -5,6 +5,7 @@ mod analyze;
 mod augment;
 mod datasets;
 mod demo;
+mod field;
 mod guard;
 mod hierarchy;
 mod hostile;

@@ -604,7 +604,7 @@ fn what_a_bundle_was_fitted_to_is_not_tested() {
 #[test]
 fn bundles_that_are_none() {
     let w = World::new();
-    w.fitted("");
+    w.fitted("--scorer patch-bank");
     let predict = |name: &str| {
         w.run(&format!(
             "predict {{}}/{name} {{}}/data/cloth/test/good/000.png"

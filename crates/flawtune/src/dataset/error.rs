@@ -82,6 +82,25 @@ pub enum DatasetError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// Two files of the same content say two things.
+    #[error(
+        "{} and {} have the same content, but one is {} and the other {}\n\
+         hint: one of the labels is wrong: remove one of the files, or leave such images out with --skip-bad-images",
+        first.display(),
+        second.display(),
+        label(first_type.as_deref()),
+        label(second_type.as_deref())
+    )]
+    TwoLabels {
+        /// One.
+        first: PathBuf,
+        /// Its type of defect, none if it is good.
+        first_type: Option<String>,
+        /// The other.
+        second: PathBuf,
+        /// Its type of defect, none if it is good.
+        second_type: Option<String>,
+    },
     /// The folder shows the signs of no layout.
     #[error(
         "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of pictures with \
@@ -208,6 +227,13 @@ pub enum DatasetError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn label(defect_type: Option<&str>) -> String {
+    defect_type.map_or_else(
+        || "good".to_owned(),
+        |kind| format!("a defect of the type '{kind}'"),
+    )
 }
 
 fn holds(categories: &[String]) -> String {

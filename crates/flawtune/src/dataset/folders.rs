@@ -1,10 +1,9 @@
 //! A folder of good pictures and one of defects, wherever they are.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::listing::{check_stems, masks, pictures, relative, stem};
-use super::{DEFECT, DatasetError, Sample, Subset, share};
+use super::listing::{MaskTree, check_deep_stems, gather, relative, stem};
+use super::{DEFECT, DatasetError, Ledger, Oddity, Sample, Subset, share};
 
 /// Folders of pictures, each searched to any depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub struct Folders {
 
 const MASKS: &str = "masks";
 
-pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
+pub(super) fn read(folders: &Folders, ledger: &mut Ledger) -> Result<Vec<Sample>, DatasetError> {
     let parts = [
         ("good", Some(&folders.good)),
         ("test_good", folders.test_good.as_ref()),
@@ -51,7 +50,7 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
     }
     let mut samples = Vec::new();
     for (name, folder, _) in found.iter().filter(|(name, ..)| *name != MASKS) {
-        let pictures = pictures_in(folder)?;
+        let pictures = pictures_in(folder, ledger)?;
         let mut of_part = Vec::new();
         for path in pictures {
             let inside = relative(&path, folder)?;
@@ -70,7 +69,7 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
             });
         }
         if let (true, Some(masks)) = (*name == "defect", &folders.masks) {
-            add_masks(&mut of_part, folder, masks)?;
+            add_masks(&mut of_part, folder, masks, ledger)?;
         }
         samples.extend(of_part);
     }
@@ -80,8 +79,15 @@ pub(super) fn read(folders: &Folders) -> Result<Vec<Sample>, DatasetError> {
     Ok(samples)
 }
 
-fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let found = pictures(folder)?;
+fn pictures_in(folder: &Path, ledger: &mut Ledger) -> Result<Vec<PathBuf>, DatasetError> {
+    let mut found = gather(folder, ledger)?;
+    found.retain(|path| {
+        let has_id = path.to_str().is_some();
+        if !has_id {
+            ledger.add(Oddity::NotUtf8, path.display().to_string());
+        }
+        has_id
+    });
     if found.is_empty() {
         return Err(DatasetError::EmptyFolder {
             folder: folder.to_path_buf(),
@@ -91,35 +97,21 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 }
 
 /// Gives defects in `folder` their masks; some may have none, but not all.
-fn add_masks(samples: &mut [Sample], folder: &Path, root: &Path) -> Result<(), DatasetError> {
-    let name_of = |s: &Sample| -> Result<(String, String), DatasetError> {
-        let inside = relative(&s.path, folder)?;
-        Ok(match inside.rsplit_once('/') {
-            Some((parent, name)) => (parent.to_owned(), name.to_owned()),
-            None => (String::new(), inside),
-        })
-    };
-    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for sample in samples.iter() {
-        let (parent, name) = name_of(sample)?;
-        names.entry(parent).or_default().push(name);
+fn add_masks(
+    samples: &mut [Sample],
+    folder: &Path,
+    root: &Path,
+    ledger: &mut Ledger,
+) -> Result<(), DatasetError> {
+    let names = samples.iter().map(|s| relative(&s.path, folder));
+    let names: Vec<String> = names.collect::<Result<_, _>>()?;
+    // a mask is found by the stem
+    check_deep_stems(folder, &names)?;
+    let mut masks = MaskTree::read(root, &names, ledger)?;
+    for (sample, name) in samples.iter_mut().zip(&names) {
+        sample.masks = masks.take(name, false);
     }
-    let mut by_parent = BTreeMap::new();
-    for (parent, names) in names {
-        // a mask is found by the stem
-        check_stems(&folder.join(&parent), &names)?;
-        let found = masks(&root.join(&parent))?;
-        by_parent.insert(parent, found);
-    }
-    for sample in samples.iter_mut() {
-        let (parent, name) = name_of(sample)?;
-        if let Some(found) = by_parent
-            .get_mut(&parent)
-            .and_then(|m| m.remove(stem(&name)))
-        {
-            sample.masks = found;
-        }
-    }
+    masks.rest(ledger);
     match samples.first() {
         Some(first) if samples.iter().all(|s| s.masks.is_empty()) => {
             let inside = relative(&first.path, folder)?;

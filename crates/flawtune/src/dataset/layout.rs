@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{Dataset, DatasetError, kolektor, mvtec, root, visa};
+use super::{Dataset, DatasetError, Ledger, kolektor, mvtec, root, visa};
 use crate::names::one_of;
 
 /// How the folder of a category is laid out; `docs/guides/datasets.md` has a table.
@@ -137,16 +137,19 @@ impl Layout {
         needs_test: bool,
     ) -> Result<Dataset, DatasetError> {
         let folder = root::category_folder(root, category)?;
+        let mut ledger = Ledger::default();
         let samples = match self.resolve(&folder)? {
-            Self::Auto | Self::MvtecAd => mvtec::read(&folder, &mvtec::MVTEC_AD, needs_test),
-            Self::MvtecAd2 => mvtec::read(&folder, &mvtec::MVTEC_AD_2, needs_test),
-            Self::MvtecLoco => mvtec::read(&folder, &mvtec::MVTEC_LOCO, needs_test),
-            Self::Btad => mvtec::read(&folder, &mvtec::BTAD, needs_test),
+            Self::Auto | Self::MvtecAd => {
+                mvtec::read(&folder, &mvtec::MVTEC_AD, needs_test, &mut ledger)
+            }
+            Self::MvtecAd2 => mvtec::read(&folder, &mvtec::MVTEC_AD_2, needs_test, &mut ledger),
+            Self::MvtecLoco => mvtec::read(&folder, &mvtec::MVTEC_LOCO, needs_test, &mut ledger),
+            Self::Btad => mvtec::read(&folder, &mvtec::BTAD, needs_test, &mut ledger),
             Self::Visa => visa::read(root, category, visa_split),
             Self::KolektorSdd => kolektor::read_items(&folder),
             Self::KolektorSdd2 => kolektor::read_subsets(&folder, needs_test),
         }?;
-        Ok(Dataset::of(root, category, samples))
+        Ok(Dataset::of(root, category, samples, ledger))
     }
 }
 

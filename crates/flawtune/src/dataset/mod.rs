@@ -17,6 +17,7 @@ mod error;
 mod folders;
 mod kolektor;
 mod layout;
+mod ledger;
 mod list;
 mod listing;
 mod mask;
@@ -35,9 +36,11 @@ use serde::{Deserialize, Serialize};
 pub use error::DatasetError;
 pub use folders::Folders;
 pub use layout::{Layout, VisaSplit};
+pub use ledger::{Ledger, LedgerEntry, Oddity};
 pub use list::{ListRow, parse_list};
-pub use listing::{is_picture, pictures};
-pub use mask::read_mask;
+pub use listing::{FileKind, file_kind, gather, is_own_output, is_picture, own_outputs, pictures};
+pub(crate) use mask::fits;
+pub use mask::{load_mask, read_mask};
 pub use root::is_category;
 pub use source::Source;
 pub use table::ListError;
@@ -92,13 +95,15 @@ pub struct Dataset {
     pub category: String,
     /// All samples, sorted by id.
     pub samples: Vec<Sample>,
+    /// What was met and is not among them, or not as it lay there.
+    pub ledger: Ledger,
 }
 
 impl Dataset {
     /// Reads one category in the layout of MVTec AD.
     ///
-    /// Files that are not pictures by their extension (`png`, `jpg`, `jpeg`, `bmp`, `tif`, `tiff`, `webp`, in any
-    /// case) and hidden files are ignored; symbolic links are followed. Besides `<stem>_mask.png`, masks may be
+    /// Pictures lie at any depth below these folders. A file is a picture by its extension (`png`, `jpg`, `jpeg`, `bmp`,
+    /// `tif`, `tiff`, `webp`, in any case) or else by its content; hidden files are ignored, symbolic links followed. Besides `<stem>_mask.png`, masks may be
     /// called `<stem>.png`, `<stem>_mask_1.png`, … or lie in a folder `<stem>/`.
     ///
     /// # Errors
@@ -107,12 +112,13 @@ impl Dataset {
         Layout::MvtecAd.read(root, category, VisaSplit::default(), true)
     }
 
-    fn of(root: &Path, category: &str, mut samples: Vec<Sample>) -> Self {
+    fn of(root: &Path, category: &str, mut samples: Vec<Sample>, ledger: Ledger) -> Self {
         samples.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Self {
             root: root.to_path_buf(),
             category: category.to_owned(),
             samples,
+            ledger,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::root::is_one_name;
-use super::{Dataset, DatasetError, Folders, Layout, Sample, VisaSplit, folders, list};
+use super::{Dataset, DatasetError, Folders, Layout, Ledger, Sample, VisaSplit, folders, list};
 
 /// Where the pictures of a category come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl Dataset {
     /// # Errors
     /// A [`DatasetError`] that names the folder, or the file and its line, and what to do.
     pub fn open(source: &Source, category: &str, needs_test: bool) -> Result<Self, DatasetError> {
+        let mut ledger = Ledger::default();
         let (root, samples, how) = match source {
             Source::Root {
                 root,
@@ -105,7 +106,10 @@ impl Dataset {
             } => {
                 return layout.read(root, category, *visa_split, needs_test);
             }
-            Source::Folders(given) => (&given.good, folders::read(given)?, "--defect DIR"),
+            Source::Folders(given) => {
+                let samples = folders::read(given, &mut ledger)?;
+                (&given.good, samples, "--defect DIR")
+            }
             Source::List(file) => (file, list::read(file)?, "rows with the label defect"),
         };
         if !is_one_name(category) {
@@ -119,6 +123,6 @@ impl Dataset {
                 how,
             });
         }
-        Ok(Self::of(root, category, samples))
+        Ok(Self::of(root, category, samples, ledger))
     }
 }

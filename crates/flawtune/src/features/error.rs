@@ -25,7 +25,7 @@ impl BadImage {
         let reason = text
             .strip_prefix(&format!("{}: ", error.path().display()))
             .unwrap_or(&text)
-            .to_string();
+            .replace("\nhint: ", "; ");
         Self {
             index,
             path,

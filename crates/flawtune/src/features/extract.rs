@@ -205,6 +205,7 @@ impl<'a> Extractor<'a> {
     fn decode_options(&self) -> DecodeOptions {
         DecodeOptions {
             apply_exif_orientation: self.preprocess.apply_exif_orientation,
+            bit_depth: self.preprocess.bit_depth,
             ..self.decode
         }
     }

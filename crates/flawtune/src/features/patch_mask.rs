@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8, decode, read_file};
+use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8};
 
-/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed picture show a pixel that is not
-/// black in any of the masks, row-major. Masks need not have the picture's size, only its shape; what preprocessing or
+use crate::dataset::load_mask;
+
+/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed picture show a pixel that any of
+/// the masks of `image` marks ([`load_mask`]), row-major. Masks need not have the picture's size, only its shape; what preprocessing or
 /// the grid cuts off is left out.
 ///
 /// A patch counts if a single pixel of it does: a scratch is thinner than a patch.
@@ -13,12 +15,13 @@ use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8, d
 /// # Errors
 /// A mask that cannot be read.
 pub fn patch_mask<P: AsRef<Path>>(
+    image: &Path,
     masks: &[P],
     preprocess: &Preprocess,
     grid: (usize, usize),
     patch_size: usize,
 ) -> Result<Vec<bool>, ImageError> {
-    let covered = patch_cover(masks, preprocess, grid, patch_size)?;
+    let covered = patch_cover(image, masks, preprocess, grid, patch_size)?;
     Ok(covered.iter().map(|share| *share > 0.0).collect())
 }
 
@@ -28,6 +31,7 @@ pub fn patch_mask<P: AsRef<Path>>(
 /// # Errors
 /// A mask that cannot be read.
 pub fn patch_cover<P: AsRef<Path>>(
+    image: &Path,
     masks: &[P],
     preprocess: &Preprocess,
     grid: (usize, usize),
@@ -36,8 +40,7 @@ pub fn patch_cover<P: AsRef<Path>>(
     let mut covered = vec![0.0f32; grid.0 * grid.1];
     let options = preprocess.decode_options();
     for path in masks {
-        let path = path.as_ref();
-        let mask = decode(&read_file(path, &options)?, path, &options)?;
+        let mask = load_mask(image, path.as_ref(), &options)?;
         let of_mask = cover(&mask, preprocess, grid, patch_size);
         for (all, one) in covered.iter_mut().zip(of_mask) {
             *all = all.max(one);

@@ -27,6 +27,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dataset::Ledger;
+
 pub use compare::{Comparison, FileComparison, compare_outputs};
 pub use error::RecordError;
 pub use file::{FILE_NAME, FORMAT, Kept, RunFile};
@@ -170,6 +172,9 @@ pub struct DataRecord {
     /// changed.
     #[serde(default)]
     pub pictures: BTreeMap<String, String>,
+    /// What was met beside them, or not taken as it lay there.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    pub intake: Ledger,
 }
 
 /// The backbone.

@@ -216,6 +216,7 @@ impl DataRecord {
                     )
                 });
         Self {
+            intake: category.dataset.ledger.clone(),
             images: contents.len(),
             hash: hasher.finalize().to_hex().to_string(),
             pictures: pictures.collect(),

@@ -165,6 +165,7 @@ impl DetectorBuilder {
             source,
             needs_test: false,
             skip_bad_images: false,
+            strict: false,
             cache: self.cache,
             batch_size: 32,
         };

@@ -1,10 +1,12 @@
 //! A category on disk together with the hashes of its pictures: what a split needs to know.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use flawtune_backbone::preprocess::Preprocess;
+use flawtune_backbone::preprocess::{Facts, Preprocess, facts};
 use rayon::prelude::*;
 
+use super::intake::{self, Met};
 use super::{Engine, Event, OnEvent, WorkflowError, part};
 use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
@@ -21,6 +23,8 @@ pub struct CategoryOptions {
     pub needs_test: bool,
     /// Leave unreadable pictures out instead of failing.
     pub skip_bad_images: bool,
+    /// Fail where something would only be warned of.
+    pub strict: bool,
     /// Where features are kept; `None` keeps none.
     pub cache: Option<FeatureCache>,
     /// Pictures a forward pass.
@@ -34,6 +38,10 @@ pub struct Category {
     pub dataset: Dataset,
     /// blake3 of each sample's file.
     pub contents: Vec<blake3::Hash>,
+    /// What the header of each sample's file says.
+    facts: Vec<Option<Facts>>,
+    /// Whether it was said what preprocessing leaves of these pictures.
+    told: AtomicBool,
     options: CategoryOptions,
 }
 
@@ -52,19 +60,16 @@ impl Category {
 
     fn read(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let mut dataset = Dataset::open(&options.source, &options.category, options.needs_test)?;
-        let hashes: Vec<Result<blake3::Hash, std::io::Error>> = dataset
-            .samples
-            .par_iter()
-            .map(|s| hash_file(&s.path))
-            .collect();
-        let mut contents = Vec::with_capacity(hashes.len());
-        let mut kept = Vec::with_capacity(hashes.len());
-        for (sample, hash) in dataset.samples.drain(..).zip(hashes) {
-            match hash {
-                Ok(hash) => {
-                    kept.push(sample);
-                    contents.push(hash);
-                }
+        intake::check_names(&dataset, options.skip_bad_images)?;
+        let looks: Vec<_> = dataset.samples.par_iter().map(|s| look(&s.path)).collect();
+        let mut met = Vec::with_capacity(looks.len());
+        for (sample, look) in dataset.samples.drain(..).zip(looks) {
+            match look {
+                Ok((content, facts)) => met.push(Met {
+                    sample,
+                    content,
+                    facts,
+                }),
                 Err(source) if options.skip_bad_images => {
                     on_event(Event::Warning(format!(
                         "left out {}: {source}",
@@ -80,12 +85,22 @@ impl Category {
                 }
             }
         }
-        dataset.samples = kept;
-        Ok(Self {
+        let met = intake::once(met, &mut dataset.ledger, options.skip_bad_images)?;
+        intake::look_at_masks(&met, &mut dataset.ledger);
+        intake::tell(&dataset.ledger, options.strict, on_event)?;
+        let mut category = Self {
             dataset,
-            contents,
+            contents: Vec::with_capacity(met.len()),
+            facts: Vec::with_capacity(met.len()),
+            told: AtomicBool::new(false),
             options: options.clone(),
-        })
+        };
+        for one in met {
+            category.dataset.samples.push(one.sample);
+            category.contents.push(one.content);
+            category.facts.push(one.facts);
+        }
+        Ok(category)
     }
 
     /// What the protocol knows of each sample.
@@ -210,6 +225,10 @@ impl Category {
         extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
         extractor.turn = turn;
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let samples = self.dataset.samples.iter().zip(&self.facts);
+            intake::tell_preprocessing(samples, &preprocess, self.options.strict, on_event)?;
+        }
         let found = part("features", on_event, |on_event| {
             Ok(extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?)
         })?;
@@ -231,6 +250,7 @@ impl Category {
     }
 }
 
-fn hash_file(path: &Path) -> std::io::Result<blake3::Hash> {
-    Ok(blake3::hash(&std::fs::read(path)?))
+fn look(path: &Path) -> std::io::Result<(blake3::Hash, Option<Facts>)> {
+    let bytes = std::fs::read(path)?;
+    Ok((blake3::hash(&bytes), facts(&bytes)))
 }

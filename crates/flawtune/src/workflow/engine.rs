@@ -37,6 +37,9 @@ pub struct BackboneOptions {
     pub combine_layers: Combine,
     /// Turn pictures by their EXIF orientation.
     pub exif_orientation: bool,
+    /// Bits in use of those 16-bit files have; `None`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bit_depth: Option<u8>,
     /// Round rotary periods to bfloat16.
     pub round_rope_periods: bool,
     /// How the backbone's weights are kept and multiplied.
@@ -88,6 +91,7 @@ impl Default for BackboneOptions {
             layers: vec![-1],
             combine_layers: Combine::Mean,
             exif_orientation: false,
+            bit_depth: None,
             round_rope_periods: false,
             precision: Precision::F32,
             tiles: None,
@@ -117,6 +121,8 @@ pub struct BackboneOverrides {
     pub combine_layers: Option<Combine>,
     /// As [`BackboneOptions::exif_orientation`]; `false` is 'not set'.
     pub exif_orientation: bool,
+    /// As [`BackboneOptions::bit_depth`].
+    pub bit_depth: Option<u8>,
     /// As [`BackboneOptions::round_rope_periods`]; `false` is 'not set'.
     pub round_rope_periods: bool,
     /// As [`BackboneOptions::precision`].
@@ -139,6 +145,7 @@ impl BackboneOverrides {
             layers: self.layers.clone().unwrap_or(base.layers),
             combine_layers: self.combine_layers.unwrap_or(base.combine_layers),
             exif_orientation: self.exif_orientation || base.exif_orientation,
+            bit_depth: self.bit_depth.or(base.bit_depth),
             round_rope_periods: self.round_rope_periods || base.round_rope_periods,
             precision: self.precision.unwrap_or(base.precision),
             tiles: TileOptions::over(base.tiles, self.tile_size, self.tile_overlap),
@@ -307,6 +314,7 @@ impl Engine {
         p.resize = self.options.resize;
         p.filter = self.options.filter;
         p.apply_exif_orientation = self.options.exif_orientation;
+        p.bit_depth = self.options.bit_depth;
         p
     }
 

@@ -129,7 +129,11 @@ pub fn evaluate_bundle(
             holdout_fraction: manifest.holdout_fraction,
         }
     } else {
-        SplitOptions::held_out(manifest.seed, 0)
+        // nothing of this category was learned from, so nothing is kept back
+        SplitOptions {
+            pool: Some(0),
+            ..SplitOptions::held_out(manifest.seed, 0)
+        }
     })?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
@@ -333,6 +337,7 @@ impl Pixels {
             return Ok(());
         }
         let mask = read_mask(
+            &sample.path,
             &sample.masks,
             (height, width),
             &detector.preprocess().decode_options(),

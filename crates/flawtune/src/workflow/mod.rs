@@ -12,6 +12,7 @@ mod epoch;
 mod evaluate_bundle;
 mod features;
 mod fit;
+mod intake;
 mod location;
 mod place;
 mod predict;
@@ -31,7 +32,7 @@ pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
     fit_in_memory, fit_learned,
 };
-pub use predict::{Next, PredictOptions, Predicted, Prediction, predict};
+pub use predict::{Next, PredictOptions, Predicted, Prediction, predict, predict_past};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};
 pub use tiles::TileOptions;
 

@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use flawtune_backbone::preprocess::{ImageError, RgbImage8, decode, read_file};
+use flawtune_backbone::preprocess::{
+    ImageError, Looked, Preprocess, RgbImage8, decode_looked, read_file,
+};
 use rayon::prelude::*;
 
+use super::intake::depth_text;
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::Finding;
 use crate::features::{BadImage, FeatureError, Inputs};
@@ -70,6 +73,7 @@ pub struct Predicted {
 struct Ready {
     path: PathBuf,
     size: (usize, usize),
+    looked: Looked,
     picture: Option<RgbImage8>,
 }
 
@@ -95,6 +99,36 @@ pub fn predict(
     on_prediction: &mut dyn FnMut(Predicted) -> Result<ControlFlow<()>, WorkflowError>,
     on_event: OnEvent<'_>,
 ) -> Result<usize, WorkflowError> {
+    let on_bad = &mut |bad: BadImage, scored: usize, on_event: OnEvent<'_>| {
+        if !options.skip_bad_images {
+            return Err(FeatureError::BadImages {
+                images: vec![bad],
+                asked: scored + 1,
+            }
+            .into());
+        }
+        on_event(Event::Warning(format!("left out {bad}")));
+        Ok(())
+    };
+    predict_past(detector, options, next, on_prediction, on_bad, on_event)
+}
+
+/// As [`predict`], and gives pictures that cannot be read, with the number of those scored before, to `on_bad`, which ends
+/// the work by an error or lets it go on. What is odd about pictures (an orientation that is not followed, parts that are
+/// not looked at, 16-bit data in few grey levels) is told once, with the number of them at the end.
+///
+/// # Errors
+/// As [`predict`], and whatever `on_bad` returns.
+pub fn predict_past(
+    detector: &Detector,
+    options: PredictOptions,
+    next: &mut dyn FnMut(bool) -> Result<Next, WorkflowError>,
+    on_prediction: &mut dyn FnMut(Predicted) -> Result<ControlFlow<()>, WorkflowError>,
+    on_bad: &mut dyn FnMut(BadImage, usize, OnEvent<'_>) -> Result<(), WorkflowError>,
+    on_event: OnEvent<'_>,
+) -> Result<usize, WorkflowError> {
+    let mut odd = Odd::default();
+    let preprocess = detector.preprocess();
     let mut scored = 0;
     let mut ahead: Option<Batch> = None;
     loop {
@@ -103,7 +137,10 @@ pub fn predict(
             None => match next(true)? {
                 Next::Paths(paths) => prepare(detector, options, &paths),
                 Next::NotNow => continue,
-                Next::End => return Ok(scored),
+                Next::End => {
+                    odd.sum_up(&preprocess, on_event);
+                    return Ok(scored);
+                }
             },
         };
         let following = match next(false)? {
@@ -120,6 +157,7 @@ pub fn predict(
             match picture {
                 Ok(ready) => {
                     let Some(found) = found.next() else { break };
+                    odd.meet(&ready, &preprocess, on_event);
                     scored += 1;
                     let prediction = Predicted {
                         path: ready.path,
@@ -132,15 +170,78 @@ pub fn predict(
                 }
                 Err((path, error)) => {
                     let bad = BadImage::new(scored, path, &error);
-                    if !options.skip_bad_images {
-                        return Err(FeatureError::BadImages {
-                            images: vec![bad],
-                            asked: scored + 1,
-                        }
-                        .into());
-                    }
-                    on_event(Event::Warning(format!("left out {bad}")));
+                    on_bad(bad, scored, on_event)?;
                 }
+            }
+        }
+    }
+}
+
+/// What is odd about the pictures so far.
+#[derive(Debug, Default)]
+struct Odd {
+    turned: usize,
+    cropped: usize,
+    /// Pictures of 16 bits, and the largest value in them.
+    wide: usize,
+    largest: u16,
+    told_depth: bool,
+}
+
+/// Pictures of 16 bits that are waited for before their range is judged.
+const WIDE: usize = 8;
+
+impl Odd {
+    fn meet(&mut self, ready: &Ready, preprocess: &Preprocess, on_event: OnEvent<'_>) {
+        let name = ready.path.display();
+        if ready.looked.orientation > 1 && !preprocess.apply_exif_orientation {
+            self.turned += 1;
+            if self.turned == 1 {
+                on_event(Event::Warning(format!(
+                    "{name} says by EXIF that it is to be turned, and is not, as when the file was fitted; pixels of boxes \
+                     and maps are those that are stored"
+                )));
+            }
+        }
+        let unseen = preprocess.unseen(ready.size.0, ready.size.1);
+        if unseen > 0.01 {
+            self.cropped += 1;
+            if self.cropped == 1 {
+                on_event(Event::Warning(format!(
+                    "{name}: {:.0} % of it lie outside of the centre crop that the file was fitted with, and are not looked at",
+                    100.0 * unseen
+                )));
+            }
+        }
+        if let Some(largest) = ready.looked.largest {
+            self.wide += 1;
+            self.largest = self.largest.max(largest);
+            if self.wide == WIDE {
+                self.tell_depth(preprocess, on_event);
+            }
+        }
+    }
+
+    fn tell_depth(&mut self, preprocess: &Preprocess, on_event: OnEvent<'_>) {
+        if self.wide == 0 || std::mem::replace(&mut self.told_depth, true) {
+            return;
+        }
+        if let Some(text) = depth_text(self.largest, preprocess.bit_depth, self.wide) {
+            on_event(Event::Warning(text));
+        }
+    }
+
+    fn sum_up(&mut self, preprocess: &Preprocess, on_event: OnEvent<'_>) {
+        self.tell_depth(preprocess, on_event);
+        for (count, what) in [
+            (
+                self.turned,
+                "say by EXIF that they are to be turned, and are not",
+            ),
+            (self.cropped, "are not looked at as a whole"),
+        ] {
+            if count > 1 {
+                on_event(Event::Note(format!("{count} images {what}")));
             }
         }
     }
@@ -150,13 +251,15 @@ pub fn predict(
 fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> Batch {
     let decoding = detector.preprocess().decode_options();
     let load = |path: &PathBuf, put: &mut dyn FnMut(&RgbImage8)| {
-        let read = read_file(path, &decoding).and_then(|bytes| decode(&bytes, path, &decoding));
-        let picture = read.map_err(|error| (path.clone(), error))?;
+        let read =
+            read_file(path, &decoding).and_then(|bytes| decode_looked(&bytes, path, &decoding));
+        let (picture, looked) = read.map_err(|error| (path.clone(), error))?;
         put(&picture);
         let size = (picture.height(), picture.width());
         Ok(Ready {
             path: path.clone(),
             size,
+            looked,
             picture: options.maps.then_some(picture),
         })
     };

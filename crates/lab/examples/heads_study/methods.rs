@@ -249,7 +249,7 @@ fn mask_of(folder: &Path, id: &str, patches: usize) -> Result<Option<Vec<bool>>,
     }
     // any patch size will do: a squashed picture has as many patches as the grid
     let recipe = Preprocess::squash(side, side, Normalization::IMAGENET);
-    Ok(Some(patch_mask(&[file], &recipe, (side, side), 1)?))
+    Ok(Some(patch_mask(&file, &[&file], &recipe, (side, side), 1)?))
 }
 
 pub(crate) fn pick<T: Clone>(from: &[T], which: &[usize]) -> Vec<T> {

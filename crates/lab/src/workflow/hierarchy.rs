@@ -320,7 +320,12 @@ fn pixels(job: &Job<'_>, maps: [&Vec<Vec<f32>>; 3]) -> Result<Option<LevelPixels
             }
             (Some(_), false) => {
                 masked += 1;
-                Some(read_mask(&sample.masks, (height, width), &options)?)
+                Some(read_mask(
+                    &sample.path,
+                    &sample.masks,
+                    (height, width),
+                    &options,
+                )?)
             }
         };
         for (histogram, distances) in histograms.iter_mut().zip(maps.map(|m| &m[i])) {

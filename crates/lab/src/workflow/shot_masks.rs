@@ -14,11 +14,13 @@ pub(super) fn shot_masks(
     shots: &[usize],
 ) -> Result<Vec<Option<Vec<bool>>>, WorkflowError> {
     let of = |&position: &usize| {
-        let files = &category.dataset.samples[position].masks;
+        let sample = &category.dataset.samples[position];
+        let files = &sample.masks;
         if files.is_empty() {
             return Ok(None);
         }
         let mask = patch_mask(
+            &sample.path,
             files,
             &engine.preprocess(),
             grid,

@@ -3,12 +3,13 @@
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flawtune::dataset::{is_picture, pictures};
+use flawtune::dataset::{FileKind, Ledger, LedgerEntry, Oddity, file_kind, gather};
 use flawtune::workflow::{Next, WorkflowError};
 
 use super::watch::Watch;
+use crate::console::warn;
 use crate::failure::Failure;
 use crate::interrupt;
 
@@ -16,6 +17,7 @@ use crate::interrupt;
 const AHEAD: usize = 1024;
 /// How often Ctrl-C is looked for while nothing comes.
 const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A source of pictures that gives batches.
 pub(super) enum Source {
@@ -28,8 +30,8 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The pictures named on the command line.
-    pub(super) fn named(inputs: &[PathBuf]) -> Result<Self, Failure> {
+    /// The pictures named on the command line; what lies in the folder of `maps` is no input, unless that folder is one.
+    pub(super) fn named(inputs: &[PathBuf], maps: Option<&Path>) -> Result<Self, Failure> {
         if inputs.iter().any(|i| i == Path::new("-")) {
             if inputs.len() > 1 {
                 return Err(Failure::Input(
@@ -41,6 +43,14 @@ impl Source {
         let mut list = Vec::new();
         for input in inputs {
             expand(input, &mut list)?;
+        }
+        let maps = maps.and_then(|m| m.canonicalize().ok());
+        if let Some(maps) = maps
+            && !inputs
+                .iter()
+                .any(|i| i.canonicalize().is_ok_and(|i| i == maps))
+        {
+            list.retain(|path| !path.canonicalize().is_ok_and(|p| p.starts_with(&maps)));
         }
         Ok(Self::List(list.into_iter()))
     }
@@ -62,6 +72,14 @@ impl Source {
         Self::Stdin {
             lines,
             ended: false,
+        }
+    }
+
+    /// Whether a picture that cannot be read will be given again.
+    pub(super) fn tries_again(&mut self, path: &Path) -> bool {
+        match self {
+            Self::Watch(watch) => !watch.failed(path),
+            _ => false,
         }
     }
 
@@ -104,9 +122,11 @@ impl Source {
                 if interrupt::asked() {
                     return Ok(Next::End);
                 }
-                let batch = watch.ready(most)?;
+                let start = Instant::now();
+                let batch = watch.ready(most);
                 if batch.is_empty() && wait {
-                    std::thread::sleep(PAUSE);
+                    // a large folder is not listed without a break
+                    std::thread::sleep(PAUSE.max(4 * start.elapsed()).min(LONGEST_PAUSE));
                 }
                 Ok(if batch.is_empty() {
                     Next::NotNow
@@ -118,39 +138,62 @@ impl Source {
     }
 }
 
-/// The pictures that an argument names.
+/// The pictures that an argument names; says what it names besides.
 pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    if input.is_dir() {
-        let found = pictures(input).map_err(|e| Failure::from_error(&e))?;
-        if found.is_empty() {
-            return Err(Failure::Input(format!(
-                "{}: no pictures in this folder",
-                input.display()
-            )));
-        }
+    let mut ledger = Ledger::default();
+    let before = list.len();
+    let what = if input.is_dir() {
+        let found = gather(input, &mut ledger).map_err(|e| Failure::from_error(&e))?;
         list.extend(found);
-        return Ok(());
-    }
-    // a file that exists is meant, whatever characters its name has
-    let pattern = input
-        .to_str()
-        .filter(|t| !input.exists() && t.contains(['*', '?', '[']));
-    let Some(pattern) = pattern else {
+        "no pictures in this folder"
+    } else if let Some(pattern) = pattern(input) {
+        matching(pattern, list, &mut ledger)?;
+        "no picture matches this pattern"
+    } else {
         list.push(input.to_owned());
         return Ok(());
     };
+    let entries = ledger.entries();
+    if list.len() == before {
+        let besides: Vec<String> = entries.iter().map(LedgerEntry::line).collect();
+        let besides = if besides.is_empty() {
+            String::new()
+        } else {
+            format!(" that can be read; {}", besides.join("; "))
+        };
+        return Err(Failure::Input(format!(
+            "{}: {what}{besides}",
+            input.display()
+        )));
+    }
+    for entry in entries.iter().filter(|e| !e.oddity.is_harmless()) {
+        warn(&entry.line());
+    }
+    Ok(())
+}
+
+/// The input as a pattern; a file that exists is meant, whatever characters its name has.
+fn pattern(input: &Path) -> Option<&str> {
+    let text = input.to_str()?;
+    (!input.exists() && text.contains(['*', '?', '['])).then_some(text)
+}
+
+fn matching(pattern: &str, list: &mut Vec<PathBuf>, ledger: &mut Ledger) -> Result<(), Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Input(format!("{pattern}: {e}"));
-    let before = list.len();
     for path in glob::glob(pattern).map_err(|e| wrong(&e))? {
         let path = path.map_err(|e| wrong(&e))?;
-        if path.is_file() && is_picture(&path) {
-            list.push(path);
+        if !path.is_file() {
+            continue;
         }
-    }
-    if list.len() == before {
-        return Err(Failure::Input(format!(
-            "{pattern}: no picture matches this pattern"
-        )));
+        let shown = path.display().to_string();
+        match file_kind(&path) {
+            FileKind::Image => list.push(path),
+            FileKind::Foreign(format) => {
+                ledger.add(Oddity::UnreadFormat, format!("{shown} ({format})"));
+            }
+            FileKind::Own => ledger.add(Oddity::OwnOutput, shown),
+            FileKind::Other => {}
+        }
     }
     Ok(())
 }

@@ -4,9 +4,13 @@ mod inputs;
 mod output;
 mod watch;
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use flawtune::workflow::{Detector, Next, PredictOptions, Predicted, predict};
+use flawtune::features::{BadImage, FeatureError};
+use flawtune::workflow::{
+    Detector, Event, Next, OnEvent, PredictOptions, Predicted, WorkflowError, predict_past,
+};
 use flawtune_lab::workflow::checkpoint_tokens;
 
 use self::inputs::Source;
@@ -15,16 +19,26 @@ use self::output::{Maps, Printer};
 use self::watch::Watch;
 use crate::Context;
 use crate::args::{FormatArg, PredictArgs};
+use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
 
 pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
-    let failed = |e: flawtune::workflow::WorkflowError| Failure::from_error(&e);
-    let mut source = match &args.watch {
-        Some(folder) => Source::Watch(Watch::new(folder).map_err(failed)?),
-        None => Source::named(&args.images)?,
-    };
+    let failed = |e: WorkflowError| Failure::from_error(&e);
+    if args.model.is_dir() {
+        return Err(Failure::Input(format!(
+            "{}: a folder, where the file that 'flawtune fit' wrote is named first, then the images\n\
+             hint: flawtune predict part.flaw {}",
+            args.model.display(),
+            args.model.display()
+        )));
+    }
+    let maps = args.maps.as_deref();
+    let source = RefCell::new(match &args.watch {
+        Some(folder) => Source::Watch(Watch::new(folder, maps).map_err(failed)?),
+        None => Source::named(&args.images, maps)?,
+    });
     if let Some(folder) = &args.maps {
         std::fs::create_dir_all(folder).map_err(|e| {
             Failure::Input(format!(
@@ -73,26 +87,47 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         if interrupt::asked() {
             Ok(Next::End)
         } else {
-            source.next(args.batch_size as usize, wait)
+            source.borrow_mut().next(args.batch_size as usize, wait)
         }
     };
     let mut on_prediction = |p: Predicted| {
         scored += 1;
         flaws += usize::from(p.prediction.flaw);
         if let Some(maps) = &maps {
-            maps.write(&p)?;
+            match maps.write(&p) {
+                // a service outlives a map that cannot be written
+                Err(e) if args.watch.is_some() => console::warn(&Failure::from_error(&e).message()),
+                written => written?,
+            }
         }
-        Ok(if printer.prediction(&p) {
+        let goes_on = printer.prediction(&p)
+            // the exit code speaks of every image, also where nobody reads the lines
+            || (args.fail_on_flaw && args.watch.is_none() && console::unwritten().is_none());
+        Ok(if goes_on {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         })
     };
-    let result = predict(
+    let mut left_out = 0;
+    let mut on_bad = |bad: BadImage, scored: usize, on_event: OnEvent<'_>| {
+        if source.borrow_mut().tries_again(&bad.path) {
+            return Ok(());
+        }
+        if !args.skip_bad_images && args.watch.is_none() {
+            let (images, asked) = (vec![bad], scored + 1);
+            return Err(FeatureError::BadImages { images, asked }.into());
+        }
+        left_out += 1;
+        on_event(Event::Warning(format!("left out {bad}")));
+        Ok(())
+    };
+    let result = predict_past(
         &detector,
         options,
         &mut next,
         &mut on_prediction,
+        &mut on_bad,
         &mut |event| display.show(event),
     );
     display.finish();
@@ -101,6 +136,11 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     context
         .console
         .note(&format!("{flaws} of {scored} pictures are flawed"));
+    if left_out > 0 {
+        context.console.note(&format!(
+            "{left_out} images could not be read and are not judged"
+        ));
+    }
     if flaws > 0 && args.fail_on_flaw {
         Err(Failure::Flawed { flaws, scored })
     } else {

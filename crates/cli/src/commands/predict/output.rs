@@ -1,5 +1,6 @@
 //! How a prediction is printed, and where its pictures go.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use flawtune::bundle::MapScale;
@@ -174,12 +175,35 @@ impl Maps<'_> {
             .and_then(|root| path.strip_prefix(root).ok())
             .unwrap_or(path);
         let parts = inside.components().filter_map(|c| match c {
-            Component::Normal(part) => Some(part),
-            Component::ParentDir => Some("__".as_ref()),
+            Component::Normal(part) => Some(short(part)),
+            Component::ParentDir => Some("__".into()),
             _ => None,
         });
         self.folder.join(parts.collect::<PathBuf>())
     }
+}
+
+/// Bytes that a name may have, so that there is room for an ending: 255 are the most in nearly every file system.
+const LONGEST: usize = 220;
+
+/// A name, or if it is too long its first part and a number that stands for all of it.
+fn short(name: &OsStr) -> OsString {
+    if name.len() <= LONGEST {
+        return name.to_owned();
+    }
+    let name = name.to_string_lossy();
+    // FNV-1a
+    let number = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut first = String::new();
+    for c in name.chars() {
+        if first.len() + c.len_utf8() > LONGEST - 17 {
+            break;
+        }
+        first.push(c);
+    }
+    format!("{first}~{number:016x}").into()
 }
 
 #[cfg(test)]
@@ -212,5 +236,11 @@ mod tests {
         assert_eq!(place("x/1.png"), Path::new("maps/x/1.png"));
         assert_eq!(place("/x/1.png"), Path::new("maps/x/1.png"));
         assert_eq!(place("../1.png"), Path::new("maps/__/1.png"));
+        let long = place(&format!("{}1.png", "ä".repeat(125)));
+        let other = place(&format!("{}2.png", "ä".repeat(125)));
+        assert!(
+            long.as_os_str().len() <= 5 + LONGEST && long != other,
+            "{long:?}"
+        );
     }
 }

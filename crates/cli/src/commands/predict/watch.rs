@@ -1,143 +1,283 @@
 //! A folder in which pictures arrive.
 //!
-//! It is listed over and over. A picture is taken once its size and time have not changed between two listings some time
-//! apart: who writes slower than that, or wants to be sure, writes under a hidden name and renames.
+//! It is listed over and over, with the folders in it. A file is taken once its size and time have not changed for some
+//! time, and a file that looks as if room had only been made for it once it has not for longer: who writes slower than
+//! that, or wants to be sure, writes under a hidden name and renames. A file that cannot be read is tried again some
+//! times, then named, and watching goes on: no file ends it, and neither does a folder that is away for a while.
 
 use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use flawtune::dataset::is_picture;
+use flawtune::dataset::{FileKind, file_kind, is_own_output};
 use flawtune::workflow::WorkflowError;
+
+use crate::console::warn;
 
 /// How long a file must not have changed.
 const SETTLED: Duration = Duration::from_millis(300);
+/// The same of a file that ends in nothing but zeros.
+const FILLED: Duration = Duration::from_secs(3);
+/// How often a file is tried.
+const TRIES: u32 = 5;
+/// Bytes at a file's end that are looked at.
+const END: u64 = 4096;
 
 /// A file as it was last seen.
 struct Seen {
     length: u64,
     modified: Option<SystemTime>,
     since: Instant,
+    /// Not to be taken before.
+    not_before: Instant,
+    tries: u32,
     taken: bool,
     listing: u64,
 }
 
 pub(super) struct Watch {
     folder: PathBuf,
+    /// Not looked into: what is written there is written by us.
+    maps: Option<PathBuf>,
     /// Only what is in the folder now.
     files: HashMap<PathBuf, Seen>,
     listing: u64,
+    /// Whether the folder could not be listed the last time.
+    away: bool,
 }
 
 impl Watch {
-    pub(super) fn new(folder: &Path) -> Result<Self, WorkflowError> {
+    pub(super) fn new(folder: &Path, maps: Option<&Path>) -> Result<Self, WorkflowError> {
         let mut watch = Self {
             folder: folder.to_owned(),
+            maps: maps.map(Path::to_owned),
             files: HashMap::new(),
             listing: 0,
+            away: false,
         };
-        watch.list()?;
+        watch.list().map_err(|source| WorkflowError::Io {
+            path: folder.to_owned(),
+            source,
+            hint: "name a folder that can be read with --watch",
+        })?;
         Ok(watch)
     }
 
     /// At most `most` pictures that are whole and were not taken before, by name.
-    pub(super) fn ready(&mut self, most: usize) -> Result<Vec<PathBuf>, WorkflowError> {
-        self.list()?;
-        let whole = |s: &Seen| !s.taken && s.length > 0 && s.since.elapsed() >= SETTLED;
+    pub(super) fn ready(&mut self, most: usize) -> Vec<PathBuf> {
+        match self.list() {
+            Ok(()) => self.away = false,
+            Err(e) if !std::mem::replace(&mut self.away, true) => warn(&format!(
+                "{}: {e}; looking again until it is there",
+                self.folder.display()
+            )),
+            Err(_) => {}
+        }
+        let now = Instant::now();
+        let whole = |s: &Seen| {
+            !s.taken && s.length > 0 && s.since.elapsed() >= SETTLED && s.not_before <= now
+        };
         let mut ready: Vec<PathBuf> = self
             .files
             .iter()
-            .filter(|(_, s)| whole(s))
+            .filter(|(path, s)| whole(s) && (s.since.elapsed() >= FILLED || is_filled(path)))
             .map(|(path, _)| path.clone())
             .collect();
         ready.sort_unstable();
-        ready.truncate(most);
-        for path in &ready {
-            if let Some(seen) = self.files.get_mut(path) {
+        let mut taken = Vec::new();
+        for path in ready {
+            if taken.len() == most {
+                break;
+            }
+            if let Some(seen) = self.files.get_mut(&path) {
                 seen.taken = true;
             }
+            match file_kind(&path) {
+                FileKind::Image => taken.push(path),
+                FileKind::Foreign(format) => {
+                    warn(&format!(
+                        "left out {}: {format} is not supported",
+                        path.display()
+                    ));
+                }
+                FileKind::Own | FileKind::Other => {}
+            }
         }
-        Ok(ready)
+        taken
     }
 
-    fn list(&mut self) -> Result<(), WorkflowError> {
-        let failed = |source| WorkflowError::Io {
-            path: self.folder.clone(),
-            source,
-            hint: "name a folder that can be read with --watch",
+    /// A picture that was taken and cannot be read: it is tried again later. Whether this was the last time, or it is gone.
+    pub(super) fn failed(&mut self, path: &Path) -> bool {
+        let Some(seen) = self.files.get_mut(path).filter(|_| path.exists()) else {
+            return true;
         };
+        seen.tries += 1;
+        if seen.tries >= TRIES {
+            return true;
+        }
+        seen.taken = false;
+        seen.not_before = Instant::now() + SETTLED * 2_u32.pow(seen.tries);
+        false
+    }
+
+    fn list(&mut self) -> std::io::Result<()> {
+        // the folder itself has to be there; what is in it may come and go meanwhile
+        let entries = std::fs::read_dir(&self.folder)?;
         self.listing += 1;
-        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let hidden = path
-                .file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with('.'));
-            if hidden || !is_picture(&path) {
-                continue;
-            }
-            // a file that is gone again is no error
-            let Ok(metadata) = path.metadata() else {
-                continue;
-            };
-            if !metadata.is_file() {
-                continue;
-            }
-            let (length, modified) = (metadata.len(), metadata.modified().ok());
-            let listing = self.listing;
-            let new = || Seen {
-                length,
-                modified,
-                since: Instant::now(),
-                taken: false,
-                listing,
-            };
-            let seen = self.files.entry(path).or_insert_with(new);
-            seen.listing = listing;
-            if (seen.length, seen.modified) != (length, modified) {
-                // also a picture that was taken: another now lies under its name
-                *seen = new();
+        let mut folders = Vec::new();
+        self.list_into(entries, &mut folders);
+        while let Some(folder) = folders.pop() {
+            if let Ok(entries) = std::fs::read_dir(folder) {
+                self.list_into(entries, &mut folders);
             }
         }
         let listing = self.listing;
         self.files.retain(|_, seen| seen.listing == listing);
         Ok(())
     }
+
+    fn list_into(&mut self, entries: std::fs::ReadDir, folders: &mut Vec<PathBuf>) {
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            // a file that is gone again is no error
+            let Ok(metadata) = path.metadata() else {
+                continue;
+            };
+            if hidden {
+                continue;
+            }
+            // a link to a folder may lead back
+            if metadata.is_dir() && !path.is_symlink() && self.maps.as_ref() != Some(&path) {
+                folders.push(path);
+            } else if metadata.is_file() && !is_own_output(&path) {
+                self.met(path, &metadata);
+            }
+        }
+    }
+
+    fn met(&mut self, path: PathBuf, metadata: &Metadata) {
+        let (length, modified) = (metadata.len(), metadata.modified().ok());
+        let listing = self.listing;
+        let new = || Seen {
+            length,
+            modified,
+            since: Instant::now(),
+            not_before: Instant::now(),
+            tries: 0,
+            taken: false,
+            listing,
+        };
+        let seen = self.files.entry(path).or_insert_with(new);
+        seen.listing = listing;
+        if (seen.length, seen.modified) != (length, modified) {
+            // also a picture that was taken: another now lies under its name
+            *seen = new();
+        }
+    }
+}
+
+/// Whether a file's end is not only zeros, as that of a file for which room was made before it is written.
+fn is_filled(path: &Path) -> bool {
+    let end = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+        let mut end = Vec::new();
+        file.take(END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    // what cannot be read is taken, and then said to be so
+    end().map_or(true, |end| end.iter().any(|b| *b != 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wait(watch: &mut Watch) -> Vec<PathBuf> {
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+    fn wait_for(watch: &mut Watch, time: Duration) -> Vec<PathBuf> {
         let start = Instant::now();
         loop {
-            let found = watch.ready(8).unwrap();
-            if !found.is_empty() || start.elapsed() > 4 * SETTLED {
+            let found = watch.ready(8);
+            if !found.is_empty() || start.elapsed() > time {
                 return found;
             }
             std::thread::sleep(SETTLED / 10);
         }
     }
 
+    fn wait(watch: &mut Watch) -> Vec<PathBuf> {
+        wait_for(watch, 4 * SETTLED)
+    }
+
     #[test]
     fn a_file_is_taken_once_when_it_has_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let mut watch = Watch::new(folder.path()).unwrap();
+        let mut watch = Watch::new(folder.path(), None).unwrap();
         std::fs::write(folder.path().join("note.txt"), "x").unwrap();
         std::fs::write(folder.path().join(".b.png"), "x").unwrap();
         std::fs::write(&path, "x").unwrap();
-        assert!(
-            watch.ready(8).unwrap().is_empty(),
-            "it may still be written"
-        );
+        assert!(watch.ready(8).is_empty(), "it may still be written");
         assert_eq!(wait(&mut watch), vec![path.clone()]);
         assert!(wait(&mut watch).is_empty(), "not again");
         std::fs::write(&path, "another picture").unwrap();
         assert_eq!(wait(&mut watch), vec![path.clone()]);
         std::fs::remove_file(&path).unwrap();
-        assert!(watch.ready(8).unwrap().is_empty());
+        std::fs::remove_file(folder.path().join("note.txt")).unwrap();
+        assert!(watch.ready(8).is_empty());
         assert!(watch.files.is_empty(), "what is gone is forgotten");
-        assert!(Watch::new(&folder.path().join("none")).is_err());
+        assert!(Watch::new(&folder.path().join("none"), None).is_err());
+    }
+
+    #[test]
+    fn folders_are_looked_into_and_own_output_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [
+            "day/shift/a.jfif",
+            "maps/b.png",
+            "c.png",
+            "c.png.overlay.png",
+            "c.png.tiff",
+        ] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), PNG).unwrap();
+        }
+        let mut watch = Watch::new(folder.path(), Some(&at("maps"))).unwrap();
+        assert_eq!(wait(&mut watch), [at("c.png"), at("day/shift/a.jfif")]);
+        assert!(wait(&mut watch).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_tried_some_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, room) = (folder.path().join("a.png"), folder.path().join("b.bmp"));
+        std::fs::write(&path, "half").unwrap();
+        let mut watch = Watch::new(folder.path(), None).unwrap();
+        assert_eq!(wait(&mut watch), [path.clone()]);
+        assert!(!watch.failed(&path));
+        assert!(watch.ready(8).is_empty(), "not at once");
+        assert_eq!(wait(&mut watch), [path.clone()]);
+        for _ in 2..TRIES {
+            assert!(!watch.failed(&path));
+        }
+        assert!(watch.failed(&path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(watch.failed(&path), "it is gone");
+        // room was made, and nothing is written yet
+        std::fs::write(&room, vec![0; 10_000]).unwrap();
+        assert!(wait(&mut watch).is_empty());
+        assert_eq!(wait_for(&mut watch, 2 * FILLED), [room]);
+        // a folder that is away and comes back
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(watch.ready(8).is_empty());
+        std::fs::create_dir(folder.path()).unwrap();
+        std::fs::write(&path, PNG).unwrap();
+        assert_eq!(wait(&mut watch), [path]);
     }
 }

@@ -28,7 +28,7 @@ pub struct SplitOptions {
     pub seed: u64,
     /// Defect images to learn from (M); 0 is zero-shot.
     pub shots: usize,
-    /// Defects that leave the test set; `None`: 20, or 10 where there are fewer than 40. Where train holds defects the
+    /// Defects that leave the test set; `None`: 20, or 10 where there are fewer than 40, or half of 10 and fewer. Where train holds defects the
     /// pool is drawn from them instead, `None` being all, and the test set is left whole.
     pub pool: Option<usize>,
     /// Share of train/good kept back for choosing epoch, threshold and method; in [0, 1).
@@ -296,6 +296,8 @@ fn draw_pool(
 ) -> Result<Vec<usize>, ProtocolError> {
     let rule = match defects.len() {
         all if !tested => all,
+        // never more than half, so that as many are tested
+        very_few if very_few <= SMALL_POOL => (very_few / 2).max(1),
         few if few < SMALL_CATEGORY => SMALL_POOL,
         _ => POOL,
     };

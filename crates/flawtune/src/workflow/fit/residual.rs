@@ -86,11 +86,13 @@ fn block_bank(tokens: &TokenSet, blocks: usize, precision: Precision) -> Bank {
 fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, WorkflowError> {
     let (category, engine) = (job.images.category, job.images.engine);
     let of = |&position: &usize| {
-        let files = &category.dataset.samples[position].masks;
+        let sample = &category.dataset.samples[position];
+        let files = &sample.masks;
         if files.is_empty() {
             return Ok(None);
         }
         let cover = patch_cover(
+            &sample.path,
             files,
             &engine.preprocess(),
             job.grid,

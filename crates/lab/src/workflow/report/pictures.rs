@@ -8,7 +8,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{RgbImage, imageops};
 
 use super::super::WorkflowError;
-use flawtune::dataset::{Dataset, Layout, Source, VisaSplit, pictures};
+use flawtune::dataset::{Dataset, Layout, Source, VisaSplit, own_outputs};
 use flawtune::report::page::Picture;
 
 /// Longest side of a thumbnail in pixels.
@@ -90,7 +90,7 @@ impl<'a> Pictures<'a> {
         several: bool,
     ) -> Result<(), WorkflowError> {
         let mut places: Vec<(String, PathBuf)> = Vec::new();
-        for path in pictures(folder)? {
+        for path in own_outputs(folder)? {
             let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
             let Some(place) = inside.and_then(|p| p.strip_suffix(OVERLAY)) else {
                 continue;
