@@ -4,6 +4,8 @@
 //! cargo run --release -p flawtune --example fit_predict -- WEIGHTS GOOD [DEFECT] IMAGE
 //! ```
 
+#![allow(clippy::print_stdout)]
+
 use flawtune::{Backbone, Detector, Image};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,6 +10,8 @@
 //! difference with a paired bootstrap interval over all seeds, and the share of defects found and of good images stopped at the
 //! threshold for 2 % false alarms that good images alone choose.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::PathBuf;
 
 use flawtune::bundle::{BankBuilder, Precision};

@@ -4,14 +4,12 @@ use clap::{CommandFactory as _, ValueHint};
 
 use crate::args::{Cli, CompletionsArgs};
 use crate::console::out_file;
-use crate::failure::Failure;
 
-pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &CompletionsArgs) {
     let mut command = with_hints(Cli::command());
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "flawtune", &mut script);
     out_file(&script);
-    Ok(())
 }
 
 /// Says which values are folders, by the name that `--help` gives them: shells then offer nothing else.

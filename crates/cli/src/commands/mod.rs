@@ -58,7 +58,10 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Models => models::run(context),
         Command::Config(args) => config::run(&args, context),
         Command::Reproduce(args) => reproduce::run(&args, context),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => {
+            completions::run(&args);
+            Ok(())
+        }
         Command::Man(args) => man::run(&args),
     }
 }

@@ -174,6 +174,7 @@ impl Bank {
     ///
     /// # Panics
     /// If there are not so many.
+    #[must_use]
     pub fn part(&self, first: usize, rows: usize) -> Self {
         assert!(first + rows <= self.rows, "rows of the bank");
         let from = first * self.dim * self.precision.bytes();

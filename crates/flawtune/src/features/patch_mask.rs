@@ -157,7 +157,9 @@ mod tests {
     fn a_share_is_that_of_the_area() {
         let mask = |height: usize, width: usize, set: &[usize]| {
             let mut pixels = vec![0; height * width * 3];
-            set.iter().for_each(|i| pixels[3 * i] = 255);
+            for i in set {
+                pixels[3 * i] = 255;
+            }
             RgbImage8::from_pixels(height, width, pixels)
         };
         let share = |mask: &RgbImage8, preprocess: &Preprocess| cover(mask, preprocess, (2, 2), 8);

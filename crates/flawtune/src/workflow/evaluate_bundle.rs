@@ -206,10 +206,10 @@ pub fn evaluate_bundle(
         detector: request.bundle.clone(),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let path = request.output_dir.join(format!("{}_detection.json", name));
+    let path = request.output_dir.join(format!("{name}_detection.json"));
     write_json(&path, &evaluation)?;
     on_event(Event::Wrote(&path));
-    let table = request.output_dir.join(format!("{}_predictions.csv", name));
+    let table = request.output_dir.join(format!("{name}_predictions.csv"));
     let rows = scored
         .found
         .iter()

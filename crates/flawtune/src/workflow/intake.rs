@@ -73,19 +73,16 @@ pub(super) fn once(
             continue;
         }
         let train = one.sample.subset == crate::dataset::Subset::Train;
-        match places.get(&(one.content, train)) {
-            Some(&place) => {
-                let first: &mut Met = &mut kept[place];
-                let pair = format!("{} = {}", one.sample.id, first.sample.id);
-                ledger.add(Oddity::Twin, pair);
-                if first.sample.masks.is_empty() {
-                    first.sample.masks = one.sample.masks;
-                }
+        if let Some(&place) = places.get(&(one.content, train)) {
+            let first: &mut Met = &mut kept[place];
+            let pair = format!("{} = {}", one.sample.id, first.sample.id);
+            ledger.add(Oddity::Twin, pair);
+            if first.sample.masks.is_empty() {
+                first.sample.masks = one.sample.masks;
             }
-            None => {
-                places.insert((one.content, train), kept.len());
-                kept.push(one);
-            }
+        } else {
+            places.insert((one.content, train), kept.len());
+            kept.push(one);
         }
     }
     Ok(kept)
@@ -106,10 +103,9 @@ pub(super) fn look_at_masks(met: &[Met], ledger: &mut Ledger) {
             }
             let across = fits(size, (image.width, image.height));
             match (fits(size, stored), across) {
-                (true, _) => {}
                 (false, true) if image.lies() => odd.push((Oddity::MaskTurned, example())),
-                // refused where it is read
-                (false, true) => {}
+                // one that lies across for no reason is refused where it is read
+                (true, _) | (false, true) => {}
                 (false, false) => {
                     let sizes = format!(
                         "{} ({}×{} on {}×{})",

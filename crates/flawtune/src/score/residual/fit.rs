@@ -222,7 +222,9 @@ fn with_head(
                 .par_iter()
                 .map(|&i| (i, of(&all[i])))
                 .collect();
-            own.into_iter().for_each(|(i, logits)| out[i] = logits);
+            for (i, logits) in own {
+                out[i] = logits;
+            }
         };
         judge(good, &mut good_logits);
         if crossed {

@@ -170,9 +170,9 @@ mod tests {
         }
         let others = banks.look(&all, Some);
         for (image, look) in others.iter().enumerate() {
-            for block in 0..blocks {
+            for (block, own) in rows[image].iter().enumerate() {
                 for patch in 0..patches {
-                    let x = &rows[image][block][patch * dim..][..dim];
+                    let x = &own[patch * dim..][..dim];
                     let cosine = |i: usize, p: usize| {
                         let n = &rows[i][block][p * dim..][..dim];
                         x.iter().zip(n).map(|(a, b)| a * b).sum::<f32>()
