@@ -1,7 +1,8 @@
-//! One file that scores pictures: backbone by name and hash, adaptation, bank of the support, scorer, threshold.
+//! One file that scores images: backbone by name and hash, adaptation, bank of the support, scorer, threshold.
 //!
-//! [`Bundle`] is the file, [`TokenScorer`] what it does to tokens. Whatever scores with a bundle, `predict` or `evaluate`,
-//! goes through [`TokenScorer::score`], so that both give the same bits.
+//! [`Bundle`] is the file, [`TokenScorer`] what most of them do to tokens
+//! ([`ResidualScorer`](crate::score::residual::ResidualScorer) what the others do). Whatever scores with a bundle, `predict` or
+//! `evaluate`, goes through [`Scorer::score`](crate::score::Scorer::score), so that both give the same bits.
 
 mod bank;
 mod cells;
