@@ -148,9 +148,49 @@ def json_of(data):
     """A JSON text, or the list of those on its lines."""
     text = data.decode()
     try:
-        return json.loads(text)
+        return as_one_row(json.loads(text))
     except json.JSONDecodeError:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+# where a detector's evaluation had its numbers before it had rows, and where in a row they are now
+OF_ROW = {
+    "auroc": "metrics.auroc",
+    "auroc_interval": "metrics.auroc_interval",
+    "average_precision": "metrics.average_precision",
+    "threshold": "metrics.threshold",
+    "false_alarms": "metrics.false_alarms",
+    "found": "metrics.found",
+    "f1_max": "f1_max",
+    "pixels": "pixels",
+    "scorer": "scorer",
+    "per_defect_type": "by_type",
+}
+OF_SPLIT = {
+    "protocol": "protocol",
+    "leaky": "leaky",
+    "seed": "seed",
+    "test_set_hash": "test_set_hash",
+    "test_normals": "good",
+    "test_defects": "defects",
+}
+
+
+def as_one_row(document):
+    """An evaluation of a detector, in rows or not, as the numbers that both forms have under the names of the older."""
+    if not isinstance(document, dict) or "bank_patches" not in document:
+        return document
+    if "rows" not in document:
+        return {k: v for k, v in document.items() if k != "bundle"}
+    row, split = document["rows"][0], document["split"]
+    found = {k: v for k, v in document.items() if k not in ("rows", "split", "detector")}
+    for name, path in OF_ROW.items():
+        value = row
+        for key in path.split("."):
+            value = value[key]
+        found[name] = value
+    found.update({name: split[key] for name, key in OF_SPLIT.items()})
+    return found
 
 
 def table(data):
