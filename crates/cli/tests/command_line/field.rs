@@ -125,7 +125,7 @@ fn masks_lie_on_their_images_or_it_is_said() {
     };
     for flags in ["", "--exif-orientation"] {
         let found = measured(flags);
-        let auroc = found["pixels"]["auroc"].as_f64().unwrap();
+        let auroc = found["rows"][0]["pixels"]["auroc"].as_f64().unwrap();
         assert!(auroc > 0.95, "{flags}: {auroc}");
     }
     // across for no reason
