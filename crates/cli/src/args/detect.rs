@@ -201,6 +201,38 @@ pub(crate) struct FitArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  flawtune threshold screw.flaw
+  flawtune threshold screw.flaw --false-alarms 2%
+  flawtune threshold screw.flaw --find 90% --output strict.flaw
+
+Without an option it prints what several thresholds stop and find, by the scores that the file holds: of good images, each
+without itself, and of the defects it learned from, each by a head that had not seen it. With one the file is changed, or
+--output written; nothing is fitted again. A probability of 0.5 is the threshold.")]
+pub(crate) struct ThresholdArgs {
+    /// File of `flawtune fit`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Stop this share of good images at most
+    #[arg(long, value_name = "RATE", value_parser = rate, group = "new")]
+    pub(crate) false_alarms: Option<f64>,
+    /// Find this share of defects
+    #[arg(long, value_name = "SHARE", value_parser = rate, group = "new")]
+    pub(crate) find: Option<f64>,
+    /// Call images flawed from this score on
+    #[arg(
+        long,
+        value_name = "SCORE",
+        allow_negative_numbers = true,
+        group = "new"
+    )]
+    pub(crate) value: Option<f64>,
+    /// Where the changed file is written [default: FILE itself]
+    #[arg(long, short, value_name = "FILE", requires = "new")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
   flawtune predict screw.flaw part1.png part2.png
   flawtune predict screw.flaw parts/ --format csv > verdicts.csv
   flawtune predict screw.flaw 'line3/*.jpg' --maps maps

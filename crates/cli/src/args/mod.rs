@@ -28,7 +28,7 @@ pub(crate) use analyze::AnalyzeArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
-    ScorerArg, ThresholdArg,
+    ScorerArg, ThresholdArg, ThresholdArgs,
 };
 pub(crate) use merge::{MergeArg, MergeArgs};
 pub(crate) use meta::{MetaArgs, MethodArg};
@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Fit(Box<FitArgs>),
     /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
     Predict(PredictArgs),
+    /// See what thresholds of a file of `fit` stop and find, and choose another
+    Threshold(ThresholdArgs),
     /// Draw what a checkpoint's prompts look at and change on pictures: attention, maps before and after, Grad-CAM
     Visualize(Box<VisualizeArgs>),
     /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made

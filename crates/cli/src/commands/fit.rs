@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use flawtune::bundle::Precision;
-use flawtune::score::threshold::Rule;
+use flawtune::score::threshold::{Rule, trade_offs};
 use flawtune::workflow::{
     BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
     ScorerChoice, ThresholdChoice, fit,
@@ -174,6 +174,7 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
                 t.defects.len()
             )
         }
+        Rule::Given => "as given".to_owned(),
         Rule::RecallAt { recall, .. } => {
             format!(
                 "finds {:.1} % of {} defects, {n} good images",
@@ -183,6 +184,13 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         }
     };
     console.note(&format!("threshold {:.4}: {chosen}", t.value));
+    if let Ok(all) = trade_offs(&t.good, &t.defects)
+        && !t.defects.is_empty()
+    {
+        for line in super::threshold::table(header, &all) {
+            console.note(&line);
+        }
+    }
     if header.patches.mask.is_some() {
         console.note("the background is cut away: flaws there are not seen");
     }

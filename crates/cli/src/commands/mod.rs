@@ -24,6 +24,7 @@ pub(crate) mod reproduce;
 mod request;
 pub(crate) mod synth;
 mod tensorboard;
+pub(crate) mod threshold;
 pub(crate) mod train;
 mod universal;
 pub(crate) mod visualize;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Merge(args) => merge::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
+        Command::Threshold(args) => threshold::run(&args, context),
         Command::Visualize(args) => visualize::run(&args, context),
         Command::Report(args) => report::run(&args, context),
         Command::Features(args) => features::run(&args, context),

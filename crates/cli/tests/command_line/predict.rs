@@ -569,6 +569,50 @@ fn what_defects_teach_stands_beside_what_good_images_say() {
 }
 
 #[test]
+fn a_threshold_is_changed_without_a_fit() {
+    let w = World::new();
+    let fitted = w.fitted("--num-defect-samples 4 --seed 2");
+    assert!(fitted.stderr.contains("false alarms"), "{}", fitted.stderr);
+    let said = w.run("threshold {}/m.flaw --json").succeeds().json();
+    let all = said["trade_offs"].as_array().unwrap();
+    assert_eq!(all.len(), 6);
+    assert_eq!(all[0]["stopped"]["count"], 0);
+    assert_eq!(
+        (&said["good"], &said["defects"]),
+        (&TRAIN_GOOD.into(), &4.into())
+    );
+    let before = fs::read(w.path("m.flaw")).unwrap();
+    let found = w
+        .run("threshold {}/m.flaw --find 50% --output {}/n.flaw --json")
+        .succeeds()
+        .json();
+    assert_eq!(fs::read(w.path("m.flaw")).unwrap(), before);
+    assert!(found["threshold"].is_f64());
+    w.run("threshold {}/m.flaw --value=-100 -q").succeeds();
+    let line = "predict {}/m.flaw {}/data/cloth/test/good/000.png --json";
+    let all_flawed = w.run(line).succeeds().json();
+    assert_eq!(all_flawed["verdict"], "flaw");
+    // the probability follows: one half is the threshold
+    assert!(all_flawed["probability"].as_f64().unwrap() > 0.5);
+    let score = all_flawed["score"].as_f64().unwrap();
+    w.run(&format!("threshold {{}}/m.flaw --value={score} -q"))
+        .succeeds();
+    let half = w.run(line).succeeds().json();
+    assert_eq!(
+        (&half["verdict"], &half["score"]),
+        (&"flaw".into(), &score.into())
+    );
+    assert!((half["probability"].as_f64().unwrap() - 0.5).abs() < 1e-9);
+    w.run("threshold {}/m.flaw --value 1 --find 50%")
+        .refuses(&["--find"]);
+    w.run("threshold {}/m.flaw --output {}/o.flaw")
+        .refuses(&["--output"]);
+    w.fitted("");
+    w.run("threshold {}/m.flaw --find 90%")
+        .refuses(&["knows no defects", "hint:"]);
+}
+
+#[test]
 fn folders_of_good_images_and_defects_are_all_learned_from() {
     let w = World::new();
     let line = format!(

@@ -16,6 +16,7 @@ mod intake;
 mod location;
 mod place;
 mod predict;
+mod set_threshold;
 mod source;
 mod tiles;
 
@@ -33,6 +34,7 @@ pub use fit::{
     fit_in_memory, fit_learned,
 };
 pub use predict::{Next, PredictOptions, Predicted, Prediction, predict, predict_past};
+pub use set_threshold::{NewThreshold, set_threshold};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};
 pub use tiles::TileOptions;
 

@@ -10,11 +10,13 @@ mod calibration;
 mod labelled;
 mod quantile;
 mod tail;
+mod trade_off;
 
 pub use calibration::Calibration;
 pub use labelled::{f1_max, recall_at};
 pub use quantile::empirical_quantile;
 pub use tail::{Pareto, TailError, TailFit};
+pub use trade_off::{RATES, TradeOff, finding, trade_offs};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,8 @@ pub enum Rule {
         /// Share of defects that are flagged.
         recall: f64,
     },
+    /// A person gave it.
+    Given,
 }
 
 /// A threshold with everything it was chosen from, so that it can be checked and chosen again.
@@ -70,7 +74,8 @@ pub struct Threshold {
     pub rule: Rule,
     /// The good images' scores it was chosen from, ascending.
     pub good: Vec<f64>,
-    /// The defects' scores it was chosen from, ascending; empty if it was chosen from good images alone.
+    /// Scores of defects that took no part in scoring themselves, ascending: it was chosen from them by a rule that uses defects, and
+    /// is judged by them otherwise.
     pub defects: Vec<f64>,
 }
 

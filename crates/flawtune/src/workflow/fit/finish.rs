@@ -35,7 +35,11 @@ pub(super) fn bundle(
         ..
     } = scored;
     let good_scores: Vec<f64> = good.iter().map(|f| f.score).collect();
-    let threshold = choose_threshold(request, &good_scores, defects)?;
+    let mut threshold = choose_threshold(request, &good_scores, defects)?;
+    if let ScorerKind::Residual { .. } = scored.kind {
+        threshold.defects.clone_from(defects);
+        threshold.defects.sort_by(f64::total_cmp);
+    }
     let calibration = if defects.is_empty() {
         Calibration::of_threshold(&good_scores, threshold.value, request.max_false_alarm)?
     } else {
