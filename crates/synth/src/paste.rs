@@ -84,7 +84,7 @@ impl FromStr for PasteKind {
 /// with an empty mask; otherwise the mask is never empty.
 ///
 /// ```
-/// use flawtune::synth::{PasteKind, paste_defects};
+/// use flawtune_synth::{PasteKind, paste_defects};
 ///
 /// let sound = image::RgbImage::from_pixel(64, 48, image::Rgb([120, 120, 120]));
 /// let (flawed, mask) = paste_defects(&sound, PasteKind::Scratch, 7);

@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let request: flawtune::workflow::BaselineRequest = unimplemented!();
+//! # let request: flawtune::workflow::BundleEvaluateRequest = unimplemented!();
 //! use flawtune::record::{Outcome, Recorder};
 //!
-//! let mut recorder = Recorder::new("baseline", &request.output_dir).seed(0);
-//! let result = flawtune::workflow::baseline(&request, &mut |event| recorder.hear(&event));
+//! let mut recorder = Recorder::new("evaluate", &request.output_dir);
+//! let result = flawtune::workflow::evaluate_bundle(&request, &mut |event| recorder.hear(&event));
 //! recorder.finish(if result.is_ok() { Outcome::Finished } else { Outcome::Failed })?;
 //! # Ok(())
 //! # }
