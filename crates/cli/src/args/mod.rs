@@ -45,8 +45,8 @@ pub(crate) use visualize::VisualizeArgs;
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
 ///
-/// Teach it with good images and 1–20 defect images, get a small checkpoint, and an honest comparison with the
-/// untouched model.
+/// Show it images of good parts and, if you have them, a few defects: it gives one file that finds flaws on a CPU, and says
+/// honestly how much the defects taught it.
 #[derive(Debug, Parser)]
 #[command(
     name = "flawtune",
@@ -56,11 +56,13 @@ pub(crate) use visualize::VisualizeArgs;
 )]
 #[command(after_help = "Examples:
   flawtune demo
-  flawtune baseline --category screw --root-dir mvtec_ad
+  flawtune fit      --good parts/good --defect parts/defects --output parts.flaw
+  flawtune predict  parts.flaw new/ --maps maps
+  flawtune evaluate parts.flaw --root-dir parts
   flawtune train    --category screw --num-defect-samples 10
-  flawtune evaluate --category screw --checkpoint outputs/screw_prompts.pt
-  flawtune fit      --category screw --output screw.flaw
-  flawtune predict  screw.flaw parts/
+
+Everyday commands come first, from demo to report; then those of the original recipe and of studies, from train to reproduce; then
+tools.
 
 Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/guides/datasets.md.
 Exit codes: 0 success, 1 failure of the machine (disk, memory), a flaw found (predict --fail-on-flaw) or a repetition that
@@ -99,10 +101,18 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Show the main job on a backbone and pictures that are inside of this program: no network, about a minute
     Demo(DemoArgs),
+    /// Learn what good parts look like, and defects where there are some: one file that finds flaws
+    Fit(Box<FitArgs>),
+    /// Find flaws with a file of `fit`: verdict, probability, and where the flaw is
+    Predict(PredictArgs),
+    /// Measure a file of `fit`, or a checkpoint of `train` against the untouched model, on images neither has seen
+    Evaluate(Box<EvaluateArgs>),
+    /// See what thresholds of a file of `fit` stop and find, and choose another
+    Threshold(ThresholdArgs),
+    /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
+    Report(ReportArgs),
     /// Train prompts for a category from its good images and a few defects
     Train(Box<TrainArgs>),
-    /// Compare a checkpoint with the untouched model, or measure a file of `fit`, on test images neither has seen
-    Evaluate(Box<EvaluateArgs>),
     /// Score the untouched model (zero-shot nearest neighbours) on a category
     Baseline(Box<BaselineArgs>),
     /// Train and evaluate over a grid of settings, categories and seeds: tables, intervals, plots
@@ -113,35 +123,27 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Learn first values for prompts from several categories, for trainings on others
     MetaTrain(Box<MetaArgs>),
-    /// Make one file that scores pictures: bank of good images, threshold, what a checkpoint learned
-    Fit(Box<FitArgs>),
-    /// Score pictures with a file of `fit`: verdict, probability, and where the flaw is
-    Predict(PredictArgs),
-    /// See what thresholds of a file of `fit` stop and find, and choose another
-    Threshold(ThresholdArgs),
     /// Draw what a checkpoint's prompts look at and change on pictures: attention, maps before and after, Grad-CAM
     Visualize(Box<VisualizeArgs>),
-    /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
-    Report(ReportArgs),
-    /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
-    Features(Box<FeaturesArgs>),
+    /// Repeat the runs recorded in a run.json, and compare what they write
+    Reproduce(ReproduceArgs),
     /// Say what a checkpoint or weight file holds
     Info(InfoArgs),
+    /// List the backbones that can be named, and where their weights come from
+    #[command(after_help = "Examples:
+  flawtune models
+  flawtune models --json")]
+    Models,
+    /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
+    Features(Box<FeaturesArgs>),
     /// Show or clear the cache of extracted features
     Cache(CacheArgs),
     /// Draw a data set with four defect types and masks to try things with, or put synthetic defects on own pictures
     Synth(SynthArgs),
     /// Measure this machine: forward pass, patch matching, training step, beside what it could do at most
     Bench(BenchArgs),
-    /// List the backbones that can be named, and where their weights come from
-    #[command(after_help = "Examples:
-  flawtune models
-  flawtune models --json")]
-    Models,
     /// Show what options are set to, and by whom: environment, flawtune.toml, default
     Config(ConfigArgs),
-    /// Repeat the runs recorded in a run.json, and compare what they write
-    Reproduce(ReproduceArgs),
     /// Print what a shell needs to complete flawtune's arguments
     Completions(CompletionsArgs),
     /// Print the manual page of a command, or write those of all commands
