@@ -350,7 +350,7 @@ fn wrong_settings_are_refused_with_their_place() {
     w.run(&format!("{baseline} --config absent.toml"))
         .refuses(&["absent.toml: ", "--no-config"]);
     w.run("config sew")
-        .refuses(&["'sew' is no command", "train, evaluate"]);
+        .refuses(&["'sew' is no command", "fit, predict"]);
     assert!(
         !Path::new(&w.out()).exists(),
         "refused before anything was written"
