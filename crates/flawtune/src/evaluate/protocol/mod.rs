@@ -142,9 +142,9 @@ pub enum ProtocolError {
     },
     /// The checkpoint learned from images that are now to be tested.
     #[error(
-        "{count} of the {trained} images the checkpoint learned from or was chosen on are in the test set ({how}), the \
-         first is {first}: the result would be worthless. Evaluate on the checkpoint's own split, or say \
-         --protocol leaky if that is what you want to see"
+        "{count} of the {trained} images that the file learned from or was chosen on are in the test set ({how}), the \
+         first is {first}: the result would be worthless\nhint: test other images, or a checkpoint under the protocol leaky if that \
+         is what you want to see"
     )]
     TrainedOnTest {
         /// How many overlap.
