@@ -79,7 +79,8 @@ mod tests {
             assert!(count(pair[0].found) <= count(pair[1].found));
         }
         let last = &found[RATES.len() - 1];
-        assert_eq!(count(last.stopped), 40);
+        // a further good image counts too: 10 % of 401 are 40, it among them
+        assert_eq!(count(last.stopped), 39);
         assert_eq!(last.found.unwrap().share, 0.75);
         assert_eq!(trade_offs(&good, &[]).unwrap()[0].found, None);
         assert!(trade_offs(&[], &[]).is_err());
