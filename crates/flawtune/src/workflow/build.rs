@@ -12,7 +12,7 @@ use crate::features::FeatureCache;
 /// A frozen backbone: which weights, and how images get into it.
 #[derive(Debug, Clone)]
 pub struct Backbone {
-    options: BackboneOptions,
+    set: BackboneOverrides,
 }
 
 impl Backbone {
@@ -22,29 +22,22 @@ impl Backbone {
     /// An unknown name, weights that cannot be found, fetched or read.
     pub fn open(name_or_file: impl AsRef<Path>) -> Result<Self, WorkflowError> {
         let given = name_or_file.as_ref();
-        let options = if given.exists() {
-            BackboneOptions {
-                weights: Some(given.to_owned()),
-                ..BackboneOptions::default()
-            }
+        let mut set = BackboneOverrides::default();
+        if given.exists() {
+            set.weights = Some(given.to_owned());
         } else {
-            BackboneOptions {
-                model_name: Some(given.to_string_lossy().into_owned()),
-                ..BackboneOptions::default()
-            }
-        };
-        Self::with_options(options)
+            set.model_name = Some(given.to_string_lossy().into_owned());
+        }
+        Self::with(set)
     }
 
-    /// The same with every option.
+    /// The same with every option; what is not set is the default. Named layers are the blocks that a detector looks at.
     ///
     /// # Errors
     /// As [`Self::open`]; options that the backbone cannot take.
-    pub fn with_options(options: BackboneOptions) -> Result<Self, WorkflowError> {
-        let engine = Engine::open(options, &mut |_| {})?;
-        Ok(Self {
-            options: engine.options().clone(),
-        })
+    pub fn with(set: BackboneOverrides) -> Result<Self, WorkflowError> {
+        Engine::open(set.over(BackboneOptions::default()), &mut |_| {})?;
+        Ok(Self { set })
     }
 
     /// Resizes images to a square of so many pixels (224 by default). Small flaws need larger images, which take longer.
@@ -52,15 +45,15 @@ impl Backbone {
     /// # Errors
     /// A size smaller than a patch.
     pub fn image_size(self, pixels: usize) -> Result<Self, WorkflowError> {
-        Self::with_options(BackboneOptions {
-            image_size: pixels,
-            ..self.options
+        Self::with(BackboneOverrides {
+            image_size: Some(pixels),
+            ..self.set
         })
     }
 
-    /// Its options.
-    pub fn options(&self) -> &BackboneOptions {
-        &self.options
+    /// The options that are set.
+    pub fn set(&self) -> &BackboneOverrides {
+        &self.set
     }
 }
 
@@ -68,7 +61,7 @@ impl Backbone {
 #[derive(Debug, Clone)]
 #[must_use = "nothing is fitted before `fit` is called"]
 pub struct DetectorBuilder {
-    backbone: BackboneOptions,
+    backbone: BackboneOverrides,
     good: Option<PathBuf>,
     defect: Option<PathBuf>,
     masks: Option<PathBuf>,
@@ -80,7 +73,7 @@ pub struct DetectorBuilder {
 impl DetectorBuilder {
     pub(super) fn new(backbone: &Backbone) -> Self {
         Self {
-            backbone: backbone.options.clone(),
+            backbone: backbone.set.clone(),
             good: None,
             defect: None,
             masks: None,
@@ -169,21 +162,8 @@ impl DetectorBuilder {
             cache: self.cache,
             batch_size: 32,
         };
-        let options = self.backbone;
         let request = FitRequest {
-            backbone: BackboneOverrides {
-                model_name: options.model_name,
-                weights: options.weights,
-                image_size: Some(options.image_size),
-                resize: Some(options.resize),
-                filter: Some(options.filter),
-                exif_orientation: options.exif_orientation,
-                round_rope_periods: options.round_rope_periods,
-                precision: Some(options.precision),
-                tile_size: options.tiles.map(|t| t.size),
-                tile_overlap: options.tiles.and_then(|t| t.overlap),
-                ..BackboneOverrides::default()
-            },
+            backbone: self.backbone,
             max_false_alarm: self.max_false_alarm,
             seed: self.seed,
             ..FitRequest::new(data, PathBuf::new())
