@@ -14,7 +14,7 @@
 
 use std::path::PathBuf;
 
-use flawtune::bundle::{BankBuilder, Precision};
+use flawtune::bundle::Precision;
 use flawtune::dataset::Source;
 use flawtune::evaluate::metrics::auroc;
 use flawtune::evaluate::protocol::SplitOptions;
@@ -23,8 +23,8 @@ use flawtune::evaluate::statistics::{
 };
 use flawtune::features::{FeatureCache, ImageTokens, patch_cover};
 use flawtune::score::residual::{
-    BlockBanks, Look, ResidualOptions, Shot, default_blocks, default_top, learn_residual,
-    unit_blocks,
+    BlockBanks, Look, ResidualOptions, Shot, block_bank, default_blocks, default_top,
+    learn_residual,
 };
 use flawtune::score::threshold::{Method, from_good};
 use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
@@ -140,15 +140,10 @@ fn main() -> Result<(), Failure> {
         .filter(|&i| !infos[i].is_train)
         .collect();
     let (dim, patches) = (tokens.dim / blocks, tokens.patches());
-    let mut bank = BankBuilder::new(blocks * good.len() * patches, dim, Precision::F16);
-    for block in 0..blocks {
-        for &i in &good {
-            bank.push(&unit_blocks(&tokens.images[i], blocks, dim)[block]);
-        }
-    }
-    let banks = BlockBanks::new(&bank.finish(), blocks, &vec![patches; good.len()]);
-    let start = std::time::Instant::now();
     let images = |of: &[usize]| of.iter().map(|&i| &tokens.images[i]).collect::<Vec<_>>();
+    let bank = block_bank(images(&good), blocks, dim, Precision::F16);
+    let banks = BlockBanks::new(&bank, blocks, &vec![patches; good.len()]);
+    let start = std::time::Instant::now();
     let good_looks = banks.look(&images(&good), Some);
     let looks = banks.look(&images(&others), |_| None);
     eprintln!(

@@ -54,15 +54,16 @@ impl Aggregate {
             Self::Max => 1,
             Self::Mean => distances.len(),
         };
-        let mut sorted = distances.to_vec();
-        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        sorted
-            .iter()
-            .take(count)
-            .map(|&d| f64::from(d))
-            .sum::<f64>()
-            / count.max(1) as f64
+        mean_of_largest(distances, count)
     }
+}
+
+/// The mean of the `count` largest of `values`, summed in f64 from the largest on; 0 of none.
+pub(crate) fn mean_of_largest(values: &[f32], count: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    let largest = sorted.iter().take(count).map(|&v| f64::from(v));
+    largest.sum::<f64>() / count.max(1) as f64
 }
 
 /// Patch distance `1 − max cos` to the nearest patch of any support image; the maps hold these distances, and the image

@@ -24,6 +24,7 @@ mod scorer;
 mod support;
 pub mod threshold;
 
+pub(crate) use bank::mean_of_largest;
 pub use bank::{Aggregate, patch_bank};
 pub use change::{ChangeRows, TokenChange, pack_images};
 pub use error::ScoreError;

@@ -121,13 +121,7 @@ pub fn evaluate_bundle(
         Protocol::HeldOut
     };
     let split = category.split(&if same {
-        SplitOptions {
-            protocol: protocol.clone(),
-            seed: manifest.seed,
-            shots: manifest.shots,
-            pool: (protocol != Protocol::Leaky).then_some(manifest.pool.len()),
-            holdout_fraction: manifest.holdout_fraction,
-        }
+        manifest.options()
     } else {
         // nothing of this category was learned from, so nothing is kept back
         SplitOptions {

@@ -43,17 +43,14 @@ pub(super) fn once(
     ledger: &mut Ledger,
     skip: bool,
 ) -> Result<Vec<Met>, WorkflowError> {
-    let mut by_content: HashMap<blake3::Hash, Vec<usize>> = HashMap::new();
-    for (i, one) in met.iter().enumerate() {
-        by_content.entry(one.content).or_default().push(i);
-    }
+    let mut first_of: HashMap<blake3::Hash, usize> = HashMap::new();
     let mut kept: Vec<Met> = Vec::with_capacity(met.len());
     let mut places: HashMap<(blake3::Hash, bool), usize> = HashMap::new();
     let mut two_labels = Vec::new();
     for (i, one) in met.iter().enumerate() {
-        let first = &met[by_content[&one.content][0]].sample;
-        if first.defect_type != one.sample.defect_type {
-            two_labels.push((by_content[&one.content][0], i));
+        let first = *first_of.entry(one.content).or_insert(i);
+        if met[first].sample.defect_type != one.sample.defect_type {
+            two_labels.push((first, i));
         }
     }
     if let (Some((first, second)), false) = (two_labels.first(), skip) {

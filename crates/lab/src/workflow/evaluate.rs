@@ -452,10 +452,8 @@ pub(super) fn split_options(
     match manifest {
         Some(m) if m.category == category => SplitOptions {
             protocol: protocol.clone(),
-            seed: m.seed,
-            shots: m.shots,
-            pool: (m.protocol == *protocol && *protocol != Protocol::Leaky).then_some(m.pool.len()),
-            holdout_fraction: m.holdout_fraction,
+            pool: m.options().pool.filter(|_| m.protocol == *protocol),
+            ..m.options()
         },
         // another category: none of its images trained; the usual pool leaves the test set all the same
         Some(m) => SplitOptions {

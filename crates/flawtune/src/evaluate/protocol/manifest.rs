@@ -65,6 +65,17 @@ pub struct SplitManifest {
 }
 
 impl SplitManifest {
+    /// The options that split its category so again.
+    pub fn options(&self) -> SplitOptions {
+        SplitOptions {
+            protocol: self.protocol.clone(),
+            seed: self.seed,
+            shots: self.shots,
+            pool: (self.protocol != Protocol::Leaky).then_some(self.pool.len()),
+            holdout_fraction: self.holdout_fraction,
+        }
+    }
+
     pub(super) fn new(
         category: String,
         options: &SplitOptions,

@@ -11,6 +11,7 @@ use super::HeadError;
 use super::logistic::{LinearHead, LogisticOptions, Standardisation, fit_logistic};
 use crate::features::ImageTokens;
 use crate::random::{Purpose, Stream};
+use crate::score::mean_of_largest;
 
 /// An image to learn from.
 #[derive(Debug, Clone, Copy)]
@@ -80,15 +81,7 @@ fn largest(values: &[f32], count: usize) -> Vec<usize> {
 
 /// Mean of the largest `share` of `values`.
 pub fn top_mean(values: &[f32], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    let count = share_of(share, sorted.len());
-    sorted
-        .iter()
-        .take(count)
-        .map(|v| f64::from(*v))
-        .sum::<f64>()
-        / count as f64
+    mean_of_largest(values, share_of(share, values.len()))
 }
 
 impl PatchHead {

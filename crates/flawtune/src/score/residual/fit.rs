@@ -4,9 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::look::{BlockBanks, Look, unit_blocks};
-use super::model::{
-    Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits, mean_of_largest,
-};
+use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits};
 use crate::evaluate::draws::{generator, shuffle};
 use crate::features::ImageTokens;
 use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
@@ -148,10 +146,7 @@ pub fn learn_residual(
         head: None,
     };
     let good = seen(&model, good.iter().copied());
-    let odd: Vec<f64> = good
-        .iter()
-        .map(|s| mean_of_largest(&s.distances, top))
-        .collect();
+    let odd: Vec<f64> = good.iter().map(|s| model.top_mean(&s.distances)).collect();
     model.odd = Scale::of(odd.iter().copied(), LEAST_DEVIATION);
     if shots.is_empty() {
         let good = good.iter().map(|s| model.judge(&s.distances, None));
@@ -231,9 +226,7 @@ fn with_head(
             judge(defects, &mut shot_logits);
         }
     }
-    let known = good_logits
-        .iter()
-        .map(|logits| mean_of_largest(logits, model.top));
+    let known = good_logits.iter().map(|logits| model.top_mean(logits));
     model.head = Some(ResidualHead {
         linear,
         weight: options.weight_of(shots.len()),

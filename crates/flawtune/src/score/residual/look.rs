@@ -3,7 +3,7 @@
 use flawtune_kernels::matching::PackedPatches;
 use rayon::prelude::*;
 
-use crate::bundle::{Bank, RowBank};
+use crate::bundle::{Bank, BankBuilder, Precision, RowBank};
 use crate::features::ImageTokens;
 use crate::unit::normalise_rows;
 
@@ -28,18 +28,39 @@ pub struct Look {
 
 /// The patch tokens of an image block by block, each of unit length: `[blocks][patches · dim]` of tokens `[patches, blocks · dim]`.
 pub fn unit_blocks(image: &ImageTokens, blocks: usize, dim: usize) -> Vec<Vec<f32>> {
-    let patches = image.patches().len() / (blocks * dim);
     (0..blocks)
-        .map(|block| {
-            let rows = image.patches().chunks_exact(blocks * dim);
-            let mut rows: Vec<f32> = rows
-                .flat_map(|row| &row[block * dim..(block + 1) * dim])
-                .copied()
-                .collect();
-            normalise_rows(&mut rows, dim, &mut vec![0.0; patches]);
-            rows
-        })
+        .map(|block| unit_block(image, block, blocks, dim))
         .collect()
+}
+
+/// Those of one block, `[patches · dim]`.
+fn unit_block(image: &ImageTokens, block: usize, blocks: usize, dim: usize) -> Vec<f32> {
+    let rows = image.patches().chunks_exact(blocks * dim);
+    let mut norms = vec![0.0; rows.len()];
+    let mut rows: Vec<f32> = rows
+        .flat_map(|row| &row[block * dim..(block + 1) * dim])
+        .copied()
+        .collect();
+    normalise_rows(&mut rows, dim, &mut norms);
+    rows
+}
+
+/// The patches of good images in each block, `[blocks · rows, dim]`, one block after the other: what [`BlockBanks::new`] takes.
+pub fn block_bank<'a>(
+    images: impl IntoIterator<Item = &'a ImageTokens, IntoIter: Clone>,
+    blocks: usize,
+    dim: usize,
+    precision: Precision,
+) -> Bank {
+    let images = images.into_iter();
+    let rows = images.clone().map(|i| i.patches().len() / dim).sum();
+    let mut builder = BankBuilder::new(rows, dim, precision);
+    for block in 0..blocks {
+        for image in images.clone() {
+            builder.push(&unit_block(image, block, blocks, dim));
+        }
+    }
+    builder.finish()
 }
 
 impl BlockBanks {
@@ -130,7 +151,6 @@ impl BlockBanks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Precision;
 
     /// Images of tokens `[1 + patches, blocks · dim]`.
     fn images(count: usize, patches: usize, width: usize) -> Vec<ImageTokens> {
@@ -148,10 +168,7 @@ mod tests {
         let (blocks, dim, patches) = (3, 16, 5);
         let good = images(4, patches, blocks * dim);
         let rows: Vec<Vec<Vec<f32>>> = good.iter().map(|i| unit_blocks(i, blocks, dim)).collect();
-        let bank: Vec<f32> = (0..blocks)
-            .flat_map(|b| rows.iter().flat_map(move |image| image[b].clone()))
-            .collect();
-        let bank = Bank::of(&bank, dim, Precision::F32);
+        let bank = block_bank(&good, blocks, dim, Precision::F32);
         let banks = BlockBanks::new(&bank, blocks, &[patches; 4]);
         let all: Vec<&ImageTokens> = good.iter().collect();
         let own = banks.look(&all, |_| None);

@@ -26,7 +26,7 @@ mod look;
 mod model;
 
 pub use fit::{ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual};
-pub use look::{BlockBanks, Look, unit_blocks};
+pub use look::{BlockBanks, Look, block_bank, unit_blocks};
 pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale};
 
 /// Blocks of a network of `depth` blocks that are looked at by default, counted from 0: four, spread evenly over the last two thirds

@@ -7,7 +7,7 @@ use super::look::{BlockBanks, Look, unit_blocks};
 use crate::bundle::BundleError;
 use crate::features::{ImageTokens, TokenSet};
 use crate::score::heads::{HeadError, LinearHead};
-use crate::score::{Finding, Scorer, Untaught};
+use crate::score::{Finding, Scorer, Untaught, mean_of_largest};
 
 /// Centre and spread of a number over good images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -94,19 +94,6 @@ pub struct Judged {
     pub untaught_map: Vec<f32>,
 }
 
-/// The mean of the `top` largest.
-pub(super) fn mean_of_largest(values: &[f32], top: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    let count = top.clamp(1, sorted.len().max(1));
-    sorted
-        .iter()
-        .take(count)
-        .map(|v| f64::from(*v))
-        .sum::<f64>()
-        / count as f64
-}
-
 impl ResidualModel {
     /// What residuals are multiplied by, so that a penalty means the same for any number of blocks.
     pub fn residual_scale(blocks: usize) -> f32 {
@@ -139,6 +126,11 @@ impl ResidualModel {
             .then(|| "a head with numbers that are not finite".into())
     }
 
+    /// The mean of an image's largest numbers, of which its score is made.
+    pub(super) fn top_mean(&self, values: &[f32]) -> f64 {
+        mean_of_largest(values, self.top.min(values.len()))
+    }
+
     /// Distances of the patches of an image, standardised in each block and averaged over them.
     pub fn standardised(&self, look: &Look) -> Vec<f32> {
         let patches = look.distances.first().map_or(0, Vec::len);
@@ -154,7 +146,7 @@ impl ResidualModel {
 
     /// Joins distances and log-odds (of every patch; none without a head) to what is known of an image.
     pub fn judge(&self, distances: &[f32], logits: Option<&[f32]>) -> Judged {
-        let untaught = self.odd.z(mean_of_largest(distances, self.top));
+        let untaught = self.odd.z(self.top_mean(distances));
         let untaught_map: Vec<f32> = distances
             .iter()
             .map(|d| self.odd.z(f64::from(*d)) as f32)
@@ -166,7 +158,7 @@ impl ResidualModel {
             untaught_map,
         };
         if let (Some(head), Some(logits)) = (&self.head, logits) {
-            judged.score += head.weight * head.scale.z(mean_of_largest(logits, self.top));
+            judged.score += head.weight * head.scale.z(self.top_mean(logits));
             for (joined, logit) in judged.map.iter_mut().zip(logits) {
                 let known = head.scale.z(f64::from(*logit)).max(-MOST_LOWERED);
                 *joined += (head.weight * known) as f32;

@@ -22,7 +22,7 @@ use crate::bundle::{
     ScorerKind,
 };
 use crate::dataset::{Sample, Source, Subset};
-use crate::evaluate::protocol::{Protocol, Split, SplitOptions};
+use crate::evaluate::protocol::{Split, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
 use crate::score::heads::Ensemble;
@@ -110,9 +110,6 @@ pub struct FitRequest {
 }
 
 impl FitRequest {
-    /// How the patch bank makes an image's score where nothing else is asked for: of the oddest hundredth of its patches.
-    pub const AGGREGATE: Aggregate = Aggregate::TopFraction(0.01);
-
     /// The defaults, for these images; written to `output`.
     pub fn new(data: CategoryOptions, output: impl Into<PathBuf>) -> Self {
         Self {
@@ -123,7 +120,7 @@ impl FitRequest {
             backbone: BackboneOverrides::default(),
             output: output.into(),
             scorer: None,
-            aggregate: Self::AGGREGATE,
+            aggregate: Aggregate::default(),
             k_neighbors: 1,
             support_shots: None,
             shots: None,
@@ -341,7 +338,7 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     let has_ensemble = given.is_some_and(|g| g.ensemble.is_some());
     let choice = request.scorer.unwrap_or(if has_ensemble {
         ScorerChoice::Ensemble
-    } else if given.is_some() || residual::is_of_patch_bank(request) {
+    } else if given.is_some() || !residual::of_patch_bank(request).is_empty() {
         ScorerChoice::PatchBank
     } else {
         ScorerChoice::Residual
@@ -411,13 +408,7 @@ fn split_options(
         _ => 0,
     });
     match given.map(|g| &g.manifest) {
-        Some(m) => SplitOptions {
-            protocol: m.protocol.clone(),
-            seed: m.seed,
-            shots: m.shots,
-            pool: (m.protocol != Protocol::Leaky).then_some(m.pool.len()),
-            holdout_fraction: m.holdout_fraction,
-        },
+        Some(manifest) => manifest.options(),
         None => SplitOptions::held_out(request.seed, shots),
     }
 }

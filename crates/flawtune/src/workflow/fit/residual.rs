@@ -1,10 +1,11 @@
 //! Whole banks of several blocks, and what defects teach beside them.
 
 use super::{FitRequest, IndexChoice, Job, MaskChoice, Scored};
-use crate::bundle::{Bank, BankBuilder, PatchOptions, Precision, ScorerKind};
-use crate::features::{ImageTokens, TokenSet, patch_cover};
+use crate::bundle::{PatchOptions, ScorerKind};
+use crate::features::{ImageTokens, patch_cover};
+use crate::score::Aggregate;
 use crate::score::residual::{
-    BlockBanks, Judged, ResidualOptions, Shot, default_top, fit_residual, unit_blocks,
+    BlockBanks, Judged, ResidualOptions, Shot, block_bank, default_top, fit_residual,
 };
 use crate::workflow::{Event, OnEvent, WorkflowError};
 
@@ -18,7 +19,12 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         )));
     }
     let blocks = job.images.engine.options().layers.len();
-    let bank = block_bank(&job.tokens, blocks, job.request.precision);
+    let bank = block_bank(
+        &job.tokens.images,
+        blocks,
+        job.tokens.dim / blocks,
+        job.request.precision,
+    );
     let patches = job.tokens.patches();
     let parts = vec![patches; job.support.len()];
     let banks = BlockBanks::new(&bank, blocks, &parts);
@@ -69,19 +75,6 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
     })
 }
 
-/// The patches of all images in each block, `[blocks · rows, dim / blocks]`, one block after the other.
-fn block_bank(tokens: &TokenSet, blocks: usize, precision: Precision) -> Bank {
-    let dim = tokens.dim / blocks;
-    let rows = tokens.images.len() * tokens.patches();
-    let mut builder = BankBuilder::new(blocks * rows, dim, precision);
-    for block in 0..blocks {
-        for image in &tokens.images {
-            builder.push(&unit_blocks(image, blocks, dim)[block]);
-        }
-    }
-    builder.finish()
-}
-
 /// The share of each patch that the masks of these shots cover; `None` for a shot without one.
 fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, WorkflowError> {
     let (category, engine) = (job.images.category, job.images.engine);
@@ -104,11 +97,11 @@ fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, Workf
     shots.iter().map(of).collect()
 }
 
-/// Refuses what belongs to another scorer.
-pub(super) fn check(request: &FitRequest) -> Result<(), WorkflowError> {
-    let others: Vec<&str> = [
+/// What a request names that only the patch bank has.
+pub(super) fn of_patch_bank(request: &FitRequest) -> Vec<&'static str> {
+    [
         (
-            request.aggregate != FitRequest::AGGREGATE,
+            request.aggregate != Aggregate::default(),
             "a share of the oddest patches",
         ),
         (request.coreset.is_some(), "a coreset"),
@@ -122,7 +115,12 @@ pub(super) fn check(request: &FitRequest) -> Result<(), WorkflowError> {
     ]
     .into_iter()
     .filter_map(|(asked, what)| asked.then_some(what))
-    .collect();
+    .collect()
+}
+
+/// Refuses what belongs to another scorer.
+pub(super) fn check(request: &FitRequest) -> Result<(), WorkflowError> {
+    let others = of_patch_bank(request);
     if others.is_empty() {
         return Ok(());
     }
@@ -131,9 +129,4 @@ pub(super) fn check(request: &FitRequest) -> Result<(), WorkflowError> {
          patch-bank",
         others.join(" and ")
     )))
-}
-
-/// Whether a request names something that only the patch bank has.
-pub(super) fn is_of_patch_bank(request: &FitRequest) -> bool {
-    check(request).is_err()
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::bundle::{Bank, Precision};
-use crate::score::residual::ResidualScorer;
+use crate::bundle::Precision;
+use crate::score::residual::{ResidualScorer, block_bank};
 
 const BLOCKS: usize = 2;
 const DIM: usize = 8;
@@ -40,11 +40,7 @@ struct World {
 
 fn world(count: u64) -> World {
     let good: Vec<ImageTokens> = (0..count).map(|i| image(i + 1, None)).collect();
-    let rows: Vec<Vec<Vec<f32>>> = good.iter().map(|i| unit_blocks(i, BLOCKS, DIM)).collect();
-    let bank: Vec<f32> = (0..BLOCKS)
-        .flat_map(|b| rows.iter().flat_map(move |image| image[b].clone()))
-        .collect();
-    let bank = Bank::of(&bank, DIM, Precision::F32);
+    let bank = block_bank(&good, BLOCKS, DIM, Precision::F32);
     let banks = BlockBanks::new(&bank, BLOCKS, &vec![PATCHES; good.len()]);
     World { good, banks }
 }
