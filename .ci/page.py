@@ -130,7 +130,7 @@ def look(program, page, output, script, scheme, width):
             found.append("headings or tables are missing")
         broken = value("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
         if broken:
-            found.append(f"{broken} pictures of the page cannot be drawn")
+            found.append(f"{broken} images of the page cannot be drawn")
         buttons = value("document.querySelectorAll('th button').length")
         if bool(buttons) != script:
             found.append(f"{buttons} sort buttons {'with' if script else 'without'} JavaScript")

@@ -6,10 +6,10 @@
 
 anomalib, torch, timm and onnx (for our random weights) come from PyPI into target/peers. No weights are fetched:
 AnomalyDINO's extractor is timm's ViT with random numbers (anomalib's own class, `pretrained` switched off), its bank random unit rows; its time depends on neither. It
-gets pictures that are decoded already, in batches of 1, 8 and 32, and the fastest counts; PCA masks and coreset are off, as
-by default on both sides. flawtune reads and decodes its pictures; it is timed as a whole process on 64 pictures less a whole
+gets images that are decoded already, in batches of 1, 8 and 32, and the fastest counts; PCA masks and coreset are off, as
+by default on both sides. flawtune reads and decodes its images; it is timed as a whole process on 64 images less a whole
 process on one, so that the start is in neither. It needs `cargo build --release -p flawtune-cli` (or FLAWTUNE_BINARY) and
-draws its pictures itself. Rounds take turns, after one that is not counted; medians.
+draws its images itself. Rounds take turns, after one that is not counted; medians.
 """
 import argparse
 import json
@@ -30,7 +30,7 @@ ENCODERS = {"dinov3_vits16": "vit_small_patch16_dinov3", "dinov2_vits14": "vit_s
 
 
 def peer(encoder, side, batch, images, threads):
-    """In a process of its own: builds AnomalyDINO, fills its bank, prints seconds a picture."""
+    """In a process of its own: builds AnomalyDINO, fills its bank, prints seconds an image."""
     import time
 
     import timm
@@ -70,7 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=32, help="pictures a round for anomalib, at least a batch")
+    parser.add_argument("--images", type=int, default=32, help="images a round for anomalib, at least a batch")
     parser.add_argument("--batches", type=lambda t: [int(b) for b in t.split(",")], default=[1, 8, 32], help="of anomalib")
     parser.add_argument("--weights", metavar="FILE")
     parser.add_argument("--model-name", default="dinov3_vits16", choices=ENCODERS)
@@ -115,7 +115,7 @@ def main():
             if label == "flawtune predict":
                 (_, one, _), (text, many, memory) = (measured(command) for command in commands.values())
                 if len(text.strip().splitlines()) != max(commands):
-                    raise SystemExit(f"flawtune predict printed no line a picture:\n{text[:500]}")
+                    raise SystemExit(f"flawtune predict printed no line an image:\n{text[:500]}")
                 pair = ((many - one) / (max(commands) - 1), memory)
             else:
                 command = [sys.executable, os.path.abspath(__file__), "--peer", ENCODERS[args.model_name],

@@ -1,4 +1,4 @@
-"""A model of `flawtune fit` on drawn pictures, for timing `flawtune predict`; none where the binary has no such commands."""
+"""A model of `flawtune fit` on drawn images, for timing `flawtune predict`; none where the binary has no such commands."""
 import os
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def _run(*arguments):
 
 
 def pictures(folder, good, side):
-    """Drawn pictures, `good` of them to learn from: the folder of the category's train/good."""
+    """Drawn images, `good` of them to learn from: the folder of the category's train/good."""
     root = os.path.join(folder, f"drawn_{good}_{side}")
     if not os.path.exists(root):
         part = f"{root}.part"
@@ -36,7 +36,7 @@ def pictures(folder, good, side):
 
 
 def build(folder, good, side, weights):
-    """`(model file, folder of its pictures)`; made again when the binary is newer. `weights`: options naming the backbone."""
+    """`(model file, folder of its images)`; made again when the binary is newer. `weights`: options naming the backbone."""
     train = pictures(folder, good, side)
     model = os.path.join(folder, f"drawn_{good}_{side}_{'_'.join(map(os.path.basename, weights))}.flaw")
     if not os.path.exists(model) or os.path.getmtime(model) < os.path.getmtime(binary()):

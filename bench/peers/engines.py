@@ -161,14 +161,14 @@ def openvino_throughput(case, _tried):
 
 
 def openvino_streams(case, tried):
-    """One stream a core, with the case's batch a request, or one picture a request."""
+    """One stream a core, with the case's batch a request, or one image a request."""
     settings = {"NUM_STREAMS": case.threads}
     files = spellings(case, "plain", "fused")
     yield from openvino_queue(case, settings, files, case.threads)
     if case.batch > 1:
         singles = spellings(case, *(kind for kind, _ in fastest_of(files, tried)), batch=1)
         for kind, build in openvino_queue(case, settings, singles, case.threads, 1):
-            yield f"{kind}, one picture a request", build
+            yield f"{kind}, one image a request", build
 
 
 def openvino_int8(case, tried):

@@ -3,7 +3,7 @@
 
     python bench/peers/matching.py SUPPORT.safetensors TEST.safetensors [--tests 32] [--k 1] [--threads 2] [--rounds 5]
 
-The files are what `flawtune features -o FILE PICTURES` writes for train/good and for test pictures; both engines read the
+The files are what `flawtune features -o FILE IMAGES` writes for train/good and for test images; both engines read the
 same ones. flawtune is `cargo build --release -p flawtune --example matching`, found in target/ or by FLAWTUNE_MATCHING. torch,
 numpy and safetensors come from PyPI into target/peers unless they are there. Rounds take turns, engine after engine; the
 table shows medians. The time with bounds includes preparing them.

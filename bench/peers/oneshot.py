@@ -3,7 +3,7 @@
     python oneshot.py ort|ov|torch FILE BATCH THREADS RUNS        (`processes.py` starts it)
 
 Prints `first` as soon as the first batch is done; peak memory is read from outside. The pixels are zeros, so that no engine
-pays for decoding a picture.
+pays for decoding an image.
 """
 import sys
 

@@ -46,7 +46,7 @@ def note(text):
 def parse_case(text):
     found = re.fullmatch(r"([sb])(\d+)x(\d+)@(\d+)", text.strip())
     if not found or int(found[2]) % 16 or int(found[2]) == 0 or int(found[3]) == 0 or int(found[4]) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no case such as s224x8@2 (sides in multiples of 16)")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a case such as s224x8@2 (sides in multiples of 16)")
     return {"model": found[1], "side": int(found[2]), "batch": int(found[3]), "threads": int(found[4])}
 
 
@@ -65,7 +65,7 @@ def arguments():
     parser.add_argument("--weights", metavar="FILE", help="weights for the processes of flawtune (default: random ones)")
     parser.add_argument("--model-name", default="dinov3_vits16", help="backbone of --weights")
     parser.add_argument("--predict", metavar="ARGUMENTS",
-                        help="what `flawtune predict` gets before the picture (default: a model fitted to 320 drawn pictures)")
+                        help="what `flawtune predict` gets before the image (default: a model fitted to 320 drawn images)")
     parser.add_argument("--environment", default=environment.FOLDER, metavar="DIR")
     args = parser.parse_args()
     for given, known in ((args.extras, EXTRAS), (args.parts, ("forward", "int8", "memory", "start"))):

@@ -55,7 +55,7 @@ def main():
     for batch in (1, 8):
         engines.Case("s", 224, batch, 1, folder).onnx("plain")
     network.built(os.path.join(folder, "dinov3_vits16.safetensors"), network.weight_file)
-    network.built(os.path.join(folder, "picture.png"), network.picture)
+    network.built(os.path.join(folder, "image.png"), network.picture)
     network.built(os.path.join(folder, "pixels.safetensors"), pixels)
     if "torch" in wanted:
         network.built(os.path.join(folder, "timm.safetensors"), torch_weights)

@@ -1,4 +1,4 @@
-"""Whole processes: peak memory of a batch of 8 pictures of 224 px, and time from the start to the first result."""
+"""Whole processes: peak memory of a batch of 8 images of 224 px, and time from the start to the first result."""
 import os
 import statistics
 import subprocess
@@ -45,9 +45,9 @@ def commands(folder, batch, threads, runs, engines, weights, predict):
     whole = [flawtune, "--quiet", "--threads", str(threads)]
     features = [*whole, "features", *weights, "--no-cache", "--batch-size", str(batch), "--output", at("tokens.safetensors")]
     if batch == 1:
-        out["flawtune features"] = ([*features, at("picture.png")], False)
+        out["flawtune features"] = ([*features, at("image.png")], False)
         if predict:
-            out["flawtune predict"] = ([*whole, "predict", *predict, at("picture.png")], False)
+            out["flawtune predict"] = ([*whole, "predict", *predict, at("image.png")], False)
     else:
         out["flawtune features"] = ([*features, "--pixels", at("pixels.safetensors")], False)
         speed = environment.program("speed", "FLAWTUNE_SPEED")

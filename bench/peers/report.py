@@ -109,7 +109,7 @@ def memory_table(memory):
 
 def start_table(start):
     rows = [[label, number(s["median"], 3), number(min(s["values"]), 3)] for label, s in start.items()]
-    return table(["process, one picture of 224 px", "seconds to the first result (≤ 0.3)", "best"], rows)
+    return table(["process, one image of 224 px", "seconds to the first result (≤ 0.3)", "best"], rows)
 
 
 def machine():

@@ -3,7 +3,7 @@
 
     python bench/peers/training.py NORMALS.safetensors DEFECTS.safetensors [--prompts 20] [--threads 2] [--rounds 5]
 
-The files are what `flawtune features -o FILE PICTURES` writes, at least 16 images each; both engines read the same ones.
+The files are what `flawtune features -o FILE IMAGES` writes, at least 16 images each; both engines read the same ones.
 flawtune is `cargo build --release -p flawtune-lab --example training`, found in target/ or by FLAWTUNE_TRAINING. torch,
 numpy and safetensors come from PyPI into target/peers unless they are there. PyTorch finds the best matches without a
 graph and sends the gradient back through them as a sparse matrix. Rounds take turns; medians are shown. Both losses are

@@ -1,4 +1,4 @@
-//! A CSV list of pictures: rows or an error that names a line of the file.
+//! A CSV list of images: rows or an error that names a line of the file.
 #![no_main]
 
 use flawtune::dataset::parse_list;

@@ -83,7 +83,7 @@ class Vit:
 
 
 def rollout(attentions, prefix, prompts, kind):
-    """Abnar & Zuidema 2020: product over the blocks of the row-normalised (A + I). Columns: the tokens of the picture
+    """Abnar & Zuidema 2020: product over the blocks of the row-normalised (A + I). Columns: the tokens of the image
     [prefix, patches], then the prompts, one set after the other. Prompts that are written anew before a block start there:
     what the position held before is lost."""
     t = attentions[0].shape[-1]

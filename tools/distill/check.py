@@ -2,7 +2,7 @@
 
     python check.py CATEGORY_DIR --teacher FILE [--layer N] | --student FILE | --random SEED
 
-Support: the first 100 pictures of train/good, sorted by path; test: every picture of test. Nothing is chosen here.
+Support: the first 100 images of train/good, sorted by path; test: every image of test. Nothing is chosen here.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python distill.py --teacher dinov2_vits14.safetensors --state STATE --output assets/demo_vit_tiny16.safetensors
 
-Stages, each of which goes on where it was stopped: pictures are made (seeded), the teacher's tokens of them are written
+Stages, each of which goes on where it was stopped: images are made (seeded), the teacher's tokens of them are written
 to STATE, the student learns them, the weights are exported in f16. The learning rate is constant and falls to 0 over the
 last --decay steps: to train longer, raise --steps and run again before the fall begins.
 
@@ -30,9 +30,9 @@ import textures
 PHOTOS = ["astronaut.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
           "hubble_deep_field.jpg", "microaneurysms.png", "retina.jpg", "rocket.jpg", "text.png"]
 
-# Patches along a side of each set's pictures.
+# Patches along a side of each set's images.
 SETS = {"small": 7, "large": 14}
-# The last pictures of each set, which only tell how far it is.
+# The last images of each set, which only tell how far it is.
 HELD_OUT = 128
 
 
@@ -48,7 +48,7 @@ def photos() -> list[Image.Image]:
 
 
 class Data:
-    """Pictures [N, S, S, 3] and the teacher's projected tokens [N, 1 + P, 256], on disk."""
+    """Images [N, S, S, 3] and the teacher's projected tokens [N, 1 + P, 256], on disk."""
 
     def __init__(self, state: Path, name: str, count: int):
         self.name, self.count, patches = name, count, SETS[name]
@@ -66,7 +66,7 @@ class Data:
         return int(self.done_path.read_text())
 
     def make(self, first: int, last: int, album: list[Image.Image]) -> torch.Tensor:
-        """Draws these pictures and gives them as the teacher sees them, pixels [N, 3, S', S']."""
+        """Draws these images and gives them as the teacher sees them, pixels [N, 3, S', S']."""
         seen = []
         for i in range(first, last):
             drawn = textures.picture((self.side, i), self.side, album)
@@ -83,10 +83,10 @@ class Data:
             self.tokens[first:last] = tokens.half().numpy()
             self.done_path.write_text(str(last))
             if first // chunk % 20 == 0:
-                print(f"{self.name}: {last} of {self.count} pictures, {time.time() - begun:.0f} s", flush=True)
+                print(f"{self.name}: {last} of {self.count} images, {time.time() - begun:.0f} s", flush=True)
 
     def batch(self, at: np.ndarray, flips: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels and tokens of these pictures, each mirrored and turned by a multiple of 90° together."""
+        """Pixels and tokens of these images, each mirrored and turned by a multiple of 90° together."""
         order = np.argsort(at)  # the disk likes it
         pictures, tokens, n = [], [], SETS[self.name]
         for i, flip in zip(at[order], flips[order]):
@@ -99,7 +99,7 @@ class Data:
 
 
 def find_basis(teacher: networks.Teacher, layer: int, data: Data) -> dict[str, torch.Tensor]:
-    """The strongest directions of the first pictures' tokens, and the tokens' mean and deviation there."""
+    """The strongest directions of the first images' tokens, and the tokens' mean and deviation there."""
     tokens = torch.cat([teacher.tokens(data.make(i, i + 64, photos()), [layer])[0].flatten(0, 1)
                         for i in range(0, 1024, 64)]).double()
     values, vectors = torch.linalg.eigh(tokens.T @ tokens)
@@ -117,7 +117,7 @@ def rate(step: int, args: argparse.Namespace) -> float:
 
 @torch.inference_mode()
 def missed(net: networks.Student, data: Data, variance: float) -> tuple[float, float]:
-    """Share of the variance missed on the held-out pictures: class token, patches."""
+    """Share of the variance missed on the held-out images: class token, patches."""
     at = np.arange(data.count - HELD_OUT, data.count)
     parts = [(net(x) - y).square().mean((0, 2)) for x, y in
              (data.batch(part, np.zeros_like(part)) for part in np.split(at, HELD_OUT // 32))]
@@ -179,11 +179,11 @@ def main() -> None:
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--teacher", required=True, help="DINOv2 ViT-S/14, safetensors, Hugging Face key names")
     a.add_argument("--layer", type=int, default=8, help="block of the teacher whose tokens are learned, 0-based [8]")
-    a.add_argument("--state", type=Path, required=True, help="folder for pictures, tokens and training state (1.5 GB)")
+    a.add_argument("--state", type=Path, required=True, help="folder for images, tokens and training state (1.5 GB)")
     a.add_argument("--output", type=Path, required=True, help="weight file to write")
-    a.add_argument("--small", type=int, default=10000, help="pictures of 112 px [10000]")
-    a.add_argument("--large", type=int, default=2000, help="pictures of 224 px [2000]")
-    a.add_argument("--steps", type=int, default=3000, help="batches of 64 small or, each third, 16 large pictures [3000]")
+    a.add_argument("--small", type=int, default=10000, help="images of 112 px [10000]")
+    a.add_argument("--large", type=int, default=2000, help="images of 224 px [2000]")
+    a.add_argument("--steps", type=int, default=3000, help="batches of 64 small or, each third, 16 large images [3000]")
     a.add_argument("--decay", type=int, default=1250, help="steps over which the learning rate falls to 0 [1250]")
     a.add_argument("--warmup", type=int, default=200, help="steps over which it rises [200]")
     a.add_argument("--learning-rate", type=float, default=1e-3)

@@ -1,4 +1,4 @@
-"""Writes the golden of the embedded backbone: a picture's pixels and the student's tokens in PyTorch.
+"""Writes the golden of the embedded backbone: an image's pixels and the student's tokens in PyTorch.
 
     python golden.py assets/demo_vit_tiny16.safetensors crates/backbone/tests/demo_golden.safetensors
 """

@@ -1,7 +1,7 @@
-"""Generated pictures to distil on: grey or coloured surfaces and parts, with and without something wrong.
+"""Generated images to distil on: grey or coloured surfaces and parts, with and without something wrong.
 
 Every function takes a generator and a side in pixels and gives a field [side, side] in 0..1 (or nearly); `picture`
-dresses fields with colour, light, flaws, blur and noise, and gives bytes [side, side, 3]. None imitates a picture of a
+dresses fields with colour, light, flaws, blur and noise, and gives bytes [side, side, 3]. None imitates an image of a
 data set that flawtune is measured on.
 """
 
@@ -284,7 +284,7 @@ def cut(r: Rng, photo: Image.Image, side: int) -> np.ndarray:
 
 
 def picture(seed: tuple[int, ...], side: int, photos: list[Image.Image]) -> np.ndarray:
-    """The picture of this seed: bytes [side, side, 3]; three in ten are cut from `photos`."""
+    """The image of this seed: bytes [side, side, 3]; three in ten are cut from `photos`."""
     r = np.random.default_rng(seed)
     if photos and r.random() < 0.3:
         light = cut(r, photos[r.integers(len(photos))], side)

@@ -28,7 +28,7 @@ for layer in 8 11; do
 done
 
 for category in "${categories[@]}"; do
-    echo "$category, 30 test pictures, block 9"
+    echo "$category, 30 test images, block 9"
     find "$root/$category/test" -name '*.png' -o -name '*.jpg' | LC_ALL=C sort | awk 'NR % 7 == 0' | head -30 |
         xargs "$release/examples/precision" "$weights" 224 8
 done

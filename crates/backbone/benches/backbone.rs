@@ -1,4 +1,4 @@
-//! The forward pass of ViT-S/16 with random weights, and the way of one picture to it. In the forward pass an element is a
+//! The forward pass of ViT-S/16 with random weights, and the way of one image to it. In the forward pass an element is a
 //! floating-point operation, so Gelem/s are GFLOP/s.
 //!
 //! `cargo bench -p flawtune-backbone`; `FLAWTUNE_KERNELS=` chooses the instruction set, `RAYON_NUM_THREADS=` the threads.

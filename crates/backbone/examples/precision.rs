@@ -1,6 +1,6 @@
-//! What 16-bit and 8-bit weights change in the features of real pictures.
+//! What 16-bit and 8-bit weights change in the features of real images.
 //!
-//! `cargo run --release -p flawtune-backbone --example precision -- WEIGHTS SIDE BLOCK PICTURE…`: cosines with the f32
+//! `cargo run --release -p flawtune-backbone --example precision -- WEIGHTS SIDE BLOCK IMAGE…`: cosines with the f32
 //! features (patch tokens: mean, 1st percentile, least; class token: mean) after the final norm of block BLOCK (from 0).
 #![allow(clippy::print_stdout, reason = "it reports measurements")]
 
@@ -23,7 +23,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, side, block, pictures @ ..] = &arguments[..] else {
-        return Err("usage: precision WEIGHTS SIDE BLOCK PICTURE…".into());
+        return Err("usage: precision WEIGHTS SIDE BLOCK IMAGE…".into());
     };
     let (side, block): (usize, usize) = (side.parse()?, block.parse()?);
     let loaded = weights::load(Path::new(weights), None)?;

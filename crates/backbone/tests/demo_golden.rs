@@ -1,4 +1,4 @@
-//! The embedded backbone against its own recipe: tokens of one picture, made by `tools/distill/golden.py` (PyTorch 2.15.0; the
+//! The embedded backbone against its own recipe: tokens of one image, made by `tools/distill/golden.py` (PyTorch 2.15.0; the
 //! version stands in the file's metadata).
 
 use flawtune_backbone::models::{self, Origin};

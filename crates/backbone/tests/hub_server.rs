@@ -557,7 +557,7 @@ fn shards_are_all_fetched() {
     let e = locate("dinov2_vitg14", &offline, &mut quiet()).unwrap_err();
     assert!(
         matches!(e, HubError::Offline { .. }),
-        "half of the shards are no model: {e}"
+        "half of the shards are not a model: {e}"
     );
 }
 
@@ -701,7 +701,7 @@ fn local_files_come_first() {
     let e = locate("vith16plus", &options, &mut quiet()).unwrap_err();
     assert!(
         matches!(e, HubError::Offline { .. }),
-        "an empty folder is no model: {e}"
+        "an empty folder is not a model: {e}"
     );
     assert!(e.to_string().contains(models.to_str().unwrap()), "{e}");
     assert!(matches!(

@@ -41,7 +41,7 @@ impl Golden {
         self.0.tensors()
     }
 
-    /// Names below `group/`, as (full name, picture).
+    /// Names below `group/`, as (full name, image).
     fn group(&self, group: &str) -> Vec<(String, String)> {
         let mut names: Vec<_> = self
             .tensors()

@@ -1,4 +1,4 @@
-//! Damaged, misnamed and oversized pictures: a typed error that names the file, no panic, no huge allocation.
+//! Damaged, misnamed and oversized images: a typed error that names the file, no panic, no huge allocation.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -24,16 +24,16 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 fn read(bytes: &[u8]) -> Result<RgbImage8, ImageError> {
     decode(
         bytes,
-        Path::new("some/picture.png"),
+        Path::new("some/image.png"),
         &DecodeOptions::default(),
     )
 }
 
 fn message(bytes: &[u8]) -> String {
     let error = read(bytes).expect_err("must be refused");
-    assert_eq!(error.path(), Path::new("some/picture.png"));
+    assert_eq!(error.path(), Path::new("some/image.png"));
     let text = error.to_string();
-    assert!(text.starts_with("some/picture.png: "), "{text}");
+    assert!(text.starts_with("some/image.png: "), "{text}");
     text
 }
 
@@ -86,9 +86,9 @@ fn float_pictures_are_refused() {
 #[test]
 fn empty_and_foreign_files_are_refused() {
     assert!(message(b"").contains("empty"));
-    assert!(message(b"this is a text file, whatever its name says\n").contains("not a picture"));
+    assert!(message(b"this is a text file, whatever its name says\n").contains("not an image"));
     assert!(message(b"GIF89a\x01\x00\x01\x00").contains("GIF is not supported\nhint: "));
-    assert!(message(&[0; 4096]).contains("not a picture"));
+    assert!(message(&[0; 4096]).contains("not an image"));
 }
 
 #[test]

@@ -511,7 +511,7 @@ fn wrong_files_say_what_they_are() {
     let path = dir.path().join("x.pt");
     for (bytes, wanted) in [
         (&b""[..], "the file is empty"),
-        (b"hello, this is no checkpoint\n", "it is a text file"),
+        (b"hello, this is not a checkpoint\n", "it is a text file"),
         (b"\x80\x04N.", "it is a bare pickle"),
         (
             b"\x10\0\0\0\0\0\0\0{\"a\":1}",

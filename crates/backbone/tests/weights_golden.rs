@@ -611,7 +611,7 @@ fn wrong_files_say_what_to_do() {
         (at("broken.safetensors", &broken), "damaged"),
         (at("empty.safetensors", b""), "empty"),
         (
-            at("text.safetensors", b"these are no weights, alas"),
+            at("text.safetensors", b"these are not weights, alas"),
             "text file",
         ),
         (

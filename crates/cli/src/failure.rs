@@ -17,11 +17,11 @@ pub(crate) enum Failure {
     Interrupted(String),
     /// Some parts of a larger job failed, the others are done: exit code 1.
     Incomplete(String),
-    /// `--fail-on-flaw` and pictures that are flawed: exit code 1.
+    /// `--fail-on-flaw` and images that are flawed: exit code 1.
     Flawed {
-        /// Flawed pictures.
+        /// Flawed images.
         flaws: usize,
-        /// Pictures scored.
+        /// Images scored.
         scored: usize,
     },
     /// A repetition that did not give the same: exit code 1.
@@ -75,7 +75,7 @@ impl Failure {
             }
             Self::Differs { files, compared } => format!("{files} of {compared} files"),
             Self::Flawed { flaws, scored } => {
-                format!("{flaws} of {scored} pictures (--fail-on-flaw)")
+                format!("{flaws} of {scored} images (--fail-on-flaw)")
             }
         }
     }

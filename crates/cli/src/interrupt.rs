@@ -1,4 +1,4 @@
-//! Ctrl-C: training stops after its step and keeps its state, watching and drawing end after the pictures at hand; anything else ends at
+//! Ctrl-C: training stops after its step and keeps its state, watching and drawing end after the images at hand; anything else ends at
 //! once, since finished features are
 //! already in the cache and result files appear whole or not at all.
 
@@ -27,7 +27,7 @@ pub(crate) fn watching_starts() {
     WATCHING.store(true, Ordering::SeqCst);
 }
 
-/// From now on Ctrl-C ends the work after the picture at hand.
+/// From now on Ctrl-C ends the work after the image at hand.
 pub(crate) fn pictures_start() {
     WATCHING.store(true, Ordering::SeqCst);
 }

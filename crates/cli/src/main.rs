@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     };
     let console = Console::new(cli.global.progress, cli.global.quiet, &settings.path);
     let result = run(cli, console, settings);
-    // a result that nobody got is no success, and no verdict either
+    // a result that nobody got is not a success, and no verdict either
     let result = match (result, console::unwritten()) {
         (Ok(()) | Err(Failure::Flawed { .. } | Failure::Differs { .. }), Some(failure)) => {
             Err(failure)

@@ -1,11 +1,11 @@
-//! Scores one picture against a bank of generated unit patches, through the code that `predict` runs, in turns with the
+//! Scores one image against a bank of generated unit patches, through the code that `predict` runs, in turns with the
 //! machine's yardsticks.
 //!
 //! ```text
 //! bank PATCHES [GRID_SIDE] [f16|f32] [THREADS] [ROUNDS]
 //! ```
 //!
-//! Prints medians: seconds, GFLOP/s (2 · bank patches · picture patches · 384, every product counted), their share of both
+//! Prints medians: seconds, GFLOP/s (2 · bank patches · image patches · 384, every product counted), their share of both
 //! yardsticks of the same rounds; and the most memory that was resident, less what was before there was a bank, beside the
 //! bank's bytes.
 #![allow(clippy::print_stdout)]
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         dim: DIM,
         images: vec![image],
     };
-    // what the yardsticks themselves need is no part of the bank
+    // what the yardsticks themselves need is not part of the bank
     peak::attainable(YARDSTICK);
     let resident = || Memory::here().peak_resident_mib.unwrap_or(f64::NAN);
     let before = resident();

@@ -30,7 +30,7 @@ const KINDS: usize = 300;
 const WAYS: usize = 24;
 /// Patches that are generated at a time.
 const AT_ONCE: usize = 1000;
-/// Pictures that ask.
+/// Images that ask.
 const ASKING: usize = 4;
 const ROUNDS: usize = 3;
 
@@ -131,7 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let of_image = bundle.bank.rows() / images;
             if of_image != grid.0 * grid.1 || grid.0 != grid.1 || images <= ASKING {
                 return Err(
-                    "name a bundle of square pictures, fitted without mask, coreset, rotations, index".into(),
+                    "name a bundle of square images, fitted without mask, coreset, rotations, index".into(),
                 );
             }
             (
@@ -241,7 +241,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             )
         });
         println!(
-            "{name}: {} patches in {alone:.4} s ({:.1} x), {ASKING} pictures in {together:.4} s{found}",
+            "{name}: {} patches in {alone:.4} s ({:.1} x), {ASKING} images in {together:.4} s{found}",
             side * side,
             exact / alone
         );

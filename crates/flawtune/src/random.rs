@@ -24,7 +24,7 @@ pub enum Purpose {
     PromptDropout = 6,
     /// Which patches the k-means of prompt initialisation starts from.
     PromptCentroids = 7,
-    /// Light and places of augmented pictures.
+    /// Light and places of augmented images.
     Augmentation = 8,
     /// What is drawn from the tasks of meta-training.
     Episodes = 9,

@@ -226,7 +226,7 @@ fn a_second_run_makes_no_forward_pass() {
         (7, 0, 0)
     );
     assert_eq!(values(&first.tokens), values(&second.tokens));
-    // the name and the place of a picture do not matter
+    // the name and the place of an image do not matter
     let moved = folder.path().join("elsewhere.bin");
     fs::copy(&paths[3], &moved).unwrap();
     let third = extractor
@@ -338,7 +338,7 @@ fn every_unreadable_picture_is_named_or_skipped() {
         assert!(text.contains(&image.path.display().to_string()), "{text}");
     }
     assert!(
-        text.starts_with("5 of 11 pictures") && text.contains("--skip-bad-images"),
+        text.starts_with("5 of 11 images") && text.contains("--skip-bad-images"),
         "{text}"
     );
 

@@ -11,7 +11,7 @@ use flawtune::dataset::{
 use flawtune_backbone::preprocess::DecodeOptions;
 use image::{GrayImage, Luma};
 
-/// A tiny picture; `value` in its middle, black around, so that 0 is a black mask.
+/// A tiny image; `value` in its middle, black around, so that 0 is a black mask.
 fn draw(root: &Path, names: &[&str], value: u8) {
     for name in names {
         let path = root.join(name);
@@ -330,7 +330,7 @@ fn kolektor_sdd_divides_items_and_looks_into_labels() {
             "kos03/Part1.jpg test good",
         ]
     );
-    fs::write(root.path().join("ksdd/kos02/Part0_label.bmp"), "no picture").unwrap();
+    fs::write(root.path().join("ksdd/kos02/Part0_label.bmp"), "no image").unwrap();
     says(open(root.path(), "ksdd"), &["Part0_label.bmp"]);
     fs::remove_file(root.path().join("ksdd/kos02/Part0_label.bmp")).unwrap();
     says(
@@ -376,7 +376,7 @@ fn kolektor_sdd2_has_defects_to_learn_from() {
         4
     );
     fs::remove_dir_all(root.path().join("ksdd2/test")).unwrap();
-    says(open(root.path(), "ksdd2"), &["test", "no pictures"]);
+    says(open(root.path(), "ksdd2"), &["test", "no images"]);
 }
 
 #[test]
@@ -458,14 +458,14 @@ fn without_need_of_a_test_good_pictures_are_enough() {
         says(
             open(root.path(), category),
             &[
-                "no test pictures",
+                "no test images",
                 if category == "nut" { "ok" } else { "good" },
             ],
         );
     }
 }
 
-/// Ten good pictures in two folders, three defects and two masks.
+/// Ten good images in two folders, three defects and two masks.
 fn folders() -> (tempfile::TempDir, Folders) {
     let root = tempfile::tempdir().unwrap();
     for i in 0..10 {
@@ -541,7 +541,7 @@ fn good_pictures_alone_are_all_learned_from() {
     );
     says(
         Dataset::open(&alone, "part", true),
-        &["no defect pictures", "--defect", "fit"],
+        &["no defects", "--defect", "fit"],
     );
     says(Dataset::open(&alone, "a/b", false), &["'a/b'"]);
 }
@@ -584,7 +584,7 @@ fn folders_that_cannot_be_meant_are_refused() {
             defect: Some(at("empty")),
             ..given.clone()
         }),
-        &["empty", "no pictures"],
+        &["empty", "no images"],
     );
     says(
         read_folders(&Folders {
@@ -666,9 +666,9 @@ fn a_list_without_splits_is_split() {
             .count(),
         2
     );
-    says(read_list(&good_only), &["good.csv", "no defect pictures"]);
+    says(read_list(&good_only), &["good.csv", "no defects"]);
     let no_good = write(root.path(), "bad.csv", "path,label\n0.png,defect\n");
-    says(read_list(&no_good), &["bad.csv", "no good picture"]);
+    says(read_list(&no_good), &["bad.csv", "no good image"]);
     says(
         read_list(&root.path().join("none.csv")),
         &["none.csv", "cannot read"],
@@ -722,7 +722,7 @@ fn wrong_lists_name_the_line() {
         ),
         (
             "path,label\nlist.txt,good\n",
-            &["line 2", "'list.txt' is no picture"],
+            &["line 2", "'list.txt' is not an image"],
         ),
         (
             "path,label,masks\n0.png,good,\n1.png,defect,0.png;none.png\n",
@@ -732,7 +732,7 @@ fn wrong_lists_name_the_line() {
             "path,label\n0.png,good\n./0.png,good\n",
             &["line 3", "on line 2 already"],
         ),
-        ("path,label\n,good\n", &["line 2", "no picture"]),
+        ("path,label\n,good\n", &["line 2", "not an image"]),
     ];
     for (text, parts) in cases {
         let file = write(root.path(), "list.csv", text);

@@ -1,4 +1,4 @@
-//! More views of a handful of defect pictures, and synthetic defects on good ones, written as pictures that one can look at.
+//! More views of a handful of defects, and synthetic defects on good ones, written as images that one can look at.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use flawtune::names::one_of;
 use flawtune::random::{Purpose, Stream};
 use flawtune_synth::{PasteKind, paste_defects};
 
-/// Photometric views of a picture.
+/// Photometric views of an image.
 const PHOTOMETRIC_VIEWS: usize = 2;
 /// Contrast is multiplied by at most this, or divided by it.
 const CONTRAST: f64 = 1.25;
@@ -27,7 +27,7 @@ const PASTED: [PasteKind; 5] = [
     PasteKind::Stain,
 ];
 
-/// A way to make more of a defect picture.
+/// A way to make more of a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Augmentation {
     /// Mirrored left to right, top to bottom, and both.
@@ -36,7 +36,7 @@ pub enum Augmentation {
     Rotations,
     /// Two views of other brightness and contrast.
     Photometric,
-    /// As many good pictures as there are shots, each with one synthetic defect.
+    /// As many good images as there are shots, each with one synthetic defect.
     Synthetic,
 }
 
@@ -74,19 +74,19 @@ impl FromStr for Augmentation {
     }
 }
 
-/// A picture made from others.
+/// An image made from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// Where it was written.
     pub path: PathBuf,
-    /// The shot it shows, by its place in the list; `None` for a synthetic defect on a good picture.
+    /// The shot it shows, by its place in the list; `None` for a synthetic defect on a good image.
     pub shot: Option<usize>,
 }
 
 /// Why views could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum AugmentError {
-    /// A picture could not be read.
+    /// An image could not be read.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A view could not be written.
@@ -99,11 +99,11 @@ pub enum AugmentError {
     },
 }
 
-/// Writes views of the shots, and synthetic defects on the good pictures, as PNG files to `folder`, which is made if it
-/// is missing. The same pictures, kinds and seed give the same files.
+/// Writes views of the shots, and synthetic defects on the good images, as PNG files to `folder`, which is made if it
+/// is missing. The same images, kinds and seed give the same files.
 ///
 /// # Errors
-/// Pictures that cannot be read, a folder that cannot be written.
+/// Images that cannot be read, a folder that cannot be written.
 pub fn write_views(
     kinds: &[Augmentation],
     shots: &[PathBuf],
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(at("01_right.png").get_pixel(15, 0), shot.get_pixel(0, 0));
         assert_eq!(at("01_left.png").get_pixel(0, 23), shot.get_pixel(0, 0));
         assert_ne!(at("01_light_0.png"), shot);
-        // a synthetic defect changes a part of a good picture
+        // a synthetic defect changes a part of a good image
         let pasted = at("synthetic_00_cut-paste.png");
         assert!((2..5).all(|i| open(&folder.path().join(format!("{i}.png"))) != pasted));
     }

@@ -1,4 +1,4 @@
-//! Attention rollout and Grad-CAM against `golden/visualize` (PyTorch, f64, autograd), and on pictures where the answer is
+//! Attention rollout and Grad-CAM against `golden/visualize` (PyTorch, f64, autograd), and on images where the answer is
 //! known: one odd patch among equal ones.
 
 use flawtune_backbone::config::VitConfig;
@@ -298,7 +298,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).many(count, 1.0)
 }
 
-/// Pictures of one colour with a little noise; one patch of one of them is planted: filled with another pattern. At the last
+/// Images of one colour with a little noise; one patch of one of them is planted: filled with another pattern. At the last
 /// block, the default: farther from the score a mean of gradients need not mean much, with random weights least of all.
 #[test]
 fn a_planted_patch_lights_up() {

@@ -1,4 +1,4 @@
-//! From light to a picture: exposure, vignette, optics, sensor noise, tone curve.
+//! From light to an image: exposure, vignette, optics, sensor noise, tone curve.
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
@@ -30,7 +30,7 @@ impl Camera {
         }
     }
 
-    /// Develops `light` (`[size·2, size·2]` linear RGB, row by row) into a picture of `size` pixels.
+    /// Develops `light` (`[size·2, size·2]` linear RGB, row by row) into an image of `size` pixels.
     pub(super) fn develop(&self, light: &[[f32; 3]], size: u32, chance: &mut Chance) -> RgbImage {
         let n = size as usize;
         let fine = n * SAMPLES;

@@ -9,7 +9,7 @@ use rust_embed::RustEmbed;
 
 use super::SynthError;
 
-/// Pictures and masks in the `MVTec` AD layout, as [`MADE_BY`] makes them.
+/// Images and masks in the `MVTec` AD layout, as [`MADE_BY`] makes them.
 #[derive(RustEmbed)]
 #[folder = "../../assets/demo_data"]
 struct Files;
@@ -31,11 +31,11 @@ pub struct Unpacked {
 pub struct EmbeddedCategory {
     /// Its folder's name.
     pub name: String,
-    /// Pictures in `train/good`.
+    /// Images in `train/good`.
     pub train_good: usize,
-    /// Pictures in `test/good`.
+    /// Images in `test/good`.
     pub test_good: usize,
-    /// Pictures in the folders of defects.
+    /// Images in the folders of defects.
     pub defects: usize,
     /// Names of the defect types.
     pub defect_types: BTreeSet<String>,
@@ -185,7 +185,7 @@ mod tests {
                 assert_eq!(both[0], both[1], "a mask each");
             }
         }
-        // a damaged picture is mended
+        // a damaged image is mended
         let name = first.categories[0].name.clone();
         let one = fs::read_dir(folder.path().join(&name).join("train/good"))
             .unwrap()

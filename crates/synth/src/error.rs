@@ -21,8 +21,8 @@ pub enum SynthError {
         /// The names there are.
         known: &'static str,
     },
-    /// A picture edge outside [`SIZE_RANGE`].
-    #[error("cannot draw pictures of {found} pixels: choose a size from {low} to {high}", low = SIZE_RANGE.start(), high = SIZE_RANGE.end())]
+    /// An image edge outside [`SIZE_RANGE`].
+    #[error("cannot draw images of {found} pixels: choose a size from {low} to {high}", low = SIZE_RANGE.start(), high = SIZE_RANGE.end())]
     Size {
         /// The edge asked for, in pixels.
         found: u32,
@@ -41,10 +41,10 @@ pub enum SynthError {
         /// The name given.
         found: String,
     },
-    /// A picture to put defects on cannot be read.
+    /// An image to put defects on cannot be read.
     #[error(transparent)]
     Picture(#[from] ImageError),
-    /// A picture that has no room for a defect.
+    /// An image that has no room for a defect.
     #[error(
         "{path}: {width}x{height} pixels have no room for a defect; each side needs at least {SMALLEST_EDGE}"
     )]
@@ -56,13 +56,13 @@ pub enum SynthError {
         /// Its rows.
         height: u32,
     },
-    /// Too few pictures for three groups.
+    /// Too few images for three groups.
     #[error(
-        "{given} picture(s) with {different} different content(s) are too few: at least 3 are needed, one to learn from, \
+        "{given} image(s) with {different} different content(s) are too few: at least 3 are needed, one to learn from, \
          one to test as it is and one to put defects on"
     )]
     FewPictures {
-        /// Pictures given.
+        /// Images given.
         given: usize,
         /// Those that differ in their pixels.
         different: usize,
@@ -81,7 +81,7 @@ pub enum SynthError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A picture could not be encoded.
+    /// An image could not be encoded.
     #[error("cannot encode {path}: {source}")]
     Encode {
         /// The file it was for.

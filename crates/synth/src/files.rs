@@ -76,7 +76,7 @@ pub(super) fn write_mask(path: &Path, mask: &GrayImage) -> Result<u64, SynthErro
     write(path, &bytes)
 }
 
-/// Writes a picture without loss and returns its bytes.
+/// Writes an image without loss and returns its bytes.
 pub(super) fn write_png(path: &Path, picture: &RgbImage) -> Result<u64, SynthError> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)

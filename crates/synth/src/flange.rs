@@ -1,6 +1,6 @@
 //! A turned steel flange with six socket screws on a foam tray, under one lamp.
 //!
-//! Coordinates are the part's own: the picture spans −1 to 1, the flange has radius 0.8 before pose.
+//! Coordinates are the part's own: the image spans −1 to 1, the flange has radius 0.8 before pose.
 //! Good parts differ in pose, light, finish, handling marks, dust and smudges; every screw is driven
 //! to its own angle. The defects are close in size and contrast to those benign marks.
 
@@ -438,7 +438,7 @@ impl Part {
         }
     }
 
-    /// Light that the foam tray sends to the camera at picture place `(u, v)`, part place `(x, y)`.
+    /// Light that the foam tray sends to the camera at image place `(u, v)`, part place `(x, y)`.
     fn tray(&self, u: f32, v: f32, x: f32, y: f32) -> [f32; 3] {
         let cells = fractal(u * 34.0, v * 34.0, 2, self.tray);
         let cloud = fractal(u * 1.5, v * 1.5, 2, self.tray ^ 9);

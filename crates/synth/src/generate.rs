@@ -13,19 +13,19 @@ use super::{Category, DefectType, SIZE_RANGE, SynthError, draw};
 /// Quality of the written JPEG files, 1 to 100: noise survives, blocks do not show.
 const JPEG_QUALITY: u8 = 88;
 
-/// How many pictures a category gets.
+/// How many images a category gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Pictures in `train/good`.
+    /// Images in `train/good`.
     pub train_good: u32,
-    /// Pictures in `test/good`.
+    /// Images in `test/good`.
     pub test_good: u32,
-    /// Pictures in each `test/<defect type>`.
+    /// Images in each `test/<defect type>`.
     pub test_per_type: u32,
 }
 
 impl Default for Counts {
-    /// 40 good pictures to learn from, 30 good and 4 × 12 defective ones to test on.
+    /// 40 good images to learn from, 30 good and 4 × 12 defective ones to test on.
     fn default() -> Self {
         Self {
             train_good: 40,
@@ -40,7 +40,7 @@ impl Default for Counts {
 pub struct Generated {
     /// The category's folder.
     pub folder: PathBuf,
-    /// Pictures written, masks not counted.
+    /// Images written, masks not counted.
     pub images: usize,
     /// Bytes of all files written.
     pub bytes: u64,
@@ -55,9 +55,9 @@ struct Job {
 /// Draws a category into `dir/<category name>`, in the `MVTec` AD layout.
 ///
 /// `train/good/NNN.jpg`, `test/good/NNN.jpg`, `test/<defect type>/NNN.jpg` and
-/// `ground_truth/<defect type>/NNN_mask.png` (one channel, 0 sound, 255 defect). Pictures are drawn
+/// `ground_truth/<defect type>/NNN_mask.png` (one channel, 0 sound, 255 defect). Images are drawn
 /// in parallel in the current rayon pool; the bytes do not depend on its size. `on_progress` gets
-/// (pictures finished, pictures in all) from any thread. The folder appears whole, or not at all.
+/// (images finished, images in all) from any thread. The folder appears whole, or not at all.
 ///
 /// # Errors
 /// [`SynthError::Size`], [`SynthError::Exists`], or a file that cannot be written.
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_drawings_are_the_same_bits_everywhere() {
-        // a change here changes the committed demonstration pictures: draw those again with it
+        // a change here changes the committed demonstration images: draw those again with it
         let fingerprint = |categories: &[Category], splits: &[&str]| {
             let mut hasher = blake3::Hasher::new();
             for &category in categories {

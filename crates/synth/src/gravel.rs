@@ -1,6 +1,6 @@
 //! A slab of exposed gravel that fills the frame, cut from a photograph (see `assets/README.md`).
 //!
-//! Lengths are in pixels of a 192-pixel picture whatever the size drawn. Training pictures are cut
+//! Lengths are in pixels of a 192-pixel image whatever the size drawn. Training images are cut
 //! from the left half of the photograph, all others from the right half, so no tested stone was ever
 //! learned from. Good slabs differ in the cut, the way round they lie, distance, tilt, light, colour
 //! and dampness, and carry straws and pale chips; the defects are of the same size and contrast.
@@ -13,9 +13,9 @@ use super::shape::{Blob, Stroke};
 use super::{DefectType, Drawing};
 
 const FRAME: f32 = 192.0;
-/// Half the edge of the ground that a picture shows, in pixels of the photograph.
+/// Half the edge of the ground that an image shows, in pixels of the photograph.
 const HALF_EDGE: (f32, f32) = (74.0, 94.0);
-/// Most that one side of the picture is nearer than its middle, a part of the distance.
+/// Most that one side of the image is nearer than its middle, a part of the distance.
 const TILT: f32 = 0.04;
 
 /// A stone where none should be, or none where one should.
@@ -221,7 +221,7 @@ impl Slab {
         }
     }
 
-    /// A place of the picture on the photograph.
+    /// A place of the image on the photograph.
     fn on_photograph(&self, x: f32, y: f32) -> (f32, f32) {
         let (u, v) = (2.0 * x / FRAME - 1.0, 2.0 * y / FRAME - 1.0);
         let near = self.half_edge / (1.0 + self.tilt.0 * u + self.tilt.1 * v);
@@ -232,7 +232,7 @@ impl Slab {
         )
     }
 
-    /// Light of the bare ground at a place of the picture, linear.
+    /// Light of the bare ground at a place of the image, linear.
     fn ground(&self, x: f32, y: f32) -> f32 {
         let (px, py) = self.on_photograph(x, y);
         let tone = self.photograph.tone(px, py);

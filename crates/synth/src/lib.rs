@@ -1,10 +1,10 @@
-//! Drawn parts, a drawn and a photographed texture, and synthetic defects for a user's own pictures.
+//! Drawn parts, a drawn and a photographed texture, and synthetic defects for a user's own images.
 //!
 //! [`generate`] writes a whole category in the `MVTec` AD layout; [`paste_defects`] puts one defect on
-//! any picture and returns where it is, and [`paste_on`] makes a category of a user's own pictures that
+//! any image and returns where it is, and [`paste_on`] makes a category of a user's own images that
 //! way. All depend on nothing but their arguments: the same seed gives the same bytes on every machine
-//! and with any number of threads. For that, each picture has its own `ChaCha8` stream, named by what
-//! the picture is, and all drawing uses only the operations that IEEE 754 defines to the bit (+, −, ×,
+//! and with any number of threads. For that, each image has its own `ChaCha8` stream, named by what
+//! the image is, and all drawing uses only the operations that IEEE 754 defines to the bit (+, −, ×,
 //! ÷, √, floor) and integers; sines and noise are this module's own. The encoders are pure Rust and
 //! integer arithmetic, so the files agree wherever the lock file does. (A user's JPEG is decoded by a
 //! decoder that need not agree between machines; see [`flawtune_backbone::preprocess`].)
@@ -53,10 +53,10 @@ pub use paste_on::{PasteOn, PasteStage, Pasted, paste_on};
 use camera::Camera;
 use random::Chance;
 
-/// Smallest and largest picture edge that can be drawn, in pixels.
+/// Smallest and largest image edge that can be drawn, in pixels.
 pub const SIZE_RANGE: std::ops::RangeInclusive<u32> = 32..=2048;
 
-/// Picture edge that the categories are designed for, in pixels.
+/// Image edge that the categories are designed for, in pixels.
 pub const DEFAULT_SIZE: u32 = 192;
 
 /// What is drawn.
@@ -140,10 +140,10 @@ struct Drawing {
     mask: GrayImage,
 }
 
-/// Draws one picture and its mask (0 sound, 255 defect), both `size` × `size` pixels.
+/// Draws one image and its mask (0 sound, 255 defect), both `size` × `size` pixels.
 ///
 /// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments and
-/// `split`, so that pictures of different splits never share a scene; a texture that is cut from a
+/// `split`, so that images of different splits never share a scene; a texture that is cut from a
 /// photograph is cut from one half of it for the split `train`, from the other half for any other.
 pub fn draw(
     category: Category,

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn lattice_is_fixed_for_ever() {
-        // committed pictures depend on these bits
+        // committed images depend on these bits
         assert_eq!(lattice(0, 0, 0), -1.0);
         assert_eq!(lattice(1, 2, 3).to_bits(), lattice(1, 2, 3).to_bits());
         assert_ne!(lattice(1, 2, 3), lattice(2, 1, 3));

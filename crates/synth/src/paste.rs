@@ -1,6 +1,6 @@
-//! Puts a synthetic defect on a user's own picture: to test a line, or to train without defects.
+//! Puts a synthetic defect on a user's own image: to test a line, or to train without defects.
 //!
-//! `CutPaste` follows the idea of Li et al., CVPR 2021 (arXiv:2104.04015): a piece of the picture
+//! `CutPaste` follows the idea of Li et al., CVPR 2021 (arXiv:2104.04015): a piece of the image
 //! moved to where it does not belong. `Blend` follows DRAEM, Zavrtanik et al., ICCV 2021
 //! (arXiv:2108.07610): a foreign texture let in where Perlin noise is high. The other kinds imitate
 //! what they are named after.
@@ -18,7 +18,7 @@ use super::shape::{Blob, Stroke};
 /// Shortest edge that has room for a defect, in pixels.
 pub(super) const SMALLEST_EDGE: u32 = 8;
 
-/// What is put on a picture.
+/// What is put on an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PasteKind {
     /// A thin bent line, lighter or darker than what it crosses.
@@ -27,7 +27,7 @@ pub enum PasteKind {
     Hole,
     /// A tinted, cloudy patch with a tide mark.
     Stain,
-    /// A turned, recoloured rectangle of the same picture in a wrong place.
+    /// A turned, recoloured rectangle of the same image in a wrong place.
     CutPaste,
     /// A foreign texture blended in through a noise-shaped window.
     Blend,
@@ -76,11 +76,11 @@ impl FromStr for PasteKind {
     }
 }
 
-/// Returns the picture with one synthetic defect, and the defect's mask (0 sound, 255 defect).
+/// Returns the image with one synthetic defect, and the defect's mask (0 sound, 255 defect).
 ///
-/// Lengths follow the shorter edge of the picture; a scratch is never thinner than a pixel. Every
+/// Lengths follow the shorter edge of the image; a scratch is never thinner than a pixel. Every
 /// pixel outside the mask's neighbourhood stays as it was. The result depends on the arguments
-/// alone, to the bit. A picture with an edge under 8 pixels has no room: it comes back unchanged,
+/// alone, to the bit. An image with an edge under 8 pixels has no room: it comes back unchanged,
 /// with an empty mask; otherwise the mask is never empty.
 ///
 /// ```
@@ -108,7 +108,7 @@ pub fn paste_defects(picture: &RgbImage, kind: PasteKind, seed: u64) -> (RgbImag
     canvas.finish()
 }
 
-/// The picture being changed, and how much of each pixel the defect covers.
+/// The image being changed, and how much of each pixel the defect covers.
 struct Canvas<'a> {
     sound: &'a RgbImage,
     flawed: RgbImage,
@@ -132,7 +132,7 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// A place that keeps a tenth of the picture's edge from its border.
+    /// A place that keeps a tenth of the image's edge from its border.
     fn place(&self, chance: &mut Chance) -> (f32, f32) {
         (
             self.width * chance.range(0.1, 0.9),
@@ -155,7 +155,7 @@ impl<'a> Canvas<'a> {
         sum / 75.0
     }
 
-    /// The sound picture at a place, nearest pixel, clamped to the frame.
+    /// The sound image at a place, nearest pixel, clamped to the frame.
     fn sample(&self, x: f32, y: f32) -> [f32; 3] {
         let x = x.floor().clamp(0.0, self.width - 1.0) as u32;
         let y = y.floor().clamp(0.0, self.height - 1.0) as u32;
@@ -273,7 +273,7 @@ fn stain(canvas: &mut Canvas<'_>, chance: &mut Chance) {
 }
 
 fn cut_paste(canvas: &mut Canvas<'_>, chance: &mut Chance) {
-    // 0.5 to 4 % of the picture, at most 4 times as long as wide: √ keeps the area
+    // 0.5 to 4 % of the image, at most 4 times as long as wide: √ keeps the area
     let area = canvas.width * canvas.height * chance.range(0.005, 0.04);
     let aspect = chance.range(0.5, 2.0);
     let (half_w, half_h) = (0.5 * area.sqrt() * aspect, 0.5 * area.sqrt() / aspect);
@@ -332,7 +332,7 @@ fn blend(canvas: &mut Canvas<'_>, chance: &mut Chance) {
         let level = fractal(x / grain, y / grain, 3, window) + 0.9 * (1.0 - far) - 0.25;
         let cover = smoothstep(-0.06, 0.06, level) * (1.0 - smoothstep(0.9, 1.0, far));
         let foreign = if own {
-            // the picture itself, turned and moved, a little off in brightness
+            // the image itself, turned and moved, a little off in brightness
             canvas
                 .sample(shift.0 + dx * c - dy * s, shift.1 + dx * s + dy * c)
                 .map(|v| v + lift)

@@ -1,4 +1,4 @@
-//! Writes a category of a user's own pictures, some with a synthetic defect, in the `MVTec` AD layout.
+//! Writes a category of a user's own images, some with a synthetic defect, in the `MVTec` AD layout.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -16,28 +16,28 @@ use super::{PasteKind, SynthError, paste_defects};
 /// What [`paste_on`] makes a category of, and how.
 #[derive(Clone, Debug)]
 pub struct PasteOn<'a> {
-    /// Good pictures, in any order. Of pictures with the same pixels only the first by path is used.
+    /// Good images, in any order. Of images with the same pixels only the first by path is used.
     pub pictures: &'a [PathBuf],
     /// Name of the category's folder.
     pub category: &'a str,
     /// Kinds of defects; an empty list stands for all.
     pub kinds: &'a [PasteKind],
-    /// Pictures with a defect, of each kind.
+    /// Images with a defect, of each kind.
     pub per_kind: u32,
-    /// Part of the pictures that is kept to learn from, 0 to 1.
+    /// Part of the images that is kept to learn from, 0 to 1.
     pub train_share: f64,
-    /// Decides which picture goes where, and every defect.
+    /// Decides which image goes where, and every defect.
     pub seed: u64,
-    /// How pictures are read.
+    /// How images are read.
     pub decode: DecodeOptions,
 }
 
 /// What is being done, for [`paste_on`]'s progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasteStage {
-    /// Every picture is read once, to know that it can be.
+    /// Every image is read once, to know that it can be.
     Reading,
-    /// Pictures are copied, and defects put on some.
+    /// Images are copied, and defects put on some.
     Pasting,
 }
 
@@ -46,28 +46,28 @@ pub enum PasteStage {
 pub struct Pasted {
     /// The category's folder.
     pub folder: PathBuf,
-    /// Pictures in `train/good`.
+    /// Images in `train/good`.
     pub train_good: usize,
-    /// Pictures in `test/good`.
+    /// Images in `test/good`.
     pub test_good: usize,
-    /// Pictures with a defect.
+    /// Images with a defect.
     pub defects: usize,
-    /// Different pictures that defects were put on; used in turn.
+    /// Different images that defects were put on; used in turn.
     pub pasted_on: usize,
-    /// Pictures left out because another has the same pixels.
+    /// Images left out because another has the same pixels.
     pub left_out: usize,
     /// Bytes of all files written.
     pub bytes: u64,
 }
 
-/// A readable picture with room for a defect.
+/// A readable image with room for a defect.
 struct Source<'a> {
     path: &'a Path,
     pixels: blake3::Hash,
     extension: &'static str,
 }
 
-/// A picture to be written.
+/// An image to be written.
 enum Job<'a> {
     Copy {
         from: &'a Source<'a>,
@@ -81,20 +81,20 @@ enum Job<'a> {
     },
 }
 
-/// Makes the category `dir/<category>` of a user's own good pictures, in the `MVTec` AD layout.
+/// Makes the category `dir/<category>` of a user's own good images, in the `MVTec` AD layout.
 ///
-/// The pictures are divided into three groups by the seed. `train_share` of them (rounded, and at least one) is copied to
+/// The images are divided into three groups by the seed. `train_share` of them (rounded, and at least one) is copied to
 /// `train/good`, byte for byte; half of the others (rounded down, and at least one) to `test/good`; the rest gets the
-/// defects, in turn: `test/<kind>/NNN.png` (8-bit RGB without loss, of the picture's own size) with
-/// `ground_truth/<kind>/NNN_mask.png` (one channel, 0 sound, 255 defect). So no picture is in two groups. Copies are
+/// defects, in turn: `test/<kind>/NNN.png` (8-bit RGB without loss, of the image's own size) with
+/// `ground_truth/<kind>/NNN_mask.png` (one channel, 0 sound, 255 defect). So no image is in two groups. Copies are
 /// named `NNN` too, by the order of their paths, and end in what their content is.
 ///
-/// The same pictures and seed give the same bytes with any number of threads. `on_progress` gets (what is done, pictures
-/// finished, pictures in all) from any thread. The folder appears whole, or not at all.
+/// The same images and seed give the same bytes with any number of threads. `on_progress` gets (what is done, images
+/// finished, images in all) from any thread. The folder appears whole, or not at all.
 ///
 /// # Errors
-/// [`SynthError::FolderName`], [`SynthError::Exists`], a picture that cannot be read or is too small, fewer than three
-/// different pictures, or a file that cannot be written. Of several unreadable pictures the first by path is told.
+/// [`SynthError::FolderName`], [`SynthError::Exists`], an image that cannot be read or is too small, fewer than three
+/// different images, or a file that cannot be written. Of several unreadable images the first by path is told.
 pub fn paste_on(
     request: &PasteOn<'_>,
     dir: &Path,
@@ -214,7 +214,7 @@ impl Job<'_> {
     }
 }
 
-/// Reads every picture once; returns those with different pixels in the order of their paths, and how many are left out.
+/// Reads every image once; returns those with different pixels in the order of their paths, and how many are left out.
 fn read<'a>(
     request: &PasteOn<'a>,
     on_progress: &(dyn Fn(PasteStage, usize, usize) + Sync),
@@ -254,7 +254,7 @@ fn read<'a>(
     Ok((sources, left_out))
 }
 
-/// The picture, and how a file with such content is called.
+/// The image, and how a file with such content is called.
 fn load(path: &Path, options: &DecodeOptions) -> Result<(RgbImage, &'static str), SynthError> {
     let bytes = read_file(path, options)?;
     let decoded = decode(&bytes, path, options)?;
@@ -273,7 +273,7 @@ struct Groups<'a> {
     defect: Vec<&'a Source<'a>>,
 }
 
-/// Who is learned from, who is tested as it is, who gets a defect: all empty with fewer than three pictures.
+/// Who is learned from, who is tested as it is, who gets a defect: all empty with fewer than three images.
 fn divide<'a>(sources: &'a [Source<'a>], train_share: f64, seed: u64) -> Groups<'a> {
     let count = sources.len();
     if count < 3 {
@@ -323,7 +323,7 @@ mod tests {
         })
     }
 
-    /// `count` pictures, PNG and JPEG in turn.
+    /// `count` images, PNG and JPEG in turn.
     fn pictures(folder: &Path, count: u32) -> Vec<PathBuf> {
         let save = |i| {
             let path = folder.join(format!(
@@ -348,7 +348,7 @@ mod tests {
         }
     }
 
-    /// The original that a picture with a defect was made of: the one that most pixels agree with.
+    /// The original that an image with a defect was made of: the one that most pixels agree with.
     fn base(flawed: &RgbImage, originals: &[PathBuf]) -> usize {
         let agree = |path: &PathBuf| {
             let original = image::open(path).unwrap().into_rgb8();
@@ -599,11 +599,11 @@ mod tests {
         // two are damaged: the first by path is told
         for name in ["z.png", "a.png"] {
             let path = folder.path().join(name);
-            fs::write(&path, "no picture").unwrap();
+            fs::write(&path, "no image").unwrap();
             bad.insert(0, path);
         }
         let e = refused(&request(&bad, &[]));
-        assert!(e.to_string().contains("a.png: not a picture"), "{e}");
+        assert!(e.to_string().contains("a.png: not an image"), "{e}");
         assert!(!out.exists());
         fs::create_dir_all(out.join("parts")).unwrap();
         assert!(matches!(

@@ -37,7 +37,7 @@ fn gravel() -> &'static Levels {
     })
 }
 
-/// The left half: training pictures are cut from it.
+/// The left half: training images are cut from it.
 pub(super) fn left() -> Photograph {
     let levels = gravel();
     Photograph {
@@ -47,7 +47,7 @@ pub(super) fn left() -> Photograph {
     }
 }
 
-/// The right half: all other pictures are cut from it.
+/// The right half: all other images are cut from it.
 pub(super) fn right() -> Photograph {
     let levels = gravel();
     let from = levels.width / 2;

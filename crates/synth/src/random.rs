@@ -1,8 +1,8 @@
 //! The one source of chance: a `ChaCha8` stream for each named thing.
 //!
-//! Every picture takes its stream from a hash of what it is (seed, category, split, number), so it
+//! Every image takes its stream from a hash of what it is (seed, category, split, number), so it
 //! does not matter which thread draws it, or when. Only `next_u32` is taken from the generator; how
-//! its bits become numbers is written here, so an update of the `rand` crates cannot change a picture.
+//! its bits become numbers is written here, so an update of the `rand` crates cannot change an image.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

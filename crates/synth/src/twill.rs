@@ -1,6 +1,6 @@
 //! A 2/2 twill cloth, blue warp and grey weft, filling the frame.
 //!
-//! Lengths are in pixels of a 192-pixel picture whatever the size drawn. Good cloth differs in the
+//! Lengths are in pixels of a 192-pixel image whatever the size drawn. Good cloth differs in the
 //! angle and tension on the table, in light, in every yarn's thickness and shade, and carries slubs
 //! and lint; the defects are of the same size and contrast.
 
@@ -183,7 +183,7 @@ impl Cloth {
         }
     }
 
-    /// Picture place to yarn coordinates, in pitches: the cloth is turned, scaled and unevenly pulled.
+    /// Image place to yarn coordinates, in pitches: the cloth is turned, scaled and unevenly pulled.
     fn to_cloth(&self, x: f32, y: f32) -> (f32, f32) {
         let pull = |seed: u32| self.tension * fractal(x / 55.0, y / 55.0, 2, seed) * 2.2;
         let (u, v) = (

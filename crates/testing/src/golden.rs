@@ -42,7 +42,7 @@ impl Golden {
     /// Its tensors as they are stored.
     ///
     /// # Panics
-    /// It is no safetensors file.
+    /// It is not a safetensors file.
     pub fn tensors(&self) -> SafeTensors<'_> {
         SafeTensors::deserialize(&self.0).expect("a safetensors file")
     }

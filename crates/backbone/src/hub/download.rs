@@ -367,7 +367,7 @@ impl<'a> Client<'a> {
         .into())
     }
 
-    /// Turns a status that is no success into an error.
+    /// Turns a status that is not a success into an error.
     fn check(&self, url: &str, status: StatusCode) -> Result<(), Broken> {
         match status.as_u16() {
             200..300 => Ok(()),

@@ -199,7 +199,7 @@ pub fn find(name: &str) -> Result<&'static Variant, UnknownModel> {
                 .map(move |n| (strsim::levenshtein(&normalized(&n), wanted), v.name))
         })
         .min_by_key(|&(d, _)| d);
-    // a third of the letters wrong is no slip of the finger any more
+    // a third of the letters wrong is not a slip of the finger any more
     let suggestion = nearest
         .filter(|&(d, _)| d * 3 <= wanted.len())
         .map(|(_, n)| n);

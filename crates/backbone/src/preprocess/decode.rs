@@ -7,13 +7,13 @@
 //! | grey | the value in all three channels |
 //! | palette | looked up |
 //! | alpha | dropped, not blended |
-//! | 16 bits a channel | `(v + 128) / 257`, rounded (Pillow clips such grey pictures at 255, which turns them white) |
+//! | 16 bits a channel | `(v + 128) / 257`, rounded (Pillow clips such grey images at 255, which turns them white) |
 //! | the same, of which only N bits are used ([`DecodeOptions::bit_depth`]) | `v · 255 / (2^N − 1)`, rounded, at most 255 |
 //! | CMYK and YCCK JPEG | RGB, as the JPEG decoder converts them |
 //! | 32-bit float | refused: its range is not known |
 //!
 //! JPEG is not defined to the bit: against libjpeg-turbo (which PIL uses) the decoder used here differs in about a
-//! quarter of the bytes of the reference picture (4:2:0), nearly always by 1 or 2 levels, at most by 4, in the mean by
+//! quarter of the bytes of the reference image (4:2:0), nearly always by 1 or 2 levels, at most by 4, in the mean by
 //! 0.4; on pure colour noise, where chroma upsampling is all there is, by up to 14. Where exact agreement with PIL
 //! matters, use PNG. Palette TIFF is refused by the decoder.
 //!
@@ -42,7 +42,7 @@ pub(super) const FORMATS: [ImageFormat; 5] = [
 /// Memory that reading a header may take besides a few times the file's own size.
 pub(super) const HEADER_BYTES: u64 = 1 << 26;
 
-/// Why a picture could not be read; every message starts with the file.
+/// Why an image could not be read; every message starts with the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -62,14 +62,14 @@ pub enum ImageError {
     },
     /// The content is none of the formats read here.
     #[error(
-        "{}: not a picture: the content is neither PNG, JPEG, BMP, TIFF nor WebP, whatever the name says",
+        "{}: not an image: the content is neither PNG, JPEG, BMP, TIFF nor WebP, whatever the name says",
         path.display()
     )]
     NotAnImage {
         /// The file.
         path: PathBuf,
     },
-    /// More bytes than any picture within the limit needs.
+    /// More bytes than any image within the limit needs.
     #[error("{}: the file has {bytes} bytes, more than the limit of {limit}", path.display())]
     FileTooLarge {
         /// The file.
@@ -146,11 +146,11 @@ impl ImageError {
 /// Bounds of decoding and the one choice it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Most pixels a picture may have (default 2²⁸, 16,384×16,384).
+    /// Most pixels an image may have (default 2²⁸, 16,384×16,384).
     pub max_pixels: u64,
     /// Most bytes a file may have (default 4 GiB).
     pub max_file_bytes: u64,
-    /// Turn and mirror the picture as its EXIF orientation says. Off by default: PIL-based loaders ignore it, and
+    /// Turn and mirror the image as its EXIF orientation says. Off by default: PIL-based loaders ignore it, and
     /// so did the training of published results.
     pub apply_exif_orientation: bool,
     /// Bits in use of those a 16-bit file has, 8 to 16: a camera of 12 bits may leave the upper four at 0. `None` takes
@@ -169,12 +169,12 @@ impl Default for DecodeOptions {
     }
 }
 
-/// What was seen of a picture while it was decoded.
+/// What was seen of an image while it was decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looked {
     /// Its EXIF orientation, 1 (as stored) to 8, whether or not it was applied.
     pub orientation: u8,
-    /// The largest value in a picture of 16 bits a channel; none of one of 8 bits.
+    /// The largest value in an image of 16 bits a channel; none of one of 8 bits.
     pub largest: Option<u16>,
 }
 
@@ -186,7 +186,7 @@ impl Looked {
     }
 }
 
-/// As [`Looked::narrow`], of the largest value of several pictures.
+/// As [`Looked::narrow`], of the largest value of several images.
 pub fn narrow(largest: u16) -> Option<u8> {
     let bits = (u16::BITS - largest.leading_zeros()) as u8;
     (largest > 0 && bits <= 14).then_some(bits.max(8))
@@ -225,7 +225,7 @@ pub fn read_file(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageE
     Ok(bytes)
 }
 
-/// Decodes the bytes of a picture; `path` only appears in errors.
+/// Decodes the bytes of an image; `path` only appears in errors.
 ///
 /// Memory is bounded by [`DecodeOptions::max_pixels`]: a header that announces more is refused before its pixels
 /// are allocated.
@@ -331,7 +331,7 @@ pub fn decode_looked(
     Ok((oriented(width, height, pixels, applied), looked))
 }
 
-/// The largest value of a 16-bit picture, alpha left out.
+/// The largest value of a 16-bit image, alpha left out.
 fn largest(color: ColorType, raw: &[u8]) -> u16 {
     let channels = usize::from(color.channel_count());
     let keep = channels - usize::from(color.has_alpha());
@@ -372,7 +372,7 @@ fn from_decoder(error: image::ImageError, path: &Path) -> ImageError {
         },
         image::ImageError::Limits(_) => {
             let message =
-                "decoding takes more memory than a picture of its size may need".to_string();
+                "decoding takes more memory than an image of its size may need".to_string();
             ImageError::Damaged { path, message }
         }
         e => ImageError::Damaged {
@@ -418,7 +418,7 @@ fn to_rgb8(color: ColorType, raw: Vec<u8>, bit_depth: Option<u8>) -> Option<Vec<
     })
 }
 
-/// A picture turned and mirrored as an EXIF orientation from 1 to 8 says.
+/// An image turned and mirrored as an EXIF orientation from 1 to 8 says.
 pub fn turned(image: RgbImage8, orientation: u8) -> RgbImage8 {
     let orientation = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
     if orientation == Orientation::NoTransforms {

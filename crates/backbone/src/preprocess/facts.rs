@@ -1,4 +1,4 @@
-//! What a file says about its picture before a pixel is decoded.
+//! What a file says about its image before a pixel is decoded.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,11 +14,11 @@ pub const KIND_BYTES: usize = 64;
 /// What the content of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A picture of a format that is read here.
+    /// An image of a format that is read here.
     Readable,
-    /// A picture of another format, by its name.
+    /// An image of another format, by its name.
     Foreign(&'static str),
-    /// Nothing that is known as a picture.
+    /// Nothing that is known as an image.
     Unknown,
 }
 
@@ -33,7 +33,7 @@ pub fn kind(start: &[u8]) -> Kind {
     }
 }
 
-/// The name of a picture format that is not read here.
+/// The name of an image format that is not read here.
 pub(super) fn foreign(start: &[u8]) -> Option<&'static str> {
     let starts = |with: &[u8]| start.starts_with(with);
     let brand = start
@@ -83,7 +83,7 @@ impl Facts {
     }
 }
 
-/// What the header of a picture says; none where it cannot be read.
+/// What the header of an image says; none where it cannot be read.
 pub fn facts(bytes: &[u8]) -> Option<Facts> {
     let format = image::guess_format(bytes)
         .ok()

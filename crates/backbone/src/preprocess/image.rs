@@ -1,6 +1,6 @@
-//! A decoded picture.
+//! A decoded image.
 
-/// A picture of 8-bit RGB pixels, `[height, width, 3]`, row-major; at least one pixel.
+/// An image of 8-bit RGB pixels, `[height, width, 3]`, row-major; at least one pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage8 {
     height: usize,
@@ -18,12 +18,12 @@ impl RgbImage8 {
         super::decode(&super::read_file(path, &options)?, path, &options)
     }
 
-    /// A picture from its pixels, `[height, width, 3]`.
+    /// An image from its pixels, `[height, width, 3]`.
     ///
     /// # Panics
     /// If the length is not `height · width · 3` or either side is 0.
     pub fn from_pixels(height: usize, width: usize, pixels: Vec<u8>) -> Self {
-        assert!(height > 0 && width > 0, "a picture has at least one pixel");
+        assert!(height > 0 && width > 0, "an image has at least one pixel");
         assert_eq!(
             pixels.len(),
             height * width * 3,

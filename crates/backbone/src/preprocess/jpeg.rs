@@ -1,6 +1,6 @@
 //! Whether a JPEG file is all there.
 //!
-//! The decoder fills what is missing of a JPEG with grey and reports success; half a picture of a part would then
+//! The decoder fills what is missing of a JPEG with grey and reports success; half an image of a part would then
 //! be scored as a defect. So the marker structure is walked first: a file that ends before its end-of-image marker
 //! was cut short.
 

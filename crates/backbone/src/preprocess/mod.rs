@@ -1,12 +1,12 @@
-//! From a picture file to the numbers a backbone reads.
+//! From an image file to the numbers a backbone reads.
 //!
-//! A [`Preprocess`] names everything that decides those numbers: the size, how the picture is fitted to it, the
+//! A [`Preprocess`] names everything that decides those numbers: the size, how the image is fitted to it, the
 //! interpolation filter, whose rounding is followed, the normalisation. Published recipes differ in all of these,
 //! so its [`id`](Preprocess::id) goes into checkpoints and into the keys of the feature cache.
 //!
 //! | recipe | constructor | agrees with |
 //! |---|---|---|
-//! | squash, bicubic, bytes | [`Preprocess::squash`] (default) | torchvision `Resize((h, w), BICUBIC)` on a PIL picture, Pillow up to 12 |
+//! | squash, bicubic, bytes | [`Preprocess::squash`] (default) | torchvision `Resize((h, w), BICUBIC)` on a PIL image, Pillow up to 12 |
 //! | shorter side, centre crop, bicubic, bytes | [`Preprocess::centre_crop`] | timm's evaluation transform, Meta's evaluation code |
 //! | squash, bilinear, byte tensor | [`Preprocess::tensor_u8`] | the DINOv3 README (`v2.ToImage`, `v2.Resize((h, w))`) |
 //! | squash, bilinear, float | [`Preprocess::float`] | the Hugging Face `DINOv3ViTImageProcessor` |
@@ -41,7 +41,7 @@ pub use self::resample::{Arithmetic, Filter, resize_f32, resize_u8};
 
 use crate::config::Normalization;
 
-/// How a picture is fitted to the wanted size.
+/// How an image is fitted to the wanted size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
@@ -51,7 +51,7 @@ pub enum Resize {
     CentreCrop,
 }
 
-/// A recipe that turns a picture into backbone input.
+/// A recipe that turns an image into backbone input.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -65,7 +65,7 @@ pub struct Preprocess {
     pub arithmetic: Arithmetic,
     /// Per-channel mean and standard deviation.
     pub normalization: Normalization,
-    /// Turn the picture as its EXIF orientation says before anything else; PIL-based loaders do not.
+    /// Turn the image as its EXIF orientation says before anything else; PIL-based loaders do not.
     #[serde(default)]
     pub apply_exif_orientation: bool,
     /// Bits in use of those a 16-bit file has; see [`DecodeOptions::bit_depth`].
@@ -197,7 +197,7 @@ impl Preprocess {
         }
     }
 
-    /// Share of a picture of this size, as it is decoded, that a centre crop does not look at; 0 with squash.
+    /// Share of an image of this size, as it is decoded, that a centre crop does not look at; 0 with squash.
     pub fn unseen(&self, height: usize, width: usize) -> f64 {
         if self.resize == Resize::Squash || height == 0 || width == 0 {
             return 0.0;
@@ -208,7 +208,7 @@ impl Preprocess {
         (1.0 - seen).max(0.0)
     }
 
-    /// Reads, decodes and prepares the picture at `path`.
+    /// Reads, decodes and prepares the image at `path`.
     ///
     /// # Errors
     /// An [`ImageError`] that names the file.
@@ -217,7 +217,7 @@ impl Preprocess {
         Ok(self.apply(&decode(&read_file(path, &options)?, path, &options)?))
     }
 
-    /// Prepares a decoded picture.
+    /// Prepares a decoded image.
     pub fn apply(&self, image: &RgbImage8) -> Pixels {
         let (height, width) = self.size;
         let mut data = vec![0.0; 3 * height * width];
@@ -229,7 +229,7 @@ impl Preprocess {
         }
     }
 
-    /// Prepares a decoded picture into `out`, `[3, height, width]`.
+    /// Prepares a decoded image into `out`, `[3, height, width]`.
     ///
     /// # Panics
     /// If `out` has another length than `3 · size.0 · size.1`, or the size is 0.
@@ -247,7 +247,7 @@ impl Preprocess {
         }
     }
 
-    /// The picture at the wanted size, before normalisation, as bytes ([`Arithmetic::Float`] has no such stage; it
+    /// The image at the wanted size, before normalisation, as bytes ([`Arithmetic::Float`] has no such stage; it
     /// is given Pillow's).
     pub fn resized(&self, image: &RgbImage8) -> RgbImage8 {
         let (height, width) = self.size;
@@ -266,7 +266,7 @@ impl Preprocess {
         }
     }
 
-    /// `(value / 255 − mean) / std`, channel by channel, of a picture that has the wanted size already.
+    /// `(value / 255 − mean) / std`, channel by channel, of an image that has the wanted size already.
     ///
     /// # Panics
     /// If `out` is not three times the number of pixels.
@@ -307,7 +307,7 @@ impl Preprocess {
     }
 }
 
-/// The smallest size of the picture's aspect that covers `height`×`width`; the longer side is rounded down as
+/// The smallest size of the image's aspect that covers `height`×`width`; the longer side is rounded down as
 /// torchvision does.
 fn covering(image: &RgbImage8, height: usize, width: usize) -> (usize, usize) {
     let (h, w) = (image.height(), image.width());

@@ -264,7 +264,7 @@ pub fn resize_u8(
     filter: Filter,
     arithmetic: Arithmetic,
 ) -> RgbImage8 {
-    assert!(height > 0 && width > 0, "a picture has at least one pixel");
+    assert!(height > 0 && width > 0, "an image has at least one pixel");
     let fixed = |input, output| FixedWindows::new(Windows::new(input, output, filter), arithmetic);
     let columns = (image.width() != width)
         .then(|| resize_columns(image.pixels(), image.width(), &fixed(image.width(), width)));
@@ -280,7 +280,7 @@ pub fn resize_u8(
 /// # Panics
 /// If `height` or `width` is 0.
 pub fn resize_f32(image: &RgbImage8, height: usize, width: usize, filter: Filter) -> Vec<f32> {
-    assert!(height > 0 && width > 0, "a picture has at least one pixel");
+    assert!(height > 0 && width > 0, "an image has at least one pixel");
     let columns = Windows::new(image.width(), width, filter);
     let rows = Windows::new(image.height(), height, filter);
     let weights = |w: &Windows| w.weights.iter().map(|x| *x as f32).collect::<Vec<_>>();

@@ -43,7 +43,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<Layout, Problem> {
     }
 }
 
-/// What a file that is no torch file looks like.
+/// What a file that is not a torch file looks like.
 fn sniff(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         "the file is empty"

@@ -47,7 +47,7 @@ pub use value::{DType, Tensor, Value};
 /// `PyTorch` before 1.6 (no zip) are read too.
 ///
 /// # Errors
-/// The file cannot be opened, is damaged, is no torch file, names code ([`Problem::ForeignGlobal`]) or expands beyond
+/// The file cannot be opened, is damaged, is not a torch file, names code ([`Problem::ForeignGlobal`]) or expands beyond
 /// the limits.
 pub fn read(path: &Path) -> Result<Value, TorchFileError> {
     let file = map(path).map_err(|p| p.at(path))?;
@@ -92,7 +92,7 @@ pub struct StateDict {
     pub others: Vec<(String, Entry)>,
 }
 
-/// An entry of a state dict that is no float tensor.
+/// An entry of a state dict that is not a float tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// An integer or boolean tensor.

@@ -342,7 +342,7 @@ impl Machine<'_> {
             return Err(self.bad("a name without an end"));
         };
         let text = str::from_utf8(&window[..n])
-            .map_err(|_| self.bad("a name that is no text"))?
+            .map_err(|_| self.bad("a name that is not text"))?
             .to_owned();
         self.at += n + 1;
         Ok(text)
@@ -454,7 +454,7 @@ impl Machine<'_> {
         let id = self.top()?;
         match &mut self.nodes[id as usize] {
             Node::List(list) => list.extend_from_slice(items),
-            _ => return Err(self.bad("an append to something that is no list")),
+            _ => return Err(self.bad("an append to something that is not a list")),
         }
         Ok(())
     }
@@ -464,7 +464,7 @@ impl Machine<'_> {
         let id = self.top()?;
         match &mut self.nodes[id as usize] {
             Node::Dict(dict) => dict.extend(pairs),
-            _ => return Err(self.bad("an item set on something that is no dictionary")),
+            _ => return Err(self.bad("an item set on something that is not a dictionary")),
         }
         Ok(())
     }
@@ -480,7 +480,7 @@ impl Machine<'_> {
     fn reduce(&mut self) -> Result<(), Problem> {
         let (args, callee) = (self.pop()?, self.pop()?);
         let (Node::Global(callee), Node::Tuple(args)) = (self.node(callee), self.node(args)) else {
-            return Err(self.bad("a call of something that is no class"));
+            return Err(self.bad("a call of something that is not a class"));
         };
         if args.len() > MAX_ARGUMENTS {
             return Err(self.bad(format!("a call with {} arguments", args.len())));
@@ -556,7 +556,7 @@ impl Machine<'_> {
     fn count(&self, id: Id) -> Result<u64, Problem> {
         match self.node(id) {
             Node::Int(n) => u64::try_from(*n).map_err(|_| self.bad("a negative size")),
-            _ => Err(self.bad("a size that is no integer")),
+            _ => Err(self.bad("a size that is not an integer")),
         }
     }
 
@@ -566,7 +566,7 @@ impl Machine<'_> {
             Node::Tuple(items) | Node::List(items) if items.len() <= 16 => {
                 items.iter().map(|&i| self.count(i)).collect()
             }
-            _ => Err(self.bad("a shape that is no short tuple")),
+            _ => Err(self.bad("a shape that is not a short tuple")),
         }
     }
 
@@ -624,14 +624,14 @@ impl Machine<'_> {
     fn persistent(&mut self) -> Result<(), Problem> {
         let id = self.pop()?;
         let Node::Tuple(items) = self.node(id) else {
-            return Err(self.bad("a storage that is no tuple"));
+            return Err(self.bad("a storage that is not a tuple"));
         };
         // ('storage', class, key, device, number of elements), old files with a sixth item: a view of another storage
         let [tag, class, key, _device, len, rest @ ..] = items.as_slice() else {
             return Err(self.bad("a storage with too few fields"));
         };
         if !matches!(self.node(*tag), Node::Str(s) if s == "storage") {
-            return Err(self.bad("a persistent object that is no storage"));
+            return Err(self.bad("a persistent object that is not a storage"));
         }
         if rest.iter().any(|&r| !matches!(self.node(r), Node::None)) {
             return Err(Problem::Unsupported(

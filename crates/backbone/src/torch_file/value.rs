@@ -231,7 +231,7 @@ impl Value {
         Self::List(items.into_iter().map(Self::Float).collect())
     }
 
-    /// The entry `key` of a dictionary; none where it has no such key or this is no dictionary.
+    /// The entry `key` of a dictionary; none where it has no such key or this is not a dictionary.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.as_dict()?
             .iter()
@@ -310,7 +310,7 @@ impl Value {
         }
     }
 
-    /// The numbers of a list of floats and integers; none if this is no list or holds anything else.
+    /// The numbers of a list of floats and integers; none if this is not a list or holds anything else.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         self.as_list()?.iter().map(Self::as_f64).collect()
     }

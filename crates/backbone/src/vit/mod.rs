@@ -238,7 +238,7 @@ impl Backbone {
         )
     }
 
-    /// As [`Backbone::forward_into`], from the bytes of pictures (`[batch, height, width, 3]`, RGB) that are normalised on
+    /// As [`Backbone::forward_into`], from the bytes of images (`[batch, height, width, 3]`, RGB) that are normalised on
     /// their way into the patch embedding: the same bits, without the pixels in f32.
     ///
     /// # Errors

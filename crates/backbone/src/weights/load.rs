@@ -163,7 +163,7 @@ fn unstack(parts: &mut Parts<'_>, found: &Found) {
     }
 }
 
-/// What a readable file that is no DINO transformer seems to hold.
+/// What a readable file that is not a DINO transformer seems to hold.
 fn what_else(source: &Source, lacks: &str) -> String {
     let has = |start: &str| source.tensors.iter().any(|(k, _)| k.contains(start));
     let seems = if has("stages.") || has("downsample_layers.") {

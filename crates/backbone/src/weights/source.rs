@@ -34,7 +34,7 @@ pub(super) struct Source {
     pub(super) others: Vec<(String, String)>,
 }
 
-/// An index of 4 GB is no index; the 7-billion-parameter model's has about 60 kB.
+/// An index of 4 GB is damaged or forged; the 7-billion-parameter model's has about 60 kB.
 const MAX_INDEX: u64 = 16 << 20;
 
 /// Opens a file, an index or a folder.
@@ -165,7 +165,7 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
     for (key, shard) in map {
         let name = shard
             .as_str()
-            .ok_or_else(|| bad(format!("the shard of '{key}' is no file name")))?;
+            .ok_or_else(|| bad(format!("the shard of '{key}' is not a file name")))?;
         // a file beside the index, never one elsewhere
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', ':']) {
             return Err(bad(format!(
@@ -273,7 +273,7 @@ fn safetensors(storage: &Storage, path: &Path, source: &mut Source) -> Result<()
     Ok(())
 }
 
-/// Why a file is no safetensors file, and what to do.
+/// Why a file is not a safetensors file, and what to do.
 fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
     use safetensors::SafeTensorError as E;
     let text = bytes

@@ -13,12 +13,12 @@ use clap::Args;
   flawtune demo --output-dir /tmp/demo --open
   flawtune demo --seeds 5 --json
 
-Backbone and pictures are inside of the program, so no network, no licence and no data set are needed. The commands shown are
+Backbone and images are inside of the program, so no network, no licence and no data set are needed. The commands shown are
 the ones that run, all numbers are computed while it runs, and the same seeds give the same numbers on any machine. The
-pictures are generated and the backbone is small: the demonstration shows what flawtune does, not how well it will do on
+images are generated and the backbone is small: the demonstration shows what flawtune does, not how well it will do on
 your parts.")]
 pub(crate) struct DemoArgs {
-    /// Folder for pictures, results and the page; an earlier demonstration in it is replaced
+    /// Folder for images, results and the page; an earlier demonstration in it is replaced
     #[arg(long, value_name = "DIR", default_value = "flawtune_demo")]
     pub(crate) output_dir: PathBuf,
     /// Draws of the defects that are learned from, for mean and spread

@@ -135,7 +135,7 @@ pub(crate) struct FitArgs {
     /// Checkpoint of `flawtune train`, for what it learned from defects
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Where the bundle is written
+    /// Where the detector is written
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Defects of the test set to learn from, the first of a pool that --seed draws and that is never tested [default: 0, or all
@@ -179,7 +179,7 @@ pub(crate) struct FitArgs {
     /// With an approximate index: cells that are searched for each patch; more find more and take longer
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) index_probes: u32,
-    /// Share of good pictures that may be called flawed
+    /// Share of good images that may be called flawed
     #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
     pub(crate) max_false_alarm: f64,
     /// What the threshold is chosen from
@@ -194,7 +194,7 @@ pub(crate) struct FitArgs {
     /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,
-    /// Seed of the support and the coreset; without a checkpoint also of the split that `evaluate --bundle` tests on
+    /// Seed of the support and the coreset; without a checkpoint also of the split that `evaluate` tests on
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 }
@@ -239,42 +239,42 @@ pub(crate) struct ThresholdArgs {
   find parts -name '*.png' | flawtune predict screw.flaw - --format jsonl
   flawtune predict screw.flaw --watch camera/ --format jsonl
 
-Exit codes: 0 scored, 2 wrong input (a picture that cannot be read is named), 1 the machine failed. With --fail-on-flaw, 1
-also says that a picture is flawed; the last line on standard error tells which of the two it was. Box: pixels of the
-picture, from its upper left corner.")]
+Exit codes: 0 scored, 2 wrong input (an image that cannot be read is named), 1 the machine failed. With --fail-on-flaw, 1
+also says that an image is flawed; the last line on standard error tells which of the two it was. Box: pixels of the
+image, from its upper left corner.")]
 pub(crate) struct PredictArgs {
     /// File of `flawtune fit`
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Pictures, folders (searched to any depth), quoted patterns with * ? [], or - for paths on standard input, one a line
+    /// Images, folders (searched to any depth), quoted patterns with * ? [], or - for paths on standard input, one a line
     #[arg(
         value_name = "IMAGES",
         required_unless_present = "watch",
         conflicts_with = "watch"
     )]
     pub(crate) images: Vec<PathBuf>,
-    /// Score the pictures in this folder, and those that arrive, until Ctrl-C
+    /// Score the images in this folder, and those that arrive, until Ctrl-C
     #[arg(long, value_name = "FOLDER")]
     pub(crate) watch: Option<PathBuf>,
     /// How results are printed; --json is jsonl
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: FormatArg,
-    /// Write every picture's anomaly map and an overlay here
+    /// Write every image's anomaly map and an overlay here
     #[arg(long, value_name = "DIR")]
     pub(crate) maps: Option<PathBuf>,
     /// Kind of the maps' numbers
     #[arg(long, value_name = "TYPE", default_value = "tiff", requires = "maps")]
     pub(crate) map_format: MapFormatArg,
-    /// End with exit code 1 if any picture is flawed
+    /// End with exit code 1 if any image is flawed
     #[arg(long)]
     pub(crate) fail_on_flaw: bool,
     /// Weight file of the backbone; it must be the one the model was fitted with
     #[arg(long, value_name = "PATH")]
     pub(crate) weights: Option<PathBuf>,
-    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    /// Leave out images that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
-    /// Pictures a forward pass
+    /// Images a forward pass
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) batch_size: u32,
 }

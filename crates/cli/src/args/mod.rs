@@ -64,7 +64,7 @@ pub(crate) use visualize::VisualizeArgs;
 Everyday commands come first, from demo to report; then those of the original recipe and of studies, from train to reproduce; then
 tools.
 
-Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of pictures, or a CSV list; docs/guides/datasets.md.
+Data: MVTec AD (also 2 and LOCO), VisA, BTAD, KolektorSDD, two folders of images, or a CSV list; docs/guides/datasets.md.
 Exit codes: 0 success, 1 failure of the machine (disk, memory), a flaw found (predict --fail-on-flaw) or a repetition that
 differs (reproduce), 2 wrong input, 130 interrupted. Defaults: flawtune.toml and FLAWTUNE_*; docs/guides/configuration.md.")]
 pub(crate) struct Cli {
@@ -99,7 +99,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show the main job on a backbone and pictures that are inside of this program: no network, about a minute
+    /// Show the main job on a backbone and images that are inside of this program: no network, about a minute
     Demo(DemoArgs),
     /// Learn what good parts look like, and defects where there are some: one file that finds flaws
     Fit(Box<FitArgs>),
@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// See what thresholds of a file of `fit` stop and find, and choose another
     Threshold(ThresholdArgs),
-    /// Put finished runs on one page to read and pass on: curves, decisions, pictures, how it was made
+    /// Put finished runs on one page to read and pass on: curves, decisions, images, how it was made
     Report(ReportArgs),
     /// Train prompts for a category from its good images and a few defects
     Train(Box<TrainArgs>),
@@ -123,7 +123,7 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Learn first values for prompts from several categories, for trainings on others
     MetaTrain(Box<MetaArgs>),
-    /// Draw what a checkpoint's prompts look at and change on pictures: attention, maps before and after, Grad-CAM
+    /// Draw what a checkpoint's prompts look at and change on images: attention, maps before and after, Grad-CAM
     Visualize(Box<VisualizeArgs>),
     /// Repeat the runs recorded in a run.json, and compare what they write
     Reproduce(ReproduceArgs),
@@ -134,11 +134,11 @@ pub(crate) enum Command {
   flawtune models
   flawtune models --json")]
     Models,
-    /// Write patch and class tokens of pictures (or of ready pixel tensors) to a safetensors file
+    /// Write patch and class tokens of images (or of ready pixel tensors) to a safetensors file
     Features(Box<FeaturesArgs>),
     /// Show or clear the cache of extracted features
     Cache(CacheArgs),
-    /// Draw a data set with four defect types and masks to try things with, or put synthetic defects on own pictures
+    /// Draw a data set with four defect types and masks to try things with, or put synthetic defects on own images
     Synth(SynthArgs),
     /// Measure this machine: forward pass, patch matching, training step, beside what it could do at most
     Bench(BenchArgs),
@@ -150,7 +150,7 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
-/// Where the pictures of one category are.
+/// Where the images of one category are.
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
     /// Category: a folder under the root. Without it the root is one itself; with --good or --list it only names the
@@ -171,7 +171,7 @@ pub(crate) struct EvaluateDataArgs {
     pub(crate) source: SourceArgs,
 }
 
-/// Where pictures are; docs/guides/datasets.md has a table of the layouts.
+/// Where images are; docs/guides/datasets.md has a table of the layouts.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Folder that holds the categories
@@ -184,7 +184,7 @@ pub(crate) struct SourceArgs {
     /// Split of VisA: 1cls, 2cls-highshot or 2cls-fewshot
     #[arg(long, value_name = "NAME", default_value = "1cls", conflicts_with_all = ["good", "list"])]
     pub(crate) visa_split: VisaSplit,
-    /// Folder of good pictures, in place of a root; searched to any depth
+    /// Folder of good images, in place of a root; searched to any depth
     #[arg(long, value_name = "DIR", conflicts_with = "list")]
     pub(crate) good: Option<PathBuf>,
     /// Folder of defects, with a folder per type if there are several
@@ -193,13 +193,13 @@ pub(crate) struct SourceArgs {
     /// Folder of the defects' masks: <type>/<name>.png or <type>/<name>_mask.png
     #[arg(long, value_name = "DIR", requires = "defect")]
     pub(crate) masks: Option<PathBuf>,
-    /// Folder of good pictures to test [default: with --defect a fifth of --good, by name]
+    /// Folder of good images to test [default: with --defect a fifth of --good, by name]
     #[arg(long, value_name = "DIR", requires = "good")]
     pub(crate) test_good: Option<PathBuf>,
     /// CSV list in place of a root: path,label and if wanted split,type,masks
     #[arg(long, value_name = "FILE")]
     pub(crate) list: Option<PathBuf>,
-    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    /// Leave out images that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
     /// End with an error where something about the images would only be warned of
@@ -207,7 +207,7 @@ pub(crate) struct SourceArgs {
     pub(crate) strict: bool,
 }
 
-/// Which backbone, and how pictures get into it.
+/// Which backbone, and how images get into it.
 #[derive(Debug, Args)]
 pub(crate) struct BackboneArgs {
     /// Backbone: a name of `flawtune models` or a hub id [default: dinov3_vits16]
@@ -216,10 +216,10 @@ pub(crate) struct BackboneArgs {
     /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
     #[arg(long, value_name = "PATH")]
     pub(crate) weights: Option<PathBuf>,
-    /// Side of the square that pictures are resized to, in pixels [default: 224]
+    /// Side of the square that images are resized to, in pixels [default: 224]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) image_size: Option<u32>,
-    /// How pictures become a square [default: squash]
+    /// How images become a square [default: squash]
     #[arg(long, value_name = "HOW")]
     pub(crate) resize: Option<ResizeArg>,
     /// Resampling filter [default: bicubic]
@@ -236,7 +236,7 @@ pub(crate) struct BackboneArgs {
     /// How tokens of several layers are joined [default: mean]
     #[arg(long, value_name = "HOW")]
     pub(crate) combine_layers: Option<CombineArg>,
-    /// Turn pictures by their EXIF orientation (loaders of the original recipe do not)
+    /// Turn images by their EXIF orientation (loaders of the original recipe do not)
     #[arg(long)]
     pub(crate) exif_orientation: bool,
     /// Bits that 16-bit files really use, 8 to 16: 12 for a 12-bit camera that leaves the upper four at 0 [default: 16]
@@ -248,7 +248,7 @@ pub(crate) struct BackboneArgs {
     /// How the backbone's weights are kept and multiplied [default: f32]
     #[arg(long, value_name = "PRECISION")]
     pub(crate) precision: Option<PrecisionArg>,
-    /// Cut resized pictures into tiles of this side, in pixels, and join their tokens: for large --image-size
+    /// Cut resized images into tiles of this side, in pixels, and join their tokens: for large --image-size
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) tile_size: Option<u32>,
     /// Pixels that neighbouring tiles have in common at least [default: a quarter of --tile-size]
@@ -378,7 +378,7 @@ pub(crate) struct EvaluateArgs {
     /// Older form of FILE, for a detector
     #[arg(long, value_name = "FILE", hide_short_help = true, conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
     pub(crate) bundle: Option<PathBuf>,
-    /// False positive rate up to which the per-region overlap is integrated, with --bundle
+    /// False positive rate up to which the per-region overlap is integrated (of a detector)
     #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]
     pub(crate) aupro_limit: f64,
     #[command(flatten)]
@@ -391,7 +391,7 @@ pub(crate) struct EvaluateArgs {
     /// Support images whose similarities are averaged
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) k_neighbors: u32,
-    /// Share of good pictures that may be called defective: thresholds are set for it on good pictures held out of
+    /// Share of good images that may be called defective: thresholds are set for it on good images held out of
     /// training, never on tested ones
     #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = numbers::rate)]
     pub(crate) max_false_alarm: f64,
@@ -462,7 +462,7 @@ pub(crate) struct BaselineArgs {
 
 The file holds `patch_tokens` [images, patches, dim] and `class_tokens` [images, dim], f32, after the final norm.")]
 pub(crate) struct FeaturesArgs {
-    /// Pictures
+    /// Images
     #[arg(
         value_name = "IMAGE",
         required_unless_present = "pixels",
@@ -487,7 +487,7 @@ pub(crate) struct FeaturesArgs {
     /// Images a forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
-    /// Leave out pictures that cannot be read (they are named) instead of stopping
+    /// Leave out images that cannot be read (they are named) instead of stopping
     #[arg(long)]
     pub(crate) skip_bad_images: bool,
 }

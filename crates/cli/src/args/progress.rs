@@ -6,7 +6,7 @@ use clap::ValueEnum;
 pub(crate) enum ProgressArg {
     /// Bars on a terminal, lines elsewhere
     Auto,
-    /// Bars, also where standard error is no terminal
+    /// Bars, also where standard error is not a terminal
     Bars,
     /// A line an epoch
     Plain,

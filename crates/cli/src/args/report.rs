@@ -42,10 +42,10 @@ pub(crate) struct ReportArgs {
     /// Folder of 'predict --maps', for overlays [default: where run.json says, or maps in the run folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) maps: Option<PathBuf>,
-    /// Pictures at most in each row of examples
+    /// Images at most in each row of examples
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub(crate) thumbnails: u8,
-    /// No pictures, and none is looked for
+    /// No images, and none is looked for
     #[arg(long, conflicts_with_all = ["thumbnails", "maps", "root_dir"])]
     pub(crate) no_thumbnails: bool,
     /// Write every plot as a file into this folder too

@@ -27,7 +27,7 @@ pub(crate) struct ConfigArgs {
   flawtune reproduce outputs --category screw --output-dir again
 
 Runs what is recorded again, with the options as recorded whatever flawtune.toml and the environment say now, and features
-computed anew, and compares what it writes. Pictures and weights have to be those of the record. Exit codes: 0 all files are identical, 1 some differ,
+computed anew, and compares what it writes. Images and weights have to be those of the record. Exit codes: 0 all files are identical, 1 some differ,
 2 wrong input.")]
 pub(crate) struct ReproduceArgs {
     /// run.json of an output folder, or the folder
@@ -42,7 +42,7 @@ pub(crate) struct ReproduceArgs {
     /// Repeat the runs of this category only
     #[arg(long, value_name = "NAME")]
     pub(crate) category: Option<String>,
-    /// Go on, with a warning, where pictures, weights or checkpoints are not those of the record
+    /// Go on, with a warning, where images, weights or checkpoints are not those of the record
     #[arg(long)]
     pub(crate) allow_changed_data: bool,
 }

@@ -13,13 +13,13 @@ use super::numbers;
   flawtune synth --paste-on parts/good --kinds scratch,hole --per-kind 10 --output-dir pasted --category parts
   flawtune baseline --root-dir pasted --category parts
 
-Drawn pictures show how flawtune is used, not how good it is on your parts. gravel is cut from a photograph, training
-pictures from its left half and test pictures from its right. The same seed draws the same bytes on any machine.
+Drawn images show how flawtune is used, not how good it is on your parts. gravel is cut from a photograph, training
+images from its left half and test images from its right. The same seed draws the same bytes on any machine.
 
-With --paste-on a picture is in train/good, in test/good or gets defects, never two of them: --train-share of the pictures,
+With --paste-on an image is in train/good, in test/good or gets defects, never two of them: --train-share of the images,
 chosen by the seed, are copied to train/good, half of the others to test/good, and the rest get the defects in turn. Copies
-are byte for byte; test/<kind>/NNN.png has the picture's own size, ground_truth/<kind>/NNN_mask.png tells where
-the defect is. Pictures with the same pixels count as one. Pasted defects test a line from camera to verdict; how well
+are byte for byte; test/<kind>/NNN.png has the image's own size, ground_truth/<kind>/NNN_mask.png tells where
+the defect is. Images with the same pixels count as one. Pasted defects test a line from camera to verdict; how well
 real defects are found only real ones tell.")]
 pub(crate) struct SynthArgs {
     /// Folder that the categories are put into; a category that exists is not touched
@@ -29,25 +29,25 @@ pub(crate) struct SynthArgs {
     /// the name of the one that is made, 'pasted' if none is given [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) category: Vec<String>,
-    /// Side of a picture in pixels
+    /// Side of an image in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 192)]
     pub(crate) size: u32,
-    /// Good pictures for training
+    /// Good images for training
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(crate) train_good: u32,
-    /// Good pictures for testing
+    /// Good images for testing
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) test_good: u32,
-    /// Defect pictures of each type
+    /// Defects of each type
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub(crate) test_per_type: u32,
     /// Seed of everything drawn, pasted or divided
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Draw nothing: put synthetic defects on these good pictures (files, folders at any depth, or patterns; at least 3)
+    /// Draw nothing: put synthetic defects on these good images (files, folders at any depth, or patterns; at least 3)
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["size", "train_good", "test_good", "test_per_type"])]
     pub(crate) paste_on: Vec<PathBuf>,
-    /// Kinds of defects to put on: scratch, hole, stain, cut-paste (a piece of the picture in a wrong place), blend (a
+    /// Kinds of defects to put on: scratch, hole, stain, cut-paste (a piece of the image in a wrong place), blend (a
     /// foreign texture let in) [default: all]
     #[arg(
         long,
@@ -56,14 +56,14 @@ pub(crate) struct SynthArgs {
         requires = "paste_on"
     )]
     pub(crate) kinds: Vec<String>,
-    /// Pictures with a defect, of each kind
+    /// Images with a defect, of each kind
     #[arg(long, value_name = "N", default_value_t = 5, requires = "paste_on",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) per_kind: u32,
-    /// Part of the pictures that is learned from
+    /// Part of the images that is learned from
     #[arg(long, value_name = "SHARE", default_value_t = 0.6, requires = "paste_on", value_parser = numbers::rate)]
     pub(crate) train_share: f64,
-    /// Turn pictures by their EXIF orientation before a defect is put on (copies stay as they are)
+    /// Turn images by their EXIF orientation before a defect is put on (copies stay as they are)
     #[arg(long, requires = "paste_on")]
     pub(crate) exif_orientation: bool,
 }

@@ -200,7 +200,7 @@ pub(crate) struct TrainArgs {
     /// 0 trains on everything and keeps the last epoch [default: 0.2; original: 0]
     #[arg(long, value_name = "SHARE", value_parser = part)]
     pub(crate) holdout_fraction: Option<f64>,
-    /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good pictures),
+    /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good images),
     /// or none; they are written to <category>_views in the output folder
     #[arg(
         long,

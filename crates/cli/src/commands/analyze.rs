@@ -34,7 +34,7 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
     let categories = request::categories(&args.source, &named)?;
     if let Some((category, path)) = checkpoints.iter().find(|c| !categories.contains(&c.0)) {
         return Err(Failure::Input(format!(
-            "{} is of {category}, which is not analysed; name it with --category too, or leave the checkpoint away",
+            "{} is of {category}, which is not analysed; name it with --category too, or omit the checkpoint",
             path.display()
         )));
     }

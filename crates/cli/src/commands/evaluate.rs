@@ -26,7 +26,7 @@ fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
         match name.as_str() {
             "all" => found.extend(Supervised::ALL),
             name => found.push(name.parse().map_err(|e| {
-                Failure::Input(format!("--scorers: {name:?} is no scorer; {e}, all"))
+                Failure::Input(format!("--scorers: {name:?} is not a scorer; {e}, all"))
             })?),
         }
     }

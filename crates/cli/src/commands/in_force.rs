@@ -80,7 +80,7 @@ pub(super) fn train(request: &TrainRequest) -> InForce {
     all
 }
 
-/// Of `fit`; with a checkpoint the checkpoint says how pictures get into the backbone.
+/// Of `fit`; with a checkpoint the checkpoint says how images get into the backbone.
 pub(super) fn fit(args: &FitArgs) -> InForce {
     if args.checkpoint.is_some() {
         return Vec::new();

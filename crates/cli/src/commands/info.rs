@@ -97,7 +97,7 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
     let (rows, columns) = header.grid;
     let (bank, t, map) = (&header.bank, &header.threshold, &header.map);
     out(&format!(
-        "{}: bundle of flawtune fit {}",
+        "{}: detector of flawtune fit {}",
         args.file.display(),
         header.flawtune_version
     ));
@@ -106,7 +106,7 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         "backbone    {} (weights {})",
         header.model_name, header.weights_hash
     ));
-    out(&format!("pictures    {}", header.preprocessing));
+    out(&format!("images    {}", header.preprocessing));
     out(&format!(
         "tokens      {rows}×{columns} patches of {} numbers, {}",
         header.dim, header.variant

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
             command = command.find_subcommand(name).ok_or_else(|| {
                 let typed = args.command.join(" ");
                 Failure::Input(format!(
-                    "flawtune {typed} is no command; 'flawtune --help' lists them"
+                    "flawtune {typed} is not a command; 'flawtune --help' lists them"
                 ))
             })?;
         }

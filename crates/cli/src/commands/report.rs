@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
     if args.open
         && let Err(error) = open::that_detached(&made.page)
     {
-        // the page is there; a machine without a browser is no failure
+        // the page is there; a machine without a browser is not a failure
         warn(&format!(
             "no browser could be started ({error}); open {} yourself",
             made.page.display()

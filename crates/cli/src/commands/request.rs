@@ -97,7 +97,7 @@ pub(super) fn data_of(
     })
 }
 
-/// Where the pictures are, and what they are called.
+/// Where the images are, and what they are called.
 fn source(args: &SourceArgs, category: Option<&str>) -> Result<(Source, String), DatasetError> {
     let source = if let Some(list) = &args.list {
         Source::List(list.clone())
@@ -168,7 +168,7 @@ pub(super) fn categories(args: &SourceArgs, named: &[String]) -> Result<Vec<Stri
     Ok(vec![category])
 }
 
-/// The arguments that name the same pictures again, for a command to copy.
+/// The arguments that name the same images again, for a command to copy.
 pub(super) fn data_line(args: &DataArgs) -> String {
     let mut line = String::new();
     let mut add = |flag: &str, value: &dyn Display| {

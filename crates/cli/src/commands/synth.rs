@@ -15,7 +15,7 @@ use crate::console::{bytes, out, out_json};
 use crate::failure::Failure;
 use crate::progress::Tally;
 
-/// Name of a category made of own pictures, where none is given.
+/// Name of a category made of own images, where none is given.
 const PASTED: &str = "pasted";
 
 pub(crate) fn run(args: &SynthArgs, context: Context) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ fn draw(args: &SynthArgs, context: Context) -> Result<(), Failure> {
     let mut made = Vec::new();
     for category in categories {
         let total = counts.train_good + counts.test_good + 4 * counts.test_per_type;
-        let bar = context.console.bar(total as u64, "drawing", "pictures");
+        let bar = context.console.bar(total as u64, "drawing", "images");
         let told = Mutex::new(Tally::new(context.console));
         let drawn = generate(
             category,
@@ -75,7 +75,7 @@ fn draw(args: &SynthArgs, context: Context) -> Result<(), Failure> {
         let drawn = drawn.map_err(|e| Failure::from_error(&e))?;
         if !context.json {
             out(&format!(
-                "{}: {} pictures, {}",
+                "{}: {} images, {}",
                 drawn.folder.display(),
                 drawn.images,
                 bytes(drawn.bytes)
@@ -121,7 +121,7 @@ fn paste(args: &SynthArgs, context: Context) -> Result<(), Failure> {
     };
     let bar = context
         .console
-        .bar(pictures.len() as u64, "reading", "pictures");
+        .bar(pictures.len() as u64, "reading", "images");
     let told = Mutex::new(Tally::new(context.console));
     let made = paste_on(&request, &args.output_dir, &|stage, done, all| {
         let stage = match stage {
@@ -145,17 +145,17 @@ fn paste(args: &SynthArgs, context: Context) -> Result<(), Failure> {
         })]);
     }
     out(&format!(
-        "{}: {images} pictures, {}",
+        "{}: {images} images, {}",
         made.folder.display(),
         bytes(made.bytes)
     ));
     out(&format!(
-        "train/good {}, test/good {}, {} defects on {} other pictures",
+        "train/good {}, test/good {}, {} defects on {} other images",
         made.train_good, made.test_good, made.defects, made.pasted_on
     ));
     if made.left_out > 0 {
         out(&format!(
-            "{} left out: another picture has the same pixels",
+            "{} left out: another image has the same pixels",
             made.left_out
         ));
     }

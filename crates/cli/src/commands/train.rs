@@ -77,7 +77,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
     let request = request_of(args, context)?;
     if request.split.protocol == Protocol::Leaky {
         warn(
-            "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are no result",
+            "protocol leaky: training defects stay in the test set, so numbers from this checkpoint are not a result",
         );
     }
     if let Some(how) = args.universal {
@@ -290,7 +290,7 @@ const TYPE_PROMPTS: u32 = 3;
 fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
     match (args.hierarchy, args.type_prompts) {
         (HierarchyArg::None, Some(_)) => Err(Failure::Input(
-            "--type-prompts belongs to --hierarchy type; add it, or leave it away".into(),
+            "--type-prompts belongs to --hierarchy type; add it, or omit it".into(),
         )),
         (HierarchyArg::None, None) => Ok(None),
         (HierarchyArg::Type, given) => Ok(Some(given.unwrap_or(TYPE_PROMPTS) as usize)),
@@ -302,7 +302,7 @@ fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
 fn penalty(args: &TrainArgs) -> Result<ScalePenalty, Failure> {
     match (args.learn_scaling, args.scaling_penalty) {
         (ScalingArg::None, Some(_)) => Err(Failure::Input(
-            "--scaling-penalty belongs to --learn-scaling scalar or channel; add one of them, or leave it away".into(),
+            "--scaling-penalty belongs to --learn-scaling scalar or channel; add one of them, or omit it".into(),
         )),
         (ScalingArg::None, None) => Ok(ScalePenalty::default()),
         (_, given) => Ok(given.map_or(ScalePenalty::DEFAULT, ScalePenalty)),
@@ -321,11 +321,11 @@ fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
         ),
         (
             args.use_cls,
-            "is for patches, and --use-cls compares class tokens; leave one of them away",
+            "is for patches, and --use-cls compares class tokens; omit one of them",
         ),
         (
             args.hierarchy == HierarchyArg::Type,
-            "says nothing to the prompts of --hierarchy; leave one of them away",
+            "says nothing to the prompts of --hierarchy; omit one of them",
         ),
     ];
     match wrong.into_iter().find(|w| w.0) {
@@ -383,7 +383,7 @@ fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
     match (loss, asked.iter().find(|a| a.1)) {
         (Loss::Separability | Loss::Contrastive { .. }, Some((flag, _))) => {
             Err(Failure::Input(format!(
-                "{flag} belongs to --loss-type ranking or logistic; add one of them, or leave it away"
+                "{flag} belongs to --loss-type ranking or logistic; add one of them, or omit it"
             )))
         }
         _ => Ok(loss),

@@ -91,7 +91,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
     match wrong.into_iter().find(|w| w.0) {
         None => Ok(()),
         Some((_, what, flags)) => Err(Failure::Input(format!(
-            "--universal trains no {what}; leave {flags} away, or train the categories one by one"
+            "--universal trains no {what}; omit {flags}, or train the categories one by one"
         ))),
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &VisualizeArgs, context: Context) -> Result<(), Failure>
     }
     if done.interrupted {
         return Err(Failure::Interrupted(format!(
-            "{} pictures were looked at and are in {}",
+            "{} images were looked at and are in {}",
             done.found.images.len(),
             request.output_dir.display()
         )));
@@ -87,7 +87,7 @@ fn data(
     })
 }
 
-/// One line a picture.
+/// One line an image.
 fn table(found: &Visualization) -> String {
     let mut lines = vec![format!("{:>8} {:>8}  panel", "before", "after")];
     for image in &found.images {

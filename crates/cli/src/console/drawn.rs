@@ -1,4 +1,4 @@
-//! Bars where standard error is no terminal: the escape sequences a terminal understands, for whoever shows them later.
+//! Bars where standard error is not a terminal: the escape sequences a terminal understands, for whoever shows them later.
 
 use std::io::{self, Write as _};
 

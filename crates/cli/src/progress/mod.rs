@@ -210,7 +210,7 @@ impl Display {
     }
 }
 
-/// What is done with pictures, as it is shown.
+/// What is done with images, as it is shown.
 fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Reading => "reading",

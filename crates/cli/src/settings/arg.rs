@@ -134,7 +134,7 @@ pub(super) fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
         text(ContextKind::ValidValue).map_or_else(String::new, |v| format!("; it is one of {v}"));
     let meant = text(ContextKind::SuggestedValue)
         .map_or_else(String::new, |v| format!(" (is '{v}' meant?)"));
-    Err(format!("'{shown}' is no value for it{meant}{known}"))
+    Err(format!("'{shown}' is not a value for it{meant}{known}"))
 }
 
 /// `--long=value`.

@@ -108,7 +108,7 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
     let Some(command) = root.find_subcommand(name) else {
         let known: Vec<&str> = root.get_subcommands().map(Command::get_name).collect();
         return Err(Failure::Input(format!(
-            "'{name}' is no command{}; they are {}",
+            "'{name}' is not a command{}; they are {}",
             arg::meant(name, known.iter().copied()),
             known.join(", ")
         )));
@@ -120,7 +120,7 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
         .chain(more)
         .collect();
     let failed = |e: clap::Error| Failure::Input(e.to_string());
-    // what has to be typed is missing here, and that is no error
+    // what has to be typed is missing here, and that is not an error
     let matches = root
         .clone()
         .ignore_errors(true)

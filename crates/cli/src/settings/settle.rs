@@ -93,7 +93,7 @@ fn flag(long: &str, name: &str) -> Result<Option<bool>, Failure> {
         Some("true" | "1") => Ok(Some(true)),
         Some("false" | "0") => Ok(Some(false)),
         _ => Err(Failure::Input(format!(
-            "{name}: '{}' is no value for --{long}; it is true or false",
+            "{name}: '{}' is not a value for --{long}; it is true or false",
             value.to_string_lossy()
         ))),
     }
@@ -136,7 +136,7 @@ pub(super) fn settle(
                 .find(|b| arg::exclude_each_other(command, a.arg, b.arg));
             if let Some(b) = other {
                 return Err(Failure::Input(format!(
-                    "{}: {} cannot stand beside {} ({}); leave one of them away",
+                    "{}: {} cannot stand beside {} ({}); omit one of them",
                     a.from, a.long, b.long, b.from
                 )));
             }
@@ -298,7 +298,7 @@ fn check_keys(root: &Command, file: &File) -> Result<(), Failure> {
     for (name, line, entries) in &file.tables {
         let Some(command) = root.find_subcommand(name) else {
             return Err(Failure::Input(format!(
-                "{}: [{name}] is no command{}",
+                "{}: [{name}] is not a command{}",
                 file.at(*line),
                 arg::meant(name, commands.iter().copied())
             )));

@@ -50,7 +50,7 @@ fn a_grid_gives_a_row_a_run_and_what_evaluate_says_of_each() {
     let w = World::new();
     let run = w.run(&study("study", STUDY)).succeeds();
     assert!(run.stderr.contains("8 runs"), "{}", run.stderr);
-    // pictures are extracted once, by nobody but the study
+    // images are extracted once, by nobody but the study
     assert_eq!(
         run.stdout.matches("prompt_tuned").count(),
         4,
@@ -264,10 +264,10 @@ fn wrong_grids_are_refused_before_anything_runs() {
         ),
         (
             "--grid num-prompts=5 --set num-prompts=6",
-            &["num-prompts", "leave one"],
+            &["num-prompts", "omit one"],
         ),
         ("--grid seed=1,2", &["seed", "--seeds"]),
-        ("--grid image-size=32", &["image-size", "leave one"]),
+        ("--grid image-size=32", &["image-size", "omit one"]),
         ("--set use-cls=yes", &["use-cls=yes", "true or false"]),
         ("--set output-dir=x", &["output-dir"]),
         ("--plan {}/none.toml", &["none.toml", "--plan"]),

@@ -7,7 +7,7 @@ use crate::world::{CATEGORY, World, data_and_backbone, golden, read_json};
 #[test]
 fn every_category_gets_a_row_most_room_first_and_a_checkpoint_a_second() {
     let w = World::new();
-    // a category whose defects are its good pictures: nothing tells them apart
+    // a category whose defects are its good images: nothing tells them apart
     let wool = w.root().join("wool");
     for (from, to) in [
         ("train/good", "train/good"),

@@ -1,4 +1,4 @@
-//! Pictures from folders and lists instead of a root with categories.
+//! Images from folders and lists instead of a root with categories.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -39,15 +39,12 @@ fn fit_needs_good_pictures_only() {
         weights()
     ));
     assert!(run.succeeds().json()["score"].is_number());
-    w.run(&format!("train {good} {backbone}")).refuses(&[
-        "no defect pictures",
-        "--defect DIR",
-        "fit",
-    ]);
+    w.run(&format!("train {good} {backbone}"))
+        .refuses(&["no defects", "--defect DIR", "fit"]);
     w.run(&format!(
         "train --category {CATEGORY} --root-dir {{}}/data {backbone}"
     ))
-    .refuses(&["no test pictures"]);
+    .refuses(&["no test images"]);
     w.run(&format!("fit --output {{}}/d.flaw {backbone}"))
         .refuses(&["--category"]);
     w.run(&format!(

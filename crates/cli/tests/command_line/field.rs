@@ -338,7 +338,7 @@ fn a_service_outlives_its_files() {
     let camera = w.path("camera");
     fs::create_dir(&camera).unwrap();
     let half = fs::read(w.sample("test/good/001.png")).unwrap();
-    fs::write(camera.join("a_junk.png"), b"not a picture").unwrap();
+    fs::write(camera.join("a_junk.png"), b"not an image").unwrap();
     fs::write(camera.join("b_half.png"), &half[..half.len() / 2]).unwrap();
     let mut child = w
         .command("predict {}/m.flaw --watch {}/camera --json --maps {}/camera")
@@ -375,7 +375,7 @@ fn a_service_outlives_its_files() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said.matches("a_junk.png").count(), 1, "{said}");
     assert!(!said.contains("b_half.png"), "{said}");
-    assert_eq!(lines.count(), 0, "every picture once");
+    assert_eq!(lines.count(), 0, "every image once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Data sets and pictures that are wrong: one message, exit code 2, nothing written.
+//! Data sets and images that are wrong: one message, exit code 2, nothing written.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ fn folders_that_are_not_a_data_set() {
                 .replace("--category cloth", "--category plain"),
         )
     };
-    plain(all[0]).refuses(&["plain", "no pictures"]);
+    plain(all[0]).refuses(&["plain", "no images"]);
     for i in 0..3 {
         fs::copy(
             w.sample(&format!("train/good/{i:03}.png")),
@@ -82,7 +82,7 @@ fn pictures_that_cannot_be_read() {
         ("train/good/001.png", good[..good.len() / 2].to_vec()),
         (
             "train/good/002.png",
-            b"this is a text, not a picture\n".to_vec(),
+            b"this is a text, not an image\n".to_vec(),
         ),
         ("test/good/001.png", Vec::new()),
         ("test/hole/003.png", huge_header()),

@@ -1,4 +1,4 @@
-//! A bundle from 'fit', and pictures scored with it.
+//! A bundle from 'fit', and images scored with it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ impl World {
     }
 }
 
-/// Lines of JSON by the picture's path under the category.
+/// Lines of JSON by the image's path under the category.
 fn by_picture(run: &Run) -> BTreeMap<String, Json> {
     let lines = run
         .stdout
@@ -196,7 +196,7 @@ fn turned_support_neighbourhoods_and_tiles_change_scores_and_are_in_the_file() {
     assert_eq!(info["backbone"]["tiles"]["size"], 32, "{info}");
     assert_ne!(tiles, plain);
     let (whole, _) = scores("--tile-size 64");
-    assert_eq!(whole, plain, "one tile is the picture");
+    assert_eq!(whole, plain, "one tile is the image");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_bank_searched_by_an_index_agrees_everywhere_and_says_what_it_misses() {
 #[test]
 fn every_format_and_every_source_says_the_same() {
     let w = World::new();
-    // so low a threshold that pictures are flawed
+    // so low a threshold that images are flawed
     w.fitted("--max-false-alarm 0.9");
     let list = "{}/data/cloth/test/hole/000.png {}/data/cloth/test/good/001.png";
     let json = w
@@ -356,7 +356,7 @@ fn every_format_and_every_source_says_the_same() {
         table.stdout
     );
     assert!(
-        table.stderr.contains("of 2 pictures are flawed"),
+        table.stderr.contains("of 2 images are flawed"),
         "{}",
         table.stderr
     );
@@ -399,7 +399,7 @@ fn every_format_and_every_source_says_the_same() {
         .run("predict {}/m.flaw {}/data/cloth/train/good --fail-on-flaw")
         .succeeds();
     assert!(
-        good.stderr.contains(&format!("0 of {TRAIN_GOOD} pictures")),
+        good.stderr.contains(&format!("0 of {TRAIN_GOOD} images")),
         "{}",
         good.stderr
     );
@@ -660,7 +660,7 @@ fn bundles_that_are_none() {
     predict("empty.flaw").refuses(&["empty.flaw", "empty"]);
     for part in [4, 200, bytes.len() / 2, bytes.len() - 1] {
         fs::write(w.path("cut.flaw"), &bytes[..part]).unwrap();
-        predict("cut.flaw").refuses(&["cut.flaw", "not a bundle"]);
+        predict("cut.flaw").refuses(&["cut.flaw", "not a detector"]);
     }
     let mut flipped = bytes.clone();
     *flipped.last_mut().unwrap() ^= 1;
@@ -687,10 +687,10 @@ fn bundles_that_are_none() {
     edited("\\\"dim\\\":64", "\\\"dim\\\":63").refuses(&["edited.flaw", "'bank'", "63"]);
     edited("train/good/000.png", "train/good/0x0.png").refuses(&["edited.flaw", "manifest"]);
     edited("patch-bank", "patch-bink").refuses(&["edited.flaw", "header", "patch-bink"]);
-    edited("flawtune-bundle", "flawtune-bungle").refuses(&["edited.flaw", "not a bundle"]);
+    edited("flawtune-bundle", "flawtune-bungle").refuses(&["edited.flaw", "not a detector"]);
     let weights = golden("ckpt/tiny_mlp/hf.safetensors");
     fs::copy(&weights, w.path("weights.flaw")).unwrap();
-    predict("weights.flaw").refuses(&["weights.flaw", "not a bundle"]);
+    predict("weights.flaw").refuses(&["weights.flaw", "not a detector"]);
     let checkpoint = w.trained("--num-defect-samples 1");
     fs::copy(checkpoint, w.path("checkpoint.flaw")).unwrap();
     predict("checkpoint.flaw").refuses(&["checkpoint.flaw", "fit --checkpoint"]);
@@ -706,7 +706,7 @@ fn bundles_that_are_none() {
 fn pictures_and_options_that_are_wrong() {
     let w = World::new();
     w.fitted("");
-    fs::write(w.sample("test/good/002.png"), "no picture").unwrap();
+    fs::write(w.sample("test/good/002.png"), "no image").unwrap();
     let bad = w.sample("test/good/002.png").display().to_string();
     let run = w.run("predict {}/m.flaw {}/data/cloth/test/good --json --batch-size 4");
     assert_eq!(run.code, Some(2), "{run:#?}");
@@ -725,7 +725,7 @@ fn pictures_and_options_that_are_wrong() {
     w.run("predict {}/m.flaw - {}/data/cloth/test/good/000.png")
         .refuses(&["standard input"]);
     w.run("predict {}/m.flaw {}/nowhere/*.png")
-        .refuses(&["no picture matches"]);
+        .refuses(&["no image matches"]);
     w.run("predict {}/m.flaw {}/home").refuses(&["home"]);
     w.run("predict {}/m.flaw --watch {}/nowhere")
         .refuses(&["nowhere", "--watch"]);
@@ -776,9 +776,9 @@ fn a_watched_folder_is_scored_until_ctrl_c() {
         let line: Json = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         line["path"].as_str().unwrap().to_owned()
     };
-    assert!(path().ends_with("a.png"), "a picture that was there before");
+    assert!(path().ends_with("a.png"), "an image that was there before");
     arrive("test/hole/000.png", "b.png");
-    assert!(path().ends_with("b.png"), "a picture that arrived");
+    assert!(path().ends_with("b.png"), "an image that arrived");
     assert!(w.path("maps/b.png.overlay.png").exists());
     assert!(
         std::process::Command::new("kill")
@@ -788,5 +788,5 @@ fn a_watched_folder_is_scored_until_ctrl_c() {
             .success()
     );
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(lines.next().is_none(), "every picture once");
+    assert!(lines.next().is_none(), "every image once");
 }

@@ -195,7 +195,7 @@ fn the_last_line_for_programs_says_how_it_ended() {
         help.stderr.is_empty() && help.stdout.contains("Examples:"),
         "{help:#?}"
     );
-    // drawn pictures are counted to the last one, once
+    // drawn images are counted to the last one, once
     let synth = "synth --category twill --size 32 --train-good 3 --test-good 1 --test-per-type 1 --output-dir {}/synth";
     let found = events(
         &w.run(&format!("{synth} --progress json")).succeeds(),

@@ -41,7 +41,7 @@ fn every_command_leaves_its_record() {
         assert!(train["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     }
 
-    // the hash over all pictures, computed here once more
+    // the hash over all images, computed here once more
     let mut all = Vec::new();
     for folder in ["train/good", "test/good", "test/hole", "test/stain"] {
         for entry in fs::read_dir(w.sample(folder)).unwrap() {
@@ -52,7 +52,11 @@ fn every_command_leaves_its_record() {
                 .unwrap()
                 .display()
                 .to_string();
-            assert_eq!(train["data"]["pictures"][&id], hash.to_hex()[..32], "{id}");
+            assert_eq!(
+                train["data"]["image_hashes"][&id],
+                hash.to_hex()[..32],
+                "{id}"
+            );
             all.push(*hash.as_bytes());
         }
     }
@@ -77,7 +81,7 @@ fn every_command_leaves_its_record() {
     assert_eq!(outputs[1]["blake3"], blake3::hash(&bytes).to_hex().as_str());
     let timings = train["timings"].as_object().unwrap();
     for part in [
-        "pictures", "weights", "features", "training", "ensemble", "other",
+        "images", "weights", "features", "training", "ensemble", "other",
     ] {
         assert!(timings.contains_key(part), "{part} of {timings:?}");
     }

@@ -206,7 +206,7 @@ fn options_that_make_no_sense() {
     train("--learning-rate nan").refuses(&["--learning-rate"]);
     train("--num-prompts 0").refuses(&["--num-prompts"]);
     train("--modulation-type sideways").refuses(&["--modulation-type", "per_patch"]);
-    train("--tile-size 32 --use-adapters").refuses(&["--tile-size", "whole pictures"]);
+    train("--tile-size 32 --use-adapters").refuses(&["--tile-size", "whole images"]);
     train("--threads 0").refuses(&["--threads"]);
     train("--margin nan --loss-type contrastive").refuses(&["margin"]);
     train("--no-such-option").refuses(&["--no-such-option"]);

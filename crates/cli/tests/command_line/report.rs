@@ -86,7 +86,7 @@ fn the_page_holds_numbers_curves_decisions_split_and_pictures() {
     // all test images of one class but at most ten, of two scorers, each way
     let pictures = html.matches("<img src=\"data:image/jpeg;base64,").count();
     assert_eq!(pictures, 2 * (6 + 4), "6 good and 4 defective images");
-    assert!(!html.contains("no picture"));
+    assert!(!html.contains("no image"));
     assert!(!html.contains("class=\"mark\""), "nothing is leaky");
     let plots: Vec<String> = fs::read_dir(w.path("plots"))
         .unwrap()
@@ -97,12 +97,12 @@ fn the_page_holds_numbers_curves_decisions_split_and_pictures() {
         "{plots:?}"
     );
 
-    // the same page again, and none of it with no pictures
+    // the same page again, and none of it with no images
     assert_eq!(html, page(&w, "{}/out --root-dir {}/data").0);
     let (bare, run) = page(&w, "{}/out/cloth_comparison.json --no-thumbnails --quiet");
     assert!(!bare.contains("<img") && bare.contains("ROC: prompts"));
     assert!(!run.stderr.contains("KiB"), "no notes: {}", run.stderr);
-    // run.json knows the commands, who set what, the machine, and where the pictures are
+    // run.json knows the commands, who set what, the machine, and where the images are
     let (recorded, _) = page(&w, "{}/out");
     assert_eq!(
         recorded
@@ -147,9 +147,9 @@ fn overlays_of_predict_stand_beside_their_pictures() {
     w.run("predict {}/cloth.flaw {}/data/cloth/test --maps {}/out/maps")
         .succeeds();
     let (html, _) = page(&w, "{}/out --root-dir {}/data --thumbnails 3");
-    assert!(html.contains("What was found, and where") && html.contains("Highest scores: bundle"));
+    assert!(html.contains("What was found, and where") && html.contains("Highest scores: detector"));
     assert!(html.matches("<figcaption>map</figcaption>").count() >= 3);
-    assert!(html.contains("ROC: bundle") && html.contains("AUROC, bundle (residual)"));
+    assert!(html.contains("ROC: detector") && html.contains("AUROC, detector (residual)"));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn leaky_numbers_say_so() {
     let marks = html.matches("<span class=\"mark\">leaky</span>").count();
     // two tiles with three numbers each, and three numbers for each of two types
     assert_eq!(marks, 2 * 3 + 2 * 3, "{html}");
-    assert!(html.contains("ROC: prompts (leaky)") && html.contains("is no result"));
+    assert!(html.contains("ROC: prompts (leaky)") && html.contains("is not a result"));
     // and a threshold of images that trained is none
     assert!(read_json(&w.out().join("cloth_comparison.json"))["thresholds"].is_null());
     assert!(!html.contains("Decisions at the threshold"));
@@ -206,10 +206,10 @@ fn leaky_numbers_say_so() {
 fn what_is_missing_is_named_and_what_is_nasty_stays_text() {
     let w = evaluated("--no-ensemble", "");
     let out = w.out();
-    // pictures that are not there
+    // images that are not there
     let (html, run) = page(&w, "{}/out --root-dir {}/nowhere");
     assert!(
-        html.contains("no picture") && run.stderr.contains("--root-dir"),
+        html.contains("no image") && run.stderr.contains("--root-dir"),
         "{}",
         run.stderr
     );

@@ -124,7 +124,7 @@ fn every_way_to_train_and_fit_is_repeated() {
             "{rest}: {found}"
         );
     }
-    // pictures in folders of their own, named from another place
+    // images in folders of their own, named from another place
     let line = format!(
         "baseline --good data/cloth/train/good --defect data/cloth/test/hole --test-good data/cloth/test/good \
          --pool-size 3 --image-size 64 --bootstrap 100 --output-dir folders --weights {}",
@@ -145,7 +145,7 @@ fn what_changed_since_is_named() {
     other.push(0);
     fs::write(&picture, other).unwrap();
     w.run("reproduce {}/out").refuses(&[
-        "train cloth: 1 pictures are not those of the record: changed test/hole/003.png",
+        "train cloth: 1 images are not those of the record: changed test/hole/003.png",
         "--allow-changed-data",
     ]);
     assert!(!w.path("out_reproduced").exists());

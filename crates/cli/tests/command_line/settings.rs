@@ -270,7 +270,7 @@ fn wrong_settings_are_refused_with_their_place() {
         ),
         (
             "[trian]\nseed = 1",
-            &["flawtune.toml:1: [trian] is no command; is 'train' meant?"],
+            &["flawtune.toml:1: [trian] is not a command; is 'train' meant?"],
         ),
         (
             "seed = true",
@@ -297,7 +297,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (
             "resize = 'squish'",
             &[
-                "resize: 'squish' is no value for it (is 'squash' meant?); it is one of squash, centre-crop",
+                "resize: 'squish' is not a value for it (is 'squash' meant?); it is one of squash, centre-crop",
             ],
         ),
         (
@@ -340,7 +340,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (
             "FLAWTUNE_SKIP_BAD_IMAGES",
             "maybe",
-            "FLAWTUNE_SKIP_BAD_IMAGES: 'maybe' is no value for --skip-bad-images; it is true or false",
+            "FLAWTUNE_SKIP_BAD_IMAGES: 'maybe' is not a value for --skip-bad-images; it is true or false",
         ),
         ("FLAWTUNE_CONFIG", "absent.toml", "absent.toml: "),
         ("FLAWTUNE_NO_CONFIG", "x", "FLAWTUNE_NO_CONFIG: 'x'"),
@@ -350,7 +350,7 @@ fn wrong_settings_are_refused_with_their_place() {
     w.run(&format!("{baseline} --config absent.toml"))
         .refuses(&["absent.toml: ", "--no-config"]);
     w.run("config sew")
-        .refuses(&["'sew' is no command", "fit, predict"]);
+        .refuses(&["'sew' is not a command", "fit, predict"]);
     assert!(
         !Path::new(&w.out()).exists(),
         "refused before anything was written"

@@ -1,4 +1,4 @@
-//! Drawn categories, and defects put on own pictures.
+//! Drawn categories, and defects put on own images.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Pictures in a folder of a category, by their path.
+/// Images in a folder of a category, by their path.
 fn below<'a>(found: &'a BTreeMap<String, Vec<u8>>, folder: &str) -> Vec<&'a Vec<u8>> {
     found
         .iter()
@@ -67,7 +67,7 @@ fn three_categories_are_drawn_unless_some_are_named() {
 #[test]
 fn defects_are_put_on_own_pictures() {
     let w = World::new();
-    // 8 + 6 good pictures
+    // 8 + 6 good images
     let line = "synth --paste-on {}/data/cloth/train/good {}/data/cloth/test/good/*.png --kinds stain,cut-paste \
                 --per-kind 4 --category mine --json";
     let made = w
@@ -195,19 +195,19 @@ fn pasting_that_cannot_be_done_is_refused_and_leaves_nothing() {
     }
     fs::create_dir(w.path("none")).unwrap();
     w.run("synth --paste-on {}/none --output-dir {}/pasted")
-        .refuses(&["none: no pictures"]);
+        .refuses(&["none: no images"]);
     w.run("synth --paste-on {}/none/*.png --output-dir {}/pasted")
-        .refuses(&["*.png: no picture"]);
+        .refuses(&["*.png: no image"]);
     w.run("synth --paste-on {}/absent.png --output-dir {}/pasted")
         .refuses(&["absent.png"]);
     let one = "{}/data/cloth/train/good/000.png";
     w.run(&format!(
         "synth --paste-on {one} {one} {one} --output-dir {{}}/pasted"
     ))
-    .refuses(&["3 picture(s) with 1 different", "at least 3"]);
-    fs::write(w.path("none/broken.png"), "no picture").unwrap();
+    .refuses(&["3 image(s) with 1 different", "at least 3"]);
+    fs::write(w.path("none/broken.png"), "no image").unwrap();
     w.run(&format!("synth {good} --paste-on {{}}/none"))
-        .refuses(&["broken.png", "not a picture"]);
+        .refuses(&["broken.png", "not an image"]);
     image::RgbImage::new(90, 5)
         .save(w.path("none/broken.png"))
         .unwrap();

@@ -1,4 +1,4 @@
-//! `features`: tokens of pictures and of ready pixels, against the golden ones.
+//! `features`: tokens of images and of ready pixels, against the golden ones.
 
 use std::fs;
 use std::path::Path;
@@ -96,8 +96,8 @@ fn tokens_of_pictures() {
     assert!(patches.iter().all(|v| v.is_finite()));
     assert_ne!(patches[..4 * 64], patches[4 * 64..]);
 
-    // a picture among them that cannot be read
-    fs::write(w.path("bad.png"), "not a picture").unwrap();
+    // an image among them that cannot be read
+    fs::write(w.path("bad.png"), "not an image").unwrap();
     let line = line
         .replace("features ", "features {}/bad.png ")
         .replace("t.safetensors", "u.safetensors");

@@ -32,7 +32,7 @@ fn panels_numbers_and_the_section_of_the_report() {
         ))
         .succeeds();
     assert!(
-        run.stderr.contains("the first 2 of 7 pictures"),
+        run.stderr.contains("the first 2 of 7 images"),
         "{}",
         run.stderr
     );
@@ -66,14 +66,14 @@ fn panels_numbers_and_the_section_of_the_report() {
         let panel = image::open(folder.join(image["panel"].as_str().unwrap()))
             .unwrap()
             .to_rgb8();
-        // picture, two distances, difference, size, two prompts, rollout, two Grad-CAMs, two of principal components
+        // image, two distances, difference, size, two prompts, rollout, two Grad-CAMs, two of principal components
         assert!(
             panel.width() > 1000 && panel.height() > 500,
             "{:?}",
             panel.dimensions()
         );
     }
-    // the hole of the first picture lies on patches 1, 2, 5 and 6 of the grid of 4 × 4
+    // the hole of the first image lies on patches 1, 2, 5 and 6 of the grid of 4 × 4
     let top = images[0]["before"]["top"][0].as_u64().unwrap();
     assert!([1, 2, 5, 6].contains(&top), "{top}");
     for ending in ["svg", "png"] {
@@ -107,7 +107,7 @@ fn panels_numbers_and_the_section_of_the_report() {
 fn prompts_inside_the_transformer_have_their_rollout() {
     let world = World::new();
     world.trained("--prompt-depth deep --no-ensemble");
-    // a picture that trained is told, and one of the bank is not compared with itself
+    // an image that trained is told, and one of the bank is not compared with itself
     let found = world
         .run(&line("{}/data/cloth/train/good/000.png --block 1 --json"))
         .succeeds()
@@ -143,10 +143,10 @@ fn wrong_inputs_are_refused_with_what_to_do() {
     let world = World::new();
     world.trained("--no-ensemble");
     fs::create_dir_all(world.path("empty")).unwrap();
-    fs::write(world.path("broken.png"), "no picture").unwrap();
+    fs::write(world.path("broken.png"), "no image").unwrap();
     world
         .run(&line("{}/empty"))
-        .refuses(&["empty", "no pictures in this folder"]);
+        .refuses(&["empty", "no images in this folder"]);
     world
         .run(&line("{}/broken.png"))
         .refuses(&["broken.png", "cannot be read"]);

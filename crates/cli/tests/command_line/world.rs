@@ -63,7 +63,7 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
     }
 
-    /// Pictures extracted by the forward pass, from the notes.
+    /// Images extracted by the forward pass, from the notes.
     pub(crate) fn extracted(&self) -> usize {
         let counts = self
             .stderr
@@ -102,7 +102,7 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// Ground-truth masks of all defects: a corner of the picture.
+    /// Ground-truth masks of all defects: a corner of the image.
     pub(crate) fn add_masks(&self) {
         for kind in DEFECT_TYPES {
             let masks = self.root().join(CATEGORY).join("ground_truth").join(kind);
@@ -133,7 +133,7 @@ impl World {
         self.path("out")
     }
 
-    /// A picture of the data set, by its path under the category.
+    /// An image of the data set, by its path under the category.
     pub(crate) fn sample(&self, id: &str) -> PathBuf {
         self.root().join(CATEGORY).join(id)
     }
@@ -210,7 +210,7 @@ pub(crate) fn data_and_backbone() -> String {
     )
 }
 
-/// A world with drawn categories: their pictures differ, so that none of one is a training image of another.
+/// A world with drawn categories: their images differ, so that none of one is a training image of another.
 pub(crate) fn drawn() -> World {
     let w = World::new();
     w.run("synth --output-dir {}/drawn --size 64 --train-good 10 --test-good 6 --test-per-type 4 --quiet")

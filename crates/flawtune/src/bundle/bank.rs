@@ -85,7 +85,7 @@ impl BankBuilder {
     /// Rounds and appends row-major `rows` (`[rows, dim]`).
     ///
     /// # Panics
-    /// If `rows` is no whole number of rows.
+    /// If `rows` is not a whole number of rows.
     pub fn push(&mut self, rows: &[f32]) {
         assert!(
             rows.len().is_multiple_of(self.dim),
@@ -123,7 +123,7 @@ impl Bank {
     /// Rounds row-major `rows` (`[rows, dim]`).
     ///
     /// # Panics
-    /// If `dim` is 0 or `rows` is no whole number of rows.
+    /// If `dim` is 0 or `rows` is not a whole number of rows.
     pub fn of(rows: &[f32], dim: usize, precision: Precision) -> Self {
         assert!(dim > 0, "rows must be [rows, dim]");
         let mut builder = BankBuilder::new(rows.len() / dim, dim, precision);

@@ -21,7 +21,7 @@ pub enum BundleError {
         hint: &'static str,
     },
     /// Something else than a bundle, or half of one.
-    #[error("{}: not a bundle of 'flawtune fit': {what}", path.display())]
+    #[error("{}: not a detector of 'flawtune fit': {what}", path.display())]
     NotABundle {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum BundleError {
     },
     /// Written by a later version.
     #[error(
-        "{}: bundle format {found} is newer than this program's {known}: update it, or fit again with this one",
+        "{}: detector format {found} is newer than this program's {known}: update it, or fit again with this one",
         path.display()
     )]
     Newer {
@@ -71,8 +71,8 @@ pub enum BundleError {
     },
     /// Tokens that do not fit.
     #[error(
-        "pictures give {found:?} tokens (rows, columns, numbers), the bundle was made for {wanted:?}: it belongs to \
-         another backbone, layer or image size"
+        "images give {found:?} tokens (rows, columns, numbers), the detector was made for {wanted:?}: it belongs to \
+         another backbone, block or image size"
     )]
     Tokens {
         /// Rows and columns of the patch grid, and numbers per token.
@@ -80,7 +80,7 @@ pub enum BundleError {
         /// Those of the bundle.
         wanted: (usize, usize, usize),
     },
-    /// Tokens that are no numbers.
+    /// Tokens that are not numbers.
     #[error(transparent)]
     Foreground(#[from] ForegroundError),
     /// Patches that have no neighbourhood of that size.

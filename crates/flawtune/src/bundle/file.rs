@@ -51,7 +51,7 @@ const RESIDUAL: &str = "residual";
 const ENSEMBLE: &str = "ensemble";
 const ADAPTATION: &str = "adaptation";
 
-/// Everything that scores pictures, as one file.
+/// Everything that scores images, as one file.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     /// What it is.
@@ -117,7 +117,7 @@ impl Bundle {
             not(if bytes.is_empty() {
                 "the file is empty".into()
             } else if bytes.starts_with(b"PK") {
-                "a zip or torch file; a checkpoint becomes a bundle by 'flawtune fit --checkpoint'"
+                "a zip or torch file; a checkpoint becomes a detector by 'flawtune fit --checkpoint'"
                     .into()
             } else {
                 format!("neither safetensors nor whole ({e}); copy it again, or fit again")
@@ -135,7 +135,7 @@ impl Bundle {
             what,
         };
         match version {
-            Some(0) | None => return Err(wrong("format_version", "is no version".into())),
+            Some(0) | None => return Err(wrong("format_version", "is not a version".into())),
             Some(found) if found > FORMAT_VERSION => {
                 return Err(BundleError::Newer {
                     path: path.to_owned(),

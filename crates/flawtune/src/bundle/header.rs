@@ -153,7 +153,7 @@ impl IndexInfo {
 /// How maps are drawn and where on them a flaw begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MapScale {
-    /// Width of the smoothing in pixels of the picture.
+    /// Width of the smoothing in pixels of the image.
     pub sigma: f64,
     /// Maps at or above it are part of a flaw: chosen from the highest points of good images' maps as the score's
     /// threshold from their scores.
@@ -190,7 +190,7 @@ pub struct Header {
     pub backbone: serde_json::Value,
     /// Hash of its weights.
     pub weights_hash: String,
-    /// How pictures become pixels.
+    /// How images become pixels.
     pub preprocessing: String,
     /// Layers and whatever else decides the tokens.
     pub variant: String,

@@ -2,7 +2,7 @@
 //!
 //! Some rows at a time are widened and laid out for matching in a thread's own buffer (in bytes first where the machine has a
 //! coarse pass, see [`Frame`]), and all asking patches search them while they are in its cache: so the search needs no memory
-//! to speak of beside the bank. What that costs is shared by all pictures that are scored together. A distance depends on
+//! to speak of beside the bank. What that costs is shared by all images that are scored together. A distance depends on
 //! neither the blocks nor the threads, because the maximum of the same products is the same in any order.
 
 use std::ops::Range;

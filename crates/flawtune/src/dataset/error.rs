@@ -12,10 +12,10 @@ use super::ListError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
-    /// The root is no folder.
+    /// The root is not a folder.
     #[error(
         "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>; \
-         docs/guides/datasets.md has other layouts, and --good takes any folder of pictures). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
+         docs/guides/datasets.md has other layouts, and --good takes any folder of images). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
          give the folder with --root-dir",
         root.display()
     )]
@@ -39,7 +39,7 @@ pub enum DatasetError {
     },
     /// There is nothing to learn from.
     #[error(
-        "{}: no pictures of good parts; put them there (png, jpg, bmp, tif or webp)",
+        "{}: no images of good parts; put them there (png, jpg, bmp, tif or webp)",
         folder.display()
     )]
     NoTrainImages {
@@ -48,23 +48,23 @@ pub enum DatasetError {
     },
     /// There is nothing to test on.
     #[error(
-        "{}: no test pictures; put good ones into {} and defective ones into a folder per defect type beside it",
+        "{}: no test images; put good ones into {} and defective ones into a folder per defect type beside it",
         folder.display(),
         good.display()
     )]
     NoTestImages {
         /// The folder `test`.
         folder: PathBuf,
-        /// The folder for good pictures in it.
+        /// The folder for good images in it.
         good: PathBuf,
     },
-    /// A folder of the layout without a picture.
-    #[error("{}: the folder holds no pictures; fill it or remove it", folder.display())]
+    /// A folder of the layout without an image.
+    #[error("{}: the folder holds no images; fill it or remove it", folder.display())]
     EmptyFolder {
         /// The folder.
         folder: PathBuf,
     },
-    /// Two pictures of a folder differ in their extension only, so masks and results could not be told apart.
+    /// Two images of a folder differ in their extension only, so masks and results could not be told apart.
     #[error(
         "{} and {} have the same name but for the extension; remove one of them",
         first.display(),
@@ -103,7 +103,7 @@ pub enum DatasetError {
     },
     /// The folder shows the signs of no layout.
     #[error(
-        "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of pictures with \
+        "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of images with \
          --good and --defect, or a CSV list with --list",
         folder.display(),
         wanted.join("; "),
@@ -133,15 +133,15 @@ pub enum DatasetError {
         /// The name.
         category: String,
     },
-    /// A folder of pictures is none.
-    #[error("{}: no such folder of pictures", folder.display())]
+    /// A folder of images is none.
+    #[error("{}: no such folder of images", folder.display())]
     NoFolder {
         /// The folder asked for.
         folder: PathBuf,
     },
-    /// One folder of pictures lies in another, so pictures would count twice.
+    /// One folder of images lies in another, so images would count twice.
     #[error(
-        "{} and {}: one lies in the other, and folders are searched to any depth: a picture would count twice; \
+        "{} and {}: one lies in the other, and folders are searched to any depth: an image would count twice; \
          put them side by side",
         first.display(),
         second.display()
@@ -154,7 +154,7 @@ pub enum DatasetError {
     },
     /// No mask belongs to any defect.
     #[error(
-        "{}: no mask belongs to a defect picture; that of {} would be {}",
+        "{}: no mask belongs to a defect; that of {} would be {}",
         folder.display(),
         picture.display(),
         wanted.display()
@@ -169,17 +169,17 @@ pub enum DatasetError {
     },
     /// There is nothing defective to learn from or to test.
     #[error(
-        "{given}: no defect pictures, and they are needed here; add some ({how}). Good pictures alone are enough for \
+        "{given}: no defects, and they are needed here; add some ({how}). Good images alone are enough for \
          'flawtune fit'"
     )]
     NoDefects {
-        /// The folder or list of the good pictures.
+        /// The folder or list of the good images.
         given: String,
         /// How defects are given.
         how: &'static str,
     },
     /// A list without anything to learn from.
-    #[error("{}: no good picture to learn from is listed; list some (label good, split train)", file.display())]
+    #[error("{}: no good image to learn from is listed; list some (label good, split train)", file.display())]
     NoGoodListed {
         /// The list.
         file: PathBuf,
@@ -192,18 +192,18 @@ pub enum DatasetError {
         /// The line and what is wrong.
         source: ListError,
     },
-    /// A picture is in a list twice.
+    /// An image is in a list twice.
     #[error("{}: {} is listed twice; remove one of the rows", list.display(), picture.display())]
     ListedTwice {
         /// The list.
         list: PathBuf,
-        /// The picture.
+        /// The image.
         picture: PathBuf,
     },
-    /// A picture has no label beside it.
-    #[error("{}: no label beside it; in this layout it is called {wanted}, and is black for a good picture", picture.display())]
+    /// An image has no label beside it.
+    #[error("{}: no label beside it; in this layout it is called {wanted}, and is black for a good image", picture.display())]
     NoLabel {
-        /// The picture.
+        /// The image.
         picture: PathBuf,
         /// The label's name.
         wanted: String,
@@ -255,7 +255,7 @@ fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -
         let _ = write!(text, "Existing categories: {}", existing.join(", "));
     } else if root_is_category {
         text.push_str(
-            "The folder is a category itself; give its parent with --root-dir, or leave --category away",
+            "The folder is a category itself; give its parent with --root-dir, or omit --category",
         );
     } else {
         text.push_str(

@@ -1,16 +1,16 @@
-//! A folder of good pictures and one of defects, wherever they are.
+//! A folder of good images and one of defects, wherever they are.
 
 use std::path::{Path, PathBuf};
 
 use super::listing::{MaskTree, check_deep_stems, gather, relative, stem};
 use super::{DEFECT, DatasetError, Ledger, Oddity, Sample, Subset, share};
 
-/// Folders of pictures, each searched to any depth.
+/// Folders of images, each searched to any depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {
-    /// Good pictures to learn from.
+    /// Good images to learn from.
     pub good: PathBuf,
-    /// Good pictures to test; `None`: if there are defects, a fifth of `good`.
+    /// Good images to test; `None`: if there are defects, a fifth of `good`.
     pub test_good: Option<PathBuf>,
     /// Defects; those in a folder of it are of the type that the folder is called, those directly in it of the type
     /// `defect`.

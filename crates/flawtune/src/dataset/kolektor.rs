@@ -1,4 +1,4 @@
-//! `KolektorSDD` and `KolektorSDD2`: every picture has a label beside it, which is black where there is no defect.
+//! `KolektorSDD` and `KolektorSDD2`: every image has a label beside it, which is black where there is no defect.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ const SDD_LABEL: &str = "_label";
 /// The same in `KolektorSDD2`.
 pub(super) const SDD2_LABEL: &str = "_GT";
 
-/// Whether `folder` holds a picture with its label.
+/// Whether `folder` holds an image with its label.
 pub(super) fn has_labels(folder: &Path, ending: &str) -> bool {
     list(folder)
         .is_ok_and(|found| labelled(folder, &found, ending).is_ok_and(|pairs| !pairs.is_empty()))
 }
 
-/// Whether any folder in `folder` holds a picture with its label as in `KolektorSDD`.
+/// Whether any folder in `folder` holds an image with its label as in `KolektorSDD`.
 pub(super) fn has_items(folder: &Path) -> bool {
     list(folder).is_ok_and(|found| {
         found
@@ -31,7 +31,7 @@ pub(super) fn has_items(folder: &Path) -> bool {
     })
 }
 
-/// `KolektorSDD` has no split of its own. Pictures of one item are much alike, so items are not divided: good pictures
+/// `KolektorSDD` has no split of its own. Images of one item are much alike, so items are not divided: good images
 /// of the first half of the items, by name, are for learning; the others, and every defect, are the test.
 pub(super) fn read_items(folder: &Path) -> Result<Vec<Sample>, DatasetError> {
     let items = list(folder)?.folders;
@@ -86,7 +86,7 @@ pub(super) fn read_subsets(folder: &Path, needs_test: bool) -> Result<Vec<Sample
     classified(found)
 }
 
-/// Names of the pictures in `folder`, and their labels.
+/// Names of the images in `folder`, and their labels.
 fn labelled(
     folder: &Path,
     listing: &Listing,
@@ -117,7 +117,7 @@ fn labelled(
         .collect()
 }
 
-/// Looks into the labels: a picture whose label shows anything is a defect, and the label its mask.
+/// Looks into the labels: an image whose label shows anything is a defect, and the label its mask.
 fn classified(found: Vec<(PathBuf, String, PathBuf, Subset)>) -> Result<Vec<Sample>, DatasetError> {
     let options = DecodeOptions::default();
     let one = |(path, id, label, subset): (PathBuf, String, PathBuf, Subset)| {

@@ -17,7 +17,7 @@ pub enum Layout {
     MvtecAd,
     /// MVTec AD 2: `train/good`, `validation/good`, `test_public/{good,bad,ground_truth}`.
     MvtecAd2,
-    /// MVTec LOCO AD: as MVTec AD, with `validation/good` and several masks a picture.
+    /// MVTec LOCO AD: as MVTec AD, with `validation/good` and several masks an image.
     MvtecLoco,
     /// BTAD: `train/ok`, `test/{ok,ko}`, `ground_truth/ko`.
     Btad,
@@ -170,7 +170,7 @@ impl FromStr for Layout {
 /// Which split of `VisA`, a file in `split_csv`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VisaSplit {
-    /// `1cls`: good pictures to learn from, good ones and anomalies to test.
+    /// `1cls`: good images to learn from, good ones and anomalies to test.
     #[default]
     OneClass,
     /// `2cls_highshot`: anomalies to learn from too.

@@ -1,4 +1,4 @@
-//! A CSV list of pictures.
+//! A CSV list of images.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -17,11 +17,11 @@ const SEPARATOR: char = ';';
 pub struct ListRow {
     /// Its line in the file, from 1.
     pub line: u64,
-    /// The picture, relative to the file's folder.
+    /// The image, relative to the file's folder.
     pub path: String,
     /// `train` or `test`, where the list has that column.
     pub subset: Option<Subset>,
-    /// The defect type, `None` for good pictures.
+    /// The defect type, `None` for good images.
     pub defect_type: Option<String>,
     /// Masks, relative to the file's folder.
     pub masks: Vec<String>,
@@ -33,7 +33,7 @@ pub struct ListRow {
 ///
 /// # Errors
 /// The line and what is wrong there: a missing, unknown or doubled column, a wrong number of cells, a label or split
-/// that is none, a type or mask of a good picture, a path that is no picture's, text that is not UTF-8.
+/// that is none, a type or mask of a good image, a path that is not an image's, text that is not UTF-8.
 pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListRow>, ListError> {
     let table = Table::parse(bytes, &REQUIRED, &OPTIONAL)?;
     let mut rows = Vec::new();
@@ -48,14 +48,14 @@ pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListRow>, ListError> {
             .collect();
         if !is_picture(Path::new(path)) {
             return Err(row.error(format!(
-                "'{path}' is no picture (png, jpg, bmp, tif or webp)"
+                "'{path}' is not an image (png, jpg, bmp, tif or webp)"
             )));
         }
         let defect_type = match label {
             "good" | "0" => {
                 if !kind.is_empty() || !masks.is_empty() {
                     return Err(row.error(
-                        "a good picture has neither type nor masks; empty those cells".into(),
+                        "a good image has neither type nor masks; empty those cells".into(),
                     ));
                 }
                 None
@@ -111,7 +111,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<Sample>, DatasetError> {
             })
         };
         let path = existing(folder, &row.path).map_err(wrong)?;
-        // one picture may be written in several ways
+        // one image may be written in several ways
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if let Some(before) = lines.insert(real, row.line) {
             return Err(wrong(format!(

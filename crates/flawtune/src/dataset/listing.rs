@@ -21,14 +21,14 @@ const OVERLAY: &str = ".overlay.png";
 /// What a map adds.
 const MAPS: [&str; 2] = [".tiff", ".npy"];
 
-/// What a folder of the layout holds; hidden entries and files that are no images are left out.
+/// What a folder of the layout holds; hidden entries and files that are not images are left out.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Names of sub-folders, sorted.
     pub(super) folders: Vec<String>,
-    /// Names of pictures, sorted.
+    /// Names of images, sorted.
     pub(super) pictures: Vec<String>,
-    /// Pictures whose names are not UTF-8: they can be read, but have no id.
+    /// Images whose names are not UTF-8: they can be read, but have no id.
     pub(super) nameless: Vec<PathBuf>,
     /// Maps and overlays that this program wrote.
     own: Vec<PathBuf>,
@@ -37,7 +37,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Tells the ledger what was met besides pictures.
+    /// Tells the ledger what was met besides images.
     pub(super) fn told(self, ledger: &mut Ledger) -> Self {
         for (oddity, example) in &self.odd {
             ledger.add(*oddity, example);
@@ -81,7 +81,7 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DatasetError> {
             }
             (FileKind::Image, Err(_)) if is_folder => listing.odd.push((Oddity::NotUtf8, shown())),
             (FileKind::Image, Err(_)) => listing.nameless.push(path),
-            // a broken link with a picture's name stays in: reading it will name it
+            // a broken link with an image's name stays in: reading it will name it
             (FileKind::Image, Ok(name)) if is_folder => listing.folders.push(name),
             (FileKind::Image, Ok(name)) => listing.pictures.push(name),
         }
@@ -110,7 +110,7 @@ pub(super) fn list_if_there(folder: &Path) -> Result<Listing, DatasetError> {
     }
 }
 
-/// Names of all pictures below `folder`, at any depth, `/`-separated and sorted; an absent folder is empty.
+/// Names of all images below `folder`, at any depth, `/`-separated and sorted; an absent folder is empty.
 pub(super) fn deep(folder: &Path, ledger: &mut Ledger) -> Result<Vec<String>, DatasetError> {
     let Listing {
         folders,
@@ -129,7 +129,7 @@ pub(super) fn deep(folder: &Path, ledger: &mut Ledger) -> Result<Vec<String>, Da
     Ok(pictures)
 }
 
-/// All pictures below `folder`, at any depth, sorted by path, told by name and content; hidden files and folders, and the
+/// All images below `folder`, at any depth, sorted by path, told by name and content; hidden files and folders, and the
 /// maps and overlays of this program, are left out.
 ///
 /// # Errors
@@ -230,7 +230,7 @@ pub fn is_own_output(path: &Path) -> bool {
     })
 }
 
-/// Whether a file's extension is that of a picture: `png`, `jpg`, `jpeg`, `bmp`, `tif`, `tiff`, `webp` in any case.
+/// Whether a file's extension is that of an image: `png`, `jpg`, `jpeg`, `bmp`, `tif`, `tiff`, `webp` in any case.
 pub fn is_picture(path: &Path) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
@@ -257,8 +257,8 @@ pub(super) fn check_stems<'a>(
     Ok(())
 }
 
-/// The masks of a defect type, by the stem of the picture they belong to; folders for which `is_part` holds are not those
-/// of one picture, but hold masks of their own.
+/// The masks of a defect type, by the stem of the image they belong to; folders for which `is_part` holds are not those
+/// of one image, but hold masks of their own.
 pub(super) fn masks(
     folder: &Path,
     is_part: impl Fn(&str) -> bool,
@@ -286,8 +286,8 @@ pub(super) fn masks(
     Ok(masks)
 }
 
-/// The masks of pictures in folders below one: those of a picture lie under its own path in `root`, or directly in it if
-/// no other picture of the name is there.
+/// The masks of images in folders below one: those of an image lie under its own path in `root`, or directly in it if
+/// no other image of the name is there.
 #[derive(Debug)]
 pub(super) struct MaskTree {
     by_parent: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
@@ -323,7 +323,7 @@ impl MaskTree {
         Ok(Self { by_parent })
     }
 
-    /// Takes the masks of a picture; `alone` says that no other has its stem.
+    /// Takes the masks of an image; `alone` says that no other has its stem.
     pub(super) fn take(&mut self, picture: &str, alone: bool) -> Vec<PathBuf> {
         let stem = stem(picture.rsplit('/').next().unwrap_or(picture));
         let mut of = |parent: &str| self.by_parent.get_mut(parent).and_then(|m| m.remove(stem));
@@ -345,7 +345,7 @@ pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// How many of these pictures have each stem.
+/// How many of these images have each stem.
 pub(super) fn stems<'a>(pictures: impl IntoIterator<Item = &'a String>) -> BTreeMap<String, usize> {
     let mut count = BTreeMap::new();
     for picture in pictures {
@@ -355,7 +355,7 @@ pub(super) fn stems<'a>(pictures: impl IntoIterator<Item = &'a String>) -> BTree
     count
 }
 
-/// Refuses pictures in one folder that differ in their extension only.
+/// Refuses images in one folder that differ in their extension only.
 pub(super) fn check_deep_stems(folder: &Path, pictures: &[String]) -> Result<(), DatasetError> {
     let mut by_parent: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for picture in pictures {

@@ -1,4 +1,4 @@
-//! Ground-truth masks at the size of their picture.
+//! Ground-truth masks at the size of their image.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use flawtune_backbone::preprocess::{
     DecodeOptions, ImageError, RgbImage8, decode_looked, facts_of, read_file, turned,
 };
 
-/// More values than this beside black are no labels but shades.
+/// More values than this beside black are not labels but shades.
 const LABELS: usize = 8;
 /// Share that a side may deviate by rounding.
 const ROUNDING: f64 = 0.01;
@@ -100,7 +100,7 @@ fn marked(mask: &Path, options: &DecodeOptions) -> Result<RgbImage8, ImageError>
 }
 
 /// 1 where any of the masks of `image` shows a defect (see [`load_mask`]), 0 elsewhere, `[height, width]`. A mask of another
-/// size is resized by its nearest pixel (that which holds the centre of the picture's pixel).
+/// size is resized by its nearest pixel (that which holds the centre of the image's pixel).
 ///
 /// # Errors
 /// As [`load_mask`].

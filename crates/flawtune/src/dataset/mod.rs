@@ -1,7 +1,7 @@
-//! Pictures on disk, with what is known about each: which subset, good or which defect type, which masks.
+//! Images on disk, with what is known about each: which subset, good or which defect type, which masks.
 //!
 //! A [`Dataset`] is one category, read from a [`Source`]: a folder in one of the [`Layout`]s, [`Folders`] of good and of
-//! defective pictures, or a CSV list ([`parse_list`]). [`Dataset::mvtec`] reads the layout of MVTec AD:
+//! defective images, or a CSV list ([`parse_list`]). [`Dataset::mvtec`] reads the layout of MVTec AD:
 //!
 //! ```text
 //! <root>/<category>/train/good/*.png
@@ -10,7 +10,7 @@
 //! <root>/<category>/ground_truth/<defect type>/<stem>_mask.png      optional
 //! ```
 //!
-//! Only names are read here, no pixels, but for the layouts whose masks alone say which pictures are good. Samples are
+//! Only names are read here, no pixels, but for the layouts whose masks alone say which images are good. Samples are
 //! sorted by [`Sample::id`], bytewise, so every later choice by position and seed is the same on every machine.
 
 mod error;
@@ -52,13 +52,13 @@ const DEFECT: &str = "defect";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subset {
-    /// `train`: to learn from; good pictures, in some layouts defects too.
+    /// `train`: to learn from; good images, in some layouts defects too.
     Train,
-    /// `test`: good and defective pictures.
+    /// `test`: good and defective images.
     Test,
 }
 
-/// One picture.
+/// One image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Where it is.
@@ -67,7 +67,7 @@ pub struct Sample {
     pub id: String,
     /// Where it belongs.
     pub subset: Subset,
-    /// The defect type, `None` for good pictures.
+    /// The defect type, `None` for good images.
     pub defect_type: Option<String>,
     /// Ground-truth masks, sorted; the defect is where any of them is not black. Empty if there are none.
     pub masks: Vec<PathBuf>,
@@ -89,7 +89,7 @@ impl AsRef<Path> for Sample {
 /// The samples of one category.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
-    /// The folder that holds the categories, the folder of good pictures, or the list.
+    /// The folder that holds the categories, the folder of good images, or the list.
     pub root: PathBuf,
     /// The category.
     pub category: String,
@@ -102,7 +102,7 @@ pub struct Dataset {
 impl Dataset {
     /// Reads one category in the layout of MVTec AD.
     ///
-    /// Pictures lie at any depth below these folders. A file is a picture by its extension (`png`, `jpg`, `jpeg`, `bmp`,
+    /// Images lie at any depth below these folders. A file is an image by its extension (`png`, `jpg`, `jpeg`, `bmp`,
     /// `tif`, `tiff`, `webp`, in any case) or else by its content; hidden files are ignored, symbolic links followed. Besides `<stem>_mask.png`, masks may be
     /// called `<stem>.png`, `<stem>_mask_1.png`, … or lie in a folder `<stem>/`.
     ///
@@ -122,24 +122,24 @@ impl Dataset {
         }
     }
 
-    /// The good pictures of `train`.
+    /// The good images of `train`.
     pub fn train_good(&self) -> impl Iterator<Item = &Sample> {
         self.samples
             .iter()
             .filter(|s| s.subset == Subset::Train && !s.is_defect())
     }
 
-    /// All pictures of `test`.
+    /// All images of `test`.
     pub fn test(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(|s| s.subset == Subset::Test)
     }
 
-    /// The good pictures of `test`.
+    /// The good images of `test`.
     pub fn test_good(&self) -> impl Iterator<Item = &Sample> {
         self.test().filter(|s| !s.is_defect())
     }
 
-    /// The defective pictures of `test`.
+    /// The defective images of `test`.
     pub fn test_defects(&self) -> impl Iterator<Item = &Sample> {
         self.test().filter(|s| s.is_defect())
     }

@@ -8,11 +8,11 @@ use super::{DatasetError, Ledger, Oddity, Sample, Subset};
 /// The names of such a layout's folders, below the category.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// Good pictures to learn from; all but the first may be absent.
+    /// Good images to learn from; all but the first may be absent.
     train: &'static [&'static str],
-    /// A folder for good pictures and one per defect type.
+    /// A folder for good images and one per defect type.
     test: &'static str,
-    /// The folder of good pictures in it.
+    /// The folder of good images in it.
     good: &'static str,
     /// A folder of masks per defect type.
     truth: &'static str,
@@ -48,7 +48,7 @@ pub(super) const BTAD: Names = Names {
     truth: "ground_truth",
 };
 
-/// Pictures may lie at any depth below `train/good` and the folders of types: a folder a day, a shift, a camera.
+/// Images may lie at any depth below `train/good` and the folders of types: a folder a day, a shift, a camera.
 pub(super) fn read(
     folder: &Path,
     names: &Names,
@@ -118,7 +118,7 @@ pub(super) fn read(
     Ok(samples)
 }
 
-/// Tells the ledger of pictures and masks that lie where nothing says what they are.
+/// Tells the ledger of images and masks that lie where nothing says what they are.
 fn beside(
     folder: &Path,
     names: &Names,

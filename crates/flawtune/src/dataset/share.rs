@@ -1,13 +1,13 @@
-//! Good pictures for the test where nobody said which.
+//! Good images for the test where nobody said which.
 
 use super::{Sample, Subset};
 
-/// One good picture in this many is tested.
+/// One good image in this many is tested.
 const ONE_IN: usize = 5;
 
-/// Gives a fifth of the good training pictures to the test, rounded, at least one and never all: those whose ids have
-/// the lowest blake3. So the choice depends on names alone, not on a seed, the machine or what the pictures show, is
-/// spread over the names, and hardly moves when pictures are added.
+/// Gives a fifth of the good training images to the test, rounded, at least one and never all: those whose ids have
+/// the lowest blake3. So the choice depends on names alone, not on a seed, the machine or what the images show, is
+/// spread over the names, and hardly moves when images are added.
 pub(super) fn give_to_test(samples: &mut [Sample]) {
     let mut good: Vec<(blake3::Hash, &mut Sample)> = samples
         .iter_mut()
@@ -49,7 +49,7 @@ mod tests {
             assert_eq!(tested(0..pictures).len(), wanted, "{pictures}");
         }
         let (before, after) = (tested(0..100), tested(0..105));
-        // five more pictures bring one more place
+        // five more images bring one more place
         assert!(before.iter().filter(|id| after.contains(id)).count() >= before.len() - 4);
         assert_eq!(before, tested(0..100));
     }

@@ -1,11 +1,11 @@
-//! Where the pictures of a category come from.
+//! Where the images of a category come from.
 
 use std::path::{Path, PathBuf};
 
 use super::root::is_one_name;
 use super::{Dataset, DatasetError, Folders, Layout, Ledger, Sample, VisaSplit, folders, list};
 
-/// Where the pictures of a category come from.
+/// Where the images of a category come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A folder that holds categories.
@@ -17,10 +17,10 @@ pub enum Source {
         /// Which split, in the layout of `VisA`.
         visa_split: VisaSplit,
     },
-    /// Folders of good and of defective pictures.
+    /// Folders of good and of defective images.
     Folders(Folders),
     /// A CSV list; see [`super::parse_list`]. Without the column `split`, defects are tested, and so is a fifth of the
-    /// good pictures if there are defects.
+    /// good images if there are defects.
     List(PathBuf),
 }
 
@@ -58,7 +58,7 @@ impl Source {
         ))
     }
 
-    /// What a category is called that nobody named: the folder of good pictures, the list without its extension, the
+    /// What a category is called that nobody named: the folder of good images, the list without its extension, the
     /// root.
     ///
     /// # Errors
@@ -91,8 +91,8 @@ fn name_of(path: &Path) -> Result<String, DatasetError> {
 }
 
 impl Dataset {
-    /// Reads one category. With `needs_test` there have to be pictures to test, defects among them; without, good
-    /// pictures to learn from are enough.
+    /// Reads one category. With `needs_test` there have to be images to test, defects among them; without, good
+    /// images to learn from are enough.
     ///
     /// # Errors
     /// A [`DatasetError`] that names the folder, or the file and its line, and what to do.

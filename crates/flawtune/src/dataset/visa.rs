@@ -1,4 +1,4 @@
-//! `VisA`: one CSV file says for all objects which picture is learned from, which is tested, and which mask it has.
+//! `VisA`: one CSV file says for all objects which image is learned from, which is tested, and which mask it has.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -7,7 +7,7 @@
 //! - [`comparison`] holds an evaluation against its zero-shot baseline, as a file and as a table.
 //! - [`score_table`] is every test image's score by every scorer, as a file.
 //!
-//! Everywhere `true` (1) means defective and a higher score means more anomalous; a picture is called defective
+//! Everywhere `true` (1) means defective and a higher score means more anomalous; an image is called defective
 //! when its score is at or above the threshold.
 
 pub mod comparison;

@@ -111,7 +111,7 @@ pub struct Row {
 pub struct TestedSplit {
     /// Protocol in words, as its `Display` gives it.
     pub protocol: String,
-    /// Whether images that were learned from are among the tested: such numbers are no result.
+    /// Whether images that were learned from are among the tested: such numbers are not a result.
     pub leaky: bool,
     /// Seed of the split.
     pub seed: u64,

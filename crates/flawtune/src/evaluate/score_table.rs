@@ -21,7 +21,7 @@ pub enum ScoreTableError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// It is no table of scores.
+    /// It is not a table of scores.
     #[error("{}: {what}; 'flawtune evaluate' writes it again", path.display())]
     Content {
         /// The file.
@@ -100,7 +100,7 @@ impl ScoreTable {
     /// Reads a table; of its columns all, or `only` one where others hold no scores.
     ///
     /// # Errors
-    /// A file that cannot be read or is no table of scores; scores that are no finite numbers.
+    /// A file that cannot be read or is not a table of scores; scores that are not finite numbers.
     pub fn read(path: &Path, only: Option<&str>) -> Result<Self, ScoreTableError> {
         let bytes = std::fs::read(path).map_err(|source| ScoreTableError::Io {
             path: path.to_owned(),
@@ -189,7 +189,7 @@ mod tests {
     fn what_is_no_table_is_refused() {
         for (text, part) in [
             ("", "first line"),
-            ("picture,a\n", "first line"),
+            ("image,a\n", "first line"),
             ("image,defect_type\n", "no column of scores"),
             ("image,defect_type,a\nx,,1\ny,,nan\n", "line 3"),
             ("image,defect_type,a\nx,,1,2\n", "record 1"),

@@ -1,11 +1,11 @@
-//! Tokens on disk, one file per picture, found by content.
+//! Tokens on disk, one file per image, found by content.
 //!
 //! ```text
 //! <cache>/<model, 16 hex digits>/model.json        which weights, layers and preprocessing
 //! <cache>/<model, 16 hex digits>/<key, 64 hex digits>.tokens
 //! ```
 //!
-//! The key is BLAKE3 over the picture's bytes, the weights, the preprocessing, the layers and the format version, so
+//! The key is BLAKE3 over the image's bytes, the weights, the preprocessing, the layers and the format version, so
 //! an entry never has to be invalidated. Entries are written under a temporary name and renamed: any number of
 //! processes may use one cache at once, and an interrupted one leaves nothing half-written under a final name. An
 //! entry that does not verify is computed again.
@@ -24,7 +24,7 @@ const FORMAT: u32 = 1;
 const ENTRY: &str = "tokens";
 const MODEL: &str = "model.json";
 
-/// Everything besides the picture that decides its tokens.
+/// Everything besides the image that decides its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     /// Name of the backbone, for people; not part of the key.
@@ -54,7 +54,7 @@ impl Source {
         self.hasher().finalize().to_hex()[..16].to_string()
     }
 
-    /// Key of a picture whose bytes have the hash `image`.
+    /// Key of an image whose bytes have the hash `image`.
     fn key(&self, image: &blake3::Hash) -> blake3::Hash {
         self.hasher().update(image.as_bytes()).finalize()
     }
@@ -71,7 +71,7 @@ pub struct FeatureCache {
 pub struct CacheReport {
     /// The cache's folder.
     pub folder: PathBuf,
-    /// Pictures over all models.
+    /// Images over all models.
     pub entries: usize,
     /// Bytes over all models, leftovers of interrupted runs included.
     pub bytes: u64,
@@ -84,7 +84,7 @@ pub struct CacheReport {
 pub struct ModelUsage {
     /// Which; `None` if the description is missing or damaged.
     pub source: Option<Source>,
-    /// Pictures.
+    /// Images.
     pub entries: usize,
     /// Bytes.
     pub bytes: u64,
@@ -131,7 +131,7 @@ impl FeatureCache {
             .join(format!("{}.{ENTRY}", key.to_hex()))
     }
 
-    /// The tokens of the picture with content hash `image`; `None` if they are absent or do not verify.
+    /// The tokens of the image with content hash `image`; `None` if they are absent or do not verify.
     pub fn load(&self, source: &Source, image: &blake3::Hash) -> Option<Entry> {
         let key = source.key(image);
         open_entry(&self.entry_path(source, &key), key.as_bytes()).ok()
@@ -296,7 +296,7 @@ mod tests {
             variant: variant.to_string(),
             preprocessing: preprocessing.to_string(),
         };
-        let image = blake3::hash(b"picture");
+        let image = blake3::hash(b"image");
         let base = source("m", "ab", "c", "d");
         assert_eq!(
             base.key(&image),
@@ -310,6 +310,6 @@ mod tests {
             assert_ne!(base.key(&image), other.key(&image));
             assert_ne!(base.folder(), other.folder());
         }
-        assert_ne!(base.key(&image), base.key(&blake3::hash(b"picture 2")));
+        assert_ne!(base.key(&image), base.key(&blake3::hash(b"image 2")));
     }
 }

@@ -44,7 +44,7 @@ pub enum EntryError {
     /// It cannot be opened or mapped.
     #[error("cannot open the entry: {0}")]
     Open(#[from] std::io::Error),
-    /// It is no entry of this version, or is cut short, damaged or stored under another key.
+    /// It is not an entry of this version, or is cut short, damaged or stored under another key.
     #[error("not a valid entry: {0}")]
     Invalid(&'static str),
 }

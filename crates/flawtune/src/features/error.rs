@@ -7,7 +7,7 @@ use flawtune_backbone::preprocess::ImageError;
 
 use super::ForwardError;
 
-/// A picture that could not be read.
+/// An image that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadImage {
     /// Its position in the list asked for.
@@ -19,7 +19,7 @@ pub struct BadImage {
 }
 
 impl BadImage {
-    /// A picture and what is wrong with it.
+    /// An image and what is wrong with it.
     pub fn new(index: usize, path: PathBuf, error: &ImageError) -> Self {
         let text = error.to_string();
         let reason = text
@@ -44,7 +44,7 @@ impl fmt::Display for BadImage {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeatureError {
-    /// Pictures that cannot be read; every one is named, in the order asked for.
+    /// Images that cannot be read; every one is named, in the order asked for.
     #[error("{}", list(images, *asked))]
     BadImages {
         /// Which, and why.
@@ -58,14 +58,14 @@ pub enum FeatureError {
         /// Those that were skipped.
         skipped: Vec<BadImage>,
     },
-    /// The pictures are smaller than one patch.
+    /// The images are smaller than one patch.
     #[error(
-        "pictures of {height}x{width} pixels have no whole patch for {model}; ask for a larger image size"
+        "images of {height}x{width} pixels have no whole patch for {model}; ask for a larger image size"
     )]
     TooSmall {
-        /// Rows of the prepared pictures.
+        /// Rows of the prepared images.
         height: usize,
-        /// Columns of the prepared pictures.
+        /// Columns of the prepared images.
         width: usize,
         /// The backbone.
         model: String,
@@ -96,8 +96,8 @@ pub enum FeatureError {
 
 fn list(images: &[BadImage], asked: usize) -> String {
     let mut text = match images.len() {
-        1 => format!("1 of {asked} pictures cannot be read:"),
-        n => format!("{n} of {asked} pictures cannot be read:"),
+        1 => format!("1 of {asked} images cannot be read:"),
+        n => format!("{n} of {asked} images cannot be read:"),
     };
     for image in images {
         text.push_str("\n  ");
@@ -109,9 +109,9 @@ fn list(images: &[BadImage], asked: usize) -> String {
 
 fn none_left(skipped: &[BadImage]) -> String {
     if skipped.is_empty() {
-        return "no pictures were given".to_string();
+        return "no images were given".to_string();
     }
-    let mut text = format!("none of the {} pictures can be read:", skipped.len());
+    let mut text = format!("none of the {} images can be read:", skipped.len());
     for image in skipped {
         text.push_str("\n  ");
         text.push_str(&image.to_string());

@@ -1,4 +1,4 @@
-//! From picture files to tokens.
+//! From image files to tokens.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ const READ_CHUNK: usize = 64;
 pub struct Extractor<'a> {
     /// The backbone.
     pub forward: &'a dyn Forward,
-    /// How pictures become its input.
+    /// How images become its input.
     pub preprocess: Preprocess,
     /// Bounds of decoding; the choice about EXIF is the preprocessing's.
     pub decode: DecodeOptions,
@@ -27,9 +27,9 @@ pub struct Extractor<'a> {
     pub batch_size: usize,
     /// Where tokens are kept; `None` keeps nothing.
     pub cache: Option<FeatureCache>,
-    /// Leave out pictures that cannot be read, instead of failing.
+    /// Leave out images that cannot be read, instead of failing.
     pub skip_bad_images: bool,
-    /// Turn every picture before it is prepared.
+    /// Turn every image before it is prepared.
     pub turn: Turn,
 }
 
@@ -38,7 +38,7 @@ pub struct Extractor<'a> {
 pub enum Stage {
     /// Files are read and looked up in the cache.
     Reading,
-    /// Pictures that are not in the cache go through the backbone.
+    /// Images that are not in the cache go through the backbone.
     Extracting,
 }
 
@@ -47,20 +47,20 @@ pub enum Stage {
 pub struct Progress {
     /// The stage.
     pub stage: Stage,
-    /// Pictures done in it.
+    /// Images done in it.
     pub done: usize,
-    /// Pictures it has.
+    /// Images it has.
     pub total: usize,
 }
 
 /// What an extraction did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExtractReport {
-    /// Distinct pictures whose tokens came from the cache.
+    /// Distinct images whose tokens came from the cache.
     pub hits: usize,
-    /// Distinct pictures that went through the backbone.
+    /// Distinct images that went through the backbone.
     pub misses: usize,
-    /// Pictures with the same bytes as an earlier one of the list.
+    /// Images with the same bytes as an earlier one of the list.
     pub duplicates: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
@@ -73,17 +73,17 @@ pub struct ExtractReport {
 /// Tokens and how they came about.
 #[derive(Debug, Clone)]
 pub struct Extraction {
-    /// The tokens of the pictures in `kept`, in that order.
+    /// The tokens of the images in `kept`, in that order.
     pub tokens: TokenSet,
-    /// Positions in the list asked for; all of them unless pictures were skipped.
+    /// Positions in the list asked for; all of them unless images were skipped.
     pub kept: Vec<usize>,
-    /// Pictures left out, in the order asked for.
+    /// Images left out, in the order asked for.
     pub skipped: Vec<BadImage>,
     /// Counts.
     pub report: ExtractReport,
 }
 
-/// A distinct picture.
+/// A distinct image.
 struct Slot {
     hash: blake3::Hash,
     /// Positions in the list that have these bytes; never empty.
@@ -92,7 +92,7 @@ struct Slot {
 }
 
 impl<'a> Extractor<'a> {
-    /// An extractor without a cache that fails on the first list with an unreadable picture; batches of 8.
+    /// An extractor without a cache that fails on the first list with an unreadable image; batches of 8.
     pub fn new(forward: &'a dyn Forward, preprocess: Preprocess) -> Self {
         Self {
             forward,
@@ -105,7 +105,7 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// What decides the tokens besides the pictures.
+    /// What decides the tokens besides the images.
     pub fn source(&self) -> Source {
         Source {
             model: self.forward.name().to_string(),
@@ -118,15 +118,15 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Tokens of the pictures at `paths`, in that order.
+    /// Tokens of the images at `paths`, in that order.
     ///
-    /// Pictures of equal bytes are extracted once. The result does not depend on the cache, the batch size or the
+    /// Images of equal bytes are extracted once. The result does not depend on the cache, the batch size or the
     /// number of threads (as far as the backbone's does not). At most two batches of prepared pixels are in memory.
     /// A cache that cannot be written is given up with a note in the report.
     ///
     /// # Errors
-    /// [`FeatureError::BadImages`] names every picture that cannot be read, unless they are skipped; what else can
-    /// happen is that no picture is left, or that the backbone fails.
+    /// [`FeatureError::BadImages`] names every image that cannot be read, unless they are skipped; what else can
+    /// happen is that no image is left, or that the backbone fails.
     pub fn extract<P: AsRef<Path> + Sync>(
         &self,
         paths: &[P],
@@ -268,7 +268,7 @@ impl<'a> Extractor<'a> {
         let batches: Vec<&[usize]> = missing.chunks(self.batch_size.max(1)).collect();
         let mut cache = self.cache.as_ref();
         let mut done = 0;
-        // once a picture is bad and none may be skipped, the rest is only checked, so that all are named
+        // once an image is bad and none may be skipped, the rest is only checked, so that all are named
         let mut compute = bad.is_empty() || self.skip_bad_images;
         let mut current = batches
             .first()
@@ -289,7 +289,7 @@ impl<'a> Extractor<'a> {
             let shared: &[Slot] = slots;
             let (tokens, upcoming) = rayon::join(
                 || {
-                    // a batch in which pictures turn out to be bad was prepared, but is not worth a pass
+                    // a batch in which images turn out to be bad was prepared, but is not worth a pass
                     let count = if compute { prepared.slots.len() } else { 0 };
                     prepared
                         .inputs
@@ -335,7 +335,7 @@ impl<'a> Extractor<'a> {
         (self.forward.grid(height, width), self.forward.dim())
     }
 
-    /// Decodes a batch in parallel; with `compute` off the pictures are only checked.
+    /// Decodes a batch in parallel; with `compute` off the images are only checked.
     fn prepare<P: AsRef<Path> + Sync>(
         &self,
         batch: &[usize],
@@ -390,9 +390,9 @@ impl<'a> Extractor<'a> {
 /// A batch that is ready for the backbone.
 #[derive(Default)]
 struct Prepared {
-    /// The slots whose pictures are in `inputs`.
+    /// The slots whose images are in `inputs`.
     slots: Vec<usize>,
     inputs: Inputs,
-    /// The slots whose pictures cannot be read.
+    /// The slots whose images cannot be read.
     failed: Vec<(usize, ImageError)>,
 }

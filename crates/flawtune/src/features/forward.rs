@@ -20,7 +20,7 @@ pub trait Forward: Sync {
     /// position encoding, reduced precision. Equal texts mean equal tokens.
     fn variant(&self) -> String;
 
-    /// Rows and columns of the patch grid of a `height`×`width` picture.
+    /// Rows and columns of the patch grid of a `height`×`width` image.
     fn grid(&self, height: usize, width: usize) -> (usize, usize);
 
     /// Numbers per token.
@@ -43,7 +43,7 @@ pub trait Forward: Sync {
         None
     }
 
-    /// As [`Forward::forward`], the same bits, of the bytes of pictures `[batch, height, width, 3]` that are normalised on
+    /// As [`Forward::forward`], the same bits, of the bytes of images `[batch, height, width, 3]` that are normalised on
     /// their way: a quarter of the memory.
     ///
     /// # Errors

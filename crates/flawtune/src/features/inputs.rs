@@ -1,4 +1,4 @@
-//! Pictures at the backbone's size: decoded in parallel, sent through it together.
+//! Images at the backbone's size: decoded in parallel, sent through it together.
 
 use flawtune_backbone::preprocess::{Arithmetic, Preprocess, RgbImage8};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ impl Default for Inputs {
 }
 
 impl Inputs {
-    /// Calls `load` for every item, in parallel. It hands its picture, once, to the function it is given, which prepares it;
+    /// Calls `load` for every item, in parallel. It hands its image, once, to the function it is given, which prepares it;
     /// items that fail leave no gap. What `load` returns comes back in the order of the items.
     pub fn load<I: Sync, R: Send, E: Send>(
         items: &[I],
@@ -46,7 +46,7 @@ impl Inputs {
         }
     }
 
-    /// Tokens `[1 + patches, dim]` of each of the `batch` pictures of `height`×`width`.
+    /// Tokens `[1 + patches, dim]` of each of the `batch` images of `height`×`width`.
     ///
     /// # Errors
     /// [`FeatureError::Forward`] and [`FeatureError::Shape`].
@@ -83,7 +83,7 @@ impl Inputs {
     }
 }
 
-/// `each` values of every picture that can be loaded, as `write` makes them.
+/// `each` values of every image that can be loaded, as `write` makes them.
 fn fill<I: Sync, R: Send, E: Send, T: Copy + Default + Send>(
     items: &[I],
     each: usize,

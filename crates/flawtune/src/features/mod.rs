@@ -1,9 +1,9 @@
 //! Tokens of images, extracted once and kept.
 //!
-//! [`Extractor::extract`] takes a list of picture files and returns their tokens in the same order. On the way each
-//! distinct picture (by its bytes) is looked up in the [`FeatureCache`]; what is not there is decoded, prepared and
+//! [`Extractor::extract`] takes a list of image files and returns their tokens in the same order. On the way each
+//! distinct image (by its bytes) is looked up in the [`FeatureCache`]; what is not there is decoded, prepared and
 //! sent through the backbone in batches, the next batch being decoded while the current one is computed. A second
-//! run on the same pictures makes no forward pass.
+//! run on the same images makes no forward pass.
 
 mod cache;
 mod entry;

@@ -6,8 +6,8 @@ use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8};
 
 use crate::dataset::load_mask;
 
-/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed picture show a pixel that any of
-/// the masks of `image` marks ([`load_mask`]), row-major. Masks need not have the picture's size, only its shape; what preprocessing or
+/// Which patches of a `grid` (rows, columns) of `patch_size` pixels over the preprocessed image show a pixel that any of
+/// the masks of `image` marks ([`load_mask`]), row-major. Masks need not have the image's size, only its shape; what preprocessing or
 /// the grid cuts off is left out.
 ///
 /// A patch counts if a single pixel of it does: a scratch is thinner than a patch.

@@ -1,4 +1,4 @@
-//! Pictures turned about their middle, for parts that lie in any direction.
+//! Images turned about their middle, for parts that lie in any direction.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
@@ -19,7 +19,7 @@ impl Turn {
         45 * u32::from(self.0)
     }
 
-    /// Whether it leaves pictures as they are.
+    /// Whether it leaves images as they are.
     pub fn is_none(self) -> bool {
         self.0 == 0
     }
@@ -39,7 +39,7 @@ impl Turn {
         ][usize::from(self.0 % 8)]
     }
 
-    /// Where the point (`x`, `y`) of a turned picture of `width`×`height` lies in the picture itself.
+    /// Where the point (`x`, `y`) of a turned image of `width`×`height` lies in the image itself.
     fn source(self, (x, y): (f64, f64), (height, width): (usize, usize)) -> (f64, f64) {
         let (cos, sin) = self.direction();
         let (middle_x, middle_y) = (width as f64 / 2.0, height as f64 / 2.0);
@@ -51,7 +51,7 @@ impl Turn {
         )
     }
 
-    /// The picture turned on a canvas of its own size, bilinear; what would come from outside is mirrored at the edge.
+    /// The image turned on a canvas of its own size, bilinear; what would come from outside is mirrored at the edge.
     pub fn apply(self, picture: RgbImage8) -> RgbImage8 {
         if self.is_none() {
             return picture;
@@ -87,7 +87,7 @@ impl Turn {
         RgbImage8::from_pixels(height, width, out)
     }
 
-    /// Whether the point (`x`, `y`) of the turned picture shows the picture itself, and not what is mirrored.
+    /// Whether the point (`x`, `y`) of the turned image shows the image itself, and not what is mirrored.
     pub fn shows(self, point: (f64, f64), (height, width): (usize, usize)) -> bool {
         let (x, y) = self.source(point, (height, width));
         (0.0..=width as f64).contains(&x) && (0.0..=height as f64).contains(&y)

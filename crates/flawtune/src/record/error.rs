@@ -17,7 +17,7 @@ pub enum RecordError {
         hint: &'static str,
     },
     /// No JSON, or JSON of another shape.
-    #[error("{}: is no run record ({source}); name a run.json that flawtune wrote, or repeat the run", path.display())]
+    #[error("{}: is not a run record ({source}); name a run.json that flawtune wrote, or repeat the run", path.display())]
     Damaged {
         /// Where.
         path: PathBuf,

@@ -230,9 +230,9 @@ mod tests {
             ),
             (
                 r#"{"format": 1, "runs": [{}]}"#,
-                "is no run record (missing field",
+                "is not a run record (missing field",
             ),
-            ("{", "is no run record (EOF"),
+            ("{", "is not a run record (EOF"),
         ] {
             fs::write(&path, text).unwrap();
             let error = RunFile::read(&path).unwrap_err().to_string();

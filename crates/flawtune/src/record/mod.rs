@@ -60,14 +60,14 @@ pub struct RunRecord {
     pub threads: usize,
     /// Seed; `None` where nothing is random or a checkpoint brings it.
     pub seed: Option<u64>,
-    /// The pictures; `None` where the run ended before they were read.
+    /// The images; `None` where the run ended before they were read.
     pub data: Option<DataRecord>,
     /// The backbone; `None` where the run ended before it was opened.
     pub weights: Option<WeightsRecord>,
     /// Who trains and who is kept for testing, as in the checkpoint.
     #[serde(default)]
     pub split_manifest: Option<Value>,
-    /// Files that were read besides pictures and weights: checkpoints and bundles. Paths inside of the output folder are
+    /// Files that were read besides images and weights: checkpoints and bundles. Paths inside of the output folder are
     /// relative to it.
     #[serde(default)]
     pub inputs: Vec<FileRecord>,
@@ -161,17 +161,17 @@ impl OptionSource {
     }
 }
 
-/// The pictures of a category.
+/// The images of a category.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataRecord {
     /// How many.
     pub images: usize,
     /// blake3 over the sorted content hashes of all of them: names and order do not count.
     pub hash: String,
-    /// The first 32 hexadecimal digits of each picture's blake3, by its path in the category: what tells which of them
+    /// The first 32 hexadecimal digits of each image's blake3, by its path in the category: what tells which of them
     /// changed.
-    #[serde(default)]
-    pub pictures: BTreeMap<String, String>,
+    #[serde(default, alias = "pictures")]
+    pub image_hashes: BTreeMap<String, String>,
     /// What was met beside them, or not taken as it lay there.
     #[serde(default, skip_serializing_if = "Ledger::is_empty")]
     pub intake: Ledger,

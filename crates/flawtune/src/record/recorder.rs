@@ -13,8 +13,8 @@ use super::{
 use crate::features::Forward as _;
 use crate::workflow::{Category, Event};
 
-/// Hexadecimal digits kept of each picture's hash: 128 bits.
-const PICTURE_DIGITS: usize = 32;
+/// Hexadecimal digits kept of each image's hash: 128 bits.
+const HASH_DIGITS: usize = 32;
 /// The part that nothing was said about.
 const OTHER: &str = "other";
 
@@ -158,7 +158,7 @@ impl Recorder {
             for path in paths {
                 gather(path, &mut all);
             }
-            // what is gone by now (a state that the finished checkpoint replaces) is no output
+            // what is gone by now (a state that the finished checkpoint replaces) is not an output
             all.iter()
                 .filter_map(|path| file_record(path, &self.folder).ok())
                 .collect()
@@ -168,7 +168,7 @@ impl Recorder {
     }
 
     /// Writes the record into the folder's `run.json`, if that folder exists and the run came as far as to know its
-    /// pictures. A run that failed before it trained or scored anything is a wrong input, which leaves nothing.
+    /// images. A run that failed before it trained or scored anything is a wrong input, which leaves nothing.
     ///
     /// # Errors
     /// [`RecordError::Io`].
@@ -191,7 +191,7 @@ impl Recorder {
 }
 
 impl DataRecord {
-    /// The pictures of a category.
+    /// The images of a category.
     pub fn of(category: &Category) -> Self {
         let mut contents: Vec<&[u8; 32]> = category
             .contents
@@ -203,7 +203,7 @@ impl DataRecord {
         for content in &contents {
             hasher.update(*content);
         }
-        let pictures =
+        let hashes =
             category
                 .dataset
                 .samples
@@ -212,22 +212,26 @@ impl DataRecord {
                 .map(|(sample, content)| {
                     (
                         sample.id.clone(),
-                        content.to_hex()[..PICTURE_DIGITS].to_owned(),
+                        content.to_hex()[..HASH_DIGITS].to_owned(),
                     )
                 });
         Self {
             intake: category.dataset.ledger.clone(),
             images: contents.len(),
             hash: hasher.finalize().to_hex().to_string(),
-            pictures: pictures.collect(),
+            image_hashes: hashes.collect(),
         }
     }
 
-    /// What differs between this and `now`, picture by picture, in the order of their names: `changed x`, `gone y`,
+    /// What differs between this and `now`, image by image, in the order of their names: `changed x`, `gone y`,
     /// `new z`.
     pub fn differences(&self, now: &Self) -> Vec<String> {
-        let names: BTreeSet<&String> = self.pictures.keys().chain(now.pictures.keys()).collect();
-        let of = |name: &String| match (self.pictures.get(name), now.pictures.get(name)) {
+        let names: BTreeSet<&String> = self
+            .image_hashes
+            .keys()
+            .chain(now.image_hashes.keys())
+            .collect();
+        let of = |name: &String| match (self.image_hashes.get(name), now.image_hashes.get(name)) {
             (Some(a), Some(b)) => (a != b).then(|| format!("changed {name}")),
             (Some(_), None) => Some(format!("gone {name}")),
             (None, _) => Some(format!("new {name}")),
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_knew_no_pictures_leaves_no_record() {
+    fn a_run_that_knew_no_images_leaves_no_record() {
         let folder = tempfile::tempdir().unwrap();
         assert!(
             Recorder::new("train", folder.path())

@@ -58,8 +58,8 @@ pub struct Coreset {
 /// Why no coreset could be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CoresetError {
-    /// The bank is no whole number of tokens, or has none.
-    #[error("a bank of {found} numbers is no list of tokens of {dim} numbers each")]
+    /// The bank is not a whole number of tokens, or has none.
+    #[error("a bank of {found} numbers is not a list of tokens of {dim} numbers each")]
     Shape {
         /// Numbers given.
         found: usize,

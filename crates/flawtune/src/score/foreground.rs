@@ -45,7 +45,7 @@ pub enum Check {
     PassedTurned,
     /// Neither side covers the middle: the object is not there, or there is no object. Every patch is kept.
     MissesMiddle,
-    /// The mask keeps nearly everything: a texture, or a picture full of object. Every patch is kept.
+    /// The mask keeps nearly everything: a texture, or an image full of object. Every patch is kept.
     CoversAll,
     /// The tokens do not differ at all. Every patch is kept.
     Flat,

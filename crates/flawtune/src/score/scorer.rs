@@ -33,7 +33,7 @@ pub trait Scorer: Debug + Send + Sync {
     /// What is known of each image, in their order.
     ///
     /// # Errors
-    /// [`BundleError::Tokens`] for tokens of another shape; tokens that are no numbers.
+    /// [`BundleError::Tokens`] for tokens of another shape; tokens that are not numbers.
     fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError>;
 
     /// The lowest and the highest number that its maps tell apart.

@@ -1,4 +1,4 @@
-//! A category on disk together with the hashes of its pictures: what a split needs to know.
+//! A category on disk together with the hashes of its images: what a split needs to know.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,22 +12,22 @@ use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
 use crate::features::{Extractor, FeatureCache, Forward, TokenSet, Turn};
 
-/// How a category's pictures are read.
+/// How a category's images are read.
 #[derive(Debug, Clone)]
 pub struct CategoryOptions {
-    /// Where the pictures are.
+    /// Where the images are.
     pub source: Source,
     /// Name of the category.
     pub category: String,
-    /// Whether there have to be pictures to test; without, good pictures to learn from are enough.
+    /// Whether there have to be images to test; without, good images to learn from are enough.
     pub needs_test: bool,
-    /// Leave unreadable pictures out instead of failing.
+    /// Leave unreadable images out instead of failing.
     pub skip_bad_images: bool,
     /// Fail where something would only be warned of.
     pub strict: bool,
     /// Where features are kept; `None` keeps none.
     pub cache: Option<FeatureCache>,
-    /// Pictures a forward pass.
+    /// Images a forward pass.
     pub batch_size: usize,
 }
 
@@ -40,20 +40,18 @@ pub struct Category {
     pub contents: Vec<blake3::Hash>,
     /// What the header of each sample's file says.
     facts: Vec<Option<Facts>>,
-    /// Whether it was said what preprocessing leaves of these pictures.
+    /// Whether it was said what preprocessing leaves of these images.
     told: AtomicBool,
     options: CategoryOptions,
 }
 
 impl Category {
-    /// Lists and hashes the pictures.
+    /// Lists and hashes the images.
     ///
     /// # Errors
     /// A folder or list that is not as it should be; a file that cannot be read (with `skip_bad_images` it is left out).
     pub fn open(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
-        let category = part("pictures", on_event, |on_event| {
-            Self::read(options, on_event)
-        })?;
+        let category = part("images", on_event, |on_event| Self::read(options, on_event))?;
         on_event(Event::Data(&category));
         Ok(category)
     }
@@ -80,7 +78,7 @@ impl Category {
                     return Err(WorkflowError::Io {
                         path: sample.path,
                         source,
-                        hint: "repair or remove it, or leave such pictures out with --skip-bad-images",
+                        hint: "repair or remove it, or leave such images out with --skip-bad-images",
                     });
                 }
             }
@@ -132,10 +130,10 @@ impl Category {
     }
 
     /// Tokens of the samples at `positions`, from the cache where it has them. Returns the positions that could be
-    /// read (all of them unless bad pictures are skipped) and their tokens, in the same order.
+    /// read (all of them unless bad images are skipped) and their tokens, in the same order.
     ///
     /// # Errors
-    /// Unreadable pictures, all named, unless they are skipped.
+    /// Unreadable images, all named, unless they are skipped.
     pub fn tokens(
         &self,
         engine: &Engine,
@@ -145,7 +143,7 @@ impl Category {
         self.turned_tokens(engine, positions, Turn::default(), on_event)
     }
 
-    /// The same of the pictures turned.
+    /// The same of the images turned.
     ///
     /// # Errors
     /// As [`Self::tokens`].
@@ -167,7 +165,7 @@ impl Category {
         )
     }
 
-    /// Tokens of picture files that are not samples, kept as the samples' are.
+    /// Tokens of image files that are not samples, kept as the samples' are.
     ///
     /// # Errors
     /// As [`Self::tokens`].
@@ -210,7 +208,7 @@ impl Category {
         Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
     }
 
-    /// As [`Self::tokens_of`], of any picture files; returns which of them could be read.
+    /// As [`Self::tokens_of`], of any image files; returns which of them could be read.
     fn tokens_of_files<P: AsRef<Path> + Sync>(
         &self,
         forward: &dyn Forward,

@@ -15,7 +15,7 @@ use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
 use crate::score::Scorer;
 use crate::score::residual::{BlockBanks, ResidualScorer};
 
-/// Sizes of pictures whose weights for drawing are kept.
+/// Sizes of images whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
 
 /// Backbone, scorer, threshold, calibration and map: everything that turns an image into a verdict.
@@ -188,12 +188,12 @@ impl Detector {
         self.scorer.span()
     }
 
-    /// How pictures become pixels.
+    /// How images become pixels.
     pub fn preprocess(&self) -> Preprocess {
         self.engine.preprocess()
     }
 
-    /// Prepares the pictures that `load` hands over for [`Self::score`]; see [`Inputs::load`].
+    /// Prepares the images that `load` hands over for [`Self::score`]; see [`Inputs::load`].
     pub fn prepare<I: Sync, R: Send, E: Send>(
         &self,
         items: &[I],
@@ -204,10 +204,10 @@ impl Detector {
         })
     }
 
-    /// Score and patch distances of `batch` pictures.
+    /// Score and patch distances of `batch` images.
     ///
     /// # Errors
-    /// Pictures of another number or size; a forward pass that gives no numbers.
+    /// Images of another number or size; a forward pass that gives no numbers.
     pub fn score(&self, inputs: &Inputs, batch: usize) -> Result<Vec<Finding>, WorkflowError> {
         if batch == 0 {
             return Ok(Vec::new());
@@ -225,7 +225,7 @@ impl Detector {
         Ok(self.scorer.score(&tokens)?)
     }
 
-    /// Draws maps of pictures of `size` (height, width).
+    /// Draws maps of images of `size` (height, width).
     pub(super) fn drawing(&self, size: (usize, usize)) -> Result<Arc<Drawing>, WorkflowError> {
         let mut kept = self.drawings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = kept.iter().find(|d| d.size() == size) {

@@ -17,7 +17,7 @@ use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError, part};
 use crate::features::{Forward, ForwardError};
 
-/// Which backbone, and how pictures get into it. Saved in every checkpoint.
+/// Which backbone, and how images get into it. Saved in every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneOptions {
@@ -25,7 +25,7 @@ pub struct BackboneOptions {
     pub model_name: Option<String>,
     /// Weight file or folder; `None`: found or fetched by name.
     pub weights: Option<PathBuf>,
-    /// Side of the square that pictures are resized to.
+    /// Side of the square that images are resized to.
     pub image_size: usize,
     /// How they become a square.
     pub resize: Resize,
@@ -35,7 +35,7 @@ pub struct BackboneOptions {
     pub layers: Vec<i32>,
     /// How several layers are joined.
     pub combine_layers: Combine,
-    /// Turn pictures by their EXIF orientation.
+    /// Turn images by their EXIF orientation.
     pub exif_orientation: bool,
     /// Bits in use of those 16-bit files have; `None`: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub struct BackboneOptions {
     /// How the backbone's weights are kept and multiplied.
     #[serde(with = "precision_name")]
     pub precision: Precision,
-    /// Cut pictures into tiles and join their tokens; `None`: pictures go through whole.
+    /// Cut images into tiles and join their tokens; `None`: images go through whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiles: Option<TileOptions>,
 }
@@ -155,7 +155,7 @@ impl BackboneOverrides {
 
 /// A frozen backbone that extracts features.
 ///
-/// Its weight file is checked when it is opened, but the weights are packed only when the first picture needs them:
+/// Its weight file is checked when it is opened, but the weights are packed only when the first image needs them:
 /// a run whose features are all cached holds no weights.
 #[derive(Debug)]
 pub struct Engine {
@@ -230,7 +230,7 @@ impl Engine {
         }
         if rest_h + rest_w > 0 {
             on_event(Event::Note(format!(
-                "{} pixels are no multiple of the patch size {}: the last {rest_w} columns and {rest_h} rows are not seen",
+                "{} pixels are not a multiple of the patch size {}: the last {rest_w} columns and {rest_h} rows are not seen",
                 options.image_size, config.patch_size
             )));
         }
@@ -274,7 +274,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Packs the weights now rather than with the first picture.
+    /// Packs the weights now rather than with the first image.
     ///
     /// # Errors
     /// Weights that cannot be read any more.
@@ -307,7 +307,7 @@ impl Engine {
         format!("{:?} {:?}", self.layers.layers, self.layers.combine)
     }
 
-    /// How a picture becomes pixels.
+    /// How an image becomes pixels.
     pub fn preprocess(&self) -> Preprocess {
         let size = self.options.image_size;
         let mut p = Preprocess::squash(size, size, self.config.normalization);
@@ -358,15 +358,13 @@ impl Engine {
     pub fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
         if self.options.precision != Precision::F32 {
             return Err(WorkflowError::Input(format!(
-                "--precision {}: tensors inside the transformer are trained and applied in f32 only; leave --precision \
-                 away, or train with --prompt-depth output and without --use-adapters",
+                "--precision {}: tensors inside the transformer are trained and applied in f32 only; omit --precision, or train with --prompt-depth output and without --use-adapters",
                 self.options.precision
             )));
         }
         if self.options.tiles.is_some() {
             return Err(WorkflowError::Input(
-                "--tile-size: tensors inside the transformer are trained and applied on whole pictures; leave --tile-size \
-                 away, or train with --prompt-depth output and without --use-adapters"
+                "--tile-size: tensors inside the transformer are trained and applied on whole images; omit --tile-size, or train with --prompt-depth output and without --use-adapters"
                     .into(),
             ));
         }
@@ -388,7 +386,7 @@ impl Engine {
         }
     }
 
-    /// How a picture of this size is cut; `None` if it is not.
+    /// How an image of this size is cut; `None` if it is not.
     fn tiled(&self, height: usize, width: usize) -> Result<Option<Tiled>, WorkflowError> {
         let Some(options) = self.options.tiles else {
             return Ok(None);

@@ -24,7 +24,7 @@ use crate::features::{Progress, Stage};
 /// What to evaluate.
 #[derive(Debug, Clone)]
 pub struct BundleEvaluateRequest {
-    /// The pictures; features are not cached, as `predict` caches none.
+    /// The images; features are not cached, as `predict` caches none.
     pub data: CategoryOptions,
     /// The bundle.
     pub bundle: PathBuf,

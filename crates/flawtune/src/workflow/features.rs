@@ -1,4 +1,4 @@
-//! Write tokens of pictures, or of ready pixel tensors, to a safetensors file.
+//! Write tokens of images, or of ready pixel tensors, to a safetensors file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::features::{Extractor, FeatureCache, Forward};
 /// What tokens are made from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Pictures.
+    /// Images.
     Pictures(Vec<PathBuf>),
     /// A safetensors file with normalised pixels `[images, 3, height, width]`, f32, under the key `pixels`.
     Pixels(PathBuf),
@@ -23,7 +23,7 @@ pub enum Source {
 /// What to extract, and where to put it.
 #[derive(Debug, Clone)]
 pub struct FeaturesRequest {
-    /// Pictures or pixels.
+    /// Images or pixels.
     pub source: Source,
     /// The backbone.
     pub backbone: BackboneOptions,
@@ -31,7 +31,7 @@ pub struct FeaturesRequest {
     pub cache: Option<FeatureCache>,
     /// Images a forward pass.
     pub batch_size: usize,
-    /// Leave unreadable pictures out instead of failing.
+    /// Leave unreadable images out instead of failing.
     pub skip_bad_images: bool,
     /// The safetensors file to write.
     pub output: PathBuf,
@@ -51,7 +51,7 @@ pub struct Written {
 /// Writes `class_tokens` `[images, dim]` and `patch_tokens` `[images, patches, dim]`, f32, after the final norm.
 ///
 /// # Errors
-/// Anything wrong with the pictures, the pixel file or the backbone.
+/// Anything wrong with the images, the pixel file or the backbone.
 pub fn features(
     request: &FeaturesRequest,
     on_event: OnEvent<'_>,

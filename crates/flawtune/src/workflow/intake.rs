@@ -153,7 +153,7 @@ fn warn(texts: Vec<String>, strict: bool, on_event: OnEvent<'_>) -> Result<(), W
     Ok(())
 }
 
-/// Says what preprocessing leaves of these pictures: orientations that are not followed, what a centre crop does not look
+/// Says what preprocessing leaves of these images: orientations that are not followed, what a centre crop does not look
 /// at, 16-bit data that end up in a few grey levels.
 pub(super) fn tell_preprocessing<'a>(
     samples: impl Iterator<Item = (&'a Sample, &'a Option<Facts>)>,

@@ -78,7 +78,7 @@ pub enum Event<'a> {
         /// Bytes in all, where the server says.
         total: Option<u64>,
     },
-    /// Pictures read or extracted.
+    /// Images read or extracted.
     Images(Progress),
     /// Training is about to start.
     Training {
@@ -105,13 +105,13 @@ pub enum Event<'a> {
     PartBegins(&'static str),
     /// It ends.
     PartEnds(&'static str),
-    /// The pictures are known and hashed.
+    /// The images are known and hashed.
     Data(&'a Category),
     /// The backbone is open.
     Backbone(&'a Engine),
-    /// The pictures are split.
+    /// The images are split.
     Split(&'a SplitManifest),
-    /// A file that is neither a picture nor a weight file is read.
+    /// A file that is neither an image nor a weight file is read.
     Read(&'a Path),
     /// A result was written: a file, or a folder of files.
     Wrote(&'a Path),
@@ -142,7 +142,7 @@ pub enum WorkflowError {
     /// Its forward pass.
     #[error(transparent)]
     Vit(#[from] VitError),
-    /// Reading pictures, extracting tokens.
+    /// Reading images, extracting tokens.
     #[error(transparent)]
     Features(#[from] FeatureError),
     /// Laying it out for a pass backward.
@@ -169,7 +169,7 @@ pub enum WorkflowError {
     /// Overlays.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
-    /// A mask or other picture.
+    /// A mask or other image.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// Metrics.
@@ -262,7 +262,7 @@ pub fn writable_or(folder: &std::path::Path, hint: &'static str) -> Result<(), W
 /// Writes pretty JSON, whole or not at all.
 ///
 /// # Errors
-/// A value that is no JSON, a file that cannot be written.
+/// A value that is not JSON, a file that cannot be written.
 pub fn write_json(
     path: &std::path::Path,
     value: &impl serde::Serialize,

@@ -1,4 +1,4 @@
-//! Where on a picture the patches lie.
+//! Where on an image the patches lie.
 
 use flawtune_backbone::preprocess::{Preprocess, Resize};
 
@@ -6,7 +6,7 @@ use super::WorkflowError;
 use crate::features::Turn;
 use crate::score::map::{AnomalyMap, Renderer};
 
-/// The part of a picture that the patch grid covers, in its own pixels.
+/// The part of an image that the patch grid covers, in its own pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     top: usize,
@@ -16,7 +16,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Of a picture of `size` (height, width) prepared by `preprocess` and cut into a `grid` of patches.
+    /// Of an image of `size` (height, width) prepared by `preprocess` and cut into a `grid` of patches.
     pub(super) fn of(
         preprocess: &Preprocess,
         grid: (usize, usize),
@@ -45,7 +45,7 @@ impl Seen {
         }
     }
 
-    /// Which patches of the `grid` over a picture of `size` that was turned by `turn` show the picture, by their middles; `None`
+    /// Which patches of the `grid` over an image of `size` that was turned by `turn` show the image, by their middles; `None`
     /// if all do.
     pub(super) fn shown(
         self,
@@ -67,7 +67,7 @@ impl Seen {
     }
 }
 
-/// Draws the maps of pictures of one size.
+/// Draws the maps of images of one size.
 #[derive(Debug)]
 pub(super) struct Drawing {
     size: (usize, usize),
@@ -76,7 +76,7 @@ pub(super) struct Drawing {
 }
 
 impl Drawing {
-    /// For pictures of `size` (height, width), smoothed by `sigma` of their pixels.
+    /// For images of `size` (height, width), smoothed by `sigma` of their pixels.
     ///
     /// # Errors
     /// A sigma out of range.
@@ -99,7 +99,7 @@ impl Drawing {
         self.size
     }
 
-    /// The map at the picture's own size; 0 where no patch lies.
+    /// The map at the image's own size; 0 where no patch lies.
     ///
     /// # Errors
     /// Distances of another grid.

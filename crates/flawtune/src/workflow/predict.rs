@@ -1,4 +1,4 @@
-//! Score pictures with a bundle, one batch after the other, for any number of pictures.
+//! Score images with a bundle, one batch after the other, for any number of images.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use crate::bundle::Finding;
 use crate::features::{BadImage, FeatureError, Inputs};
 use crate::score::map::{AnomalyMap, Region, regions, worst_region};
 
-/// How pictures are gone through.
+/// How images are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PredictOptions {
-    /// Leave unreadable pictures out, with a warning, instead of ending.
+    /// Leave unreadable images out, with a warning, instead of ending.
     pub skip_bad_images: bool,
-    /// Draw the map of every picture and keep its pixels, for overlays; otherwise only flaws are drawn, for their box.
+    /// Draw the map of every image and keep its pixels, for overlays; otherwise only flaws are drawn, for their box.
     pub maps: bool,
     /// Also say what the detector would have found without the defects that it learned from.
     pub untaught: bool,
 }
 
-/// What the source of pictures has.
+/// What the source of images has.
 #[derive(Debug)]
 pub enum Next {
     /// A batch.
@@ -68,7 +68,7 @@ pub struct Predicted {
     pub picture: Option<RgbImage8>,
 }
 
-/// A picture that is ready for the backbone.
+/// An image that is ready for the backbone.
 #[derive(Debug)]
 struct Ready {
     path: PathBuf,
@@ -77,20 +77,20 @@ struct Ready {
     picture: Option<RgbImage8>,
 }
 
-/// A batch that is decoded: pictures in order, and the inputs of those that could be read.
+/// A batch that is decoded: images in order, and the inputs of those that could be read.
 #[derive(Debug, Default)]
 struct Batch {
     pictures: Vec<Result<Ready, (PathBuf, ImageError)>>,
     inputs: Inputs,
 }
 
-/// Scores the pictures that `next` gives until it ends or `on_prediction` breaks off; returns how many were scored.
+/// Scores the images that `next` gives until it ends or `on_prediction` breaks off; returns how many were scored.
 ///
 /// `next(wait)` gives a batch; with `wait` it may block until there is one. The batch after the one at hand is decoded while
 /// that one is scored. Predictions come in order, and depend on neither batches nor threads.
 ///
 /// # Errors
-/// A picture that cannot be read, named, after the predictions before it, unless they are skipped; a failing backbone;
+/// An image that cannot be read, named, after the predictions before it, unless they are skipped; a failing backbone;
 /// whatever `on_prediction` returns.
 pub fn predict(
     detector: &Detector,
@@ -113,8 +113,8 @@ pub fn predict(
     predict_past(detector, options, next, on_prediction, on_bad, on_event)
 }
 
-/// As [`predict`], and gives pictures that cannot be read, with the number of those scored before, to `on_bad`, which ends
-/// the work by an error or lets it go on. What is odd about pictures (an orientation that is not followed, parts that are
+/// As [`predict`], and gives images that cannot be read, with the number of those scored before, to `on_bad`, which ends
+/// the work by an error or lets it go on. What is odd about images (an orientation that is not followed, parts that are
 /// not looked at, 16-bit data in few grey levels) is told once, with the number of them at the end.
 ///
 /// # Errors
@@ -177,18 +177,18 @@ pub fn predict_past(
     }
 }
 
-/// What is odd about the pictures so far.
+/// What is odd about the images so far.
 #[derive(Debug, Default)]
 struct Odd {
     turned: usize,
     cropped: usize,
-    /// Pictures of 16 bits, and the largest value in them.
+    /// Images of 16 bits, and the largest value in them.
     wide: usize,
     largest: u16,
     told_depth: bool,
 }
 
-/// Pictures of 16 bits that are waited for before their range is judged.
+/// Images of 16 bits that are waited for before their range is judged.
 const WIDE: usize = 8;
 
 impl Odd {
@@ -267,7 +267,7 @@ fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> B
     Batch { pictures, inputs }
 }
 
-/// Predictions of the pictures of a batch that could be read, without their paths and pixels.
+/// Predictions of the images of a batch that could be read, without their paths and pixels.
 fn score(
     detector: &Detector,
     options: PredictOptions,

@@ -46,7 +46,7 @@ pub fn set_threshold(
         NewThreshold::Find(share) => (threshold::finding(&old.defects, share)?, Rule::Given),
         NewThreshold::Value(value) if !value.is_finite() => {
             return Err(WorkflowError::Input(format!(
-                "a threshold of {value} is no number"
+                "a threshold of {value} is not a number"
             )));
         }
         NewThreshold::Value(value) => (value, Rule::Given),

@@ -37,7 +37,7 @@ pub trait LearnedTokens: Debug + Send + Sync {
     /// Ready for a backbone.
     ///
     /// # Errors
-    /// Tensors made for another backbone, or for tokens that have no place in a picture.
+    /// Tensors made for another backbone, or for tokens that have no place in an image.
     fn source(&self, engine: &Engine) -> Result<Box<dyn TokenSource>, WorkflowError>;
 
     /// As a bundle keeps it, for the [`TokenOpener`] of the same maker.

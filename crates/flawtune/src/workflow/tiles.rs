@@ -1,8 +1,8 @@
-//! Pictures larger than the backbone likes: cut into tiles that overlap, tokens joined to one grid.
+//! Images larger than the backbone likes: cut into tiles that overlap, tokens joined to one grid.
 //!
-//! A tile goes through the backbone as a picture of its own. Where tiles overlap, a patch's token is their mean, weighted by
+//! A tile goes through the backbone as an image of its own. Where tiles overlap, a patch's token is their mean, weighted by
 //! tents that fall to nothing at a tile's inner edges ([`TilePlan`]), so neither tokens nor maps have seams. The class token is
-//! the mean of the tiles'. Whatever comes after, training included, sees one picture with a large grid.
+//! the mean of the tiles'. Whatever comes after, training included, sees one image with a large grid.
 
 use flawtune_backbone::config::VitConfig;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use super::WorkflowError;
 use crate::features::ForwardError;
 use crate::score::map::TilePlan;
 
-/// Tiles over a picture of the backbone's input size.
+/// Tiles over an image of the backbone's input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TileOptions {
-    /// Side of a tile, in pixels of the resized picture; a multiple of the patch size.
+    /// Side of a tile, in pixels of the resized image; a multiple of the patch size.
     pub size: usize,
     /// Least number of pixels that neighbours have in common; a multiple of the patch size. `None`: a quarter of the tile,
     /// in whole patches.
@@ -53,7 +53,7 @@ impl TileOptions {
             if let Some(pixels) = pixels.filter(|p| !p.is_multiple_of(patch)) {
                 let near = (pixels / patch * patch).max(patch);
                 return wrong(format!(
-                    "{flag} {pixels} is no multiple of the patch size of {}, {patch}; take {near} or {}",
+                    "{flag} {pixels} is not a multiple of the patch size of {}, {patch}; take {near} or {}",
                     config.name,
                     near + patch
                 ));
@@ -69,10 +69,10 @@ impl TileOptions {
         let plan = self.plan(patch, grid)?;
         Ok(vec![match plan.len() {
             1 => format!(
-                "pictures fit into one tile of {0}×{0}: --image-size sets how large they are",
+                "images fit into one tile of {0}×{0}: --image-size sets how large they are",
                 self.size
             ),
-            n => format!("{n} tiles of {0}×{0} pixels a picture", self.size),
+            n => format!("{n} tiles of {0}×{0} pixels an image", self.size),
         }])
     }
 
@@ -142,7 +142,7 @@ impl Tiled {
         self.of(pixels, 3 * batch, self.size.1, 1, batch, pass)
     }
 
-    /// Of the bytes of pictures `[batch, height, width, 3]`.
+    /// Of the bytes of images `[batch, height, width, 3]`.
     pub(super) fn of_pictures(
         &self,
         bytes: &[u8],
@@ -165,7 +165,7 @@ impl Tiled {
     ) -> Result<Vec<f32>, ForwardError> {
         let wanted = planes * self.size.0 * stride;
         if values.len() != wanted {
-            return Err(format!("{} values for pictures that have {wanted}", values.len()).into());
+            return Err(format!("{} values for images that have {wanted}", values.len()).into());
         }
         let (dim, columns) = (self.dim, self.grid.1);
         let per_image = (1 + self.grid.0 * columns) * dim;

@@ -231,7 +231,7 @@ impl Category {
     }
 }
 
-/// Of `test/TYPE/NAME.EXT`: what `TYPE/NAME_mask.png` covers in a square grid of `patches` over the squashed picture.
+/// Of `test/TYPE/NAME.EXT`: what `TYPE/NAME_mask.png` covers in a square grid of `patches` over the squashed image.
 fn mask_of(folder: &Path, id: &str, patches: usize) -> Result<Option<Vec<bool>>, Box<dyn Error>> {
     let Some(name) = id
         .strip_prefix("test/")
@@ -245,9 +245,9 @@ fn mask_of(folder: &Path, id: &str, patches: usize) -> Result<Option<Vec<bool>>,
     ));
     let side = patches.isqrt();
     if side * side != patches {
-        return Err(format!("{patches} patches are no square").into());
+        return Err(format!("{patches} patches are not a square").into());
     }
-    // any patch size will do: a squashed picture has as many patches as the grid
+    // any patch size will do: a squashed image has as many patches as the grid
     let recipe = Preprocess::squash(side, side, Normalization::IMAGENET);
     Ok(Some(patch_mask(&file, &[&file], &recipe, (side, side), 1)?))
 }

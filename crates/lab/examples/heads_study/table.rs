@@ -199,7 +199,7 @@ impl Study {
                 .map(|(kept, (a, b))| (kept, a - b))
                 .collect())
         };
-        // a draw is no loss to who kept it, and none to who fell back
+        // a draw costs nothing to who kept it, and none to who fell back
         let gains = |kept: bool, gain: f64| gain > 0.0 || (kept && gain == 0.0);
         for (name, kept, gained) in [
             ("kept a gain or a draw", true, true),

@@ -195,7 +195,7 @@ impl Plan {
     /// Reads a plan.
     ///
     /// # Errors
-    /// [`AblateError::Io`], and [`AblateError::Plan`] for a text that is no plan, with file and line.
+    /// [`AblateError::Io`], and [`AblateError::Plan`] for a text that is not a plan, with file and line.
     pub fn read(path: &Path) -> Result<Self, AblateError> {
         let text = std::fs::read_to_string(path).map_err(|source| AblateError::Io {
             path: path.to_owned(),
@@ -214,7 +214,7 @@ impl Plan {
             toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         let setting = |(name, value): (&String, &toml::Value)| {
             let value =
-                typed(value).ok_or_else(|| format!("options.{name}: a table is no value"))?;
+                typed(value).ok_or_else(|| format!("options.{name}: a table is not a value"))?;
             Ok(Setting {
                 name: name.clone(),
                 value,
@@ -227,7 +227,7 @@ impl Plan {
                 ));
             };
             let values: Option<Vec<String>> = values.iter().map(typed).collect();
-            let values = values.ok_or_else(|| format!("grid.{name}: a table is no value"))?;
+            let values = values.ok_or_else(|| format!("grid.{name}: a table is not a value"))?;
             Axis {
                 name: name.clone(),
                 values,

@@ -50,7 +50,7 @@ pub enum AblateError {
     },
     /// A result that was made of something else than this study would.
     #[error(
-        "{}: made with other options, pictures, weights or another version of flawtune than this run; choose another \
+        "{}: made with other options, images, weights or another version of flawtune than this run; choose another \
          --output-dir, or remove the folder", path.display()
     )]
     Other {

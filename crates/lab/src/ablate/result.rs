@@ -42,7 +42,7 @@ pub enum Status {
 pub struct Finished {
     /// Protocol of the split.
     pub protocol: String,
-    /// Whether training images are among the tested: such numbers are no result.
+    /// Whether training images are among the tested: such numbers are not a result.
     pub leaky: bool,
     /// Defect images learned from.
     pub shots: usize,

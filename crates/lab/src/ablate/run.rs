@@ -13,7 +13,7 @@ use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::record::{OptionRecord, Outcome, Recorder};
 use flawtune::workflow::{Event, OnEvent, WorkflowError};
 
-/// A hash of everything that decides a run's result: `inputs` (pictures, weights, preprocessing, as [`extract_all`] hashes
+/// A hash of everything that decides a run's result: `inputs` (images, weights, preprocessing, as [`extract_all`] hashes
 /// them), the run's settings, `options` that every run of the study has, and the version of flawtune.
 ///
 /// [`extract_all`]: crate::workflow::extract_all

@@ -71,7 +71,7 @@ pub struct SummaryRow {
     pub against: Option<Against>,
     /// Whether no other setting has a higher mean AUROC by this scorer in this category.
     pub best: bool,
-    /// Whether training images are among the tested: such numbers are no result.
+    /// Whether training images are among the tested: such numbers are not a result.
     pub leaky: bool,
 }
 

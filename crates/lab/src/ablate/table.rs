@@ -255,7 +255,7 @@ impl Summary {
         );
         if self.rows.iter().any(|r| r.leaky) {
             out.push_str(
-                "Leaky: training images are among the tested, so these numbers are no result.\n",
+                "Leaky: training images are among the tested, so these numbers are not a result.\n",
             );
         }
         if self.failed + self.open > 0 {

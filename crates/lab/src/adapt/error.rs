@@ -115,7 +115,7 @@ pub enum AdaptError {
     /// Images could not be brought into the backbone.
     #[error("{0}")]
     Images(#[source] ForwardError),
-    /// The file is no readable torch file, or could not be written.
+    /// The file is not a readable torch file, or could not be written.
     #[error(transparent)]
     TorchFile(#[from] TorchFileError),
     /// Reading or writing failed.

@@ -84,7 +84,7 @@ impl PatchBank {
             .collect();
         if looked_at.is_empty() {
             return Err(VisualizeError::Empty {
-                what: "support images other than the picture itself",
+                what: "support images other than the image itself",
             });
         }
         let matches: Vec<Matches> = looked_at

@@ -7,7 +7,7 @@ use super::VisualizeError;
 /// respect to channel d. One number a patch, not negative; only their proportions mean something.
 ///
 /// `reference` `[P, D]` is taken from the activations first; zeros give the original formula. A transformer's channels have
-/// large offsets that depend on the place more than on the picture; with the mean activations of normal images as the
+/// large offsets that depend on the place more than on the image; with the mean activations of normal images as the
 /// reference, a patch counts by how it differs from what is normal at its place.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! | which patches does a prompt attend to, and how much of the change is its doing? | [`PromptShare`] |
 //! | how far and in which direction did a patch move? | [`PatchChange`], [`cosine`] |
 //! | where is an image unlike every normal image? | [`PatchBank`]: distances before and after |
-//! | where in the picture does a token's content come from? | [`Rollout`] |
+//! | where in the image does a token's content come from? | [`Rollout`] |
 //! | which patches raise the image's score? | [`grad_cam`] of [`PatchScore::gradient`] |
 //! | what do the tokens hold? | [`Pca`] of patches as colours, [`Projection`] of prompts among patches |
 //!

@@ -13,7 +13,7 @@ const SETTLED: f64 = 1e-13;
 /// not the shift that all of them share; both are then seen along the same axes.
 ///
 /// By power iteration on the covariance with deflation, in f64. The sign of a component is that which makes its largest
-/// coefficient positive, the first of equals, so that the same tokens give the same picture.
+/// coefficient positive, the first of equals, so that the same tokens give the same drawing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca {
     means: Vec<Vec<f64>>,

@@ -11,7 +11,7 @@ use flawtune::unit::normalise_rows;
 pub struct Projection {
     /// Patches of normal images.
     pub normal: Vec<[f64; 2]>,
-    /// The patches that make the scores of the pictures looked at.
+    /// The patches that make the scores of the images looked at.
     pub odd: Vec<[f64; 2]>,
     /// Prompts.
     pub prompts: Vec<[f64; 2]>,

@@ -1,11 +1,11 @@
-//! Attention rollout: what part of a token comes from which token of the picture, through all blocks.
+//! Attention rollout: what part of a token comes from which token of the image, through all blocks.
 //!
 //! Abnar & Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020. A block's attention weights, averaged over the
 //! heads, say what its tokens take from each other; the residual connection is taken for an equal share of the token
 //! itself, `Â = (A + I) / 2`. The product over the blocks says what they have taken from what entered the first:
 //! `R = Â_L ⋯ Â_1`. Every row of R sums to 1. Linear layers, adapters and the sign of what is carried are not seen.
 //!
-//! Prompts inside the transformer are sources of their own: they come from no picture. Deep prompts overwrite their
+//! Prompts inside the transformer are sources of their own: they come from no image. Deep prompts overwrite their
 //! positions before every block, so what these positions held before goes no further: the row of such a position starts
 //! anew as that prompt, and R has a column for every prompt of every block. The row of a prompt in R is what it has taken
 //! in where the last block ends; with deep prompts that is the prompt of the last block, through that block only.

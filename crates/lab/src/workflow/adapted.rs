@@ -54,7 +54,7 @@ pub(super) struct Tokens {
 /// output modulation where that was trained.
 ///
 /// # Errors
-/// Tensors made for another backbone, pictures that cannot be read.
+/// Tensors made for another backbone, images that cannot be read.
 pub(super) fn tokens(
     job: &Job<'_>,
     inserted: Option<&Inserted>,
@@ -113,7 +113,7 @@ pub(super) fn of_lists(
 }
 
 fn missing() -> WorkflowError {
-    WorkflowError::Input("a list of pictures is missing".into())
+    WorkflowError::Input("a list of images is missing".into())
 }
 
 /// Applies the output modulation to the tokens it was trained for; the others stay.

@@ -19,7 +19,7 @@ use flawtune::score::{Aggregate, SupportSet, TokenKind};
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct BaselineRequest {
-    /// The pictures.
+    /// The images.
     pub data: CategoryOptions,
     /// The backbone.
     pub backbone: BackboneOptions,

@@ -22,7 +22,7 @@ pub(super) struct Trainer<'a> {
     /// What is trained inside the transformer, if anything is.
     pub(super) inside: Option<(&'a InsideOptions, &'a Through)>,
     /// Positions of the good images and of the shots in the category, as the lists of the data count them, and the
-    /// pictures that count after the last shot.
+    /// images that count after the last shot.
     pub(super) lists: (&'a [usize], &'a [usize], &'a [PathBuf]),
 }
 

@@ -72,7 +72,7 @@ pub(super) fn plan(
 /// normal images.
 ///
 /// # Errors
-/// Unreadable pictures, features that are not finite.
+/// Unreadable images, features that are not finite.
 pub(super) fn fit(
     category: &Category,
     planned: &Planned,
@@ -213,7 +213,7 @@ pub(super) fn evaluate(
     let (tested, tokens) = job.category.tokens(&engine, job.tested, on_event)?;
     if tested != job.tested {
         return Err(WorkflowError::Input(
-            "pictures became unreadable during the evaluation".into(),
+            "images became unreadable during the evaluation".into(),
         ));
     }
     on_event(Event::Scoring("ensemble"));

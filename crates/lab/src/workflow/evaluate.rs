@@ -29,7 +29,7 @@ use flawtune::score::{SupportSet, TokenKind};
 /// What to evaluate.
 #[derive(Debug, Clone)]
 pub struct EvaluateRequest {
-    /// The pictures.
+    /// The images.
     pub data: CategoryOptions,
     /// The checkpoint.
     pub checkpoint: PathBuf,
@@ -85,7 +85,7 @@ pub struct Evaluation {
     /// What the levels of known defect types made of the test set, where the checkpoint has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hierarchy: Option<HierarchyEvaluation>,
-    /// Whether training images are among the tested: such numbers are no result.
+    /// Whether training images are among the tested: such numbers are not a result.
     pub leaky: bool,
     /// AUROC on the learned type, under the hard protocol.
     pub seen_type: Option<SeenType>,
@@ -305,7 +305,7 @@ pub fn evaluate(
         _ if !request.supervised.scorers.is_empty() => {
             return Err(WorkflowError::Input(format!(
                 "{}: holds no ensemble for {name}, whose block and shots --scorers would use; train without \
-                 --no-ensemble on this category, or leave --scorers away",
+                 --no-ensemble on this category, or omit --scorers",
                 request.checkpoint.display()
             )));
         }
@@ -520,12 +520,12 @@ pub(super) fn open_backbone(
             "the preprocessing",
             then,
             &now,
-            "leave the preprocessing options away",
+            "omit the preprocessing options",
         );
     }
     let now = engine.layers_text();
     if let Some(then) = checkpoint.layers.as_ref().filter(|then| **then != now) {
-        return differs("the layers", then, &now, "leave --layers away");
+        return differs("the layers", then, &now, "omit --layers");
     }
     Ok(engine)
 }

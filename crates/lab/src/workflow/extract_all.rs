@@ -3,11 +3,11 @@
 use super::{Category, Engine, Event, OnEvent, TrainRequest, WorkflowError, ensemble};
 use flawtune::features::Forward as _;
 
-/// Pictures whose tokens are held at once.
+/// Images whose tokens are held at once.
 const AT_ONCE: usize = 256;
 
-/// Extracts what the request's training and its evaluation would, every picture of the category, and keeps it in the
-/// request's cache; without a cache nothing is extracted. Returns a hash of what the features are made of: pictures,
+/// Extracts what the request's training and its evaluation would, every image of the category, and keeps it in the
+/// request's cache; without a cache nothing is extracted. Returns a hash of what the features are made of: images,
 /// what each is for, weights, blocks, preprocessing.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn extract_all(request: &TrainRequest, on_event: OnEvent<'_>) -> Result<Stri
         .transpose()?;
     let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
     let mut hasher = blake3::Hasher::new();
-    // the same pictures in other parts or of other types are split otherwise
+    // the same images in other parts or of other types are split otherwise
     for info in category.infos() {
         for text in [info.id, info.defect_type.unwrap_or_default()] {
             hasher.update(text.as_bytes());

@@ -13,7 +13,7 @@ use flawtune::features::Forward as _;
 type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
 type Slots<T> = Mutex<HashMap<blake3::Hash, Slot<T>>>;
 
-/// Numbers of frozen tokens by everything that decides them: weights, layers, preprocessing, pictures. Copies share what
+/// Numbers of frozen tokens by everything that decides them: weights, layers, preprocessing, images. Copies share what
 /// they keep. The default keeps nothing: every job computes its own.
 #[derive(Clone, Default)]
 pub struct FrozenScores(Option<Arc<Kept>>);

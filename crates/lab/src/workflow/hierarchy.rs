@@ -129,7 +129,7 @@ pub struct HierarchyEvaluation {
     pub against_flat: Comparison,
     /// Each image at its own level against frozen tokens.
     pub against_zero_shot: Comparison,
-    /// Pixel metrics, where masks exist and pictures were not cropped.
+    /// Pixel metrics, where masks exist and images were not cropped.
     pub pixels: Option<LevelPixels>,
 }
 

@@ -16,7 +16,7 @@ use crate::adapt::{
 };
 use flawtune::features::{Forward, ForwardError, TokenSet, Turn};
 
-/// The pictures of a run, decoded and embedded when they are asked for.
+/// The images of a run, decoded and embedded when they are asked for.
 struct Pictures<'a> {
     engine: &'a Engine,
     preprocess: Preprocess,
@@ -42,7 +42,7 @@ impl Embed for Pictures<'_> {
     }
 }
 
-/// A backbone laid out for training through it, for the pictures of a category.
+/// A backbone laid out for training through it, for the images of a category.
 #[derive(Debug)]
 pub(super) struct Through {
     pub(super) frozen: FrozenVit,
@@ -60,7 +60,7 @@ impl Through {
         })
     }
 
-    /// Trains on the pictures at `normals` and `shots` of the category and on `views`, which count as shots after the
+    /// Trains on the images at `normals` and `shots` of the category and on `views`, which count as shots after the
     /// last; `data` says which of them.
     pub(super) fn train(
         &self,
@@ -190,7 +190,7 @@ pub(super) fn check(engine: &Engine, inserted: &Inserted) -> Result<(), Workflow
     Ok(())
 }
 
-/// Tokens of pictures with `inserted` in the backbone, a set for each list. They are not kept in the cache: every
+/// Tokens of images with `inserted` in the backbone, a set for each list. They are not kept in the cache: every
 /// checkpoint has its own, as large as those of the untouched backbone.
 ///
 /// # Errors

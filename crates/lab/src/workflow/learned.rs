@@ -54,7 +54,7 @@ fn learned(
         })?;
     if manifest.category != request.data.category {
         return Err(WorkflowError::Input(format!(
-            "{} was trained on {trained}, not on {}; fit it with --category {trained}, or leave --checkpoint away",
+            "{} was trained on {trained}, not on {}; fit it with --category {trained}, or omit --checkpoint",
             path.display(),
             request.data.category,
             trained = manifest.category,
@@ -127,12 +127,12 @@ struct Adapted {
 
 impl Adapted {
     /// # Errors
-    /// Tensors made for another backbone, or for class tokens, which have no place in a picture.
+    /// Tensors made for another backbone, or for class tokens, which have no place in an image.
     fn of(checkpoint: &Checkpoint, engine: &Engine) -> Result<Self, WorkflowError> {
         let adaptation = checkpoint.adaptation()?;
         if adaptation.options().use_cls {
             return Err(WorkflowError::Input(
-                "the checkpoint was trained on class tokens, which have no place in a picture; train without --use-cls, or \
+                "the checkpoint was trained on class tokens, which have no place in an image; train without --use-cls, or \
                  fit with --scorer ensemble"
                     .into(),
             ));

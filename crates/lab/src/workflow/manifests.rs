@@ -61,7 +61,7 @@ pub(super) fn manifest(
 /// Puts the lists into a checkpoint of several categories.
 ///
 /// # Errors
-/// Lists that are no JSON; not for lists made by this program.
+/// Lists that are not JSON; not for lists made by this program.
 pub(super) fn put(checkpoint: &mut Checkpoint, all: &[SplitManifest]) -> Result<(), WorkflowError> {
     let text = serde_json::to_string(all).map_err(|e| {
         WorkflowError::Input(format!(

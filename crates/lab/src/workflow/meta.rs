@@ -228,7 +228,7 @@ impl Init {
     /// Reads the first values at `path` and checks that none of their images is tested by `split`.
     ///
     /// # Errors
-    /// A file that is no checkpoint, or was made with another backbone or for another adaptation; images of the test set
+    /// A file that is not a checkpoint, or was made with another backbone or for another adaptation; images of the test set
     /// among those it learned from.
     pub(super) fn read(
         path: &Path,

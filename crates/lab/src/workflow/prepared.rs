@@ -33,7 +33,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// # Errors
-    /// Unreadable pictures.
+    /// Unreadable images.
     pub(super) fn new(
         category: &Category,
         engine: &Engine,

@@ -9,7 +9,7 @@ use flawtune::features::Forward as _;
 /// Puts it into a checkpoint; `args` are the arguments of the command.
 ///
 /// # Errors
-/// Options that are no JSON; not for options of this program.
+/// Options that are not JSON; not for options of this program.
 pub(super) fn put(
     checkpoint: &mut Checkpoint,
     engine: &Engine,

@@ -3,7 +3,7 @@
 use super::{Category, Engine, WorkflowError};
 use flawtune::features::patch_mask;
 
-/// The patches of a `grid` under the masks of each of these pictures of the category; `None` where a picture has none.
+/// The patches of a `grid` under the masks of each of these images of the category; `None` where an image has none.
 ///
 /// # Errors
 /// A mask that cannot be read.

@@ -20,7 +20,7 @@ use flawtune::score::heads::{
 
 /// Penalty of the linear probe.
 const PROBE_PENALTY: f64 = 1.0;
-/// Share of a defect picture's patches that is remembered, and of a test picture's that makes its score.
+/// Share of a defect's patches that is remembered, and of a test image's that makes its score.
 const MEMORY_SHARE: f64 = 0.05;
 
 /// A scorer that learns from the shots.

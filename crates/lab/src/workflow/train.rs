@@ -31,7 +31,7 @@ use flawtune::score::heads::EnsembleRecord;
 /// What to train, from what, and where to put it.
 #[derive(Debug, Clone)]
 pub struct TrainRequest {
-    /// The pictures.
+    /// The images.
     pub data: CategoryOptions,
     /// The backbone.
     pub backbone: BackboneOptions,
@@ -45,7 +45,7 @@ pub struct TrainRequest {
     pub inside: Option<InsideOptions>,
     /// How; its hold-out is filled in from the split.
     pub training: TrainOptions,
-    /// Ways to make more of the shots that train; what is held out is never augmented, and views are no shots.
+    /// Ways to make more of the shots that train; what is held out is never augmented, and views are not shots.
     pub augment_defects: Vec<Augmentation>,
     /// Take the shots' ground-truth masks, where there are any, for where their flaws are; under losses of image scores.
     pub shot_masks: bool,
@@ -112,12 +112,12 @@ pub fn train(
         inside.check()?;
         if request.init.is_some() {
             return Err(WorkflowError::Input(
-                "--init gives prompts at the output their first values; leave --prompt-depth and --use-adapters away".into(),
+                "--init gives prompts at the output their first values; omit --prompt-depth and --use-adapters".into(),
             ));
         }
         if request.type_prompts.is_some() {
             return Err(WorkflowError::Input(
-                "--hierarchy adds prompts at the output, on frozen tokens; leave --prompt-depth and --use-adapters away".into(),
+                "--hierarchy adds prompts at the output, on frozen tokens; omit --prompt-depth and --use-adapters".into(),
             ));
         }
     }
@@ -460,7 +460,7 @@ pub fn train(
     })
 }
 
-/// The augmented pictures of the run, in a folder of their own beside the checkpoint.
+/// The augmented images of the run, in a folder of their own beside the checkpoint.
 fn views(
     request: &TrainRequest,
     category: &Category,

@@ -20,7 +20,7 @@ const OWN: [(&str, &str); 9] = [
     ("no-guard", "--guard, or its absence"),
     ("no-ensemble", "--with-ensemble, or its absence"),
     ("checkpoint", "nothing: each run makes its own"),
-    ("bundle", "nothing: bundles are not trained"),
+    ("bundle", "nothing: detectors are not trained"),
     ("resume", "nothing: runs that are over are not repeated"),
 ];
 
@@ -29,7 +29,7 @@ const OWN: [(&str, &str); 9] = [
 pub(super) struct Passed(Vec<(String, Option<String>)>);
 
 impl Passed {
-    /// What somebody set of the options that say where pictures and weights are: flag, environment or file.
+    /// What somebody set of the options that say where images and weights are: flag, environment or file.
     pub(super) fn of(settings: &Settings) -> Self {
         let shared = CacheOptions::augment_args(BackboneArgs::augment_args(
             SourceArgs::augment_args(clap::Command::new("shared")),
@@ -83,7 +83,7 @@ pub(super) fn check_names<'a>(
         }
         if passed.has(name) {
             return Err(Failure::Input(format!(
-                "{flag} {name}: --{name} is given too; leave one of them away"
+                "{flag} {name}: --{name} is given too; omit one of them"
             )));
         }
         if !known.iter().any(|c| find(c, name).is_some()) {
@@ -112,7 +112,7 @@ pub(super) struct Lines<'a> {
     pub(super) with_ensemble: bool,
     pub(super) guard: bool,
     pub(super) bootstrap: u32,
-    /// Whether pictures come from a root with categories.
+    /// Whether images come from a root with categories.
     pub(super) named: bool,
     /// The study's folder.
     pub(super) folder: &'a Path,
@@ -169,7 +169,7 @@ impl Lines<'_> {
         if self.named {
             line.push(format!("--category={}", spec.category));
         }
-        // where the weights are and how pictures are prepared is the checkpoint's to say when it is evaluated
+        // where the weights are and how images are prepared is the checkpoint's to say when it is evaluated
         let of_checkpoint = |long: &str| name == "evaluate" && is_backbone(long);
         for (long, value) in &self.passed.0 {
             if find(&known, long).is_none() || of_checkpoint(long) {
@@ -231,7 +231,7 @@ fn told(line: Vec<String>, spec: &RunSpec) -> Result<(Command, Asked), Failure> 
     ))
 }
 
-/// Whether an option says which backbone, and how pictures get into it.
+/// Whether an option says which backbone, and how images get into it.
 fn is_backbone(long: &str) -> bool {
     let group = BackboneArgs::augment_args(clap::Command::new("backbone"));
     find(&group, long).is_some()

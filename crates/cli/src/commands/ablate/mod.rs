@@ -149,7 +149,7 @@ fn settings(
     )?;
     if let Some(both) = axes.iter().find(|a| set.iter().any(|s| s.name == a.name)) {
         return Err(Failure::Input(format!(
-            "{} is in the grid and set for every run; leave one of them away",
+            "{} is in the grid and set for every run; omit one of them",
             both.name
         )));
     }

@@ -37,12 +37,12 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
     replace(&folder.join(study(args.seeds)))?;
     let show = Shown::new(context);
     show.text(&format!(
-        "A demonstration. Backbone ({}) and pictures are inside of this program: generated pictures and a small network \
+        "A demonstration. Backbone ({}) and images are inside of this program: generated images and a small network \
          show\nwhat flawtune does, not how well it will do on your parts.",
         models::DEMO
     ));
 
-    show.step("Pictures of good parts, and of a few defects");
+    show.step("Images of good parts, and of a few defects");
     for c in &unpacked.categories {
         let types: Vec<&str> = c.defect_types.iter().map(String::as_str).collect();
         show.text(&format!(
@@ -125,7 +125,7 @@ impl Demo {
 
     fn untouched(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
         self.show
-            .step("The untouched network: how far is a picture from the nearest good ones?");
+            .step("The untouched network: how far is an image from the nearest good ones?");
         let mut all = Vec::new();
         for name in names {
             let found = self.of("baseline", name, &["--model-name", models::DEMO])?;
@@ -142,7 +142,7 @@ impl Demo {
 
     fn learned(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
         self.show.step(&format!(
-            "Learn from the good pictures and {SHOTS} defects; test on pictures that nothing was learned from"
+            "Learn from the good images and {SHOTS} defects; test on images that nothing was learned from"
         ));
         let mut all = Vec::new();
         for name in names {
@@ -199,7 +199,7 @@ impl Demo {
 
     fn detector(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
         self.show
-            .step("One file for the line: a verdict on each picture, and where the flaw is");
+            .step("One file for the line: a verdict on each image, and where the flaw is");
         let mut all = Vec::new();
         for name in names {
             let bundle = format!("{name}.flaw");
@@ -216,7 +216,7 @@ impl Demo {
             self.show
                 .command(&["predict", &bundle, &pictures, "--maps", &maps])?;
             self.show.text(&format!(
-                "  {name}: {} of {} defects found, {} false alarms among {} good pictures; place of the flaws: pixel AUROC {}",
+                "  {name}: {} of {} defects found, {} false alarms among {} good images; place of the flaws: pixel AUROC {}",
                 found["found"]["count"],
                 found["found"]["of"],
                 found["false_alarms"]["count"],

@@ -71,15 +71,13 @@ impl OverSeeds {
             let said = match (low, high, mean) {
                 (Some(low), ..) if low > 0.0 => "learning from the defects made it better",
                 (_, Some(high), _) if high < 0.0 => "learning from the defects made it worse",
-                (.., Some(mean)) if mean > 0.0 => {
-                    "better, but that may be chance on so few pictures"
-                }
-                _ => "no better with the defects (what it lost may be chance on so few pictures)",
+                (.., Some(mean)) if mean > 0.0 => "better, but that may be chance on so few images",
+                _ => "no better with the defects (what it lost may be chance on so few images)",
             };
             parts.push(format!("{}: {said}", word(&row["category"])));
         }
         format!(
-            "  {}.\n  * the best of all scorers that know no defect, chosen on these very pictures: the strictest comparison",
+            "  {}.\n  * the best of all scorers that know no defect, chosen on these very images: the strictest comparison",
             parts.join("; ")
         )
     }
@@ -87,10 +85,10 @@ impl OverSeeds {
     /// For the top of the page.
     pub(super) fn introduction(&self, seeds: u32) -> String {
         let mut text = format!(
-            "Generated pictures of parts, with and without flaws, looked at by a small network that is part of flawtune. Each pair \
-             below is a picture and a map of how unlike good parts it is at each place: the brighter the odder, a box round \
-             what stands out. How often a defective picture was ranked above a good one (AUROC, 1 is always, 0.5 is chance), on \
-             pictures that nothing was learned from, over {seeds} draws of the defects learned from:"
+            "Generated images of parts, with and without flaws, looked at by a small network that is part of flawtune. Each pair \
+             below is an image and a map of how unlike good parts it is at each place: the brighter the odder, a box round \
+             what stands out. How often a defective image was ranked above a good one (AUROC, 1 is always, 0.5 is chance), on \
+             images that nothing was learned from, over {seeds} draws of the defects learned from:"
         );
         for row in &self.rows {
             let _ = write!(

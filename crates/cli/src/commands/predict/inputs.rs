@@ -1,4 +1,4 @@
-//! Where pictures come from: files, folders, patterns, standard input, a folder that is watched.
+//! Where images come from: files, folders, patterns, standard input, a folder that is watched.
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const AHEAD: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A source of pictures that gives batches.
+/// A source of images that gives batches.
 pub(super) enum Source {
     List(std::vec::IntoIter<PathBuf>),
     Stdin {
@@ -30,12 +30,12 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The pictures named on the command line; what lies in the folder of `maps` is no input, unless that folder is one.
+    /// The images named on the command line; what lies in the folder of `maps` is not an input, unless that folder is one.
     pub(super) fn named(inputs: &[PathBuf], maps: Option<&Path>) -> Result<Self, Failure> {
         if inputs.iter().any(|i| i == Path::new("-")) {
             if inputs.len() > 1 {
                 return Err(Failure::Input(
-                    "- (standard input) stands alone: name no other picture beside it".into(),
+                    "- (standard input) stands alone: name no other image beside it".into(),
                 ));
             }
             return Ok(Self::stdin());
@@ -75,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Whether a picture that cannot be read will be given again.
+    /// Whether an image that cannot be read will be given again.
     pub(super) fn tries_again(&mut self, path: &Path) -> bool {
         match self {
             Self::Watch(watch) => !watch.failed(path),
@@ -138,17 +138,17 @@ impl Source {
     }
 }
 
-/// The pictures that an argument names; says what it names besides.
+/// The images that an argument names; says what it names besides.
 pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let mut ledger = Ledger::default();
     let before = list.len();
     let what = if input.is_dir() {
         let found = gather(input, &mut ledger).map_err(|e| Failure::from_error(&e))?;
         list.extend(found);
-        "no pictures in this folder"
+        "no images in this folder"
     } else if let Some(pattern) = pattern(input) {
         matching(pattern, list, &mut ledger)?;
-        "no picture matches this pattern"
+        "no image matches this pattern"
     } else {
         list.push(input.to_owned());
         return Ok(());

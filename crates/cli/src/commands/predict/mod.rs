@@ -135,7 +135,7 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     printer.start();
     context
         .console
-        .note(&format!("{flaws} of {scored} pictures are flawed"));
+        .note(&format!("{flaws} of {scored} images are flawed"));
     if left_out > 0 {
         context.console.note(&format!(
             "{left_out} images could not be read and are not judged"

@@ -1,4 +1,4 @@
-//! How a prediction is printed, and where its pictures go.
+//! How a prediction is printed, and where its images go.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
@@ -50,7 +50,7 @@ impl Printer {
         match self.format {
             FormatArg::Table => sent(&format!(
                 "{:<8}{:>10}{:>13}  {:<20}{}",
-                "verdict", "score", "probability", "box", "picture"
+                "verdict", "score", "probability", "box", "image"
             )),
             FormatArg::Csv => sent(&COLUMNS.join(",")),
             FormatArg::Jsonl => true,
@@ -120,12 +120,12 @@ pub(super) struct Maps<'a> {
     pub(super) folder: &'a Path,
     pub(super) format: MapFormatArg,
     pub(super) scale: &'a MapScale,
-    /// The one input, where it is a folder: maps lie below `folder` as pictures lie below it.
+    /// The one input, where it is a folder: maps lie below `folder` as images lie below it.
     pub(super) root: Option<PathBuf>,
 }
 
 impl Maps<'_> {
-    /// Writes `<picture>.tiff` or `.npy`, and `<picture>.overlay.png`.
+    /// Writes `<image>.tiff` or `.npy`, and `<image>.overlay.png`.
     pub(super) fn write(&self, p: &Predicted) -> Result<(), WorkflowError> {
         let (Some(map), Some(picture)) = (&p.prediction.map, &p.picture) else {
             return Ok(());
@@ -166,7 +166,7 @@ impl Maps<'_> {
         Ok(overlay::write_png(&drawn, &with(".overlay.png"))?)
     }
 
-    /// The place of a picture: below the maps' folder by its path in the folder that was named, or by the path it was
+    /// The place of an image: below the maps' folder by its path in the folder that was named, or by the path it was
     /// given by.
     fn place(&self, path: &Path) -> PathBuf {
         let inside = self

@@ -1,4 +1,4 @@
-//! A folder in which pictures arrive.
+//! A folder in which images arrive.
 //!
 //! It is listed over and over, with the folders in it. A file is taken once its size and time have not changed for some
 //! time, and a file that looks as if room had only been made for it once it has not for longer: who writes slower than
@@ -65,7 +65,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// At most `most` pictures that are whole and were not taken before, by name.
+    /// At most `most` images that are whole and were not taken before, by name.
     pub(super) fn ready(&mut self, most: usize) -> Vec<PathBuf> {
         match self.list() {
             Ok(()) => self.away = false,
@@ -108,7 +108,7 @@ impl Watch {
         taken
     }
 
-    /// A picture that was taken and cannot be read: it is tried again later. Whether this was the last time, or it is gone.
+    /// An image that was taken and cannot be read: it is tried again later. Whether this was the last time, or it is gone.
     pub(super) fn failed(&mut self, path: &Path) -> bool {
         let Some(seen) = self.files.get_mut(path).filter(|_| path.exists()) else {
             return true;
@@ -142,7 +142,7 @@ impl Watch {
         for entry in entries.flatten() {
             let path = entry.path();
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            // a file that is gone again is no error
+            // a file that is gone again is not an error
             let Ok(metadata) = path.metadata() else {
                 continue;
             };
@@ -173,7 +173,7 @@ impl Watch {
         let seen = self.files.entry(path).or_insert_with(new);
         seen.listing = listing;
         if (seen.length, seen.modified) != (length, modified) {
-            // also a picture that was taken: another now lies under its name
+            // also an image that was taken: another now lies under its name
             *seen = new();
         }
     }
@@ -225,7 +225,7 @@ mod tests {
         assert!(watch.ready(8).is_empty(), "it may still be written");
         assert_eq!(wait(&mut watch), vec![path.clone()]);
         assert!(wait(&mut watch).is_empty(), "not again");
-        std::fs::write(&path, "another picture").unwrap();
+        std::fs::write(&path, "another image").unwrap();
         assert_eq!(wait(&mut watch), vec![path.clone()]);
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(folder.path().join("note.txt")).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a run can still be repeated: the same pictures, the same weights, the same files.
+//! Whether a run can still be repeated: the same images, the same weights, the same files.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::commands::{evaluate, request};
 use crate::failure::Failure;
 use crate::settings::{self, Refusal};
 
-/// Changed pictures that are named; of more, their number is said.
+/// Changed images that are named; of more, their number is said.
 const NAMED: usize = 5;
 
 /// What is not as it was recorded. Files that one of the runs `before` writes are made again and not looked at.
@@ -81,11 +81,11 @@ pub(super) fn changes(
             let more = pictures.len().saturating_sub(NAMED);
             let mut text = match pictures.len() {
                 0 => format!(
-                    "the pictures are not those of the record ({} became {})",
+                    "the images are not those of the record ({} became {})",
                     recorded.hash, now.hash
                 ),
                 n => format!(
-                    "{n} pictures are not those of the record: {}",
+                    "{n} images are not those of the record: {}",
                     pictures[..n.min(NAMED)].join(", ")
                 ),
             };

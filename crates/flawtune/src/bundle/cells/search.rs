@@ -1,7 +1,7 @@
 //! The nearest of a bank's patches among those of the cells whose centres are nearest.
 //!
 //! A product is the one that a search of the whole bank computes, to the last bit: what is found is the nearest patch or one
-//! farther away, and with all cells searched it is the same. The patches of all pictures that ask for a cell search it
+//! farther away, and with all cells searched it is the same. The patches of all images that ask for a cell search it
 //! together, while its rows are laid out for matching; rows of cells that none asks for are not read.
 
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(in crate::bundle) struct CellBank {
     only: Vec<Option<u32>>,
 }
 
-/// A patch that asks: its picture and its place there.
+/// A patch that asks: its image and its place there.
 type Asking = (u32, u32);
 
 /// Which patches search which cell.

@@ -15,7 +15,7 @@ const BINS: usize = 1 << 18;
 /// Distances of cosines.
 const DISTANCES: (f32, f32) = (0.0, 2.0);
 
-/// Pixels counted by score; 6 MiB whatever the number of pictures.
+/// Pixels counted by score; 6 MiB whatever the number of images.
 #[derive(Debug, Clone)]
 pub struct PixelHistogram {
     /// The lowest and the highest score that is told apart.

@@ -132,7 +132,7 @@ pub struct RocCurve {
     pub fpr: Vec<f64>,
     /// True positive rate per point.
     pub tpr: Vec<f64>,
-    /// Score at or above which a picture is called defective.
+    /// Score at or above which an image is called defective.
     pub thresholds: Vec<f64>,
 }
 
@@ -191,7 +191,7 @@ pub struct PrCurve {
     pub precision: Vec<f64>,
     /// Recall per point; 1 everywhere when there are no defective images.
     pub recall: Vec<f64>,
-    /// Score at or above which a picture is called defective.
+    /// Score at or above which an image is called defective.
     pub thresholds: Vec<f64>,
 }
 
@@ -232,13 +232,13 @@ pub fn pr_curve(labels: &[bool], scores: &[f64]) -> Result<PrCurve, MetricError>
 /// What a threshold does to a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OperatingPoint {
-    /// Score at or above which a picture is called defective.
+    /// Score at or above which an image is called defective.
     pub threshold: f64,
     /// Harmonic mean of precision and recall.
     pub f1: f64,
-    /// Share of the pictures called defective that are.
+    /// Share of the images called defective that are.
     pub precision: f64,
-    /// Share of the defective pictures that are called so.
+    /// Share of the defective images that are called so.
     pub recall: f64,
 }
 

@@ -45,7 +45,7 @@ pub enum ProtocolError {
     /// No defects at all.
     #[error(
         "{category}: no defect images to test (in the layout of MVTec AD, every folder under test/ other than good counts): \
-         nothing to adapt to or to measure; put defective pictures into a folder per defect type, test/<type>"
+         nothing to adapt to or to measure; put defective images into a folder per defect type, test/<type>"
     )]
     NoDefects {
         /// Category.

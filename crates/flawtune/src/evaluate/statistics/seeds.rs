@@ -22,7 +22,7 @@ pub struct SeedScores<'a> {
 
 /// Interval of the mean over seeds of the difference (`first` minus `second`) of a metric.
 ///
-/// The seeds' test sets share most of their images, so they are no independent evidence. Here the images are
+/// The seeds' test sets share most of their images, so they are not independent evidence. Here the images are
 /// resampled (all that any seed tests, defective and normal apart) and an image drawn twice counts twice in every
 /// seed that tests it: the interval covers the choice of the test images; each seed's training stays as it was.
 ///

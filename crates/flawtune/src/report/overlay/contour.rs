@@ -1,4 +1,4 @@
-//! Lines on pictures: outlines of regions and boxes, white with a dark edge so that they show on anything.
+//! Lines on images: outlines of regions and boxes, white with a dark edge so that they show on anything.
 
 use image::{Rgb, RgbImage};
 
@@ -7,7 +7,7 @@ use crate::score::map::Region;
 const LINE: Rgb<u8> = Rgb([255, 255, 255]);
 const EDGE: Rgb<u8> = Rgb([20, 20, 20]);
 
-/// Line width for a picture: a four-hundredth of the shorter side, at least one pixel.
+/// Line width for an image: a four-hundredth of the shorter side, at least one pixel.
 fn line_width(picture: &RgbImage) -> usize {
     (picture.width().min(picture.height()) as usize / 400).max(1)
 }

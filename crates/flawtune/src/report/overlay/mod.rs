@@ -1,4 +1,4 @@
-//! Anomaly maps laid over the pictures they belong to.
+//! Anomaly maps laid over the images they belong to.
 
 mod colour;
 mod contour;
@@ -12,7 +12,7 @@ use image::{ImageFormat, RgbImage};
 
 use crate::score::map::{AnomalyMap, Region};
 
-/// The numbers at the two ends of the colour map. One scale serves all pictures of a set, so that a colour
+/// The numbers at the two ends of the colour map. One scale serves all images of a set, so that a colour
 /// means the same in each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
@@ -54,7 +54,7 @@ pub struct Style {
     pub colours: ColourMap,
     /// Share of the colour in the mix at the high end of the scale, 0 to 1.
     pub alpha_high: f32,
-    /// The same at the low end; between, it grows with the level, so that the picture shows where nothing is.
+    /// The same at the low end; between, it grows with the level, so that the image shows where nothing is.
     pub alpha_low: f32,
 }
 
@@ -71,21 +71,21 @@ impl Default for Style {
 /// Why an overlay could not be made or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
-    /// The map belongs to another picture.
+    /// The map belongs to another image.
     #[error(
-        "the picture is {picture_width}×{picture_height} pixels, its anomaly map {map_width}×{map_height}"
+        "the image is {picture_width}×{picture_height} pixels, its anomaly map {map_width}×{map_height}"
     )]
     Size {
-        /// Columns of the picture.
+        /// Columns of the image.
         picture_width: u32,
-        /// Rows of the picture.
+        /// Rows of the image.
         picture_height: u32,
         /// Columns of the map.
         map_width: usize,
         /// Rows of the map.
         map_height: usize,
     },
-    /// The picture could not be written.
+    /// The image could not be written.
     #[error("cannot write the overlay {path}: {source}")]
     Write {
         /// The file asked for.
@@ -100,7 +100,7 @@ pub enum OverlayError {
 /// four-hundredth of the shorter side, and lie outside of what they surround.
 ///
 /// # Errors
-/// [`OverlayError::Size`] if picture and map differ in size.
+/// [`OverlayError::Size`] if image and map differ in size.
 pub fn overlay(
     picture: &RgbImage,
     map: &AnomalyMap,

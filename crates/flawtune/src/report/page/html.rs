@@ -10,7 +10,7 @@ use crate::report::plot::{Plot, Theme, escape, page_colours};
 
 const STYLE: &str = include_str!("style.css");
 const SORT: &str = include_str!("sort.js");
-/// Nothing may be fetched; the page's own style, script and pictures may be used.
+/// Nothing may be fetched; the page's own style, script and images may be used.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
@@ -376,7 +376,7 @@ fn galleries(galleries: &[Gallery], mark: &str, level: u8) -> String {
             out.push_str("<p class=\"muted\">None.</p>\n");
             continue;
         }
-        // room for the largest number of pictures side by side
+        // room for the largest number of images side by side
         let most = gallery
             .examples
             .iter()
@@ -449,7 +449,7 @@ fn one_example(example: &Example, mark: &str) -> String {
     out
 }
 
-/// Only pictures that lie in the page itself: no address can get into it.
+/// Only images that lie in the page itself: no address can get into it.
 fn image(picture: &Picture, path: &str) -> String {
     let inside = ["png", "jpeg", "webp"].iter().any(|kind| {
         picture
@@ -461,7 +461,7 @@ fn image(picture: &Picture, path: &str) -> String {
         let alt = escape(&format!("{}: {path}", picture.caption));
         format!("<img src=\"{}\" alt=\"{alt}\">", picture.data_uri)
     } else {
-        "<div class=\"absent\">no picture</div>".to_owned()
+        "<div class=\"absent\">no image</div>".to_owned()
     }
 }
 

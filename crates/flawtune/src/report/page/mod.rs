@@ -1,6 +1,6 @@
 //! One self-contained HTML page about a run.
 //!
-//! The page asks for nothing: styles, drawings and pictures are inside it, and a content security
+//! The page asks for nothing: styles, drawings and images are inside it, and a content security
 //! policy forbids every request. It follows the reader's light or dark scheme, prints in light, and
 //! without JavaScript loses only the sorting of tables. [`RunReport`] is plain data and holds
 //! finished numbers; this module formats them.
@@ -38,7 +38,7 @@ pub struct RunReport {
     pub per_type: Vec<TypeResult>,
     /// Further tables.
     pub tables: Vec<Table>,
-    /// What was found and where: pictures with their maps.
+    /// What was found and where: images with their maps.
     pub findings: Vec<Gallery>,
     /// ROC and precision-recall curves.
     pub curves: Vec<Plot>,
@@ -46,7 +46,7 @@ pub struct RunReport {
     pub histograms: Vec<Plot>,
     /// Loss and other histories of the training.
     pub training: Vec<Plot>,
-    /// What prompts look at and change: one panel a picture, as wide as the page.
+    /// What prompts look at and change: one panel an image, as wide as the page.
     pub looks: Vec<Gallery>,
     /// Prompts among patches.
     pub projections: Vec<Plot>,
@@ -235,7 +235,7 @@ pub struct Example {
     pub pictures: Vec<Picture>,
 }
 
-/// A small picture inside the page.
+/// A small image inside the page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
     /// What it shows.
@@ -245,7 +245,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture from the bytes of a PNG file.
+    /// An image from the bytes of a PNG file.
     pub fn png(caption: impl Into<String>, bytes: &[u8]) -> Self {
         Self {
             caption: caption.into(),
@@ -253,7 +253,7 @@ impl Picture {
         }
     }
 
-    /// A picture from the bytes of a JPEG file.
+    /// An image from the bytes of a JPEG file.
     pub fn jpeg(caption: impl Into<String>, bytes: &[u8]) -> Self {
         Self {
             caption: caption.into(),

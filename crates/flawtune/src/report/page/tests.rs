@@ -122,7 +122,7 @@ fn nothing_of_the_data_becomes_markup_or_an_address() {
         }
     }
     assert_eq!(page.matches("<img ").count(), 1);
-    assert_eq!(page.matches("no picture").count(), 2);
+    assert_eq!(page.matches("no image").count(), 2);
     assert!(!page.contains("url(") && !page.contains("@import"));
     assert!(page.contains("default-src 'none'"));
 }

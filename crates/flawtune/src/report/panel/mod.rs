@@ -1,4 +1,4 @@
-//! Panels: pictures of one kind and another of the same image, side by side, each with its caption and its scale.
+//! Panels: views of one image, side by side, each with its caption and its scale.
 
 mod tile;
 
@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 use super::plot::{PlotError, escape, rasterise};
 use tile::Bar;
 
-/// Side of a tile's picture in pixels.
+/// Side of a tile's image in pixels.
 pub const SIDE: u32 = 208;
 const GAP: u32 = 16;
 const HEAD: u32 = 44;

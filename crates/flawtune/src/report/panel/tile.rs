@@ -1,4 +1,4 @@
-//! One picture of a panel: the image, or numbers of its patches laid over it.
+//! One tile of a panel: the image, or numbers of its patches laid over it.
 
 use image::{Rgb, RgbImage};
 
@@ -15,7 +15,7 @@ pub(super) struct Bar {
     pub(super) colours: fn(f32) -> [u8; 3],
 }
 
-/// A picture with what it is.
+/// A view of the image with what it is.
 #[derive(Debug, Clone)]
 pub struct Tile {
     /// What it shows.
@@ -26,11 +26,11 @@ pub struct Tile {
     pub(super) bar: Option<Bar>,
 }
 
-/// Share of the colour in the mix with the picture.
+/// Share of the colour in the mix with the image.
 const ALPHA: f32 = 0.72;
 
 impl Tile {
-    /// A picture as it is, resized to [`SIDE`].
+    /// An image as it is, resized to [`SIDE`].
     pub fn plain(caption: impl Into<String>, note: impl Into<String>, picture: &RgbImage) -> Self {
         Self {
             caption: caption.into(),
@@ -40,7 +40,7 @@ impl Tile {
         }
     }
 
-    /// Numbers of the patches of `grid` (rows, columns), row-major, as colours over the picture, from black through red to
+    /// Numbers of the patches of `grid` (rows, columns), row-major, as colours over the image, from black through red to
     /// light yellow between the ends of `range`. Between patches they are interpolated.
     pub fn heat(
         caption: impl Into<String>,
@@ -99,7 +99,7 @@ impl Tile {
         }
     }
 
-    /// One colour a patch of `grid`, with hard edges and without the picture.
+    /// One colour a patch of `grid`, with hard edges and without the image.
     pub fn mosaic(
         caption: impl Into<String>,
         note: impl Into<String>,
@@ -144,7 +144,7 @@ fn square(picture: &RgbImage) -> RgbImage {
     image::imageops::resize(picture, SIDE, SIDE, image::imageops::FilterType::Triangle)
 }
 
-/// Colours over the picture in grey, so that the picture adds no colour of its own.
+/// Colours over the image in grey, so that the image adds no colour of its own.
 fn over(picture: &RgbImage, colour: impl Fn(u32, u32) -> [u8; 3]) -> RgbImage {
     let mut out = square(picture);
     for (x, y, pixel) in out.enumerate_pixels_mut() {

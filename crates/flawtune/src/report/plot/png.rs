@@ -40,7 +40,7 @@ fn fonts() -> Arc<fontdb::Database> {
 /// An SVG drawn at `scale` pixels a unit.
 ///
 /// # Errors
-/// [`PlotError::Draw`] if it is no SVG or too large.
+/// [`PlotError::Draw`] if it is not an SVG or too large.
 pub(in crate::report) fn rasterise(svg: &str, scale: f32) -> Result<Pixmap, PlotError> {
     let failed = |what: &dyn std::fmt::Display| PlotError::Draw(what.to_string());
     let options = Options {

@@ -123,7 +123,7 @@ fn newest(folder: &Path) -> io::Result<Option<u64>> {
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        // another writer's name may say anything: one beyond the digits of a time is no time
+        // another writer's name may say anything: one beyond the digits of a time is not a time
         let seconds = rest
             .and_then(|rest| rest.split('.').next()?.parse().ok())
             .filter(|s| *s < 9_999_999_999);

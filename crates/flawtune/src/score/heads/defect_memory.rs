@@ -14,7 +14,7 @@ pub struct DefectMemory {
 }
 
 impl DefectMemory {
-    /// Keeps `share` of each defect picture's patches, those farthest from the normal bank, or those under its mask.
+    /// Keeps `share` of each defect's patches, those farthest from the normal bank, or those under its mask.
     pub fn new(defective: &[PatchExample<'_>], dim: usize, share: f64) -> Self {
         let mut rows = Vec::new();
         for image in defective {

@@ -195,7 +195,7 @@ impl Normality {
             / (self.shrinkage * self.width as f64)
     }
 
-    /// Cosine of the angle between two departures, in [−1, 1]; 0 if one of them is no departure at all.
+    /// Cosine of the angle between two departures, in [−1, 1]; 0 if one of them is not a departure at all.
     pub fn cosine(&self, a: &Departure, b: &Departure) -> f64 {
         let length = a.distance * b.distance;
         if length > 0.0 {

@@ -1,6 +1,6 @@
 //! A linear head on single patches, trained when only images are labelled (multiple instances).
 //!
-//! A defect picture is mostly normal. Its positives are the patches under its mask where it has one, else the share
+//! A defect is mostly normal. Its positives are the patches under its mask where it has one, else the share
 //! of its patches farthest from the normal bank; in later rounds those the head itself likes best. Negatives are
 //! patches of normal images: some at random, and the hard ones that lie farthest from the bank.
 
@@ -27,7 +27,7 @@ pub struct PatchExample<'a> {
 /// How to train a patch head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PatchHeadOptions {
-    /// Share of a defect picture's patches taken as positives where it has no mask; at least one patch.
+    /// Share of a defect's patches taken as positives where it has no mask; at least one patch.
     pub positive_share: f64,
     /// Hard patches per normal image.
     pub hard_negatives: usize,

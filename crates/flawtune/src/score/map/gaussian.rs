@@ -5,7 +5,7 @@ use super::{AnomalyMap, MapError};
 /// Width of the smoothing that `PatchCore` and `AnomalyDINO` use, in pixels of the image.
 pub const DEFAULT_SIGMA: f64 = 4.0;
 
-/// Beyond this the kernel is wider than any picture; it only guards the size of the kernel.
+/// Beyond this the kernel is wider than any image; it only guards the size of the kernel.
 pub(super) const SIGMA_LIMIT: f64 = 4096.0;
 
 /// The kernel ends here, in units of sigma (scipy's `truncate`).

@@ -1,4 +1,4 @@
-//! Anomaly maps: from the distances of patches to a picture of where the flaw is.
+//! Anomaly maps: from the distances of patches to an image of where the flaw is.
 //!
 //! The path: patch distances `[grid_h, grid_w]` → [`Renderer`] (bilinear, then Gaussian) →
 //! [`AnomalyMap`] at the image's own size → [`regions`] and [`write_npy`] / [`write_tiff`]. Images larger
@@ -98,7 +98,7 @@ pub enum MapError {
         /// Columns.
         width: usize,
     },
-    /// The width of the smoothing is no usable number.
+    /// The width of the smoothing is not a usable number.
     #[error("sigma is {sigma}; it must be a number from 0 (no smoothing) to {limit} pixels")]
     Sigma {
         /// What was given.

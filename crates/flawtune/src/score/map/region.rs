@@ -86,7 +86,7 @@ fn runs(map: &AnomalyMap, threshold: f32) -> Vec<Run> {
 
 /// All 8-connected regions of `map` at or above `threshold`, the worst first: by peak, then by mass, then in
 /// reading order. Empty if no pixel reaches the threshold. Memory grows with the number of stretches of
-/// pixels found, not with the picture.
+/// pixels found, not with the image.
 pub fn regions(map: &AnomalyMap, threshold: f32) -> Vec<Region> {
     let runs = runs(map, threshold);
     let mut parents: Vec<usize> = (0..runs.len()).collect();

@@ -76,7 +76,7 @@ impl Renderer {
     /// `scipy.ndimage.gaussian_filter`.
     ///
     /// # Errors
-    /// [`MapError::Empty`] if a side is 0, [`MapError::Sigma`] if `sigma` is no usable number.
+    /// [`MapError::Empty`] if a side is 0, [`MapError::Sigma`] if `sigma` is not a usable number.
     pub fn new(grid: (usize, usize), size: (usize, usize), sigma: f64) -> Result<Self, MapError> {
         for (what, (height, width)) in [("the patch grid", grid), ("the image", size)] {
             if height == 0 || width == 0 {
@@ -182,7 +182,7 @@ mod tests {
     const DOWN: [f32; 6] = [
         0.3972772, 0.2714521, 0.3811881, 0.4220297, 0.7817658, 0.5726072,
     ];
-    // scipy 1.17: ndimage.gaussian_filter(UP, 4, mode="reflect"); the kernel is wider than the picture
+    // scipy 1.17: ndimage.gaussian_filter(UP, 4, mode="reflect"); the kernel is wider than the image
     #[rustfmt::skip]
     const SMOOTH_4: [f32; 35] = [
         0.4478813, 0.4626561, 0.4892787, 0.5224771, 0.5556756, 0.5822981, 0.5970730, 0.4487505, 0.4635254,

@@ -164,7 +164,7 @@ pub enum ThresholdError {
         /// `good` or `defect`.
         which: &'static str,
     },
-    /// A score that is no number.
+    /// A score that is not a number.
     #[error("score {index} of the {which} images is {value}; scores must be finite numbers")]
     NotFinite {
         /// `good` or `defect`.

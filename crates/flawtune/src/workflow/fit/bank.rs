@@ -97,7 +97,7 @@ pub(super) fn state_memory(
     )));
     match request.max_memory {
         Some(most) if needed > most => Err(WorkflowError::Input(format!(
-            "the bank needs {}, --max-memory allows {}: take fewer good images with --support-shots{}, smaller pictures \
+            "the bank needs {}, --max-memory allows {}: take fewer good images with --support-shots{}, smaller images \
              with --image-size, or allow more",
             memory_text(needed),
             memory_text(most),
@@ -171,7 +171,7 @@ pub(super) fn bank(
                 (None, _) => rows.extend(turned),
                 (Some(shown), None) => rows.extend(chosen(&turned, dim, shown)),
                 (Some(shown), Some(kept)) => {
-                    // of the patches that the mask kept, those that show the picture
+                    // of the patches that the mask kept, those that show the image
                     let of_kept: Vec<bool> = shown
                         .iter()
                         .zip(&kept)

@@ -26,7 +26,7 @@ impl Images<'_> {
         self.tokens_in(Turn::default(), positions, on_event)
     }
 
-    /// The same of the pictures turned.
+    /// The same of the images turned.
     fn tokens_in(
         &self,
         turn: Turn,
@@ -81,7 +81,7 @@ impl Images<'_> {
                 let (kept, tokens) = self.tokens_in(turn, positions, on_event)?;
                 if kept.len() != positions.len() {
                     return Err(WorkflowError::Input(
-                        "pictures changed while they were read; run it again".into(),
+                        "images changed while they were read; run it again".into(),
                     ));
                 }
                 let patch = self.engine.config().patch_size;
@@ -96,7 +96,7 @@ impl Images<'_> {
             .collect()
     }
 
-    /// Height and width of a sample's picture.
+    /// Height and width of a sample's image.
     pub(super) fn size(&self, position: usize) -> Result<(usize, usize), WorkflowError> {
         let path = &self.category.dataset.samples[position].path;
         let options: DecodeOptions = self.engine.preprocess().decode_options();

@@ -31,7 +31,7 @@ pub(super) struct Sorted {
 pub(super) fn check(request: &FitRequest, choice: ScorerChoice) -> Result<(), WorkflowError> {
     if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
         return Err(WorkflowError::Input(
-            "--index approximate finds the nearest patches; image pairs compare whole images: leave it away, or use --scorer \
+            "--index approximate finds the nearest patches; image pairs compare whole images: omit it, or use --scorer \
              patch-bank"
                 .into(),
         ));

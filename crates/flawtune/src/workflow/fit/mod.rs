@@ -66,7 +66,7 @@ pub enum ThresholdChoice {
 /// What to fit.
 #[derive(Debug, Clone)]
 pub struct FitRequest {
-    /// The pictures.
+    /// The images.
     pub data: CategoryOptions,
     /// The backbone; it must agree with the one of what was learned.
     pub backbone: BackboneOverrides,
@@ -221,7 +221,7 @@ pub fn fit(request: &FitRequest, on_event: OnEvent<'_>) -> Result<Fitted, Workfl
 /// As [`fit`], with the split, the ensemble and the changed tokens of what was learned before.
 ///
 /// # Errors
-/// As [`fit`]; what was learned from other pictures or on another backbone.
+/// As [`fit`]; what was learned from other images or on another backbone.
 pub fn fit_learned(
     request: &FitRequest,
     learned: &Learned,
@@ -272,7 +272,7 @@ fn fitted(
     let split = category.split(&split_options(request, given, choice, &category))?;
     if let Some(given) = given.filter(|g| g.manifest.hash != split.manifest.hash) {
         return Err(WorkflowError::Input(format!(
-            "{}: the pictures of {} are not those it was trained with; train it again",
+            "{}: the images of {} are not those it was trained with; train it again",
             given.path.display(),
             given.manifest.category
         )));
@@ -360,13 +360,13 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     }
     if choice == ScorerChoice::ImagePair && request.coreset.is_some() {
         return Err(WorkflowError::Input(
-            "--coreset thins the patch bank; image pairs compare whole images: leave it away, or use --scorer patch-bank"
+            "--coreset thins the patch bank; image pairs compare whole images: omit it, or use --scorer patch-bank"
                 .into(),
         ));
     }
     if request.rotations && choice != ScorerChoice::PatchBank {
         return Err(WorkflowError::Input(
-            "--augment rotations turns the support of the patch bank: leave it away, or use --scorer patch-bank".into(),
+            "--augment rotations turns the support of the patch bank: omit it, or use --scorer patch-bank".into(),
         ));
     }
     index::check(request, choice)?;
@@ -378,7 +378,7 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     }
     if request.neighbourhood > 1 && choice == ScorerChoice::Ensemble {
         return Err(WorkflowError::Input(
-            "--neighbourhood: the ensemble was fitted to single patches; leave it away, or use --scorer patch-bank".into(),
+            "--neighbourhood: the ensemble was fitted to single patches; omit it, or use --scorer patch-bank".into(),
         ));
     }
     Ok(choice)

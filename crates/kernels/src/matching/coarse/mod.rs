@@ -6,7 +6,7 @@
 //! What is found is the same to the last bit.
 //!
 //! # The digits
-//! All patches of a kind of picture point nearly the same way (their mean has a norm of 0.9 to 0.98 on DINOv2 features), and what
+//! All patches of a kind of image point nearly the same way (their mean has a norm of 0.9 to 0.98 on DINOv2 features), and what
 //! tells them apart is what is left after the mean is taken away. With any common vector `m`, the [`Frame`]'s centre,
 //!
 //! `a·b = (a − m)·(b − m) + m·a + m·b − m·m`

@@ -85,7 +85,7 @@ impl<'a> EmbeddedImages<'a> {
                 name: "embedded images".to_owned(),
                 found: vec![new.len()],
                 wanted: vec![missing.len(), self.each],
-                hint: "; all pictures of a run have the same size",
+                hint: "; all images of a run have the same size",
             });
         }
         out.clear();

@@ -29,7 +29,7 @@ const STREAM: u64 = 0x616e_616c;
 /// What to analyse.
 #[derive(Debug, Clone)]
 pub struct AnalyzeRequest {
-    /// The pictures.
+    /// The images.
     pub data: CategoryOptions,
     /// What the user says about the backbone; with a checkpoint it must agree with that.
     pub backbone: BackboneOverrides,

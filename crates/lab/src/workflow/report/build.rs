@@ -1,4 +1,4 @@
-//! A run's data as a page: which numbers, plots and pictures, and what must be said beside them.
+//! A run's data as a page: which numbers, plots and images, and what must be said beside them.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ const OF_PREDICT: &str = "Maps are those of 'flawtune predict --maps': the outli
 /// Files that a part of the split lists on the page.
 const MOST_FILES: usize = 500;
 
-/// The page of a run; `thumbnails` pictures at most in each row of examples.
+/// The page of a run; `thumbnails` images at most in each row of examples.
 pub(super) fn build(
     data: &RunData,
     records: &[flawtune::record::RunRecord],
@@ -170,7 +170,7 @@ fn done(data: &RunData) -> String {
     }
     if let Some(d) = &data.detection {
         return format!(
-            "{category}: a bundle of {} good images, tested on {} good and {} defective images (protocol {}, seed {}).",
+            "{category}: a detector of {} good images, tested on {} good and {} defective images (protocol {}, seed {}).",
             d.support_images,
             d.evaluation.split.good,
             d.evaluation.split.defects,
@@ -202,7 +202,7 @@ fn protocol(data: &RunData, leaky: bool) -> String {
         return String::new();
     };
     let meaning = if leaky {
-        "images that were learned from are among the tested, as in the original recipe; such numbers are no result"
+        "images that were learned from are among the tested, as in the original recipe; such numbers are not a result"
     } else if name.starts_with("hard") {
         "the defect images learned from are of one type, and that whole type is left out of the test"
     } else {
@@ -216,7 +216,7 @@ fn warnings(data: &RunData, leaky: bool, out: &mut Vec<String>) {
     if leaky {
         out.push(format!(
             "{category}: leaky protocol. Images that were learned from are among the tested; every number marked '{LEAKY}' \
-             is for comparison with the original recipe only and is no result."
+             is for comparison with the original recipe only and is not a result."
         ));
     }
     let Some(evaluation) = &data.evaluation else {
@@ -289,12 +289,12 @@ fn bundle(data: &RunData, report: &mut RunReport) -> Result<(), WorkflowError> {
     };
     let labels = scores.labels();
     report.curves.extend(scorers::curves(
-        "bundle",
+        "detector",
         &labels,
-        &[("bundle", values, false)],
+        &[("detector", values, false)],
     )?);
     report.histograms.push(scorers::histogram(
-        "bundle",
+        "detector",
         &labels,
         values,
         found.shipped().metrics.threshold,
@@ -399,7 +399,7 @@ fn training(history: &Json, data: &RunData) -> Vec<Plot> {
         let mut lines = Vec::new();
         for (column, name) in columns {
             let Some(values) = list(column) else { continue };
-            // an epoch that was not measured is no gap in the line
+            // an epoch that was not measured is not a gap in the line
             let points: Vec<_> = points(values)
                 .into_iter()
                 .filter(|p| p[1].is_finite())
@@ -493,7 +493,7 @@ fn split(data: &RunData) -> Vec<SplitPart> {
         let split = &d.evaluation.split;
         let images = split.good + split.defects;
         parts.push(tested(
-            "images tested with the bundle",
+            "images tested with the detector",
             images,
             &split.test_set_hash,
             data.predictions.as_ref(),
@@ -538,12 +538,12 @@ fn facts(data: &RunData) -> Vec<(String, String)> {
         );
     }
     if let Some(d) = &data.detection {
-        add("flawtune (evaluate --bundle)", d.flawtune_version.clone());
-        add("bundle", d.detector.display().to_string());
-        add("bundle: backbone", d.model_name.clone());
-        add("bundle: weights", hash(&d.weights_hash));
+        add("flawtune (evaluate)", d.flawtune_version.clone());
+        add("detector", d.detector.display().to_string());
+        add("detector: backbone", d.model_name.clone());
+        add("detector: weights", hash(&d.weights_hash));
         add(
-            "bundle: bank",
+            "detector: bank",
             format!(
                 "{} good images, {} patches",
                 d.support_images, d.bank_patches
@@ -631,7 +631,7 @@ fn galleries(
             .map(|(what, list)| (*what, &list[..]))
             .collect();
         report.errors.extend(rows(
-            "bundle",
+            "detector",
             found.shipped().metrics.threshold,
             &worst,
             pictures,
@@ -667,7 +667,7 @@ fn findings(
     ) {
         (Some(p), _, _) => p.column("score").map(|v| {
             (
-                "bundle",
+                "detector",
                 p,
                 v,
                 detection.and_then(|d| d.shipped().metrics.threshold),

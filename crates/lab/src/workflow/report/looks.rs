@@ -29,7 +29,7 @@ pub(super) fn gallery(
             }
         };
         let learned = if image.learned_from {
-            "; the checkpoint learned from this picture"
+            "; the checkpoint learned from this image"
         } else {
             ""
         };
@@ -44,7 +44,7 @@ pub(super) fn gallery(
         });
     }
     Gallery {
-        title: "Pictures before and after".to_owned(),
+        title: "Images before and after".to_owned(),
         note: format!(
             "Distances are multiples of what is usual for the {} support images in either model; Grad-CAM is of the patch-bank \
              score at block {}; scores here are those of the patch bank. docs/guides/visualize.md says what each tile shows.",

@@ -21,7 +21,7 @@ use super::{Event, OnEvent, WorkflowError, folder_of, writable_or};
 use flawtune::report::page::{Page, RunReport};
 use flawtune::report::plot::{Plot, PlotError, Theme};
 
-/// A page may have at most this many bytes; its pictures alone at most 8 MiB before base64.
+/// A page may have at most this many bytes; its images alone at most 8 MiB before base64.
 pub const MOST_PAGE_BYTES: usize = 24 << 20;
 
 /// What a page is made from.
@@ -39,7 +39,7 @@ pub struct ReportRequest {
     pub root_dir: Option<PathBuf>,
     /// Folder of `predict --maps`; `None`: where `run.json` says, or `maps` in the run folder.
     pub maps: Option<PathBuf>,
-    /// Pictures at most in each row of examples; 0: none.
+    /// Images at most in each row of examples; 0: none.
     pub thumbnails: usize,
     /// Folder for the plots as files.
     pub plots: Option<PathBuf>,
@@ -115,7 +115,7 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
     let html = page.to_html();
     if html.len() > MOST_PAGE_BYTES {
         return Err(WorkflowError::Input(format!(
-            "the page would have {} MiB, and a page has at most {}: name fewer runs, or leave pictures out with \
+            "the page would have {} MiB, and a page has at most {}: name fewer runs, or leave images out with \
              --no-thumbnails",
             html.len() >> 20,
             MOST_PAGE_BYTES >> 20

@@ -1,4 +1,4 @@
-//! Small pictures for the page: the tested images, and their overlays where `predict --maps` wrote some.
+//! Small images for the page: the tested images, and their overlays where `predict --maps` wrote some.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -15,10 +15,10 @@ use flawtune::report::page::Picture;
 const SIDE: u32 = 160;
 const QUALITY: u8 = 82;
 const OVERLAY: &str = ".overlay.png";
-/// All pictures of a page take at most this many bytes; those beyond are left out and counted.
+/// All images of a page take at most this many bytes; those beyond are left out and counted.
 pub(super) const MOST_BYTES: usize = 8 << 20;
 
-/// Where the pictures of one category are, and what could not be shown.
+/// Where the images of one category are, and what could not be shown.
 pub(super) struct Pictures<'a> {
     category: String,
     /// Path by id, where the data set could be read.
@@ -59,7 +59,7 @@ impl<'a> Pictures<'a> {
             Some(Source::Root { root, .. }) => Some(root.clone()),
             _ => None,
         };
-        // without it pictures are looked for by their ids; what is not found is named
+        // without it images are looked for by their ids; what is not found is named
         let dataset = source.and_then(|source| Dataset::open(&source, category, false).ok());
         let known = dataset
             .into_iter()
@@ -144,18 +144,18 @@ impl<'a> Pictures<'a> {
         }
     }
 
-    /// What the reader must be told about pictures that are not there.
+    /// What the reader must be told about images that are not there.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(first) = &self.first_missing {
             notes.push(format!(
-                "{} pictures of {} are not shown, the first because {first}; --root-dir says where the data set is now.",
+                "{} images of {} are not shown, the first because {first}; --root-dir says where the data set is now.",
                 self.missing, self.category
             ));
         }
         if self.no_room > 0 {
             notes.push(format!(
-                "{} pictures of {} are left out: the pictures of a page take at most {} MiB.",
+                "{} images of {} are left out: the images of a page take at most {} MiB.",
                 self.no_room,
                 self.category,
                 MOST_BYTES >> 20
@@ -210,7 +210,7 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// The picture as a JPEG of at most [`SIDE`] pixels a side, or why not.
+/// The image as a JPEG of at most [`SIDE`] pixels a side, or why not.
 fn thumbnail(path: &Path) -> Result<Vec<u8>, String> {
     let options = DecodeOptions::default();
     let bytes = read_file(path, &options).map_err(|e| e.to_string())?;
@@ -233,7 +233,7 @@ fn thumbnail(path: &Path) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-/// Which overlay belongs to which id. `predict` puts an overlay at the picture's path below the folder it was given, so a
+/// Which overlay belongs to which id. `predict` puts an overlay at the image's path below the folder it was given, so a
 /// place may be a part of the id (the folder lay inside the category) or hold it (it lay above). A place that fits several
 /// ids is left out.
 fn matched(
@@ -308,7 +308,7 @@ mod tests {
         RgbImage::from_pixel(640, 20, Rgb([200, 10, 10]))
             .save(test.join("a.png"))
             .unwrap();
-        std::fs::write(test.join("b.png"), "no picture").unwrap();
+        std::fs::write(test.join("b.png"), "no image").unwrap();
         RgbImage::from_pixel(9, 9, Rgb([0; 3]))
             .save(folder.path().join("outside.png"))
             .unwrap();
@@ -321,7 +321,7 @@ mod tests {
         }
         let notes = pictures.notes();
         assert!(
-            notes[0].starts_with("3 pictures of c are not shown") && notes[0].contains("b.png"),
+            notes[0].starts_with("3 images of c are not shown") && notes[0].contains("b.png"),
             "{notes:?}"
         );
         let jpeg = thumbnail(&test.join("a.png")).unwrap();

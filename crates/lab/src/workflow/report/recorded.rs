@@ -87,7 +87,7 @@ pub(super) fn facts(records: &[RunRecord]) -> Vec<(String, String)> {
             add("seed", seed.to_string());
         }
         if let Some(data) = &record.data {
-            add("pictures", format!("{}, hash {}", data.images, data.hash));
+            add("images", format!("{}, hash {}", data.images, data.hash));
         }
     }
     if let Some(last) = records.last() {
@@ -140,7 +140,7 @@ pub(super) fn options(records: &[RunRecord]) -> Option<Table> {
     })
 }
 
-/// Where the pictures were, from the options of the commands that read them.
+/// Where the images were, from the options of the commands that read them.
 pub(super) fn source(records: &[RunRecord]) -> Option<Source> {
     records.iter().rev().find_map(|record| {
         let text = |name: &str| record.options.get(name)?.value.as_str();

@@ -21,7 +21,7 @@ pub(super) struct Scorer<'a> {
     zero_shot: &'static str,
     pub(super) comparison: &'a Comparison,
     pub(super) thresholds: Option<&'a HeldOutThresholds>,
-    /// Shown with curves, decisions and pictures, not only as a number.
+    /// Shown with curves, decisions and images, not only as a number.
     pub(super) main: bool,
 }
 
@@ -368,7 +368,7 @@ pub(super) fn bundle_headline(found: &DetectorEvaluation) -> Vec<page::Compariso
         ..page::Comparison::default()
     };
     let mut tiles = vec![tile(
-        format!("AUROC, bundle ({})", found.shipped().scorer),
+        format!("AUROC, detector ({})", found.shipped().scorer),
         estimate(
             found.shipped().metrics.auroc,
             found.shipped().metrics.auroc_interval.as_ref(),
@@ -380,11 +380,11 @@ pub(super) fn bundle_headline(found: &DetectorEvaluation) -> Vec<page::Compariso
             ..Estimate::default()
         };
         tiles.push(tile(
-            "Pixel AUROC, bundle".to_owned(),
+            "Pixel AUROC, detector".to_owned(),
             value(pixels.metrics.auroc),
         ));
         tiles.push(tile(
-            format!("AUPRO to {}, bundle", pixels.aupro_limit),
+            format!("AUPRO to {}, detector", pixels.aupro_limit),
             value(pixels.metrics.aupro),
         ));
     }
@@ -411,9 +411,9 @@ pub(super) fn bundle_types(found: &DetectorEvaluation) -> Table {
         ]
     });
     Table {
-        title: "Bundle, by defect type".to_owned(),
+        title: "Detector, by defect type".to_owned(),
         note: format!(
-            "Threshold {:.4}, chosen when the bundle was fitted.",
+            "Threshold {:.4}, chosen when the detector was fitted.",
             found.shipped().metrics.threshold.unwrap_or(f64::NAN)
         ),
         columns: [

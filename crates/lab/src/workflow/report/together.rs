@@ -78,7 +78,7 @@ fn warnings(runs: &[RunReport], data: &[RunData]) -> Vec<String> {
         .collect();
     if !leaky.is_empty() {
         out.push(format!(
-            "Leaky: {}. Images that were learned from are among the tested; these numbers are no result.",
+            "Leaky: {}. Images that were learned from are among the tested; these numbers are not a result.",
             leaky.join(", ")
         ));
     }
@@ -169,7 +169,7 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
             };
             rows.push(vec![
                 text(&run.title),
-                text(&format!("bundle ({})", d.shipped().scorer)),
+                text(&format!("detector ({})", d.shipped().scorer)),
                 value(None),
                 text(&marked(&split.protocol)),
                 Cell::Number(split.seed as f64),

@@ -22,7 +22,7 @@ pub(super) struct Drawing {
     grid: (usize, usize),
     /// What is usual for normal patches, before and after: distances are shown as multiples of it.
     usual: (f32, f32),
-    /// Colours of each picture's patches before and after.
+    /// Colours of each image's patches before and after.
     mosaics: Vec<[Vec<[u8; 3]>; 2]>,
 }
 
@@ -72,7 +72,7 @@ impl Drawing {
         })
     }
 
-    /// The panel of picture `index`, with the `most` prompts of each kind that change it most.
+    /// The panel of image `index`, with the `most` prompts of each kind that change it most.
     pub(super) fn panel(
         &self,
         index: usize,
@@ -101,7 +101,7 @@ impl Drawing {
         };
         let [mosaic_before, mosaic_after] = &self.mosaics[index];
         let mut tiles = vec![
-            Tile::plain("picture", "as the backbone sees it", picture),
+            Tile::plain("image", "as the backbone sees it", picture),
             distance(
                 "distance to support, before",
                 format!("score {:.4}", before.score),
@@ -215,7 +215,7 @@ impl Drawing {
     }
 }
 
-/// Distances of a picture's patches as multiples of what is usual in either model.
+/// Distances of an image's patches as multiples of what is usual in either model.
 struct Multiples {
     before: Vec<f32>,
     after: Vec<f32>,
@@ -255,7 +255,7 @@ fn without_outliers(values: &[f32]) -> (f32, f32) {
     }
 }
 
-/// The prompts that change the picture most, in that order.
+/// The prompts that change the image most, in that order.
 fn strongest(prompts: &[PromptRecord], most: usize) -> Vec<&PromptRecord> {
     let mut sorted: Vec<&PromptRecord> = prompts.iter().collect();
     sorted.sort_by(|a, b| b.change.total_cmp(&a.change));

@@ -1,6 +1,6 @@
-//! What a checkpoint's prompts look at and change, picture by picture: panels, a projection, and the numbers behind them.
+//! What a checkpoint's prompts look at and change, image by image: panels, a projection, and the numbers behind them.
 //!
-//! The path: support images through both models into two banks; every picture through both, forward and back
+//! The path: support images through both models into two banks; every image through both, forward and back
 //! (`model.rs`); what prompts contribute (`prompts.rs`); panels (`draw.rs`) and `<category>_visualize.json` (`record.rs`).
 
 mod draw;
@@ -39,19 +39,19 @@ const LOOKED_INTO: usize = 16;
 /// What to look at.
 #[derive(Debug, Clone)]
 pub struct VisualizeRequest {
-    /// Where the support images are: the good training pictures of this category.
+    /// Where the support images are: the good training images of this category.
     pub data: CategoryOptions,
     /// The checkpoint.
     pub checkpoint: PathBuf,
-    /// The pictures.
+    /// The images.
     pub images: Vec<PathBuf>,
     /// What the user says about the backbone; it must agree with the checkpoint.
     pub backbone: BackboneOverrides,
     /// Block whose input Grad-CAM looks at, negative from the end; `None`: the one that features come from.
     pub block: Option<i32>,
-    /// Prompts that are drawn in a panel: those that change the picture's tokens most.
+    /// Prompts that are drawn in a panel: those that change the image's tokens most.
     pub prompts: usize,
-    /// Pictures at most; the others are left out and counted.
+    /// Images at most; the others are left out and counted.
     pub max_images: usize,
     /// Where everything is written.
     pub output_dir: PathBuf,
@@ -64,7 +64,7 @@ pub struct Visualized {
     pub found: Visualization,
     /// The record, then panels and projections.
     pub files: Vec<PathBuf>,
-    /// Whether it was stopped before the last picture.
+    /// Whether it was stopped before the last image.
     pub interrupted: bool,
 }
 
@@ -80,7 +80,7 @@ struct Support {
     usual: (f64, f64),
 }
 
-/// A picture and what both models say about it.
+/// An image and what both models say about it.
 struct Looked<'a> {
     shown: &'a Shown,
     left_out: Option<usize>,
@@ -92,7 +92,7 @@ struct Looked<'a> {
 fn check(request: &VisualizeRequest, checkpoint: &Checkpoint) -> Result<(), WorkflowError> {
     if request.images.is_empty() {
         return Err(WorkflowError::Input(
-            "there are no pictures to look at; name some, or a folder of them".into(),
+            "there are no images to look at; name some, or a folder of them".into(),
         ));
     }
     if checkpoint.options.use_cls {
@@ -104,7 +104,7 @@ fn check(request: &VisualizeRequest, checkpoint: &Checkpoint) -> Result<(), Work
     Ok(())
 }
 
-/// Attention and gradients are those of whole pictures in f32.
+/// Attention and gradients are those of whole images in f32.
 fn whole_pictures(engine: &Engine) -> Result<(), WorkflowError> {
     let options = engine.options();
     if options.precision != Precision::F32 {
@@ -115,7 +115,7 @@ fn whole_pictures(engine: &Engine) -> Result<(), WorkflowError> {
     }
     if options.tiles.is_some() {
         return Err(WorkflowError::Input(
-            "--tile-size: attention and gradients are those of whole pictures, and this checkpoint was trained on tiles; \
+            "--tile-size: attention and gradients are those of whole images, and this checkpoint was trained on tiles; \
              train one without --tile-size"
                 .into(),
         ));
@@ -123,7 +123,7 @@ fn whole_pictures(engine: &Engine) -> Result<(), WorkflowError> {
     Ok(())
 }
 
-/// Tokens of the good training pictures in both models.
+/// Tokens of the good training images in both models.
 fn support(
     category: &Category,
     engine: &Engine,
@@ -209,12 +209,12 @@ fn normal_images(
         .collect()
 }
 
-/// Looks at pictures with and without what a checkpoint learned, and draws it.
+/// Looks at images with and without what a checkpoint learned, and draws it.
 ///
-/// `cancel` is looked at between pictures: those before it are drawn and written.
+/// `cancel` is looked at between images: those before it are drawn and written.
 ///
 /// # Errors
-/// A checkpoint for another backbone, of class tokens or of several blocks; no pictures, or one that cannot be read; a block
+/// A checkpoint for another backbone, of class tokens or of several blocks; no images, or one that cannot be read; a block
 /// that does not exist; anything wrong with the data.
 pub fn visualize(
     request: &VisualizeRequest,
@@ -284,10 +284,7 @@ pub fn visualize(
             if cancel.load(Ordering::SeqCst) {
                 break;
             }
-            on_event(Event::Scoring(&format!(
-                "picture {} of {shown_count}",
-                i + 1
-            )));
+            on_event(Event::Scoring(&format!("image {} of {shown_count}", i + 1)));
             let left_out = support
                 .positions
                 .iter()
@@ -407,7 +404,7 @@ fn finish(
 /// End of the record's name, after the category.
 pub(in crate::workflow) const RECORD: &str = "_visualize.json";
 
-/// Whether the checkpoint's training saw the picture.
+/// Whether the checkpoint's training saw the image.
 fn learned(manifest: &SplitManifest, content: &str) -> bool {
     let shots = manifest.pool.iter().take(manifest.shots);
     shots

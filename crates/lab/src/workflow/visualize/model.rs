@@ -1,4 +1,4 @@
-//! The untouched and the adapted model on one picture: everything a pass forward and back says.
+//! The untouched and the adapted model on one image: everything a pass forward and back says.
 
 use flawtune_backbone::vjp::{Activations, Embedded, FrozenVit, InsertionSpec, Insertions};
 
@@ -28,7 +28,7 @@ pub(super) struct Model {
     pub(super) block: usize,
 }
 
-/// A picture as it enters the first block.
+/// An image as it enters the first block.
 pub(super) struct Entering {
     pub(super) tokens: Vec<f32>,
     pub(super) grid: (usize, usize),
@@ -168,7 +168,7 @@ impl Model {
         self.patches(image, &insertions, self.modulates())
     }
 
-    /// What enters the block for a picture: prompts `[K, D]` and patches `[P, D]`.
+    /// What enters the block for an image: prompts `[K, D]` and patches `[P, D]`.
     pub(super) fn entering_block(
         &self,
         state: State,
@@ -194,7 +194,7 @@ impl Model {
         ))
     }
 
-    /// Everything about one picture; `normal` `[P, D]` are the mean activations of normal images where they enter the block.
+    /// Everything about one image; `normal` `[P, D]` are the mean activations of normal images where they enter the block.
     pub(super) fn look(
         &self,
         state: State,

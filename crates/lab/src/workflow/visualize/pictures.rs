@@ -1,4 +1,4 @@
-//! The pictures asked about: read, hashed, prepared, and as a person sees what the backbone sees.
+//! The images asked about: read, hashed, prepared, and as a person sees what the backbone sees.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use super::VisualizeRequest;
 use super::model::Entering;
 use flawtune::features::{BadImage, FeatureError};
 
-/// A picture, ready for the backbone and for a panel.
+/// An image, ready for the backbone and for a panel.
 pub(super) struct Shown {
     pub(super) path: PathBuf,
     /// blake3 of the file.
     pub(super) content: blake3::Hash,
     pub(super) entering: Entering,
-    /// The part of the prepared picture that the patches cover.
+    /// The part of the prepared image that the patches cover.
     pub(super) picture: RgbImage,
 }
 
 impl Shown {
-    /// The name without its ending, and the folder's before it: what tells pictures of a data set apart.
+    /// The name without its ending, and the folder's before it: what tells images of a data set apart.
     pub(super) fn name(&self) -> String {
         let part = |p: Option<&std::ffi::OsStr>| p.map(|n| n.to_string_lossy().into_owned());
         let folder = part(self.path.parent().and_then(|p| p.file_name()));
@@ -42,10 +42,10 @@ impl Shown {
     }
 }
 
-/// Reads the first pictures, as many as asked for.
+/// Reads the first images, as many as asked for.
 ///
 /// # Errors
-/// Pictures that cannot be read, all named, unless they are skipped; none that can.
+/// Images that cannot be read, all named, unless they are skipped; none that can.
 pub(super) fn load(
     request: &VisualizeRequest,
     engine: &Engine,
@@ -54,7 +54,7 @@ pub(super) fn load(
     let paths = &request.images[..request.images.len().min(request.max_images)];
     if paths.len() < request.images.len() {
         on_event(Event::Warning(format!(
-            "the first {} of {} pictures are looked at; --max-images takes more",
+            "the first {} of {} images are looked at; --max-images takes more",
             paths.len(),
             request.images.len()
         )));

@@ -1,4 +1,4 @@
-//! What prompts contribute to each picture, and where they lie among patches.
+//! What prompts contribute to each image, and where they lie among patches.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use flawtune::report::plot::{Axis, Chart, Cloud, Plot};
 /// Normal patches in a projection, at most.
 const NORMAL_POINTS: usize = 600;
 
-/// From the mean normal patch to the mean patch of those that make the pictures' scores, `[D]`.
+/// From the mean normal patch to the mean patch of those that make the images' scores, `[D]`.
 pub(super) struct Directions {
     /// Among tokens as the untouched model gives them: what a change is compared with.
     frozen: Vec<f64>,
@@ -56,7 +56,7 @@ fn rows_at(rows: &[f32], patches: &[usize], dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Everything about a picture; its panel's name and whether it was learned from are the caller's.
+/// Everything about an image; its panel's name and whether it was learned from are the caller's.
 pub(super) fn record(
     model: &Model,
     looked: &Looked<'_>,
@@ -239,7 +239,7 @@ fn drawn(space: String, file: PathBuf, title: &str, points: Projection) -> Proje
         Chart::Points {
             clouds: vec![
                 cloud("normal patches", &points.normal),
-                cloud("oddest patches of the pictures", &points.odd),
+                cloud("oddest patches of the images", &points.odd),
                 Cloud {
                     labels,
                     ..cloud("prompts", &points.prompts)

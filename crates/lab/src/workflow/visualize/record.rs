@@ -1,4 +1,4 @@
-//! The numbers behind the pictures, as they are written beside them.
+//! The numbers behind the panels, as they are written beside them.
 
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub struct Visualization {
     pub support_images: usize,
     /// Mean distance of normal patches to the bank without their own image, before and after: the unit of the panels' maps.
     pub usual_distance: [f64; 2],
-    /// The pictures, in the order they were given.
+    /// The images, in the order they were given.
     pub images: Vec<ImageRecord>,
     /// Prompts among patches; one for prompts at the output, one for those inside.
     pub projections: Vec<ProjectionRecord>,
@@ -42,16 +42,16 @@ pub struct Visualization {
     pub flawtune_version: String,
 }
 
-/// One picture.
+/// One image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The file.
     pub path: PathBuf,
     /// Its panel, beside the record.
     pub panel: PathBuf,
-    /// Whether the picture is one of the support images; it was then left out of the bank.
+    /// Whether the image is one of the support images; it was then left out of the bank.
     pub in_support: bool,
-    /// Whether the checkpoint has learned from this picture.
+    /// Whether the checkpoint has learned from this image.
     pub learned_from: bool,
     /// By the untouched model.
     pub before: StateRecord,
@@ -69,7 +69,7 @@ pub struct ImageRecord {
     pub prompts_inside: Vec<PromptRecord>,
 }
 
-/// What the model says about a picture.
+/// What the model says about an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateRecord {
     /// Patch-bank score.
@@ -86,7 +86,7 @@ pub struct StateRecord {
     pub rollout_class_from_prompts: f64,
 }
 
-/// One prompt on one picture.
+/// One prompt on one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptRecord {
     /// Which, from 0.

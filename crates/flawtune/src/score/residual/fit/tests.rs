@@ -75,7 +75,7 @@ fn good_images_are_standardised_without_themselves() {
     let square = mean(scores.iter().map(|s| s * s));
     assert!((square - 1.0).abs() < 1e-9, "{square}");
     assert!(fit.model.head.is_none() && fit.shots.is_empty());
-    // a good image that is no part of the bank is like those that are
+    // a good image that is not part of the bank is like those that are
     let other = image(99, None);
     let scorer = ResidualScorer::new(world.banks, fit.model, (4, 4));
     let judged = &scorer.judge(&[&other])[0];
