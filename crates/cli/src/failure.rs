@@ -6,6 +6,9 @@ use std::io;
 /// What Unix systems call a failing device; the standard library has no kind for it.
 const EIO: i32 = 5;
 
+/// How a line begins that says what to do.
+const HINT: &str = "hint: ";
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -67,8 +70,17 @@ impl Failure {
         }
     }
 
-    /// What happened, without its kind.
-    pub(crate) fn message(&self) -> String {
+    /// What happened, without its kind, and what to do about it, a hint each.
+    pub(crate) fn parts(&self) -> (String, Vec<String>) {
+        let text = self.text();
+        let (hints, what): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.starts_with(HINT));
+        let hints = hints.into_iter().filter_map(|line| line.strip_prefix(HINT));
+        (what.join("\n"), hints.map(str::to_owned).collect())
+    }
+
+    /// What happened, hints included, without its kind.
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Input(m) | Self::Machine(m) | Self::Incomplete(m) | Self::Interrupted(m) => {
                 m.clone()
@@ -89,7 +101,11 @@ impl fmt::Display for Failure {
             Self::Flawed { .. } => "flawed",
             Self::Differs { .. } => "differs",
         };
-        write!(f, "{kind}: {}", self.message())
+        let (what, hints) = self.parts();
+        write!(f, "{kind}: {what}")?;
+        hints
+            .iter()
+            .try_for_each(|hint| write!(f, "\n{HINT}{hint}"))
     }
 }
 
@@ -106,24 +122,41 @@ fn is_machine(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
+/// The texts of an error and of its sources, where they add something, in one line; their hints follow.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+    let (mut text, mut hints) = (String::new(), String::new());
+    for error in std::iter::successors(Some(error), |e| e.source()) {
+        let all = error.to_string();
+        let (what, hint) = all.split_once("\nhint: ").unwrap_or((&all, ""));
+        if !text.contains(what) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(what);
         }
-        next = cause.source();
+        if !hint.is_empty() && !hints.contains(hint) {
+            hints.push_str("\nhint: ");
+            hints.push_str(hint);
+        }
     }
-    text
+    text + &hints
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use flawtune::workflow::WorkflowError;
+
+    #[test]
+    fn hints_come_last_in_lines_of_their_own() {
+        let failure = Failure::from_error(&WorkflowError::Io {
+            path: "f".into(),
+            source: io::Error::other("it broke"),
+            hint: "mend it",
+        });
+        assert_eq!(failure.to_string(), "error: f: it broke\nhint: mend it");
+        let failure = Failure::Input("a: no\nhint: say yes\n  more\nhint: or not".into());
+        let hints = vec!["say yes".to_owned(), "or not".to_owned()];
+        assert_eq!(failure.parts(), ("a: no\n  more".to_owned(), hints));
+    }
 
     #[test]
     fn a_full_disk_is_the_machines_failure() {

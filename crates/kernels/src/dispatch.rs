@@ -92,7 +92,7 @@ impl fmt::Display for UnavailableIsa {
         let names: Vec<_> = Isa::available().map(Isa::name).collect();
         write!(
             f,
-            "{VARIABLE}={} cannot be used here: this machine has {}; set it to one of these or unset it",
+            "{VARIABLE}={} cannot be used here: this machine has {}\nhint: set it to one of these or unset it",
             self.wanted,
             names.join(", ")
         )

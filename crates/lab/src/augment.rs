@@ -90,7 +90,7 @@ pub enum AugmentError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A view could not be written.
-    #[error("cannot write {}: {source}; choose another output folder or make room", path.display())]
+    #[error("cannot write {}: {source}\nhint: choose another output folder or make room", path.display())]
     Write {
         /// The file.
         path: PathBuf,

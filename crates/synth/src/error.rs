@@ -12,7 +12,7 @@ use super::paste::SMALLEST_EDGE;
 #[non_exhaustive]
 pub enum SynthError {
     /// A name that is not on the list.
-    #[error("unknown {what} '{found}': use one of {known}")]
+    #[error("unknown {what} '{found}'\nhint: use one of {known}")]
     UnknownName {
         /// What was named.
         what: &'static str,
@@ -22,13 +22,13 @@ pub enum SynthError {
         known: &'static str,
     },
     /// An image edge outside [`SIZE_RANGE`].
-    #[error("cannot draw images of {found} pixels: choose a size from {low} to {high}", low = SIZE_RANGE.start(), high = SIZE_RANGE.end())]
+    #[error("cannot draw images of {found} pixels\nhint: choose a size from {low} to {high}", low = SIZE_RANGE.start(), high = SIZE_RANGE.end())]
     Size {
         /// The edge asked for, in pixels.
         found: u32,
     },
     /// The category's folder is already there.
-    #[error("{path} already exists: choose another folder or remove it first")]
+    #[error("{path} already exists\nhint: choose another folder or remove it first")]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum SynthError {
         different: usize,
     },
     /// The folder of the embedded data set holds a file that is not of it.
-    #[error("{path} is not of the demonstration: choose another folder or remove it first")]
+    #[error("{path} is not of the demonstration\nhint: choose another folder or remove it first")]
     Foreign {
         /// The file.
         path: PathBuf,

@@ -395,7 +395,9 @@ impl<'a> Client<'a> {
         };
         let reason = match (status, token) {
             (401, true) => {
-                format!("the token was not accepted; make a new one and set HF_TOKEN; {gated}")
+                format!(
+                    "the token was not accepted\nhint: make a new one and set HF_TOKEN; {gated}"
+                )
             }
             (_, true) => format!(
                 "the token's account has no access; {gated} with that account (approval can take days), and let the \

@@ -16,12 +16,12 @@ pub enum HubError {
     #[error("{0} is part of flawtune: there is nothing to look for or to fetch")]
     Embedded(String),
     /// The file that the user named does not exist.
-    #[error("--weights {}: no such file or folder", .0.display())]
+    #[error("`weights` {}: no such file or folder", .0.display())]
     NoSuchWeights(PathBuf),
     /// Not on this machine, and the network is off.
     #[error(
-        "{model} is not on this machine and HF_HUB_OFFLINE is set; looked in {looked}. Unset it, copy the weights into \
-         one of these folders, or name a file with --weights"
+        "{model} is not on this machine and HF_HUB_OFFLINE is set; looked in {looked}\nhint: unset it, copy the weights into \
+         one of these folders, or name a file with `weights`"
     )]
     Offline {
         /// The model.
@@ -31,8 +31,8 @@ pub enum HubError {
     },
     /// The hub wants a login, an accepted licence, or another token.
     #[error(
-        "the hub refused {repo} ({status}): {reason}. Or use a backbone that needs no login \
-         (--model-name {alternative}), or name a local file with --weights"
+        "the hub refused {repo} ({status}): {reason}\nhint: or use a backbone that needs no login \
+         (`model_name` {alternative}), or name a local file with `weights`"
     )]
     Denied {
         /// The repository.
@@ -46,7 +46,7 @@ pub enum HubError {
     },
     /// The repository has no such file.
     #[error(
-        "{url} does not exist: {repo} has no weights that flawtune reads; name a local file with --weights"
+        "{url} does not exist: {repo} has no weights that flawtune reads\nhint: name a local file with `weights`"
     )]
     NotFound {
         /// The repository.
@@ -66,8 +66,8 @@ pub enum HubError {
     },
     /// The server could not be reached or the connection broke.
     #[error(
-        "{url}: {what} ({attempts} attempts). What has arrived is kept: run it again to continue, set HF_ENDPOINT to a \
-         mirror, or name a local file with --weights"
+        "{url}: {what} ({attempts} attempts). What has arrived is kept\nhint: run it again to continue, set HF_ENDPOINT to a \
+         mirror, or name a local file with `weights`"
     )]
     Network {
         /// The address.

@@ -55,7 +55,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The file has no bytes.
-    #[error("{}: the file is empty (0 bytes); copy it again or remove it", path.display())]
+    #[error("{}: the file is empty (0 bytes)\nhint: copy it again or remove it", path.display())]
     Empty {
         /// The file.
         path: PathBuf,

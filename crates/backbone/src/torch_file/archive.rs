@@ -51,11 +51,11 @@ fn sniff(bytes: &[u8]) -> &'static str {
         "it looks like a safetensors file, which holds weights and no checkpoint; weights are read from it \
          if its name ends in .safetensors"
     } else if bytes.get(257..262) == Some(b"ustar") {
-        "it is a tar archive, as PyTorch before 0.1.10 wrote them; save it again with a current PyTorch"
+        "it is a tar archive, as PyTorch before 0.1.10 wrote them\nhint: save it again with a current PyTorch"
     } else if bytes[0] == 0x80 {
         "it is a bare pickle, not written by torch.save"
     } else if bytes.starts_with(b"version https://git-lfs") {
-        "it is a Git LFS pointer, not the file itself; run `git lfs pull` or download it again"
+        "it is a Git LFS pointer, not the file itself\nhint: run `git lfs pull` or download it again"
     } else if bytes
         .iter()
         .take(512)
@@ -83,7 +83,7 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
         let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
         if entry.compression() != CompressionMethod::Stored {
             return Err(Problem::Unsupported(format!(
-                "entry '{name}' is compressed, which torch.save never does; the archive was repacked: save it again"
+                "entry '{name}' is compressed, which torch.save never does; the archive was repacked\nhint: save it again"
             )));
         }
         let range = entry.data_start().and_then(|start| {
@@ -115,7 +115,7 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
     let root = root.to_owned();
     if entries.contains_key(&format!("{root}constants.pkl")) {
         return Err(Problem::Unsupported(
-            "it is a TorchScript program; save the state_dict instead: torch.save(model.state_dict(), path)"
+            "it is a TorchScript program\nhint: save the state_dict instead: torch.save(model.state_dict(), path)"
                 .into(),
         ));
     }
@@ -123,7 +123,8 @@ fn zipped(bytes: &[u8]) -> Result<Layout, Problem> {
         && &bytes[order.range.clone()] != b"little"
     {
         return Err(Problem::Unsupported(
-            "it was written on a big-endian machine; save it again on a little-endian one".into(),
+            "it was written on a big-endian machine\nhint: save it again on a little-endian one"
+                .into(),
         ));
     }
     let data = &entries[&format!("{root}data.pkl")];
@@ -156,7 +157,7 @@ fn legacy(bytes: &[u8]) -> Result<Layout, Problem> {
     let version = next()?;
     if !matches!(version.node(version.root), Node::Int(1001)) {
         return Err(Problem::Unsupported(
-            "an unknown version of the old torch format; save it again".into(),
+            "an unknown version of the old torch format\nhint: save it again".into(),
         ));
     }
     let system = next()?;
@@ -167,7 +168,8 @@ fn legacy(bytes: &[u8]) -> Result<Layout, Problem> {
         })
     {
         return Err(Problem::Unsupported(
-            "it was written on a big-endian machine; save it again on a little-endian one".into(),
+            "it was written on a big-endian machine\nhint: save it again on a little-endian one"
+                .into(),
         ));
     }
     let objects = next()?;

@@ -24,12 +24,11 @@ pub enum Problem {
     #[error("not a PyTorch file: {0}")]
     NotTorch(String),
     /// The zip archive or one of its entries is unreadable.
-    #[error("damaged PyTorch file: {0}; copy or download it again")]
+    #[error("damaged PyTorch file: {0}\nhint: copy or download it again")]
     Damaged(String),
     /// The pickle names a class or function that is not data.
     #[error(
-        "its pickle asks for `{0}`, which is code rather than data; flawtune runs no code from a file: \
-         save it again with plain numbers, text and tensors (for weights: the state_dict)"
+        "its pickle asks for `{0}`, which is code rather than data; flawtune runs no code from a file\nhint: save it again with plain numbers, text and tensors (for weights: the state_dict)"
     )]
     ForeignGlobal(String),
     /// The pickle is malformed.

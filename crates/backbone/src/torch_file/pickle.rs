@@ -140,7 +140,7 @@ impl Machine<'_> {
                     let version = self.u8()?;
                     if version > 5 {
                         return Err(Problem::Unsupported(format!(
-                            "pickle protocol {version}; save it with pickle_protocol=2"
+                            "pickle protocol {version}\nhint: save it with pickle_protocol=2"
                         )));
                     }
                 }
@@ -576,7 +576,7 @@ impl Machine<'_> {
         };
         numpy::dtype(name).ok_or_else(|| {
             Problem::Unsupported(format!(
-                "a numpy number of type '{name}'; save it as a plain number"
+                "a numpy number of type '{name}'\nhint: save it as a plain number"
             ))
         })
     }
@@ -635,7 +635,7 @@ impl Machine<'_> {
         }
         if rest.iter().any(|&r| !matches!(self.node(r), Node::None)) {
             return Err(Problem::Unsupported(
-                "its storages are views of each other, as PyTorch before 0.4 wrote them; save it again"
+                "its storages are views of each other, as PyTorch before 0.4 wrote them\nhint: save it again"
                     .into(),
             ));
         }

@@ -26,7 +26,7 @@ pub(super) fn to_bytes(value: &Value) -> Result<Vec<u8>, Problem> {
     pickler.out.push(b'.');
     if pickler.out.len() > MAX_PICKLE {
         return Err(Problem::TooLarge(format!(
-            "a pickle of {} bytes; put long lists of numbers into tensors",
+            "a pickle of {} bytes\nhint: put long lists of numbers into tensors",
             pickler.out.len()
         )));
     }

@@ -15,8 +15,7 @@ pub enum VitError {
     },
     /// A tensor has another shape than the configuration asks for.
     #[error(
-        "{tensor} has shape {found:?}, but the configuration of {model} wants {wanted:?}: \
-         choose the variant that the weight file was made for"
+        "{tensor} has shape {found:?}, but the configuration of {model} wants {wanted:?}\nhint: choose the variant that the weight file was made for"
     )]
     Shape {
         /// Name of the configuration.
@@ -30,7 +29,7 @@ pub enum VitError {
     },
     /// The image has no whole patch.
     #[error(
-        "an image of {height}x{width} pixels holds no patch of {patch}x{patch}: use a larger image size"
+        "an image of {height}x{width} pixels holds no patch of {patch}x{patch}\nhint: use a larger image size"
     )]
     TooSmall {
         /// Pixel rows.
@@ -55,7 +54,7 @@ pub enum VitError {
         found: usize,
     },
     /// The layer selection is empty or names a block that does not exist.
-    #[error("layers {layers:?} cannot be used: choose one or more of 0..{depth}, each once")]
+    #[error("layers {layers:?} cannot be used\nhint: choose one or more of 0..{depth}, each once")]
     Layers {
         /// What was asked for.
         layers: Vec<usize>,

@@ -9,7 +9,7 @@ pub enum VjpError {
     #[error(transparent)]
     Backbone(#[from] VitError),
     /// A tensor has the wrong shape.
-    #[error("{tensor}: found shape {found:?}, wanted {wanted:?}; {hint}")]
+    #[error("{tensor}: found shape {found:?}, wanted {wanted:?}\nhint: {hint}")]
     Shape {
         /// Which tensor.
         tensor: String,
@@ -22,7 +22,7 @@ pub enum VjpError {
     },
     /// A tensor that the insertions need is absent, or one is there that they do not have.
     #[error(
-        "tensor {tensor:?} is {what}; the checkpoint was made with other --prompt-depth, --use-adapters or --learn-scaling options: use those"
+        "tensor {tensor:?} is {what}; the checkpoint was made with other `prompt_depth`, `use_adapters` or `learn_scaling` options\nhint: use those"
     )]
     Layout {
         /// Which tensor.
@@ -31,7 +31,7 @@ pub enum VjpError {
         what: &'static str,
     },
     /// A size that makes no sense.
-    #[error("{option} is {found}; {hint}")]
+    #[error("{option} is {found}\nhint: {hint}")]
     Size {
         /// Which size.
         option: &'static str,

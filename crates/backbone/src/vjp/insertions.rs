@@ -149,13 +149,13 @@ impl InsertionSpec {
         if self.prompt_sets() > 0 && self.prompts == 0 {
             return zero(
                 "the number of prompts",
-                "use at least one, or --prompt-depth output",
+                "use at least one, or `prompt_depth` output",
             );
         }
         if self.adapter_dim == Some(0) {
             return zero(
-                "--adapter-dim",
-                "use at least 1, or leave out --use-adapters",
+                "`adapter_dim`",
+                "use at least 1, or leave out `use_adapters`",
             );
         }
         Ok(())

@@ -48,7 +48,7 @@ pub enum WeightsError {
     /// No file tells the number of attention heads.
     #[error(
         "{}: the number of attention heads is not in this file and no known variant has its sizes \
-         ({sizes}): put the model's config.json beside it, or name the variant with --model-name",
+         ({sizes})\nhint: put the model's config.json beside it, or name the variant with `model_name`",
         path.display()
     )]
     UnknownHeads {
@@ -141,7 +141,7 @@ impl fmt::Display for Mismatch {
             )?;
         }
         if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
+            write!(f, "\nhint: {}", self.hint)?;
         }
         Ok(())
     }

@@ -109,8 +109,8 @@ impl<'a> Understood<'a> {
         let other = |name: &str| source.others.iter().any(|(k, _)| k == name);
         if has("prompts") && other("model_name") {
             return Err(not(
-                "a checkpoint of trained prompts, not the weights of a backbone: pass it as --checkpoint \
-                            and name the backbone's file with --weights"
+                "a checkpoint of trained prompts, not the weights of a backbone\nhint: pass it as `checkpoint` \
+                            and name the backbone's file with `weights`"
                     .into(),
             ));
         }
@@ -128,7 +128,7 @@ impl<'a> Understood<'a> {
                         && !matches!(p, Part::LocalNorm)
                     {
                         return Err(not(format!(
-                            "holds two models: '{first}' and '{key}' are the same part; save one of them alone"
+                            "holds two models: '{first}' and '{key}' are the same part\nhint: save one of them alone"
                         )));
                     }
                 }
@@ -171,7 +171,7 @@ fn what_else(source: &Source, lacks: &str) -> String {
     } else if has("layer1.0.conv1") {
         "it looks like a ResNet, which flawtune does not run"
     } else if has("lora_") {
-        "it looks like a LoRA adapter: merge it into its backbone first"
+        "it looks like a LoRA adapter\nhint: merge it into its backbone first"
     } else {
         "flawtune runs DINOv2 and DINOv3 vision transformers"
     };
@@ -193,11 +193,13 @@ fn hint(found: &Found, config: &VitConfig, source: &Source, missing: &[String]) 
     match found.variant(&text) {
         Some(v) if v.name != config.name => {
             format!(
-                "the file looks like {0}: use --model-name {0}, or another file",
+                "the file looks like {0}\nhint: use `model_name` {0}, or another file",
                 v.name
             )
         }
-        _ if !missing.is_empty() => "the file is incomplete: download or export it again".into(),
+        _ if !missing.is_empty() => {
+            "the file is incomplete\nhint: download or export it again".into()
+        }
         _ => format!("the file has {}", found.describe()),
     }
 }

@@ -126,7 +126,7 @@ fn choose(folder: &Path) -> Result<PathBuf, WeightsError> {
                 return Err(WeightsError::NotWeights {
                     path: folder.to_owned(),
                     what: format!(
-                        "holds {} weight files: name one of them: {}",
+                        "holds {} weight files\nhint: name one of them: {}",
                         several.len(),
                         list.join(", ")
                     ),
@@ -158,7 +158,7 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<String>, WeightsError> {
         serde_json::from_slice(&text).map_err(|e| bad(format!("not an index of shards: {e}")))?;
     let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
         return Err(bad(
-            "not an index of shards (no 'weight_map'): name the weight file itself".into(),
+            "not an index of shards (no 'weight_map')\nhint: name the weight file itself".into(),
         ));
     };
     let mut names = BTreeSet::new();
@@ -281,11 +281,12 @@ fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
         .take(256)
         .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
     if bytes.is_empty() {
-        "the file is empty; copy or download it again".into()
+        "the file is empty\nhint: copy or download it again".into()
     } else if bytes.starts_with(b"version https://git-lfs") {
-        "a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself".into()
+        "a Git LFS pointer, not the weights\nhint: run `git lfs pull` or download the file itself"
+            .into()
     } else if bytes.starts_with(b"<") {
-        "an HTML page, not weights: the download needed a login; fetch the file again".into()
+        "an HTML page, not weights: the download needed a login\nhint: fetch the file again".into()
     } else if text {
         "a text file, not weights; flawtune reads .safetensors, .pth and .pt".into()
     } else if bytes.get(8) != Some(&b'{') {
@@ -296,10 +297,10 @@ fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
             .first_chunk::<8>()
             .map_or(0, |b| u64::from_le_bytes(*b));
         format!(
-            "a truncated or padded safetensors file ({} bytes, header of {header}): copy or download it again",
+            "a truncated or padded safetensors file ({} bytes, header of {header})\nhint: copy or download it again",
             bytes.len()
         )
     } else {
-        format!("a damaged safetensors file ({error}): copy or download it again")
+        format!("a damaged safetensors file ({error})\nhint: copy or download it again")
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
         let category = Checkpoint::read(path).map_err(|e| failed(&e))?.category;
         if let Some((_, first)) = checkpoints.iter().find(|c| c.0 == category) {
             return Err(Failure::Input(format!(
-                "{} and {} are both of {category}; give one checkpoint a category",
+                "{} and {} are both of {category}\nhint: give one checkpoint a category",
                 first.display(),
                 path.display()
             )));
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
     let categories = request::categories(&args.source, &named)?;
     if let Some((category, path)) = checkpoints.iter().find(|c| !categories.contains(&c.0)) {
         return Err(Failure::Input(format!(
-            "{} is of {category}, which is not analysed; name it with --category too, or omit the checkpoint",
+            "{} is of {category}, which is not analysed\nhint: name it with --category too, or omit the checkpoint",
             path.display()
         )));
     }

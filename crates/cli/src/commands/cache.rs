@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 pub(crate) fn run(args: &CacheArgs, context: Context) -> Result<(), Failure> {
     let cache = user_cache(args.cache_dir.as_deref()).ok_or_else(|| {
-        Failure::Input("no cache folder is known; name one with --cache-dir".into())
+        Failure::Input("no cache folder is known\nhint: name one with --cache-dir".into())
     })?;
     let failed = |e: std::io::Error| Failure::Machine(format!("{}: {e}", cache.folder().display()));
     let (report, verb) = match args.action {

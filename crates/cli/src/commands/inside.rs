@@ -51,13 +51,13 @@ pub(super) fn options(args: &TrainArgs) -> Result<Option<InsideOptions>, Failure
     asked.check().map_err(|e| Failure::from_error(&e))?;
     if args.preset == PresetArg::Original {
         return Err(Failure::Input(
-            "--preset original trains prompts at the output only; omit it to train inside the transformer"
+            "--preset original trains prompts at the output only\nhint: omit it to train inside the transformer"
                 .into(),
         ));
     }
     if args.scaling_factor.is_some() && !asked.modulate_output {
         return Err(Failure::Input(
-            "--scaling-factor is that of the output modulation, which is not trained here: add --modulation-type, or \
+            "--scaling-factor is that of the output modulation, which is not trained here\nhint: add --modulation-type, or \
              omit it"
                 .into(),
         ));

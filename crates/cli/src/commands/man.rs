@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
     };
     std::fs::create_dir_all(folder).map_err(|e| {
         Failure::Input(format!(
-            "{}: {e}; choose a folder that can be written with --output-dir",
+            "{}: {e}\nhint: choose a folder that can be written with --output-dir",
             folder.display()
         ))
     })?;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
         let text = page(command).map_err(failed)?;
         atomic_file::write(&path, &text).map_err(|e| {
             Failure::Machine(format!(
-                "{}: {e}; make room, or choose another --output-dir",
+                "{}: {e}\nhint: make room, or choose another --output-dir",
                 path.display()
             ))
         })?;

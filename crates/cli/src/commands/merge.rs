@@ -16,7 +16,7 @@ const CANCELLED: f64 = 0.5;
 pub(crate) fn run(args: &MergeArgs, context: Context) -> Result<(), Failure> {
     if !args.weights.is_empty() && args.how != MergeArg::Weighted {
         return Err(Failure::Input(
-            "--weights belongs to --how weighted; add it, or omit the weights".into(),
+            "--weights belongs to --how weighted\nhint: add it, or omit the weights".into(),
         ));
     }
     let request = MergeRequest {

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ReproduceArgs, context: Context) -> Result<(), Failure>
     let runs = chosen(&file, args)?;
     if std::fs::read_dir(&again).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Failure::Input(format!(
-            "{}: holds files already; name an empty or new folder with --output-dir",
+            "{}: holds files already\nhint: name an empty or new folder with --output-dir",
             again.display()
         )));
     }
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ReproduceArgs, context: Context) -> Result<(), Failure>
         let text = format!("{}: {}", title(run), changes.join("; "));
         if !args.allow_changed_data {
             return Err(Failure::Input(format!(
-                "{text}; repeat it with what was recorded, or compare all the same with --allow-changed-data"
+                "{text}\nhint: repeat it with what was recorded, or compare all the same with --allow-changed-data"
             )));
         }
         warn(&text);

@@ -136,7 +136,7 @@ pub(super) fn each_category(
         .find(|(i, n)| names[..*i].contains(n))
     {
         return Err(Failure::Input(format!(
-            "--categories names {} twice; name each once",
+            "--categories names {} twice\nhint: name each once",
             twice.1
         )));
     }

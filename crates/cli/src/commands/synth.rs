@@ -96,7 +96,7 @@ fn paste(args: &SynthArgs, context: Context) -> Result<(), Failure> {
         [one] => one,
         more => {
             let text = format!(
-                "--paste-on makes one category: give --category one name, not {}",
+                "--paste-on makes one category\nhint: give --category one name, not {}",
                 more.len()
             );
             return Err(Failure::Input(text));

@@ -31,7 +31,7 @@ impl Curves {
             .map_err(|e| {
                 let folder = folder.display();
                 Failure::Input(format!(
-                    "{folder}: {e}; choose a folder that can be written with --tensorboard"
+                    "{folder}: {e}\nhint: choose a folder that can be written with --tensorboard"
                 ))
             })?;
         Ok(Self {

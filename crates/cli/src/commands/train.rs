@@ -118,7 +118,7 @@ pub(crate) fn run(args: &TrainArgs, context: Context) -> Result<(), Failure> {
             Ok(())
         }
         None => Err(Failure::Interrupted(format!(
-            "parts of the cross-validation that are done are kept in {}; repeat the command",
+            "parts of the cross-validation that are done are kept in {}\nhint: repeat the command",
             trained.checkpoint.display()
         ))),
     }
@@ -149,7 +149,7 @@ pub(super) fn recorded<T>(
 /// A training that was interrupted and left a state.
 pub(super) fn interrupted(epochs: usize, path: &Path) -> Failure {
     Failure::Interrupted(format!(
-        "{epochs} epochs are kept in {}; repeat the command with --resume",
+        "{epochs} epochs are kept in {}\nhint: repeat the command with --resume",
         path.display()
     ))
 }
@@ -162,7 +162,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         .filter(|c| c.contains(',') && args.universal.is_none())
     {
         return Err(Failure::Input(format!(
-            "--category names {several}: add --universal joint (or average) to train one set of prompts on all of them, or \
+            "--category names {several}\nhint: add --universal joint (or average) to train one set of prompts on all of them, or \
              name one"
         )));
     }
@@ -290,7 +290,7 @@ const TYPE_PROMPTS: u32 = 3;
 fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
     match (args.hierarchy, args.type_prompts) {
         (HierarchyArg::None, Some(_)) => Err(Failure::Input(
-            "--type-prompts belongs to --hierarchy type; add it, or omit it".into(),
+            "--type-prompts belongs to --hierarchy type\nhint: add it, or omit it".into(),
         )),
         (HierarchyArg::None, None) => Ok(None),
         (HierarchyArg::Type, given) => Ok(Some(given.unwrap_or(TYPE_PROMPTS) as usize)),
@@ -302,7 +302,7 @@ fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
 fn penalty(args: &TrainArgs) -> Result<ScalePenalty, Failure> {
     match (args.learn_scaling, args.scaling_penalty) {
         (ScalingArg::None, Some(_)) => Err(Failure::Input(
-            "--scaling-penalty belongs to --learn-scaling scalar or channel; add one of them, or omit it".into(),
+            "--scaling-penalty belongs to --learn-scaling scalar or channel\nhint: add one of them, or omit it".into(),
         )),
         (ScalingArg::None, None) => Ok(ScalePenalty::default()),
         (_, given) => Ok(given.map_or(ScalePenalty::DEFAULT, ScalePenalty)),
@@ -317,15 +317,15 @@ fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
     let wrong = [
         (
             matches!(args.loss_type, LossArg::Separability | LossArg::Contrastive),
-            "is for --loss-type ranking or logistic, which compare patches with the normal ones; add one of them",
+            "is for --loss-type ranking or logistic, which compare patches with the normal ones\nhint: add one of them",
         ),
         (
             args.use_cls,
-            "is for patches, and --use-cls compares class tokens; omit one of them",
+            "is for patches, and --use-cls compares class tokens\nhint: omit one of them",
         ),
         (
             args.hierarchy == HierarchyArg::Type,
-            "says nothing to the prompts of --hierarchy; omit one of them",
+            "says nothing to the prompts of --hierarchy\nhint: omit one of them",
         ),
     ];
     match wrong.into_iter().find(|w| w.0) {
@@ -383,7 +383,7 @@ fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
     match (loss, asked.iter().find(|a| a.1)) {
         (Loss::Separability | Loss::Contrastive { .. }, Some((flag, _))) => {
             Err(Failure::Input(format!(
-                "{flag} belongs to --loss-type ranking or logistic; add one of them, or omit it"
+                "{flag} belongs to --loss-type ranking or logistic\nhint: add one of them, or omit it"
             )))
         }
         _ => Ok(loss),

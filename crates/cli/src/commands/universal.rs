@@ -91,7 +91,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
     match wrong.into_iter().find(|w| w.0) {
         None => Ok(()),
         Some((_, what, flags)) => Err(Failure::Input(format!(
-            "--universal trains no {what}; omit {flags}, or train the categories one by one"
+            "--universal trains no {what}\nhint: omit {flags}, or train the categories one by one"
         ))),
     }
 }
@@ -178,7 +178,7 @@ fn average(
 ) -> Result<(), Failure> {
     if data.len() < 2 {
         return Err(Failure::Input(
-            "universal prompts are trained on at least two categories; name them with --categories a,b"
+            "universal prompts are trained on at least two categories\nhint: name them with --categories a,b"
                 .into(),
         ));
     }

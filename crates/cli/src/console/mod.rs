@@ -1,6 +1,7 @@
 //! What the user sees while a command runs: bars, epoch lines, notes. All of it goes to standard error.
 
 mod drawn;
+mod flags;
 mod json;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -154,7 +155,7 @@ impl Console {
 /// One line that stays even with `--quiet`: something the user must know to trust the result.
 pub(crate) fn warn(text: &str) {
     if json::on() {
-        json::event("warning", json!({"text": text}));
+        json::event("warning", json!({"text": flags::named(text)}));
     } else {
         line(&format!("warning: {text}"));
     }
@@ -162,6 +163,7 @@ pub(crate) fn warn(text: &str) {
 
 /// Writes one line to standard error; a closed pipe is not worth a panic.
 pub(crate) fn line(text: &str) {
+    let text = flags::named(text);
     if json::on() {
         json::event("note", json!({"text": text}));
     } else {
@@ -172,11 +174,15 @@ pub(crate) fn line(text: &str) {
 /// The last line of a command that did not succeed.
 pub(crate) fn failed(failure: &Failure) {
     if json::on() {
-        let fields = json!({
+        let (message, hints) = failure.parts();
+        let mut fields = json!({
             "kind": failure.kind(),
-            "message": failure.message(),
+            "message": flags::named(&message),
             "exit_code": failure.exit_code(),
         });
+        if !hints.is_empty() {
+            fields["hint"] = flags::named(&hints.join("\n")).into();
+        }
         json::event("error", fields);
     } else {
         line(&failure.to_string());

@@ -48,7 +48,7 @@ impl File {
         };
         let text = std::fs::read_to_string(&path).map_err(|e| {
             Failure::Input(format!(
-                "{}: {e}; name a file of defaults with --config, or use none with --no-config",
+                "{}: {e}\nhint: name a file of defaults with --config, or use none with --no-config",
                 path.display()
             ))
         })?;

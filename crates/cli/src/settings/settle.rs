@@ -136,7 +136,7 @@ pub(super) fn settle(
                 .find(|b| arg::exclude_each_other(command, a.arg, b.arg));
             if let Some(b) = other {
                 return Err(Failure::Input(format!(
-                    "{}: {} cannot stand beside {} ({}); omit one of them",
+                    "{}: {} cannot stand beside {} ({})\nhint: omit one of them",
                     a.from, a.long, b.long, b.from
                 )));
             }

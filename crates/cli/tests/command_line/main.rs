@@ -15,6 +15,7 @@ mod jobs;
 mod meta;
 mod predict;
 mod progress;
+mod prose;
 mod record;
 mod refusals;
 mod report;

@@ -11,7 +11,7 @@ use crate::score::map::MapError;
 #[non_exhaustive]
 pub enum BundleError {
     /// The file or its folder.
-    #[error("{}: {source}; {hint}", path.display())]
+    #[error("{}: {source}\nhint: {hint}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum BundleError {
     },
     /// Written by a later version.
     #[error(
-        "{}: detector format {found} is newer than this program's {known}: update it, or fit again with this one",
+        "{}: detector format {found} is newer than this program's {known}\nhint: update it, or fit again with this one",
         path.display()
     )]
     Newer {
@@ -42,7 +42,7 @@ pub enum BundleError {
         known: u64,
     },
     /// The header is damaged.
-    #[error("{}: '{key}' {what}; fit again", path.display())]
+    #[error("{}: '{key}' {what}\nhint: fit again", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum BundleError {
         what: String,
     },
     /// A tensor that is missing or of another kind.
-    #[error("{}: tensor '{key}' is {found}, wanted {wanted}; fit again", path.display())]
+    #[error("{}: tensor '{key}' is {found}, wanted {wanted}\nhint: fit again", path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum BundleError {
         wanted: String,
     },
     /// The numbers are not those that were written.
-    #[error("{}: damaged: its tensors are not those that were written; copy it again", path.display())]
+    #[error("{}: damaged: its tensors are not those that were written\nhint: copy it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

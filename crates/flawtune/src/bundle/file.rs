@@ -117,10 +117,9 @@ impl Bundle {
             not(if bytes.is_empty() {
                 "the file is empty".into()
             } else if bytes.starts_with(b"PK") {
-                "a zip or torch file; a checkpoint becomes a detector by 'flawtune fit --checkpoint'"
-                    .into()
+                "a zip or torch file; a checkpoint becomes a detector by fitting with it".into()
             } else {
-                format!("neither safetensors nor whole ({e}); copy it again, or fit again")
+                format!("neither safetensors nor whole ({e})\nhint: copy it again, or fit again")
             })
         })?;
         if text(&metadata, "format") != Some(FORMAT) {
@@ -342,7 +341,7 @@ impl Bundle {
             }
             out.commit()
         };
-        let hint = "choose another --output or make room";
+        let hint = "choose another `output` or make room";
         attempt().map_err(|source| BundleError::Io {
             path: path.to_owned(),
             source,

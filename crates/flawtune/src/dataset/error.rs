@@ -15,8 +15,8 @@ pub enum DatasetError {
     /// The root is not a folder.
     #[error(
         "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>; \
-         docs/guides/datasets.md has other layouts, and --good takes any folder of images). MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; unpack it and \
-         give the folder with --root-dir",
+         docs/guides/datasets.md has other layouts, and `good` takes any folder of images). \nhint: MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; give \
+         the unpacked folder with `root_dir`",
         root.display()
     )]
     RootMissing {
@@ -39,7 +39,7 @@ pub enum DatasetError {
     },
     /// There is nothing to learn from.
     #[error(
-        "{}: no images of good parts; put them there (png, jpg, bmp, tif or webp)",
+        "{}: no images of good parts\nhint: put them there (png, jpg, bmp, tif or webp)",
         folder.display()
     )]
     NoTrainImages {
@@ -48,7 +48,7 @@ pub enum DatasetError {
     },
     /// There is nothing to test on.
     #[error(
-        "{}: no test images; put good ones into {} and defective ones into a folder per defect type beside it",
+        "{}: no test images\nhint: put good ones into {} and defective ones into a folder per defect type beside it",
         folder.display(),
         good.display()
     )]
@@ -66,7 +66,7 @@ pub enum DatasetError {
     },
     /// Two images of a folder differ in their extension only, so masks and results could not be told apart.
     #[error(
-        "{} and {} have the same name but for the extension; remove one of them",
+        "{} and {} have the same name but for the extension\nhint: remove one of them",
         first.display(),
         second.display()
     )]
@@ -85,7 +85,7 @@ pub enum DatasetError {
     /// Two files of the same content say two things.
     #[error(
         "{} and {} have the same content, but one is {} and the other {}\n\
-         hint: one of the labels is wrong: remove one of the files, or leave such images out with --skip-bad-images",
+         hint: one of the labels is wrong\nhint: remove one of the files, or leave such images out with `skip_bad_images`",
         first.display(),
         second.display(),
         label(first_type.as_deref()),
@@ -103,8 +103,8 @@ pub enum DatasetError {
     },
     /// The folder shows the signs of no layout.
     #[error(
-        "{}: no layout is recognised: looked for {}. {}Name the layout with --layout, give folders of images with \
-         --good and --defect, or a CSV list with --list",
+        "{}: no layout is recognised: looked for {}{}\nhint: name the layout with `layout`, give folders of \
+         images with `good` and `defect`, or a CSV list with `list`",
         folder.display(),
         wanted.join("; "),
         holds(categories)
@@ -118,7 +118,7 @@ pub enum DatasetError {
         categories: Vec<String>,
     },
     /// The folder shows the signs of several layouts.
-    #[error("{}: holds {}; say which it is with --layout", folder.display(), found.join(" and "))]
+    #[error("{}: holds {}\nhint: say which it is with `layout`", folder.display(), found.join(" and "))]
     LayoutAmbiguous {
         /// The category's folder.
         folder: PathBuf,
@@ -141,8 +141,7 @@ pub enum DatasetError {
     },
     /// One folder of images lies in another, so images would count twice.
     #[error(
-        "{} and {}: one lies in the other, and folders are searched to any depth: an image would count twice; \
-         put them side by side",
+        "{} and {}: one lies in the other, and folders are searched to any depth: an image would count twice\nhint: put them side by side",
         first.display(),
         second.display()
     )]
@@ -169,7 +168,7 @@ pub enum DatasetError {
     },
     /// There is nothing defective to learn from or to test.
     #[error(
-        "{given}: no defects, and they are needed here; add some ({how}). Good images alone are enough for \
+        "{given}: no defects, and they are needed here\nhint: add some ({how}). Good images alone are enough for \
          'flawtune fit'"
     )]
     NoDefects {
@@ -193,7 +192,7 @@ pub enum DatasetError {
         source: ListError,
     },
     /// An image is in a list twice.
-    #[error("{}: {} is listed twice; remove one of the rows", list.display(), picture.display())]
+    #[error("{}: {} is listed twice\nhint: remove one of the rows", list.display(), picture.display())]
     ListedTwice {
         /// The list.
         list: PathBuf,
@@ -241,7 +240,7 @@ fn holds(categories: &[String]) -> String {
         return String::new();
     }
     format!(
-        "It holds the categories: {}; choose one with --category. ",
+        "; it holds the categories {} (`category` chooses one)",
         categories.join(", ")
     )
 }
@@ -255,7 +254,7 @@ fn hint(existing: &[String], suggestion: Option<&str>, root_is_category: bool) -
         let _ = write!(text, "Existing categories: {}", existing.join(", "));
     } else if root_is_category {
         text.push_str(
-            "The folder is a category itself; give its parent with --root-dir, or omit --category",
+            "The folder is a category itself\nhint: give its parent with `root_dir`, or omit `category`",
         );
     } else {
         text.push_str(

@@ -91,10 +91,10 @@ impl Oddity {
                 "masks are JPEGs: what reaches half of the maximum counts as flaw"
             }
             (Self::OrientationIgnored, true) => {
-                "image says by EXIF that it is to be turned, and is not (--exif-orientation turns it)"
+                "image says by EXIF that it is to be turned, and is not (`exif_orientation` turns it)"
             }
             (Self::OrientationIgnored, false) => {
-                "images say by EXIF that they are to be turned, and are not (--exif-orientation turns them)"
+                "images say by EXIF that they are to be turned, and are not (`exif_orientation` turns them)"
             }
             (Self::NarrowDepth, true) => "16-bit image uses a small part of the range",
             (Self::NarrowDepth, false) => "16-bit images use a small part of the range",

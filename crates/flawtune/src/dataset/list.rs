@@ -61,9 +61,9 @@ pub fn parse_list(bytes: &[u8]) -> Result<Vec<ListRow>, ListError> {
                 None
             }
             "defect" | "1" if kind == "good" => {
-                return Err(
-                    row.error("a defect cannot be of the type 'good'; name it otherwise".into())
-                );
+                return Err(row.error(
+                    "a defect cannot be of the type 'good'\nhint: name it otherwise".into(),
+                ));
             }
             "defect" | "1" if kind.is_empty() => Some(DEFECT.to_owned()),
             "defect" | "1" => Some(kind.to_owned()),
@@ -115,7 +115,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<Sample>, DatasetError> {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if let Some(before) = lines.insert(real, row.line) {
             return Err(wrong(format!(
-                "{} is listed on line {before} already; remove one",
+                "{} is listed on line {before} already\nhint: remove one",
                 path.display()
             )));
         }

@@ -108,7 +108,7 @@ impl Dataset {
             }
             Source::Folders(given) => {
                 let samples = folders::read(given, &mut ledger)?;
-                (&given.good, samples, "--defect DIR")
+                (&given.good, samples, "`defect` DIR")
             }
             Source::List(file) => (file, list::read(file)?, "rows with the label defect"),
         };

@@ -53,7 +53,9 @@ impl Table {
                 ));
             }
             if columns[..i].contains(column) {
-                return wrong(format!("the column '{column}' is there twice; remove one"));
+                return wrong(format!(
+                    "the column '{column}' is there twice\nhint: remove one"
+                ));
             }
         }
         if let Some(missing) = required
@@ -135,10 +137,10 @@ fn of_csv(bytes: &[u8], error: &csv::Error) -> ListError {
             expected_len, len, ..
         } => {
             format!(
-                "{len} cells, but the header has {expected_len}; put cells that hold a comma into quotes"
+                "{len} cells, but the header has {expected_len}\nhint: put cells that hold a comma into quotes"
             )
         }
-        csv::ErrorKind::Utf8 { .. } => "not UTF-8; save the file as UTF-8".to_owned(),
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8\nhint: save the file as UTF-8".to_owned(),
         other => format!("not CSV: {other:?}"),
     };
     ListError { line, problem }

@@ -25,7 +25,7 @@ pub enum ComparisonError {
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
     /// The file could not be written.
-    #[error("cannot write {}: {source}; choose another output folder or make room", path.display())]
+    #[error("cannot write {}: {source}\nhint: choose another output folder or make room", path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -60,7 +60,7 @@ pub enum FeatureError {
     },
     /// The images are smaller than one patch.
     #[error(
-        "images of {height}x{width} pixels have no whole patch for {model}; ask for a larger image size"
+        "images of {height}x{width} pixels have no whole patch for {model}\nhint: ask for a larger image size"
     )]
     TooSmall {
         /// Rows of the prepared images.
@@ -103,7 +103,7 @@ fn list(images: &[BadImage], asked: usize) -> String {
         text.push_str("\n  ");
         text.push_str(&image.to_string());
     }
-    text.push_str("\nRepair or remove the files, or leave them out with --skip-bad-images");
+    text.push_str("\nhint: repair or remove the files, or leave them out with `skip_bad_images`");
     text
 }
 

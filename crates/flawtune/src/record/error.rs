@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum RecordError {
     /// A file or folder.
-    #[error("{}: {source}; {hint}", path.display())]
+    #[error("{}: {source}\nhint: {hint}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -17,7 +17,7 @@ pub enum RecordError {
         hint: &'static str,
     },
     /// No JSON, or JSON of another shape.
-    #[error("{}: is not a run record ({source}); name a run.json that flawtune wrote, or repeat the run", path.display())]
+    #[error("{}: is not a run record ({source})\nhint: name a run.json that flawtune wrote, or repeat the run", path.display())]
     Damaged {
         /// Where.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum RecordError {
         source: serde_json::Error,
     },
     /// Written by a later version.
-    #[error("{}: has format {found}, and this version knows up to {known}; use a newer flawtune", path.display())]
+    #[error("{}: has format {found}, and this version knows up to {known}\nhint: use a newer flawtune", path.display())]
     Newer {
         /// Where.
         path: PathBuf,

@@ -67,7 +67,9 @@ pub enum CoresetError {
         dim: usize,
     },
     /// More patches wanted than there are, or none.
-    #[error("a coreset of {wanted} patches cannot come from a bank of {rows}; ask for 1 to {rows}")]
+    #[error(
+        "a coreset of {wanted} patches cannot come from a bank of {rows}\nhint: ask for 1 to {rows}"
+    )]
     Size {
         /// Patches wanted.
         wanted: usize,

@@ -7,7 +7,9 @@ pub enum ScoreError {
     #[error("the support set is empty: at least one normal image is needed")]
     NoSupport,
     /// More neighbours than support images, or none.
-    #[error("k-neighbors is {k}, but the support set has {support} images; choose 1 to {support}")]
+    #[error(
+        "k-neighbors is {k}, but the support set has {support} images\nhint: choose 1 to {support}"
+    )]
     Neighbours {
         /// What was asked for.
         k: usize,
@@ -26,7 +28,7 @@ pub enum ScoreError {
     },
     /// An adaptation of the other kind of token.
     #[error(
-        "this adaptation was trained on {trained}, but {asked} are to be scored; use the other scorer or train again"
+        "this adaptation was trained on {trained}, but {asked} are to be scored\nhint: use the other scorer or train again"
     )]
     Kind {
         /// What the adaptation changes.

@@ -78,7 +78,7 @@ impl Category {
                     return Err(WorkflowError::Io {
                         path: sample.path,
                         source,
-                        hint: "repair or remove it, or leave such images out with --skip-bad-images",
+                        hint: "repair or remove it, or leave such images out with `skip_bad_images`",
                     });
                 }
             }

@@ -74,7 +74,7 @@ impl Detector {
         let mut options: BackboneOptions = serde_json::from_value(header.backbone.clone())
             .map_err(|e| {
                 WorkflowError::Input(format!(
-                    "{}: 'backbone' cannot be read ({e}); update flawtune or fit again",
+                    "{}: 'backbone' cannot be read ({e})\nhint: update flawtune or fit again",
                     path.display()
                 ))
             })?;
@@ -92,7 +92,7 @@ impl Detector {
             )))
         };
         if engine.weights_hash() != header.weights_hash {
-            let todo = "give the same weight file with --weights";
+            let todo = "give the same weight file with `weights`";
             return differs(
                 "the weights",
                 &header.weights_hash,

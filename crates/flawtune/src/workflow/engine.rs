@@ -224,7 +224,7 @@ impl Engine {
         );
         if options.image_size < config.patch_size {
             return Err(WorkflowError::Input(format!(
-                "--image-size {} is smaller than one patch of {} ({} pixels)",
+                "`image_size` {} is smaller than one patch of {} ({} pixels)",
                 options.image_size, config.name, config.patch_size
             )));
         }
@@ -358,13 +358,13 @@ impl Engine {
     pub fn frozen(&self) -> Result<FrozenVit, WorkflowError> {
         if self.options.precision != Precision::F32 {
             return Err(WorkflowError::Input(format!(
-                "--precision {}: tensors inside the transformer are trained and applied in f32 only; omit --precision, or train with --prompt-depth output and without --use-adapters",
+                "`precision` {}: tensors inside the transformer are trained and applied in f32 only\nhint: omit `precision`, or train with `prompt_depth` output and without `use_adapters`",
                 self.options.precision
             )));
         }
         if self.options.tiles.is_some() {
             return Err(WorkflowError::Input(
-                "--tile-size: tensors inside the transformer are trained and applied on whole images; omit --tile-size, or train with --prompt-depth output and without --use-adapters"
+                "`tile_size`: tensors inside the transformer are trained and applied on whole images\nhint: omit `tile_size`, or train with `prompt_depth` output and without `use_adapters`"
                     .into(),
             ));
         }
@@ -379,8 +379,7 @@ impl Engine {
         match self.layers.layers[..] {
             [layer] => Ok(layer),
             _ => Err(WorkflowError::Input(format!(
-                "--layers {:?}: with prompts or adapters inside the transformer the tokens of one block are compared; \
-                 name one",
+                "`layers` {:?}: with prompts or adapters inside the transformer the tokens of one block are compared\nhint: name one",
                 self.options.layers
             ))),
         }
@@ -423,7 +422,7 @@ impl Engine {
         let loaded = self.location.load(Some(&self.config))?;
         if loaded.weights.content_hash != self.weights_hash {
             return Err(WorkflowError::Input(format!(
-                "{}: the weights changed while they were in use; run the command again",
+                "{}: the weights changed while they were in use\nhint: run the command again",
                 self.location
             )));
         }
@@ -571,14 +570,14 @@ fn select(layers: &[i32], config: &VitConfig) -> Result<Vec<usize>, WorkflowErro
     let depth = config.depth as i64;
     let wrong = |l: i32| {
         WorkflowError::Input(format!(
-            "--layers {l}: {} has blocks 0 to {} (or -1 to -{depth} from the end)",
+            "`layers` {l}: {} has blocks 0 to {} (or -1 to -{depth} from the end)",
             config.name,
             depth - 1
         ))
     };
     if layers.is_empty() {
         return Err(WorkflowError::Input(
-            "--layers needs at least one block".into(),
+            "`layers` needs at least one block".into(),
         ));
     }
     let chosen: Vec<usize> = layers
@@ -600,7 +599,7 @@ fn select(layers: &[i32], config: &VitConfig) -> Result<Vec<usize>, WorkflowErro
     once.dedup();
     if once.len() < chosen.len() {
         return Err(WorkflowError::Input(format!(
-            "--layers {layers:?} names a block twice"
+            "`layers` {layers:?} names a block twice"
         )));
     }
     Ok(chosen)

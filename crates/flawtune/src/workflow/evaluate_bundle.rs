@@ -92,7 +92,7 @@ pub fn evaluate_bundle(
 ) -> Result<(DetectorEvaluation, PathBuf), WorkflowError> {
     if !(request.aupro_limit > 0.0 && request.aupro_limit <= 1.0) {
         return Err(WorkflowError::Input(format!(
-            "--aupro-limit is {}; it is larger than 0 and at most 1, such as 0.3",
+            "`aupro_limit` is {}; it is larger than 0 and at most 1, such as 0.3",
             request.aupro_limit
         )));
     }
@@ -379,7 +379,7 @@ fn write_predictions<'a>(
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,
-        hint: "choose another --output-dir or make room",
+        hint: "choose another `output_dir` or make room",
     };
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer

@@ -58,13 +58,13 @@ pub fn features(
 ) -> Result<Written, WorkflowError> {
     if request.output.is_dir() {
         return Err(WorkflowError::Input(format!(
-            "{}: is a folder; name a file in it with --output",
+            "{}: is a folder\nhint: name a file in it with `output`",
             request.output.display()
         )));
     }
     writable_or(
         folder_of(&request.output),
-        "choose a folder that can be written with --output",
+        "choose a folder that can be written with `output`",
     )?;
     let (class, patches, written, names) = match &request.source {
         Source::Pictures(paths) => from_pictures(request, paths, on_event)?,
@@ -91,7 +91,7 @@ pub fn features(
     let failed = |source| WorkflowError::Io {
         path: request.output.clone(),
         source,
-        hint: "choose another --output or make room",
+        hint: "choose another `output` or make room",
     };
     atomic_file::write(&request.output, &bytes).map_err(failed)?;
     Ok(written)

@@ -143,7 +143,7 @@ pub(super) fn tell(
 fn warn(texts: Vec<String>, strict: bool, on_event: OnEvent<'_>) -> Result<(), WorkflowError> {
     if strict && !texts.is_empty() {
         return Err(WorkflowError::Input(format!(
-            "{}\nhint: put it right, or leave --strict out to go on with a warning",
+            "{}\nhint: put it right, or leave `strict` out to go on with a warning",
             texts.join("; ")
         )));
     }
@@ -207,7 +207,7 @@ fn unseen_text(unseen: &[(f64, &&Sample)], all: usize) -> Option<String> {
     let mean = unseen.iter().map(|(share, _)| share).sum::<f64>() / unseen.len() as f64;
     Some(format!(
         "the centre crop does not look at {:.0} % of {} of {all} images (at most {:.0} %: {}); a flaw there is not found. \
-         --resize squash looks at all of an image",
+         `resize` squash looks at all of an image",
         100.0 * mean,
         unseen.len(),
         100.0 * worst,
@@ -228,11 +228,11 @@ pub(super) fn depth_text(largest: u16, bit_depth: Option<u8>, images: usize) -> 
             let levels = u32::from(largest) / 257 + 1;
             format!(
                 "the largest value in {of} is {largest}, as of a camera of {bits} bits: read as 16 bits they become {levels} \
-                 of 256 grey levels; --bit-depth {bits} keeps their detail, --bit-depth 16 says that it is meant so"
+                 of 256 grey levels; `bit_depth` {bits} keeps their detail, `bit_depth` 16 says that it is meant so"
             )
         }),
         Some(bits) => (u32::from(largest) >= 1 << bits).then(|| {
-            format!("the largest value in {of} is {largest}, more than --bit-depth {bits} has: such pixels become white")
+            format!("the largest value in {of} is {largest}, more than `bit_depth` {bits} has: such pixels become white")
         }),
     }
 }

@@ -194,7 +194,7 @@ pub enum WorkflowError {
     #[error("{0}")]
     Input(String),
     /// A file or folder.
-    #[error("{}: {source}; {hint}", path.display())]
+    #[error("{}: {source}\nhint: {hint}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -241,7 +241,7 @@ pub fn folder_of(path: &Path) -> &Path {
 pub fn writable(folder: &std::path::Path) -> Result<(), WorkflowError> {
     writable_or(
         folder,
-        "choose an output folder that can be written with --output-dir",
+        "choose an output folder that can be written with `output_dir`",
     )
 }
 
@@ -270,7 +270,7 @@ pub fn write_json(
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,
-        hint: "choose another --output-dir or make room",
+        hint: "choose another `output_dir` or make room",
     };
     let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
     text.push('\n');

@@ -44,16 +44,16 @@ impl TileOptions {
         let patch = config.patch_size;
         let wrong = |text: String| Err(WorkflowError::Input(text));
         if self.size == 0 {
-            return wrong("--tile-overlap goes with --tile-size".into());
+            return wrong("`tile_overlap` goes with `tile_size`".into());
         }
         for (flag, pixels) in [
-            ("--tile-size", Some(self.size)),
-            ("--tile-overlap", self.overlap),
+            ("`tile_size`", Some(self.size)),
+            ("`tile_overlap`", self.overlap),
         ] {
             if let Some(pixels) = pixels.filter(|p| !p.is_multiple_of(patch)) {
                 let near = (pixels / patch * patch).max(patch);
                 return wrong(format!(
-                    "{flag} {pixels} is not a multiple of the patch size of {}, {patch}; take {near} or {}",
+                    "{flag} {pixels} is not a multiple of the patch size of {}, {patch}\nhint: take {near} or {}",
                     config.name,
                     near + patch
                 ));
@@ -61,7 +61,7 @@ impl TileOptions {
         }
         if self.overlap_pixels(patch) >= self.size {
             return wrong(format!(
-                "--tile-overlap {} is not less than --tile-size {}",
+                "`tile_overlap` {} is not less than `tile_size` {}",
                 self.overlap_pixels(patch),
                 self.size
             ));
@@ -69,7 +69,7 @@ impl TileOptions {
         let plan = self.plan(patch, grid)?;
         Ok(vec![match plan.len() {
             1 => format!(
-                "images fit into one tile of {0}×{0}: --image-size sets how large they are",
+                "images fit into one tile of {0}×{0}: `image_size` sets how large they are",
                 self.size
             ),
             n => format!("{n} tiles of {0}×{0} pixels an image", self.size),

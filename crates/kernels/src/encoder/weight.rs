@@ -53,7 +53,11 @@ pub struct UnknownPrecision(pub String);
 impl fmt::Display for UnknownPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Precision::ALL.map(Precision::name).join(", ");
-        write!(f, "there is no precision '{}'; name one of {names}", self.0)
+        write!(
+            f,
+            "there is no precision '{}'\nhint: name one of {names}",
+            self.0
+        )
     }
 }
 

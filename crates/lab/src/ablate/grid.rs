@@ -63,7 +63,9 @@ impl Axis {
     fn checked(self) -> Result<Self, String> {
         let name = &self.name;
         if self.values.is_empty() || self.values.iter().any(String::is_empty) {
-            return Err(format!("{name}: an empty value; write {name}=VALUE,VALUE"));
+            return Err(format!(
+                "{name}: an empty value\nhint: write {name}=VALUE,VALUE"
+            ));
         }
         for (i, value) in self.values.iter().enumerate() {
             if self.values[..i].contains(value) {
@@ -75,7 +77,7 @@ impl Axis {
 }
 
 fn split(text: &str) -> Result<(String, &str), String> {
-    let wrong = || format!("{text:?}: write NAME=VALUE, such as num-prompts=10");
+    let wrong = || format!("{text:?}\nhint: write NAME=VALUE, such as num-prompts=10");
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
     let name = name.trim().trim_start_matches('-');
     if name.is_empty() {
@@ -200,7 +202,7 @@ impl Plan {
         let text = std::fs::read_to_string(path).map_err(|source| AblateError::Io {
             path: path.to_owned(),
             source,
-            hint: "name a plan that can be read, as UTF-8, with --plan",
+            hint: "name a plan that can be read, as UTF-8, with `plan`",
         })?;
         Self::parse(&text).map_err(|e| AblateError::Plan(format!("{}: {e}", path.display())))
     }

@@ -43,22 +43,22 @@ pub enum AblateError {
     #[error("{0}")]
     Plan(String),
     /// Another process works in the folder.
-    #[error("{}: another ablation is at work in this folder; wait for it, or choose another --output-dir", folder.display())]
+    #[error("{}: another ablation is at work in this folder\nhint: wait for it, or choose another `output_dir`", folder.display())]
     Busy {
         /// The folder.
         folder: PathBuf,
     },
     /// A result that was made of something else than this study would.
     #[error(
-        "{}: made with other options, images, weights or another version of flawtune than this run; choose another \
-         --output-dir, or remove the folder", path.display()
+        "{}: made with other options, images, weights or another version of flawtune than this run\nhint: choose another \
+         `output_dir`, or remove the folder", path.display()
     )]
     Other {
         /// The result.
         path: PathBuf,
     },
     /// A result that cannot be read.
-    #[error("{}: {what}; remove the file to repeat the run", path.display())]
+    #[error("{}: {what}\nhint: remove the file to repeat the run", path.display())]
     Damaged {
         /// The result.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum AblateError {
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
     /// A file or folder.
-    #[error("{}: {source}; {hint}", path.display())]
+    #[error("{}: {source}\nhint: {hint}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum AblateError {
 }
 
 /// What to do about a file that cannot be written.
-const MAKE_ROOM: &str = "choose another --output-dir or make room";
+const MAKE_ROOM: &str = "choose another `output_dir` or make room";
 
 fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> AblateError + '_ {
     move |source| AblateError::Io {

@@ -325,7 +325,7 @@ impl Checkpoint {
         let format_version = count("format_version")?;
         if let Some(version) = format_version.filter(|&v| v > FORMAT_VERSION) {
             return Err(format!(
-                "format version {version} is newer than this program's {FORMAT_VERSION}: update it"
+                "format version {version} is newer than this program's {FORMAT_VERSION}\nhint: update it"
             ));
         }
         let prompts = value

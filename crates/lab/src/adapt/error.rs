@@ -77,7 +77,7 @@ pub enum AdaptError {
     },
     /// A saved state belongs to another run.
     #[error(
-        "cannot resume: {what} was {saved} in the saved state and is {asked} now; use the saved value or start anew"
+        "cannot resume: {what} was {saved} in the saved state and is {asked} now\nhint: use the saved value or start anew"
     )]
     Resume {
         /// Which setting.
@@ -89,7 +89,7 @@ pub enum AdaptError {
     },
     /// A checkpoint made for another backbone.
     #[error(
-        "{path}: made for {found}, but the backbone in use is {wanted}; choose --model-name {found} or train again"
+        "{path}: made for {found}, but the backbone in use is {wanted}\nhint: choose `model_name` {found} or train again"
     )]
     OtherBackbone {
         /// The checkpoint.
@@ -102,7 +102,7 @@ pub enum AdaptError {
         name: String,
     },
     /// A checkpoint whose contents cannot be understood.
-    #[error("{}: {what}; give a checkpoint that `flawtune train` or the original recipe wrote", path.display())]
+    #[error("{}: {what}\nhint: give a checkpoint that `flawtune train` or the original recipe wrote", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,

@@ -125,7 +125,7 @@ pub(super) fn check_counts(normals: usize, defects: usize) -> Result<(), AdaptEr
             what: "normal images in a batch",
             found: normals,
             wanted: 2,
-            why: ": the loss compares normals with each other; give more normal images or a larger batch size",
+            why: ": the loss compares normals with each other\nhint: give more normal images or a larger batch size",
         });
     }
     if defects < 1 {
@@ -133,7 +133,7 @@ pub(super) fn check_counts(normals: usize, defects: usize) -> Result<(), AdaptEr
             what: "defect images in a batch",
             found: defects,
             wanted: 1,
-            why: ": the loss compares normals with defects; give at least one defect image",
+            why: ": the loss compares normals with defects\nhint: give at least one defect image",
         });
     }
     Ok(())

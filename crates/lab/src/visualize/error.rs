@@ -14,7 +14,7 @@ pub enum VisualizeError {
         wanted: usize,
     },
     /// Nothing to compute from.
-    #[error("{what}: there is nothing to look at; give at least one")]
+    #[error("{what}: there is nothing to look at\nhint: give at least one")]
     Empty {
         /// What is missing.
         what: &'static str,

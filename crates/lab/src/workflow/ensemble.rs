@@ -58,7 +58,7 @@ pub(super) fn plan(
         .unwrap_or_else(|| default_layers(&engine.config().name, engine.config().depth));
     let engine = at_layers(engine, &layers, on_event).map_err(|e| match e {
         WorkflowError::Input(text) => {
-            WorkflowError::Input(text.replacen("--layers", "--ensemble-layers", 1))
+            WorkflowError::Input(text.replacen("`layers`", "`ensemble_layers`", 1))
         }
         e => e,
     })?;

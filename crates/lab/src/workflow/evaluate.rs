@@ -304,8 +304,8 @@ pub fn evaluate(
         }
         _ if !request.supervised.scorers.is_empty() => {
             return Err(WorkflowError::Input(format!(
-                "{}: holds no ensemble for {name}, whose block and shots --scorers would use; train without \
-                 --no-ensemble on this category, or omit --scorers",
+                "{}: holds no ensemble for {name}, whose block and shots `scorers` would use\nhint: train without \
+                 `no_ensemble` on this category, or omit `scorers`",
                 request.checkpoint.display()
             )));
         }
@@ -386,7 +386,7 @@ pub(super) fn ensemble_of(
     };
     EnsembleRecord::from_value(value).map(Some).map_err(|key| {
         WorkflowError::Input(format!(
-            "{}: '{}.{key}' is missing or wrong; train it again",
+            "{}: '{}.{key}' is missing or wrong\nhint: train it again",
             path.display(),
             EnsembleRecord::KEY
         ))
@@ -403,7 +403,7 @@ pub(super) fn guard_of(
         .transpose()
         .map_err(|key| {
             WorkflowError::Input(format!(
-                "{}: '{}.{key}' is missing or wrong; train it again",
+                "{}: '{}.{key}' is missing or wrong\nhint: train it again",
                 path.display(),
                 PromptGuard::KEY
             ))
@@ -423,7 +423,7 @@ pub(super) fn fallback_text(guard: &PromptGuard) -> String {
         }
         _ => "no shot was left out of training, so nothing says that the prompts help".to_owned(),
     };
-    format!("guard: {found}; their scores are the zero-shot ones; --no-guard switches this off")
+    format!("guard: {found}; their scores are the zero-shot ones; `no_guard` switches this off")
 }
 
 fn protocol(
@@ -434,7 +434,7 @@ fn protocol(
         (Some(asked), _) if *asked == Protocol::Leaky => Ok(Protocol::Leaky),
         (_, None) => Err(WorkflowError::Input(format!(
             "{} does not say which images it was trained on, so that no test set can be shown to be free of them; \
-             --protocol leaky evaluates it all the same, and says so beside every number",
+             `protocol` leaky evaluates it all the same, and says so beside every number",
             request.checkpoint.display()
         ))),
         // a type that was learned stays the type that was learned
@@ -507,7 +507,7 @@ pub(super) fn open_backbone(
             "the weights",
             then,
             &now,
-            "give the same file with --weights",
+            "give the same file with `weights`",
         );
     }
     let now = engine.preprocess().id();
@@ -525,7 +525,7 @@ pub(super) fn open_backbone(
     }
     let now = engine.layers_text();
     if let Some(then) = checkpoint.layers.as_ref().filter(|then| **then != now) {
-        return differs("the layers", then, &now, "omit --layers");
+        return differs("the layers", then, &now, "omit `layers`");
     }
     Ok(engine)
 }

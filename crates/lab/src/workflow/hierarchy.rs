@@ -90,7 +90,7 @@ pub(super) fn of(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Hierarch
         .transpose()
         .map_err(|key| {
             WorkflowError::Input(format!(
-                "{}: '{}.{key}' is missing or wrong; train it again",
+                "{}: '{}.{key}' is missing or wrong\nhint: train it again",
                 path.display(),
                 Hierarchy::KEY
             ))
@@ -362,7 +362,7 @@ fn write_types(
     let failed = |source| WorkflowError::Io {
         path: path.to_owned(),
         source,
-        hint: "choose another --output-dir or make room",
+        hint: "choose another `output_dir` or make room",
     };
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = ["image", "defect_type", "assigned"]

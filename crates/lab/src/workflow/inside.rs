@@ -182,8 +182,7 @@ pub(super) fn check(engine: &Engine, inserted: &Inserted) -> Result<(), Workflow
     let (spec, config) = (inserted.tensors.spec(), engine.config());
     if (spec.dim, spec.depth) != (config.dim, config.depth) {
         return Err(WorkflowError::Input(format!(
-            "the checkpoint's tensors were made for a backbone of {} blocks of {} numbers a token, but {} has {} of {}; \
-             name the backbone it was trained on",
+            "the checkpoint's tensors were made for a backbone of {} blocks of {} numbers a token, but {} has {} of {}\nhint: name the backbone it was trained on",
             spec.depth, spec.dim, config.name, config.depth, config.dim
         )));
     }

@@ -48,13 +48,13 @@ fn learned(
     let manifest =
         manifests::manifest(path, &checkpoint, &request.data.category)?.ok_or_else(|| {
             WorkflowError::Input(format!(
-                "{} does not say which images it was trained on; train it with this program",
+                "{} does not say which images it was trained on\nhint: train it with this program",
                 path.display()
             ))
         })?;
     if manifest.category != request.data.category {
         return Err(WorkflowError::Input(format!(
-            "{} was trained on {trained}, not on {}; fit it with --category {trained}, or omit --checkpoint",
+            "{} was trained on {trained}, not on {}\nhint: fit it with `category` {trained}, or omit `checkpoint`",
             path.display(),
             request.data.category,
             trained = manifest.category,
@@ -132,8 +132,8 @@ impl Adapted {
         let adaptation = checkpoint.adaptation()?;
         if adaptation.options().use_cls {
             return Err(WorkflowError::Input(
-                "the checkpoint was trained on class tokens, which have no place in an image; train without --use-cls, or \
-                 fit with --scorer ensemble"
+                "the checkpoint was trained on class tokens, which have no place in an image\nhint: train without `use_cls`, or \
+                 fit with `scorer` ensemble"
                     .into(),
             ));
         }

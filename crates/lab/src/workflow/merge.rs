@@ -53,8 +53,7 @@ pub fn merge(
         let of = manifests::manifests(path, &checkpoint)?;
         if of.is_empty() {
             return Err(WorkflowError::Input(format!(
-                "{} does not say which images it was trained on, and what is merged from it could not be tested either; \
-                 train it with this program",
+                "{} does not say which images it was trained on, and what is merged from it could not be tested either\nhint: train it with this program",
                 path.display()
             )));
         }
@@ -114,7 +113,7 @@ fn alike(first: (&Path, &Checkpoint), other: (&Path, &Checkpoint)) -> Result<(),
         .find(|(_, c)| c.inserted.is_some())
     {
         return Err(WorkflowError::Input(format!(
-            "{}: holds tensors inside the transformer, which are not merged; merge checkpoints of --prompt-depth output",
+            "{}: holds tensors inside the transformer, which are not merged\nhint: merge checkpoints of `prompt_depth` output",
             path.display()
         )));
     }
@@ -148,7 +147,7 @@ fn alike(first: (&Path, &Checkpoint), other: (&Path, &Checkpoint)) -> Result<(),
     ] {
         if of_first != of_other {
             return Err(WorkflowError::Input(format!(
-                "{} and {} differ in {what}: {of_first} and {of_other}; merge checkpoints that were trained alike",
+                "{} and {} differ in {what}: {of_first} and {of_other}\nhint: merge checkpoints that were trained alike",
                 first.0.display(),
                 other.0.display()
             )));

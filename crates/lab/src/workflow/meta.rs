@@ -156,7 +156,7 @@ pub fn meta_train(
         .collect();
     if tasks.is_empty() {
         return Err(WorkflowError::Input(format!(
-            "no pool holds more than {} defects, and one more is needed to look at: choose fewer --shots, or a larger --pool-size",
+            "no pool holds more than {} defects, and one more is needed to look at\nhint: choose fewer `shots`, or a larger `pool_size`",
             request.shots.iter().min().copied().unwrap_or(0)
         )));
     }
@@ -259,7 +259,7 @@ impl Init {
         ] {
             if let Some(then) = then.as_ref().filter(|then| **then != now) {
                 return input(format!(
-                    "made with the {what} {then}, but this run has {now}; use the same"
+                    "made with the {what} {then}, but this run has {now}\nhint: use the same"
                 ));
             }
         }
@@ -270,8 +270,8 @@ impl Init {
             && theirs.scaling_factor == ours.scaling_factor;
         if checkpoint.inserted.is_some() || made.is_err() || !same {
             return input(format!(
-                "holds {} prompts for {} with α = {}, and this run trains {} for {} with α = {}; make them agree with \
-                 --num-prompts, --modulation-type and --scaling-factor",
+                "holds {} prompts for {} with α = {}, and this run trains {} for {} with α = {}\nhint: make them agree with \
+                 `num_prompts`, `modulation_type` and `scaling_factor`",
                 theirs.num_prompts,
                 theirs.modulation,
                 theirs.scaling_factor,

@@ -12,7 +12,7 @@ use crate::adapt::Checkpoint;
 pub(super) fn read(path: &Path, on_event: OnEvent<'_>) -> Result<Checkpoint, WorkflowError> {
     if !path.exists() {
         return Err(WorkflowError::Input(format!(
-            "{}: nothing to resume; omit --resume to start afresh",
+            "{}: nothing to resume\nhint: omit `resume` to start afresh",
             path.display()
         )));
     }
@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path, on_event: OnEvent<'_>) -> Result<Checkpoint, Wor
 /// What to say of a state that this run cannot go on from.
 pub(super) fn of_another_run(path: &Path) -> WorkflowError {
     WorkflowError::Input(format!(
-        "{}: made with other images or options; repeat the interrupted command exactly, or omit --resume",
+        "{}: made with other images or options\nhint: repeat the interrupted command exactly, or omit `resume`",
         path.display()
     ))
 }

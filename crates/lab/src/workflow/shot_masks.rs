@@ -27,7 +27,9 @@ pub(super) fn shot_masks(
             engine.config().patch_size,
         );
         mask.map(Some).map_err(|e| {
-            WorkflowError::Input(format!("{e}; or leave masks out with --shot-masks off"))
+            WorkflowError::Input(format!(
+                "{e}\nhint: or leave masks out with `shot_masks` off"
+            ))
         })
     };
     shots.iter().map(of).collect()

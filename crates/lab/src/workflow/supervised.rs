@@ -124,7 +124,7 @@ pub(super) fn evaluate(
     }
     if tokens.shots.is_empty() {
         return Err(WorkflowError::Input(
-            "--scorers fits heads to the shots the checkpoint was trained on, and there are none in this category".into(),
+            "`scorers` fits heads to the shots the checkpoint was trained on, and there are none in this category".into(),
         ));
     }
     let dim = tokens.support.dim;

@@ -112,12 +112,12 @@ pub fn train(
         inside.check()?;
         if request.init.is_some() {
             return Err(WorkflowError::Input(
-                "--init gives prompts at the output their first values; omit --prompt-depth and --use-adapters".into(),
+                "`init` gives prompts at the output their first values\nhint: omit `prompt_depth` and `use_adapters`".into(),
             ));
         }
         if request.type_prompts.is_some() {
             return Err(WorkflowError::Input(
-                "--hierarchy adds prompts at the output, on frozen tokens; omit --prompt-depth and --use-adapters".into(),
+                "`hierarchy` adds prompts at the output, on frozen tokens\nhint: omit `prompt_depth` and `use_adapters`".into(),
             ));
         }
     }
@@ -194,7 +194,7 @@ pub fn train(
         let masks = shot_masks(&category, &engine, normal_tokens.grid, shots)?;
         if masks.iter().all(Option::is_none) {
             on_event(Event::Warning(
-                "no shot has a ground-truth mask: --shot-masks changes nothing".into(),
+                "no shot has a ground-truth mask: `shot_masks` changes nothing".into(),
             ));
         }
         masks
@@ -272,8 +272,8 @@ pub fn train(
         };
         if held_normals.is_empty() {
             return Err(WorkflowError::Input(
-                "--guard-folds measures left-out shots against held-out good images, and there are none: leave \
-                 --holdout-fraction 0 away, or --guard-folds"
+                "`guard_folds` measures left-out shots against held-out good images, and there are none\nhint: \
+                 hold some out with `holdout_fraction`, or omit `guard_folds`"
                     .into(),
             ));
         }

@@ -74,7 +74,7 @@ pub fn train_universal(
 ) -> Result<UniversalTrained, WorkflowError> {
     if request.data.len() < 2 {
         return Err(WorkflowError::Input(
-            "universal prompts are trained on at least two categories; name them with --categories a,b, or omit --universal"
+            "universal prompts are trained on at least two categories\nhint: name them with `categories` a,b, or omit `universal`"
                 .into(),
         ));
     }

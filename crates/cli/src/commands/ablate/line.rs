@@ -78,12 +78,12 @@ pub(super) fn check_names<'a>(
     for (flag, name) in names {
         if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == name) {
             return Err(Failure::Input(format!(
-                "{flag} {name}: the study sets it; say {instead}"
+                "{flag} {name}: the study sets it\nhint: say {instead}"
             )));
         }
         if passed.has(name) {
             return Err(Failure::Input(format!(
-                "{flag} {name}: --{name} is given too; omit one of them"
+                "{flag} {name}: --{name} is given too\nhint: omit one of them"
             )));
         }
         if !known.iter().any(|c| find(c, name).is_some()) {

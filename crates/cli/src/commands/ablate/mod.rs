@@ -99,7 +99,7 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     let drawn = ablate::plots(&study, &summary).map_err(failed)?;
     if interrupt::cancel().load(Ordering::SeqCst) && summary.open > 0 {
         return Err(Failure::Interrupted(format!(
-            "{} of {total} runs are over and kept in {}; repeat the command to go on",
+            "{} of {total} runs are over and kept in {}\nhint: repeat the command to go on",
             total - summary.open,
             study.folder.display()
         )));
@@ -149,7 +149,7 @@ fn settings(
     )?;
     if let Some(both) = axes.iter().find(|a| set.iter().any(|s| s.name == a.name)) {
         return Err(Failure::Input(format!(
-            "{} is in the grid and set for every run; omit one of them",
+            "{} is in the grid and set for every run\nhint: omit one of them",
             both.name
         )));
     }

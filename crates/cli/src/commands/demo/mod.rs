@@ -254,7 +254,7 @@ fn study(seeds: u32) -> String {
 fn replace(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::Input(format!(
-            "{}: an earlier demonstration cannot be replaced: {e}; choose another --output-dir",
+            "{}: an earlier demonstration cannot be replaced: {e}\nhint: choose another --output-dir",
             folder.display()
         ))),
         _ => Ok(()),

@@ -35,7 +35,7 @@ impl Source {
         if inputs.iter().any(|i| i == Path::new("-")) {
             if inputs.len() > 1 {
                 return Err(Failure::Input(
-                    "- (standard input) stands alone: name no other image beside it".into(),
+                    "- (standard input) stands alone\nhint: name no other image beside it".into(),
                 ));
             }
             return Ok(Self::stdin());

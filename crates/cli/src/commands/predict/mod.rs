@@ -42,7 +42,7 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     if let Some(folder) = &args.maps {
         std::fs::create_dir_all(folder).map_err(|e| {
             Failure::Input(format!(
-                "{}: {e}; choose a folder that can be written with --maps",
+                "{}: {e}\nhint: choose a folder that can be written with --maps",
                 folder.display()
             ))
         })?;
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         if let Some(maps) = &maps {
             match maps.write(&p) {
                 // a service outlives a map that cannot be written
-                Err(e) if args.watch.is_some() => console::warn(&Failure::from_error(&e).message()),
+                Err(e) if args.watch.is_some() => console::warn(&Failure::from_error(&e).text()),
                 written => written?,
             }
         }

@@ -45,7 +45,7 @@ pub enum ProtocolError {
     /// No defects at all.
     #[error(
         "{category}: no defect images to test (in the layout of MVTec AD, every folder under test/ other than good counts): \
-         nothing to adapt to or to measure; put defective images into a folder per defect type, test/<type>"
+         nothing to adapt to or to measure\nhint: put defective images into a folder per defect type, test/<type>"
     )]
     NoDefects {
         /// Category.
@@ -63,8 +63,7 @@ pub enum ProtocolError {
     },
     /// More shots asked for than the pool holds.
     #[error(
-        "{category}: {shots} defect images asked for, but the pool that may be learned from holds {pool} of the {defects} defects; \
-         ask for at most {pool}, or make the pool larger"
+        "{category}: {shots} defect images asked for, but the pool that may be learned from holds {pool} of the {defects} defects\nhint: ask for at most {pool}, or make the pool larger"
     )]
     MoreShotsThanPool {
         /// Category.
@@ -78,7 +77,7 @@ pub enum ProtocolError {
     },
     /// More shots asked for than there are defects (leaky protocol).
     #[error(
-        "{category}: {shots} defect images asked for, but there are only {defects}; ask for at most {defects}"
+        "{category}: {shots} defect images asked for, but there are only {defects}\nhint: ask for at most {defects}"
     )]
     MoreShotsThanDefects {
         /// Category.
@@ -90,7 +89,7 @@ pub enum ProtocolError {
     },
     /// The pool would leave no defect to test.
     #[error(
-        "{category}: a pool of {pool} out of {defects} defects leaves none to test; choose a smaller pool (at most {})",
+        "{category}: a pool of {pool} out of {defects} defects leaves none to test\nhint: choose a smaller pool (at most {})",
         defects.saturating_sub(1)
     )]
     PoolTakesAll {

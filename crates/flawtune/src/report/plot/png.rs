@@ -22,7 +22,7 @@ pub enum PlotError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The drawing itself: too large to be drawn in pixels.
-    #[error("the plot cannot be drawn as PNG ({0}); save it as SVG")]
+    #[error("the plot cannot be drawn as PNG ({0})\nhint: save it as SVG")]
     Draw(String),
 }
 

@@ -26,7 +26,7 @@ const FILES: u32 = 1000;
 
 /// A failed write, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}; choose a folder that can be written, or make room", path.display())]
+#[error("{}: {source}\nhint: choose a folder that can be written, or make room", path.display())]
 pub struct EventFileError {
     /// The file or folder.
     pub path: PathBuf,

@@ -140,7 +140,7 @@ impl Guard {
             |v: Option<f64>| v.map_or_else(|| "undefined".to_owned(), |v| format!("{v:.3}"));
         format!(
             "guard: cross-validated over the shots the ensemble ranks them worse with the defects ({}) than without ({}), \
-             so its scores are the zero-shot ones; --no-guard switches this off",
+             so its scores are the zero-shot ones; `no_guard` switches this off",
             number(self.adapted),
             number(self.zero_shot)
         )

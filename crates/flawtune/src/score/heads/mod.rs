@@ -59,7 +59,7 @@ pub enum HeadError {
     },
     /// Features that are not finite.
     #[error(
-        "the features hold NaN or infinite values; look at the weights and the images they came from"
+        "the features hold NaN or infinite values\nhint: look at the weights and the images they came from"
     )]
     NotFinite,
     /// A stored ensemble whose parts do not fit each other.

@@ -108,7 +108,7 @@ pub enum MapError {
     },
     /// A neighbourhood without a middle.
     #[error(
-        "a neighbourhood of {size}×{size} patches has no middle; use an odd number (1 is none, 3 is usual)"
+        "a neighbourhood of {size}×{size} patches has no middle\nhint: use an odd number (1 is none, 3 is usual)"
     )]
     Neighbourhood {
         /// What was given.

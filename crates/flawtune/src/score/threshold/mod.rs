@@ -159,7 +159,9 @@ pub fn from_good(
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ThresholdError {
     /// No scores.
-    #[error("no scores of {which} images to choose a threshold from; give at least one such image")]
+    #[error(
+        "no scores of {which} images to choose a threshold from\nhint: give at least one such image"
+    )]
     NoScores {
         /// `good` or `defect`.
         which: &'static str,

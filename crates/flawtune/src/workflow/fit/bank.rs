@@ -27,7 +27,7 @@ pub(super) fn draw_support(
     };
     if shots == 0 || shots > normals.len() {
         return Err(WorkflowError::Input(format!(
-            "--support-shots {shots}: train/good holds {0} images; ask for 1 to {0}, or for all",
+            "`support_shots` {shots}: train/good holds {0} images\nhint: ask for 1 to {0}, or for all",
             normals.len()
         )));
     }
@@ -97,12 +97,12 @@ pub(super) fn state_memory(
     )));
     match request.max_memory {
         Some(most) if needed > most => Err(WorkflowError::Input(format!(
-            "the bank needs {}, --max-memory allows {}: take fewer good images with --support-shots{}, smaller images \
-             with --image-size, or allow more",
+            "the bank needs {}, `max_memory` allows {}\nhint: take fewer good images with `support_shots`{}, smaller images \
+             with `image_size`, or allow more",
             memory_text(needed),
             memory_text(most),
             if request.coreset.is_none() && choice != ScorerChoice::ImagePair {
-                ", a part of their patches with --coreset (choosing it needs the memory of all)"
+                ", a part of their patches with `coreset` (choosing it needs the memory of all)"
             } else {
                 ""
             }

@@ -51,7 +51,7 @@ pub(super) fn bundle(
     };
     if calibration.slope < 0.0 {
         on_event(Event::Warning(
-            "the known defects score lower than good images: probabilities fall with the score; look at the images"
+            "the known defects score lower than good images: probabilities fall with the score\nhint: look at the images"
                 .into(),
         ));
     }
@@ -132,8 +132,8 @@ fn choose_threshold(
     let rate = request.max_false_alarm;
     if request.threshold != ThresholdChoice::Good && defects.is_empty() {
         return Err(WorkflowError::Input(
-            "--threshold f1 and recall need defects that training has not seen: a checkpoint whose pool is larger than \
-             its shots, or with an ensemble of two shots or more; omit --threshold to choose from good images"
+            "`threshold` f1 and recall need defects that training has not seen: a checkpoint whose pool is larger than \
+             its shots, or with an ensemble of two shots or more\nhint: omit `threshold` to choose from good images"
                 .into(),
         ));
     }

@@ -81,7 +81,7 @@ impl Images<'_> {
                 let (kept, tokens) = self.tokens_in(turn, positions, on_event)?;
                 if kept.len() != positions.len() {
                     return Err(WorkflowError::Input(
-                        "images changed while they were read; run it again".into(),
+                        "images changed while they were read\nhint: run it again".into(),
                     ));
                 }
                 let patch = self.engine.config().patch_size;

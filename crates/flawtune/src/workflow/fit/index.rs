@@ -31,14 +31,14 @@ pub(super) struct Sorted {
 pub(super) fn check(request: &FitRequest, choice: ScorerChoice) -> Result<(), WorkflowError> {
     if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
         return Err(WorkflowError::Input(
-            "--index approximate finds the nearest patches; image pairs compare whole images: omit it, or use --scorer \
+            "`index` approximate finds the nearest patches; image pairs compare whole images\nhint: omit it, or use `scorer` \
              patch-bank"
                 .into(),
         ));
     }
     if request.index_probes == 0 {
         return Err(WorkflowError::Input(
-            "--index-probes 0: at least one cell is searched for each patch".into(),
+            "`index_probes` 0: at least one cell is searched for each patch".into(),
         ));
     }
     Ok(())

@@ -146,12 +146,12 @@ impl FitRequest {
     pub fn check(&self) -> Result<(), WorkflowError> {
         if self.output.is_dir() {
             return Err(WorkflowError::Input(format!(
-                "{}: is a folder; name a file in it with --output",
+                "{}: is a folder\nhint: name a file in it with `output`",
                 self.output.display()
             )));
         }
         let folder = folder_of(&self.output);
-        writable_or(folder, "choose a folder that can be written with --output")?;
+        writable_or(folder, "choose a folder that can be written with `output`")?;
         Ok(self.aggregate.check()?)
     }
 }
@@ -272,7 +272,7 @@ fn fitted(
     let split = category.split(&split_options(request, given, choice, &category))?;
     if let Some(given) = given.filter(|g| g.manifest.hash != split.manifest.hash) {
         return Err(WorkflowError::Input(format!(
-            "{}: the images of {} are not those it was trained with; train it again",
+            "{}: the images of {} are not those it was trained with\nhint: train it again",
             given.path.display(),
             given.manifest.category
         )));
@@ -354,31 +354,31 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     }
     if choice == ScorerChoice::Ensemble && !has_ensemble {
         return Err(WorkflowError::Input(
-            "--scorer ensemble needs a checkpoint that holds one: train without --no-ensemble and name it with --checkpoint"
+            "`scorer` ensemble needs a checkpoint that holds one\nhint: train without `no_ensemble` and name it with `checkpoint`"
                 .into(),
         ));
     }
     if choice == ScorerChoice::ImagePair && request.coreset.is_some() {
         return Err(WorkflowError::Input(
-            "--coreset thins the patch bank; image pairs compare whole images: omit it, or use --scorer patch-bank"
+            "`coreset` thins the patch bank; image pairs compare whole images\nhint: omit it, or use `scorer` patch-bank"
                 .into(),
         ));
     }
     if request.rotations && choice != ScorerChoice::PatchBank {
         return Err(WorkflowError::Input(
-            "--augment rotations turns the support of the patch bank: omit it, or use --scorer patch-bank".into(),
+            "`augment` rotations turns the support of the patch bank\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
     }
     index::check(request, choice)?;
     if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
-            "--neighbourhood {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
+            "`neighbourhood` {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
             request.neighbourhood
         )));
     }
     if request.neighbourhood > 1 && choice == ScorerChoice::Ensemble {
         return Err(WorkflowError::Input(
-            "--neighbourhood: the ensemble was fitted to single patches; omit it, or use --scorer patch-bank".into(),
+            "`neighbourhood`: the ensemble was fitted to single patches\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
     }
     Ok(choice)
@@ -437,7 +437,7 @@ fn open_engine(
         let config = engine.config();
         let layers = default_layers(&config.name, config.depth);
         on_event(Event::Note(format!(
-            "tokens of block {} of 0 to {}; --layers chooses others",
+            "tokens of block {} of 0 to {}; `layers` chooses others",
             layers[0],
             config.depth - 1
         )));

@@ -152,8 +152,8 @@ fn fit_ensemble(
 ) -> Result<Ensemble, WorkflowError> {
     if normals.images.len() < NORMALS_NEEDED {
         return Err(WorkflowError::Input(format!(
-            "the ensemble needs {NORMALS_NEEDED} good images in the support, and there are {}; raise --support-shots, or \
-             use --scorer patch-bank",
+            "the ensemble needs {NORMALS_NEEDED} good images in the support, and there are {}\nhint: raise `support_shots`, or \
+             use `scorer` patch-bank",
             normals.images.len()
         )));
     }

@@ -121,51 +121,51 @@ impl InsideOptions {
             })
         };
         let needs_prompts =
-            "it needs prompts inside the transformer: --prompt-depth shallow or deep";
+            "it needs prompts inside the transformer: `prompt_depth` shallow or deep";
         let p = self.prompt_dropout;
         if !(0.0..1.0).contains(&p) {
             return wrong(
-                "--prompt-dropout",
+                "`prompt_dropout`",
                 p.to_string(),
                 "it is a probability from 0 to below 1",
             );
         }
         if !self.has_prompts() {
             if p > 0.0 {
-                return wrong("--prompt-dropout", p.to_string(), needs_prompts);
+                return wrong("`prompt_dropout`", p.to_string(), needs_prompts);
             }
             if self.prompt_init != PromptInit::Xavier {
                 return wrong(
-                    "--prompt-init",
+                    "`prompt_init`",
                     self.prompt_init.name().to_owned(),
                     needs_prompts,
                 );
             }
             if self.adapter_dim.is_none() {
                 if self.scaling != Scaling::Fixed {
-                    let wanted = "there is nothing inside the transformer to scale: add --prompt-depth shallow or deep, \
-                                  or --use-adapters";
+                    let wanted = "there is nothing inside the transformer to scale\nhint: add `prompt_depth` shallow or deep, \
+                                  or `use_adapters`";
                     return wrong(
-                        "--learn-scaling",
+                        "`learn_scaling`",
                         scaling_name(self.scaling).to_owned(),
                         wanted,
                     );
                 }
-                let wanted = "nothing is put into the transformer: add prompts or adapters";
-                return wrong("--prompt-depth", "output".to_owned(), wanted);
+                let wanted = "nothing is put into the transformer\nhint: add prompts or adapters";
+                return wrong("`prompt_depth`", "output".to_owned(), wanted);
             }
         } else if self.num_prompts == 0 {
             return wrong(
-                "--num-prompts",
+                "`num_prompts`",
                 "0".to_owned(),
-                "use at least one, or --prompt-depth output",
+                "use at least one, or `prompt_depth` output",
             );
         }
         if self.adapter_dim == Some(0) {
             return wrong(
-                "--adapter-dim",
+                "`adapter_dim`",
                 "0".to_owned(),
-                "use at least 1, or leave out --use-adapters",
+                "use at least 1, or leave out `use_adapters`",
             );
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Formula {
                 option: "method",
                 found: format!("maml with {found}"),
                 wanted: "its second derivative is there for per_patch and learned_transform (or class tokens) under \
-                         separability and contrastive, without learned factors: use one of them, or fomaml or reptile"
+                         separability and contrastive, without learned factors\nhint: use one of them, or fomaml or reptile"
                     .to_owned(),
             })
         };

@@ -74,7 +74,7 @@ pub fn write_analyses(folder: &Path, analyses: &[Analysis]) -> Result<Vec<PathBu
         move |source| WorkflowError::Io {
             path,
             source,
-            hint: "choose another --output-dir or make room",
+            hint: "choose another `output_dir` or make room",
         }
     };
     let json = folder.join("similarity.json");

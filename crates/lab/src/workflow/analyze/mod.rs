@@ -184,7 +184,7 @@ impl Learned {
         let checkpoint = Checkpoint::read(path)?;
         let manifest = manifest(path, &checkpoint, category)?.ok_or_else(|| {
             WorkflowError::Input(format!(
-                "{} does not say which images it was trained on, so that none can be shown to be unseen; train it \
+                "{} does not say which images it was trained on, so that none can be shown to be unseen\nhint: train it \
                  again with 'flawtune train'",
                 path.display()
             ))

@@ -20,7 +20,7 @@ use flawtune::report::plot::{Axis, Chart, Guide, Line, Plot};
 /// The word beside numbers of images that were learned from.
 pub(super) const LEAKY: &str = "leaky";
 /// Maps are of the bundle that `predict` ran, whatever scorer the row is about.
-const OF_PREDICT: &str = "Maps are those of 'flawtune predict --maps': the outline is what reaches the map's threshold, the \
+const OF_PREDICT: &str = "Maps are those of 'flawtune predict': the outline is what reaches the map's threshold, the \
                           box its largest part.";
 /// Files that a part of the split lists on the page.
 const MOST_FILES: usize = 500;

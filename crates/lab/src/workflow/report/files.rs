@@ -64,8 +64,8 @@ pub(super) fn find(run: &Path) -> Result<Vec<RunFiles>, WorkflowError> {
         let found: Vec<RunFiles> = in_folder(run)?.into_values().collect();
         if found.is_empty() {
             return Err(WorkflowError::Input(format!(
-                "{}: holds no results (no …{}); write some with 'flawtune evaluate … --output-dir {}', or name the folder \
-                 that --output-dir was",
+                "{}: holds no results (no …{})\nhint: write some with 'flawtune evaluate' in {}, or name the \
+                 folder that results were written to",
                 run.display(),
                 ENDINGS[..RESULTS].join(", …"),
                 run.display()
@@ -75,7 +75,7 @@ pub(super) fn find(run: &Path) -> Result<Vec<RunFiles>, WorkflowError> {
     }
     if !run.exists() {
         return Err(WorkflowError::Input(format!(
-            "{}: there is no such file or folder; name a run folder, a …_comparison.json or a checkpoint",
+            "{}: there is no such file or folder\nhint: name a run folder, a …_comparison.json or a checkpoint",
             run.display()
         )));
     }
@@ -86,7 +86,7 @@ pub(super) fn find(run: &Path) -> Result<Vec<RunFiles>, WorkflowError> {
             return Ok(vec![files]);
         }
         return Err(WorkflowError::Input(format!(
-            "{}: no result of {category} lies beside it; name a …_comparison.json or a checkpoint",
+            "{}: no result of {category} lies beside it\nhint: name a …_comparison.json or a checkpoint",
             run.display()
         )));
     }

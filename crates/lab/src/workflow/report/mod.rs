@@ -86,12 +86,12 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
     }
     if request.output.is_dir() {
         return Err(WorkflowError::Input(format!(
-            "{}: is a folder; name a file in it with --output",
+            "{}: is a folder\nhint: name a file in it with `output`",
             request.output.display()
         )));
     }
     let folder = folder_of(&request.output);
-    writable_or(folder, "choose a place that can be written with --output")?;
+    writable_or(folder, "choose a place that can be written with `output`")?;
     let several = found.iter().any(|f| f.category != found[0].category);
     let mut room = pictures::MOST_BYTES;
     let (mut runs, mut data) = (Vec::new(), Vec::new());
@@ -115,8 +115,8 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
     let html = page.to_html();
     if html.len() > MOST_PAGE_BYTES {
         return Err(WorkflowError::Input(format!(
-            "the page would have {} MiB, and a page has at most {}: name fewer runs, or leave images out with \
-             --no-thumbnails",
+            "the page would have {} MiB, and a page has at most {}\nhint: name fewer runs, or leave images out with \
+             `no_thumbnails`",
             html.len() >> 20,
             MOST_PAGE_BYTES >> 20
         )));
@@ -128,7 +128,7 @@ pub fn report(request: &ReportRequest, on_event: OnEvent<'_>) -> Result<Reported
     let failed = |source| WorkflowError::Io {
         path: request.output.clone(),
         source,
-        hint: "choose another place with --output, or make room",
+        hint: "choose another place with `output`, or make room",
     };
     flawtune_backbone::atomic_file::write(&request.output, html.as_bytes()).map_err(failed)?;
     Ok(Reported {
@@ -193,7 +193,7 @@ fn save_plots(
     folder: &Path,
     format: PlotFormat,
 ) -> Result<Vec<PathBuf>, WorkflowError> {
-    writable_or(folder, "choose a folder that can be written with --plots")?;
+    writable_or(folder, "choose a folder that can be written with `plots`")?;
     let mut all: Vec<(String, &Plot)> = Vec::new();
     if page.runs.len() > 1 {
         all.extend(page.curves.iter().map(|plot| ("together".to_owned(), plot)));
@@ -230,7 +230,7 @@ fn save_plots(
             PlotError::Io(source) => WorkflowError::Io {
                 path: path.clone(),
                 source,
-                hint: "choose another folder with --plots, or make room",
+                hint: "choose another folder with `plots`, or make room",
             },
             other => WorkflowError::Input(format!("{}: {other}", path.display())),
         })?;

@@ -37,8 +37,7 @@ pub(super) struct RunData {
 /// # Errors
 /// A file that cannot be read, with what is wrong in it and what to do.
 pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
-    const AGAIN: &str =
-        "it is damaged or was made by another version: run 'flawtune evaluate' again, or remove it";
+    const AGAIN: &str = "it is damaged or was made by another version\nhint: run 'flawtune evaluate' again, or remove it";
     let checkpoint = files
         .checkpoint
         .as_deref()
@@ -52,7 +51,7 @@ pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
     let history = match &files.history {
         Some(path) => Some(json(
             path,
-            "it is damaged: remove it, the checkpoint holds the history too",
+            "it is damaged\nhint: remove it, the checkpoint holds the history too",
         )?),
         None => of_checkpoint,
     };
@@ -92,7 +91,7 @@ pub(super) fn read(files: RunFiles) -> Result<RunData, WorkflowError> {
 
 /// The record of `visualize` for the category, in the run folder or in `visualize` below it.
 fn looks(files: &RunFiles) -> Result<Option<(PathBuf, Visualization)>, WorkflowError> {
-    const AGAIN: &str = "it is damaged or was made by another version: run 'flawtune visualize' again, or remove it";
+    const AGAIN: &str = "it is damaged or was made by another version\nhint: run 'flawtune visualize' again, or remove it";
     let name = format!("{}{}", files.category, visualize::RECORD);
     for folder in [files.folder.clone(), files.folder.join("visualize")] {
         let path = folder.join(&name);

@@ -92,12 +92,12 @@ struct Looked<'a> {
 fn check(request: &VisualizeRequest, checkpoint: &Checkpoint) -> Result<(), WorkflowError> {
     if request.images.is_empty() {
         return Err(WorkflowError::Input(
-            "there are no images to look at; name some, or a folder of them".into(),
+            "there are no images to look at\nhint: name some, or a folder of them".into(),
         ));
     }
     if checkpoint.options.use_cls {
         return Err(WorkflowError::Input(format!(
-            "{}: compares class tokens (--use-cls), so there is nothing to show patch by patch; train without --use-cls",
+            "{}: compares class tokens (`use_cls`), so there is nothing to show patch by patch\nhint: train without `use_cls`",
             request.checkpoint.display()
         )));
     }
@@ -109,14 +109,13 @@ fn whole_pictures(engine: &Engine) -> Result<(), WorkflowError> {
     let options = engine.options();
     if options.precision != Precision::F32 {
         return Err(WorkflowError::Input(format!(
-            "--precision {}: attention and gradients are computed in f32 only; add --precision f32",
+            "`precision` {}: attention and gradients are computed in f32 only\nhint: add `precision` f32",
             options.precision
         )));
     }
     if options.tiles.is_some() {
         return Err(WorkflowError::Input(
-            "--tile-size: attention and gradients are those of whole images, and this checkpoint was trained on tiles; \
-             train one without --tile-size"
+            "`tile_size`: attention and gradients are those of whole images, and this checkpoint was trained on tiles\nhint: train one without `tile_size`"
                 .into(),
         ));
     }

@@ -86,7 +86,7 @@ impl Model {
         let counted = if asked < 0 { depth + asked } else { asked };
         let block = usize::try_from(counted).ok().filter(|&b| b <= layer).ok_or_else(|| {
             WorkflowError::Input(format!(
-                "--block {asked}: features come from block {layer} of {}, so name a block from 0 to {layer} (or from -1 \
+                "`block` {asked}: features come from block {layer} of {}\nhint: name a block from 0 to {layer} (or from -1 \
                  back)",
                 engine.config().name
             ))

@@ -54,7 +54,7 @@ pub(super) fn load(
     let paths = &request.images[..request.images.len().min(request.max_images)];
     if paths.len() < request.images.len() {
         on_event(Event::Warning(format!(
-            "the first {} of {} images are looked at; --max-images takes more",
+            "the first {} of {} images are looked at; `max_images` takes more",
             paths.len(),
             request.images.len()
         )));
