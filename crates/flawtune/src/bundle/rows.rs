@@ -12,7 +12,7 @@ use flawtune_kernels::matching::{Frame, Matches, PackedPatches, raise_matches, r
 use rayon::prelude::*;
 
 use super::bank::Bank;
-use crate::score::heads::{largest_cosines, raise};
+use crate::score::search::{largest_cosines, raise};
 
 /// Rows that are packed at a time: with 384 numbers each they and a panel of asking patches fit a second-level cache.
 const BLOCK_ROWS: usize = 192;
@@ -292,7 +292,7 @@ fn frame(bank: &Bank) -> Option<Arc<Frame>> {
 mod tests {
     use super::*;
     use crate::bundle::Precision;
-    use crate::score::heads::left_out_distances;
+    use crate::score::search::left_out_distances;
     use crate::unit::normalise_rows;
     use flawtune_kernels::matching::max_similarity;
 

@@ -8,8 +8,8 @@ use flawtune_backbone::atomic_file;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::MetricError;
+use super::rows::{Column, Evaluation, RowType, relative};
 pub use super::rows::{Improvement, ScorerMetrics};
-use super::rows::{by_type, difference, labels, metrics, relative};
 use super::statistics::{BootstrapOptions, Rate, StatisticsError};
 
 /// How many of the most wrong images are listed each way.
@@ -136,29 +136,49 @@ impl Comparison {
         zero_shot: Scored<'_>,
         bootstrap: BootstrapOptions,
     ) -> Result<Self, ComparisonError> {
-        let labels = labels(test)?;
-        let prompt_tuned = metrics(&labels, adapted, &bootstrap)?;
-        let base = metrics(&labels, zero_shot, &bootstrap)?;
-        let improvement = difference(&labels, adapted, zero_shot, &bootstrap)?;
-        let a = adapted.scores;
-        let test_defects = labels.iter().filter(|l| **l).count();
-        let test_normals = labels.len() - test_defects;
-        Ok(Self {
-            category: test.category.to_owned(),
-            prompt_tuned,
-            zero_shot: base,
-            improvement,
-            protocol: test.protocol.to_owned(),
-            seed: test.seed,
-            shots: test.shots,
-            test_normals,
-            test_defects,
-            test_set_hash: test.hash.to_owned(),
-            bootstrap,
-            per_defect_type: per_type(test, adapted, zero_shot)?,
-            worst_false_alarms: worst_errors(test.ids, test.defect_types, a, false),
-            worst_misses: worst_errors(test.ids, test.defect_types, a, true),
-        })
+        let column = |scorer, scored, against: Option<usize>| Column {
+            scorer,
+            taught: against.is_some(),
+            scored,
+            against,
+        };
+        let columns = [
+            column("prompt_tuned", adapted, Some(1)),
+            column("zero_shot", zero_shot, None),
+        ];
+        let evaluation = Evaluation::of(test, false, &columns, bootstrap)?;
+        Ok(Self::of_rows(&evaluation, [0, 1], test, adapted.scores))
+    }
+
+    /// Two rows of an evaluation as the recipe's file holds them: `rows[0]`, with `scores` and a difference to `rows[1]`, as
+    /// `prompt_tuned` and the other as `zero_shot`.
+    ///
+    /// # Panics
+    /// If there are no such rows, or the first is held against none.
+    pub fn of_rows(
+        evaluation: &Evaluation,
+        rows: [usize; 2],
+        test: &TestSet<'_>,
+        scores: &[f64],
+    ) -> Self {
+        let [adapted, base] = rows.map(|row| &evaluation.rows[row]);
+        let split = &evaluation.split;
+        Self {
+            category: evaluation.category.clone(),
+            prompt_tuned: adapted.metrics.clone(),
+            zero_shot: base.metrics.clone(),
+            improvement: adapted.difference.clone().expect("rows that are compared"),
+            protocol: split.protocol.clone(),
+            seed: split.seed,
+            shots: split.shots,
+            test_normals: split.good,
+            test_defects: split.defects,
+            test_set_hash: split.test_set_hash.clone(),
+            bootstrap: evaluation.bootstrap,
+            per_defect_type: per_type(&adapted.by_type, &base.by_type),
+            worst_false_alarms: worst_errors(test.ids, test.defect_types, scores, false),
+            worst_misses: worst_errors(test.ids, test.defect_types, scores, true),
+        }
     }
 
     /// Writes the comparison as JSON, whole or not at all.
@@ -273,24 +293,21 @@ impl Comparison {
 }
 
 fn per_type(
-    test: &TestSet<'_>,
-    adapted: Scored<'_>,
-    zero_shot: Scored<'_>,
-) -> Result<BTreeMap<String, TypeMetrics>, MetricError> {
-    let (adapted, zero_shot) = (by_type(test, adapted)?, by_type(test, zero_shot)?);
-    let both = adapted.into_iter().zip(zero_shot.into_values());
-    Ok(both
-        .map(|((name, adapted), zero_shot)| {
-            let metrics = TypeMetrics {
-                images: adapted.images,
-                prompt_tuned_auroc: adapted.auroc,
-                zero_shot_auroc: zero_shot.auroc,
-                prompt_tuned_found: adapted.found,
-                zero_shot_found: zero_shot.found,
-            };
-            (name, metrics)
-        })
-        .collect())
+    adapted: &BTreeMap<String, RowType>,
+    zero_shot: &BTreeMap<String, RowType>,
+) -> BTreeMap<String, TypeMetrics> {
+    let both = adapted.iter().zip(zero_shot.values());
+    both.map(|((name, adapted), zero_shot)| {
+        let metrics = TypeMetrics {
+            images: adapted.images,
+            prompt_tuned_auroc: adapted.auroc,
+            zero_shot_auroc: zero_shot.auroc,
+            prompt_tuned_found: adapted.found,
+            zero_shot_found: zero_shot.found,
+        };
+        (name.clone(), metrics)
+    })
+    .collect()
 }
 
 /// The [`WORST_ERRORS`] normal images with the highest, or the defective ones with the lowest scores, the worst first.

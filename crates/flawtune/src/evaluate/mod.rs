@@ -11,7 +11,6 @@
 //! when its score is at or above the threshold.
 
 pub mod comparison;
-pub mod draws;
 pub mod metrics;
 pub mod protocol;
 pub mod rows;

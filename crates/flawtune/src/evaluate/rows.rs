@@ -214,7 +214,7 @@ impl Evaluation {
 ///
 /// # Errors
 /// Ids and types that are not equally many.
-pub(super) fn labels(test: &TestSet<'_>) -> Result<Vec<bool>, MetricError> {
+fn labels(test: &TestSet<'_>) -> Result<Vec<bool>, MetricError> {
     let labels: Vec<bool> = test.defect_types.iter().map(Option::is_some).collect();
     if test.ids.len() != labels.len() {
         return Err(MetricError::Length {
@@ -234,7 +234,7 @@ fn both_classes(labels: &[bool], least: usize) -> bool {
 ///
 /// # Errors
 /// Scores that are missing, too many or not finite; bootstrap options that make no sense.
-pub(super) fn metrics(
+fn metrics(
     labels: &[bool],
     scored: Scored<'_>,
     bootstrap: &BootstrapOptions,
@@ -267,7 +267,7 @@ pub(super) fn metrics(
 ///
 /// # Errors
 /// As [`metrics`].
-pub(super) fn difference(
+fn difference(
     labels: &[bool],
     scored: Scored<'_>,
     other: Scored<'_>,
@@ -304,7 +304,7 @@ pub(super) fn relative(value: f64, base: f64) -> Option<f64> {
 ///
 /// # Errors
 /// As [`metrics`].
-pub(super) fn by_type(
+fn by_type(
     test: &TestSet<'_>,
     scored: Scored<'_>,
 ) -> Result<BTreeMap<String, RowType>, MetricError> {

@@ -1,11 +1,11 @@
 //! Patch memory bank: every patch of a test is compared with all patches of all support images.
 
-use flawtune_kernels::matching::raise_similarity;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::features::TokenSet;
 
+use super::search::largest_cosine;
 use super::{ImageScores, ScoreError, SupportSet, TokenChange, TokenKind};
 
 /// Tests that are adapted and held at once; bounds memory, changes no result.
@@ -118,13 +118,7 @@ impl SupportSet<'_> {
                 .collect();
             let best: Vec<Vec<f32>> = parts
                 .par_iter()
-                .map(|(test, support)| {
-                    let mut best = vec![f32::NEG_INFINITY; test.patches()];
-                    for image in *support {
-                        raise_similarity(test, image, &mut best);
-                    }
-                    best
-                })
+                .map(|(test, support)| largest_cosine(test, support, f32::NEG_INFINITY))
                 .collect();
             let pieces = self.len().div_ceil(SUPPORT_AT_ONCE);
             maps.extend(best.chunks_exact(pieces).map(|pieces| {

@@ -21,6 +21,7 @@ pub mod map;
 mod pair;
 pub mod residual;
 mod scorer;
+pub mod search;
 mod support;
 pub mod threshold;
 

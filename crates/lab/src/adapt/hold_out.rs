@@ -1,11 +1,13 @@
 //! How well an adaptation does on images it is not trained on, to choose the epoch.
 
-use flawtune_kernels::matching::{NearestImages, PackedPatches, max_similarity};
+use flawtune_kernels::matching::{NearestImages, PackedPatches};
 use rayon::prelude::*;
 
 use super::{AdaptError, BatchPass, Loss, Modulation, Tape};
-use flawtune::score::heads::{BANK_SHARE, top_mean};
-use flawtune::score::pack_images;
+use flawtune::evaluate::metrics;
+use flawtune::score::heads::BANK_SHARE;
+use flawtune::score::search::largest_cosine;
+use flawtune::score::{Aggregate, pack_images};
 
 /// What is measured on the hold-out; larger is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,16 +111,9 @@ impl HoldOutImages<'_> {
 
 /// Mean of the largest distances of the image's patches to all patches of the bank.
 fn bank_score(image: &PackedPatches, bank: &[PackedPatches]) -> f64 {
-    let mut best = vec![f32::NEG_INFINITY; image.patches()];
-    let mut found = vec![0.0; image.patches()];
-    for other in bank {
-        max_similarity(image, other, &mut found);
-        best.iter_mut()
-            .zip(&found)
-            .for_each(|(best, found)| *best = best.max(*found));
-    }
+    let best = largest_cosine(image, bank, f32::NEG_INFINITY);
     let distances: Vec<f32> = best.iter().map(|b| 1.0 - b).collect();
-    top_mean(&distances, BANK_SHARE)
+    Aggregate::TopFraction(BANK_SHARE).score(&distances)
 }
 
 /// Images modulated (if there is a modulation), divided by their norms and laid out for matching.
@@ -137,21 +132,15 @@ fn pack(
     }
 }
 
-/// Part of the pairs of a normal and a defect in which the defect has the larger score; ties count half.
+/// Part of the pairs of a normal and a defect in which the defect has the larger score; ties count half. NaN without a pair, or
+/// where a score is not finite.
 fn auroc(normals: &[f64], defects: &[f64]) -> f64 {
-    let wins: f64 = defects
-        .iter()
-        .flat_map(|d| {
-            normals.iter().map(move |n| {
-                if d > n {
-                    1.0
-                } else {
-                    f64::from(u8::from(d == n)) / 2.0
-                }
-            })
-        })
-        .sum();
-    wins / (normals.len() * defects.len()) as f64
+    let labels: Vec<bool> = [(false, normals.len()), (true, defects.len())]
+        .into_iter()
+        .flat_map(|(label, count)| std::iter::repeat_n(label, count))
+        .collect();
+    let found = metrics::auroc(&labels, &[normals, defects].concat());
+    found.ok().flatten().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

@@ -8,11 +8,10 @@ use super::{
     BackboneOptions, Category, CategoryOptions, Engine, Event, OnEvent, WorkflowError, writable,
     write_json,
 };
-use flawtune::evaluate::metrics::{auroc, average_precision};
-use flawtune::evaluate::protocol::SplitOptions;
-use flawtune::evaluate::statistics::{
-    BootstrapOptions, Interval, RankingMetric, bootstrap_interval,
-};
+use flawtune::evaluate::comparison::{Scored, TestSet};
+use flawtune::evaluate::protocol::{Protocol, SplitOptions};
+use flawtune::evaluate::rows::{Column, Evaluation};
+use flawtune::evaluate::statistics::{BootstrapOptions, Interval};
 use flawtune::features::Forward as _;
 use flawtune::score::{Aggregate, SupportSet, TokenKind};
 
@@ -98,68 +97,74 @@ pub fn baseline(
     let (_, support) = category.tokens(&engine, &support, on_event)?;
     let (tested, tokens) = category.tokens(&engine, &split.test, on_event)?;
     let infos = category.infos();
-    let labels: Vec<bool> = tested
-        .iter()
-        .map(|&i| infos[i].defect_type.is_some())
-        .collect();
 
     on_event(Event::PartBegins("scoring"));
     let k = request.k_neighbors;
     let patches = SupportSet::new(&support, TokenKind::Patches, None)?;
     let class = SupportSet::new(&support, TokenKind::Class, None)?;
-    let mut scorers = Vec::new();
-    let mut push = |scorer: String, scores: Vec<f64>| -> Result<(), WorkflowError> {
-        let both = labels.contains(&true) && labels.contains(&false);
-        scorers.push(BaselineResult {
-            scorer,
-            auroc: auroc(&labels, &scores)?,
-            auroc_interval: if both {
-                Some(bootstrap_interval(
-                    &labels,
-                    &scores,
-                    RankingMetric::Auroc,
-                    &request.bootstrap,
-                )?)
-            } else {
-                None
-            },
-            average_precision: average_precision(&labels, &scores)?,
-        });
-        Ok(())
-    };
     on_event(Event::Scoring("image pairs"));
-    push(
-        format!("image-pair, k = {k}"),
-        patches.score_pairs(&tokens, k, false)?.scores,
-    )?;
-    push(
-        format!("class token, k = {k}"),
-        class.score_pairs(&tokens, k, false)?.scores,
-    )?;
+    let mut scorers = vec![
+        (
+            format!("image-pair, k = {k}"),
+            patches.score_pairs(&tokens, k, false)?.scores,
+        ),
+        (
+            format!("class token, k = {k}"),
+            class.score_pairs(&tokens, k, false)?.scores,
+        ),
+    ];
     on_event(Event::Scoring("patch bank"));
     let distances = patches.patch_distances(&tokens)?;
     for (name, aggregate) in [
         ("patch bank, top 1 %", Aggregate::TopFraction(0.01)),
         ("patch bank, mean", Aggregate::Mean),
     ] {
-        push(
-            name.to_owned(),
-            distances.iter().map(|d| aggregate.score(d)).collect(),
-        )?;
+        let scores = distances.iter().map(|d| aggregate.score(d)).collect();
+        scorers.push((name.to_owned(), scores));
     }
-    let test_defects = labels.iter().filter(|l| **l).count();
-    let result = Baseline {
-        category: category.dataset.category.clone(),
-        protocol: split.protocol.to_string(),
+    let ids: Vec<&str> = tested.iter().map(|&i| infos[i].id).collect();
+    let types: Vec<Option<&str>> = tested.iter().map(|&i| infos[i].defect_type).collect();
+    let test = TestSet {
+        category: &category.dataset.category,
+        protocol: &split.protocol.to_string(),
         seed: split.seed,
-        test_set_hash: split.test_set_hash(&infos),
-        test_normals: labels.len() - test_defects,
-        test_defects,
+        shots: split.shots.len(),
+        hash: &split.test_set_hash(&infos),
+        ids: &ids,
+        defect_types: &types,
+    };
+    let columns: Vec<Column<'_>> = scorers
+        .iter()
+        .map(|(scorer, scores)| Column {
+            scorer,
+            taught: false,
+            scored: Scored {
+                scores,
+                threshold: None,
+            },
+            against: None,
+        })
+        .collect();
+    let leaky = split.protocol == Protocol::Leaky;
+    let evaluation = Evaluation::of(&test, leaky, &columns, request.bootstrap)?;
+    let scorers = evaluation.rows.into_iter().map(|row| BaselineResult {
+        scorer: row.scorer,
+        auroc: row.metrics.auroc,
+        auroc_interval: row.metrics.auroc_interval,
+        average_precision: row.metrics.average_precision,
+    });
+    let result = Baseline {
+        category: evaluation.category,
+        protocol: evaluation.split.protocol,
+        seed: evaluation.split.seed,
+        test_set_hash: evaluation.split.test_set_hash,
+        test_normals: evaluation.split.good,
+        test_defects: evaluation.split.defects,
         support_images: support.images.len(),
         model_name: engine.config().name.clone(),
         weights_hash: engine.weights_hash().to_owned(),
-        bootstrap: request.bootstrap,
-        scorers,
+        bootstrap: evaluation.bootstrap,
+        scorers: scorers.collect(),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let path = request

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::frozen::{FrozenScores, Wanted};
 use super::manifests::{manifest, manifests};
 use super::meta::init_lists;
-use super::supervised::SupervisedOptions;
+use super::supervised::{Supervised, SupervisedOptions};
 use super::universal::adaptation_for;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine,
@@ -20,6 +20,7 @@ use crate::adapt::{self, Checkpoint, Loss};
 use flawtune::evaluate::comparison::{Comparison, Scored, TestSet};
 use flawtune::evaluate::metrics::auroc;
 use flawtune::evaluate::protocol::{Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
+use flawtune::evaluate::rows::{self, Row};
 use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::features::{Forward as _, TokenSet};
@@ -72,6 +73,9 @@ pub struct Evaluation {
     /// The comparison.
     #[serde(flatten)]
     pub comparison: Comparison,
+    /// Every scorer of the scores table, in its order, held against what knows no defect or less.
+    #[serde(default)]
+    pub rows: Vec<Row>,
     /// How the thresholds of both scorers were chosen; none where no good image was held out of training.
     pub thresholds: Option<HeldOutThresholds>,
     /// The ensemble of the checkpoint on the same test set, where it has one and the category is the one it was
@@ -267,18 +271,6 @@ pub fn evaluate(
         .map(|(a, b)| HeldOutThresholds::new(&a, &b, request.max_false_alarm))
         .transpose()?;
     let at = |of: fn(&HeldOutThresholds) -> f64| thresholds.as_ref().map(of);
-    let comparison = Comparison::new(
-        &test,
-        Scored {
-            scores: &pick(&adapted),
-            threshold: at(|t| t.prompt_tuned.value),
-        },
-        Scored {
-            scores: &pick(&zero_shot),
-            threshold: at(|t| t.zero_shot.value),
-        },
-        request.bootstrap,
-    )?;
     let mut columns = vec![
         ("zero_shot", pick(&zero_shot)),
         ("prompt_tuned", pick(&adapted)),
@@ -349,7 +341,12 @@ pub fn evaluate(
         }
         None => None,
     };
+    let leaky = protocol == Protocol::Leaky;
+    let at = [at(|t| t.zero_shot.value), at(|t| t.prompt_tuned.value)];
+    let rows = rows_of(&test, leaky, &columns, at, request.bootstrap)?;
+    let comparison = Comparison::of_rows(&rows, [1, 0], &test, &columns[1].1);
     let evaluation = Evaluation {
+        rows: rows.rows,
         hierarchy: levels,
         ensemble,
         prompt_guard,
@@ -359,7 +356,7 @@ pub fn evaluate(
         )?,
         comparison,
         thresholds,
-        leaky: protocol == Protocol::Leaky,
+        leaky,
         k_neighbors: k,
         support_images: support.images.len(),
         model_name: engine.config().name.clone(),
@@ -375,6 +372,45 @@ pub fn evaluate(
     on_event(Event::Wrote(&scores));
     on_event(Event::PartEnds("scoring"));
     Ok(Evaluated { evaluation, path })
+}
+
+/// The scorer that another is held against, by their columns; none for those that know no defect.
+fn base_of(column: &str) -> Option<&'static str> {
+    match column {
+        "prompt_tuned" => Some("zero_shot"),
+        "ensemble" => Some("ensemble_zero_shot"),
+        "adapted_bank" | "frozen_ensemble" | "adapted_ensemble" | "flat_bank" => {
+            Some("zero_shot_bank")
+        }
+        "hierarchical_bank" => Some("flat_bank"),
+        head if Supervised::ALL.iter().any(|s| s.name() == head) => Some("bank_top"),
+        _ => None,
+    }
+}
+
+/// A row for each column; `thresholds` are those of the first ones.
+fn rows_of(
+    test: &TestSet<'_>,
+    leaky: bool,
+    columns: &[(&'static str, Vec<f64>)],
+    thresholds: [Option<f64>; 2],
+    bootstrap: BootstrapOptions,
+) -> Result<rows::Evaluation, WorkflowError> {
+    let place = |name: &str| columns.iter().position(|(column, _)| *column == name);
+    let of = |(i, (scorer, scores)): (usize, &(&'static str, Vec<f64>))| {
+        let base = base_of(scorer);
+        rows::Column {
+            scorer,
+            taught: base.is_some(),
+            scored: Scored {
+                scores,
+                threshold: thresholds.get(i).copied().flatten(),
+            },
+            against: base.and_then(place),
+        }
+    };
+    let columns: Vec<_> = columns.iter().enumerate().map(of).collect();
+    Ok(rows::Evaluation::of(test, leaky, &columns, bootstrap)?)
 }
 
 pub(super) fn ensemble_of(

@@ -11,7 +11,7 @@ use flawtune_kernels::matching::{Frame, Matches, PackedPatches, match_patches};
 use rayon::prelude::*;
 
 use super::bank::{Bank, Precision};
-use crate::evaluate::draws::{generator, shuffle};
+use crate::random::draws::{generator, shuffle};
 
 pub(super) use search::CellBank;
 

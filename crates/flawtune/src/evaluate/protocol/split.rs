@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::manifest::{ImageRef, SplitManifest};
 use super::{Protocol, ProtocolError};
-use crate::evaluate::draws::{generator, shuffle};
+use crate::random::draws::{generator, shuffle};
 
 /// What the protocol needs to know of one image.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::StatisticsError;
-use crate::evaluate::draws::{below, generator};
 use crate::evaluate::metrics::{MetricError, Tally, dense_ranks};
+use crate::random::draws::{below, generator};
 
 /// Which metric is resampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::holm;
-    use crate::evaluate::draws::{below, generator};
+    use crate::random::draws::{below, generator};
 
     /// The closed test that Holm's procedure is a shortcut for: every set of hypotheses that holds i is tested by
     /// Bonferroni, and the worst of them is i's adjusted p-value. Another algorithm, exponential in the count.

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::bank::pack_unit;
-use super::patch_head::{PatchExample, top_mean};
+use super::patch_head::PatchExample;
+use crate::score::Aggregate;
 use flawtune_kernels::matching::{PackedPatches, max_similarity};
 
 /// The oddest patches of the known defects (or those under their masks), unit length. Nothing in it is trained.
@@ -70,7 +71,7 @@ impl DefectMemory {
     pub fn scores(&self, images: &[PatchExample<'_>], share: f64) -> Vec<f64> {
         images
             .par_iter()
-            .map(|i| top_mean(&self.contrast(i), share))
+            .map(|i| Aggregate::TopFraction(share).score(&self.contrast(i)))
             .collect()
     }
 }

@@ -24,9 +24,9 @@ use super::HeadError;
 use super::image_head::{ImageHead, image_features};
 use super::logistic::LogisticOptions;
 use super::normality::{Departure, Normality};
-use super::patch_head::top_mean;
 use crate::features::ImageTokens;
 use crate::random::{Purpose, Stream};
+use crate::score::Aggregate;
 
 /// Normal images an ensemble needs: each of two parts must leave two to learn from.
 pub const NORMALS_NEEDED: usize = 4;
@@ -113,7 +113,7 @@ impl Evidence {
         }
         let one = |(image, distances): (&ImageTokens, &Vec<f32>)| Self {
             features: image_features(image),
-            bank: Some(top_mean(distances, share)),
+            bank: Some(Aggregate::TopFraction(share).score(distances)),
         };
         Ok(images.par_iter().zip(distances).map(one).collect())
     }

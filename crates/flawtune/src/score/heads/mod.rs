@@ -21,9 +21,6 @@ mod patch_head;
 mod record;
 
 pub use bank::PatchBank;
-#[cfg(test)]
-pub(crate) use bank::left_out_distances;
-pub(crate) use bank::{largest_cosines, raise};
 pub use defect_memory::DefectMemory;
 pub use ensemble::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard, NORMALS_NEEDED,
@@ -31,7 +28,7 @@ pub use ensemble::{
 pub use image_head::{ImageHead, image_features};
 pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
 pub use normality::{Departure, Normality};
-pub use patch_head::{PatchExample, PatchHead, PatchHeadOptions, top_mean};
+pub use patch_head::{PatchExample, PatchHead, PatchHeadOptions};
 pub use record::EnsembleRecord;
 
 /// Why a head could not be trained.

@@ -11,7 +11,7 @@ use super::HeadError;
 use super::logistic::{LinearHead, LogisticOptions, Standardisation, fit_logistic};
 use crate::features::ImageTokens;
 use crate::random::{Purpose, Stream};
-use crate::score::mean_of_largest;
+use crate::score::Aggregate;
 
 /// An image to learn from.
 #[derive(Debug, Clone, Copy)]
@@ -77,11 +77,6 @@ fn largest(values: &[f32], count: usize) -> Vec<usize> {
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
     order.truncate(count);
     order
-}
-
-/// Mean of the largest `share` of `values`.
-pub fn top_mean(values: &[f32], share: f64) -> f64 {
-    mean_of_largest(values, share_of(share, values.len()))
 }
 
 impl PatchHead {
@@ -160,7 +155,7 @@ impl PatchHead {
 
     /// Mean of the top logits of an image.
     pub fn score(&self, image: &ImageTokens) -> f64 {
-        top_mean(&self.logits(image), self.score_share)
+        Aggregate::TopFraction(self.score_share).score(&self.logits(image))
     }
 
     /// Scores of a list of images.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::look::{BlockBanks, Look, unit_blocks};
 use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits};
-use crate::evaluate::draws::{generator, shuffle};
 use crate::features::ImageTokens;
+use crate::random::draws::{generator, shuffle};
 use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
 
 /// First stream of the seed that patches are drawn with, one an image; the split has 0 and 1, the support 2.

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::{FitRequest, MaskChoice, ScorerChoice, index};
 use crate::bundle::{Bank, BankBuilder, Cells, PatchOptions, chosen};
-use crate::evaluate::draws::{generator, shuffle};
 use crate::features::TokenSet;
+use crate::random::draws::{generator, shuffle};
 use crate::score::coreset::{Projection, coreset_memory, greedy_coreset};
 use crate::score::foreground::{Cut, foreground};
 use crate::workflow::{Event, OnEvent, WorkflowError};

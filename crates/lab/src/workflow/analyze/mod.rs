@@ -17,10 +17,10 @@ use super::{
     WorkflowError, adapted, sorted,
 };
 use crate::adapt::{Checkpoint, PairwiseMatches, Similarities, SimilarityStats, rows_of};
-use flawtune::evaluate::draws::{generator, shuffle};
 use flawtune::evaluate::metrics::auroc;
 use flawtune::evaluate::protocol::{ImageRef, Protocol, Split, SplitOptions, check_disjoint};
 use flawtune::features::TokenSet;
+use flawtune::random::draws::{generator, shuffle};
 use flawtune::score::{SupportSet, TokenKind};
 
 /// Stream of the seed's random bits that chooses images.

@@ -3,8 +3,10 @@
 //! `ChaCha8` is specified bit by bit; what is made from its words (floats, shuffles) is written out here, so that a seed
 //! means the same in every version of every dependency.
 
+pub mod draws;
+
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 
 /// What random numbers are for. Each purpose has its own stream: using more of one changes no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +41,9 @@ pub struct Stream {
 impl Stream {
     /// The stream of a seed and a purpose, from its beginning.
     pub fn new(seed: u64, purpose: Purpose) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut rng = ChaCha8Rng::from_seed(key);
-        rng.set_stream(purpose as u64);
-        Self { rng }
+        Self {
+            rng: draws::generator(seed, purpose as u64),
+        }
     }
 
     /// How many 32-bit words have been used.
