@@ -1,11 +1,15 @@
 //! Evaluate a checkpoint: adapted and zero-shot scores of one test set, in one run.
 
+mod scoring;
+
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::torch_file::Value;
 use serde::{Deserialize, Serialize};
 
-use super::frozen::{FrozenScores, Wanted};
+use self::scoring::{Scoring, Tokens};
+use super::frozen::FrozenScores;
 use super::manifests::{manifest, manifests};
 use super::meta::init_lists;
 use super::supervised::{Supervised, SupervisedOptions};
@@ -13,19 +17,18 @@ use super::universal::adaptation_for;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine,
     EnsembleEvaluation, Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError,
-    adapted, ensemble, held_out::HeldOut, hierarchy, sorted, writable, write_json,
+    held_out::HeldOut, writable, write_json,
 };
 use crate::adapt::guard::PromptGuard;
-use crate::adapt::{self, Checkpoint, Loss};
+use crate::adapt::{self, Adaptation, Checkpoint};
 use flawtune::evaluate::comparison::{Comparison, Scored, TestSet};
 use flawtune::evaluate::metrics::auroc;
 use flawtune::evaluate::protocol::{Protocol, Split, SplitManifest, SplitOptions, check_disjoint};
 use flawtune::evaluate::rows::{self, Row};
 use flawtune::evaluate::score_table::ScoreTable;
 use flawtune::evaluate::statistics::BootstrapOptions;
-use flawtune::features::{Forward as _, TokenSet};
-use flawtune::score::heads::{EnsembleOptions, EnsembleRecord};
-use flawtune::score::{SupportSet, TokenKind};
+use flawtune::features::Forward as _;
+use flawtune::score::heads::EnsembleRecord;
 
 /// What to evaluate.
 #[derive(Debug, Clone)]
@@ -116,6 +119,69 @@ pub struct Evaluated {
     pub path: PathBuf,
 }
 
+/// A checkpoint, what it learned, and the category that it is tested on.
+struct Opened {
+    checkpoint: Checkpoint,
+    category: Category,
+    name: String,
+    /// The split of its training in this category, or else in the first.
+    manifest: Option<SplitManifest>,
+    /// Whether it was trained on this category.
+    own: bool,
+    protocol: Protocol,
+    split: Split,
+    engine: Engine,
+    adaptation: Adaptation,
+}
+
+fn open(request: &EvaluateRequest, on_event: OnEvent<'_>) -> Result<Opened, WorkflowError> {
+    let path = &request.checkpoint;
+    let checkpoint = Checkpoint::read(path)?;
+    on_event(Event::Read(path));
+    let all = manifests(path, &checkpoint)?;
+    let category = Category::open(&request.data, on_event)?;
+    let name = category.dataset.category.clone();
+    let manifest = manifest(path, &checkpoint, &name)?;
+    let protocol = protocol(request, manifest.as_ref())?;
+    let own = name == checkpoint.category || all.iter().any(|m| m.category == name);
+    if !own {
+        let trained: Vec<&str> = all.iter().map(|m| m.category.as_str()).collect();
+        on_event(Event::Warning(format!(
+            "{} was trained on {}, not on {name}",
+            path.display(),
+            if trained.is_empty() {
+                checkpoint.category.clone()
+            } else {
+                trained.join(", ")
+            }
+        )));
+    }
+    let options = split_options(&checkpoint, manifest.as_ref(), &name, &protocol);
+    let split = category.split(&options)?;
+    on_event(Event::Split(&split.manifest));
+    if !all.is_empty() {
+        let tested = split.tested(&category.infos());
+        let started_from = init_lists(path, &checkpoint)?;
+        for manifest in all.iter().chain(&started_from) {
+            check_disjoint(manifest, &name, &tested, &protocol)?;
+        }
+    }
+    writable(&request.output_dir)?;
+    let engine = open_backbone(path, &request.backbone, &checkpoint, on_event)?;
+    let adaptation = adaptation_for(&checkpoint, &name)?;
+    Ok(Opened {
+        checkpoint,
+        category,
+        name,
+        manifest,
+        own,
+        protocol,
+        split,
+        engine,
+        adaptation,
+    })
+}
+
 /// Scores the test set with and without the checkpoint's adaptation and writes `<category>_comparison.json`.
 ///
 /// # Errors
@@ -125,184 +191,61 @@ pub fn evaluate(
     request: &EvaluateRequest,
     on_event: OnEvent<'_>,
 ) -> Result<Evaluated, WorkflowError> {
-    let checkpoint = Checkpoint::read(&request.checkpoint)?;
-    on_event(Event::Read(&request.checkpoint));
-    let all = manifests(&request.checkpoint, &checkpoint)?;
-    let category = Category::open(&request.data, on_event)?;
-    let name = category.dataset.category.clone();
-    let manifest = manifest(&request.checkpoint, &checkpoint, &name)?;
-    let protocol = protocol(request, manifest.as_ref())?;
-    if name != checkpoint.category && all.iter().all(|m| m.category != name) {
-        let trained: Vec<&str> = all.iter().map(|m| m.category.as_str()).collect();
-        on_event(Event::Warning(format!(
-            "{} was trained on {}, not on {name}",
-            request.checkpoint.display(),
-            if trained.is_empty() {
-                checkpoint.category.clone()
-            } else {
-                trained.join(", ")
-            }
-        )));
-    }
-    let split = category.split(&split_options(
-        &checkpoint,
-        manifest.as_ref(),
-        &name,
-        &protocol,
-    ))?;
-    on_event(Event::Split(&split.manifest));
-    let infos = category.infos();
-    if !all.is_empty() {
-        let tested = split.tested(&infos);
-        let started_from = init_lists(&request.checkpoint, &checkpoint)?;
-        for manifest in all.iter().chain(&started_from) {
-            check_disjoint(manifest, &name, &tested, &protocol)?;
-        }
-    }
-    writable(&request.output_dir)?;
-    let engine = open_backbone(
-        &request.checkpoint,
-        &request.backbone,
-        &checkpoint,
-        on_event,
-    )?;
-    let adaptation = adaptation_for(&checkpoint, &name)?;
-
-    let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
-    let (supporting, support) = category.tokens(&engine, &normals, on_event)?;
-    let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
-    let (tested, tokens) = category.tokens(&engine, &wanted, on_event)?;
-    adaptation.check(&tokens)?;
-    let kind = if adaptation.options().use_cls {
-        TokenKind::Class
-    } else {
-        TokenKind::Patches
-    };
-    let k = request.k_neighbors;
-    let held_out = HeldOut::new(&supporting, &split.holdout_normals, k, on_event);
-    // scores of the tested and of the held-out good images
-    let score = |normals: &TokenSet, tokens: &TokenSet, adaptation| -> Result<_, WorkflowError> {
-        let support = SupportSet::new(normals, kind, adaptation)?;
-        let held = held_out
-            .as_ref()
-            .map(|h| h.scores(&support, normals))
-            .transpose()?;
-        Ok((support.score_pairs(tokens, k, false)?.scores, held))
-    };
-    on_event(Event::PartBegins("scoring"));
-    on_event(Event::Scoring("zero-shot"));
-    // the held-out images' scores stand behind those of the tested
-    let scored: Vec<usize> = tested
-        .iter()
-        .chain(held_out.iter().flat_map(|_| &split.holdout_normals))
-        .copied()
-        .collect();
-    let untouched = Wanted {
-        what: format!("image pairs, {kind:?}, k = {k}, {} tested", tested.len()),
-        category: &category,
-        engine: &engine,
-        support: &supporting,
-        scored: &scored,
-    };
-    let both = request.frozen.scores(&untouched, || {
-        let (mut tested, held) = score(&support, &tokens, None)?;
-        tested.extend(held.unwrap_or_default());
-        Ok(tested)
-    })?;
-    let zero_shot = both[..tested.len()].to_vec();
-    let held_zero_shot = held_out.as_ref().map(|_| both[tested.len()..].to_vec());
-    let unseen: std::collections::HashSet<usize> = split.test.iter().copied().collect();
-    let main: Vec<usize> = (0..tested.len())
-        .filter(|&i| unseen.contains(&tested[i]))
-        .collect();
-    let pick = |scores: &[f64]| main.iter().map(|&i| scores[i]).collect::<Vec<_>>();
-    let ids: Vec<&str> = main.iter().map(|&i| infos[tested[i]].id).collect();
-    let types: Vec<Option<&str>> = main.iter().map(|&i| infos[tested[i]].defect_type).collect();
+    let opened = open(request, on_event)?;
+    let tokens = Tokens::of(&opened, on_event)?;
+    let (split, k) = (&opened.split, request.k_neighbors);
+    let infos = opened.category.infos();
+    let positions = tokens.positions();
+    let ids: Vec<&str> = positions.iter().map(|&i| infos[i].id).collect();
+    let types: Vec<Option<&str>> = positions.iter().map(|&i| infos[i].defect_type).collect();
+    let shots = opened.manifest.as_ref().map(|m| m.shots);
     let test = TestSet {
-        category: &name,
-        protocol: &protocol.to_string(),
+        category: &opened.name,
+        protocol: &opened.protocol.to_string(),
         seed: split.seed,
-        shots: manifest.as_ref().map_or(split.shots.len(), |m| m.shots),
+        shots: shots.unwrap_or(split.shots.len()),
         hash: &split.test_set_hash(&infos),
         ids: &ids,
         defect_types: &types,
     };
-    let prompt_guard = guard_of(&request.checkpoint, &checkpoint)?;
+    let scoring = Scoring {
+        request,
+        opened: &opened,
+        tokens: &tokens,
+        test: &test,
+        held_out: HeldOut::new(&tokens.supporting, &split.holdout_normals, k, on_event),
+    };
+    on_event(Event::PartBegins("scoring"));
+    on_event(Event::Scoring("zero-shot"));
+    let (zero_shot, held_zero_shot) = scoring.zero_shot()?;
+    let prompt_guard = guard_of(&request.checkpoint, &opened.checkpoint)?;
     let falls_back = request.guard && prompt_guard.is_some_and(|g| g.fallback);
     if let Some(guard) = prompt_guard.filter(|_| falls_back) {
         on_event(Event::Warning(fallback_text(&guard)));
     }
-    let score_loss = checkpoint.args.get("loss_type").and_then(Value::as_str);
-    let by_bank = score_loss.is_some_and(|name| matches!(name.parse(), Ok(Loss::Scores(_))));
-    let through = match &checkpoint.inserted {
-        _ if falls_back => None,
-        inserted if inserted.is_some() || by_bank => {
-            let own = name == checkpoint.category || all.iter().any(|m| m.category == name);
-            let shots: Vec<usize> = if own { split.shots.clone() } else { Vec::new() };
-            let job = adapted::Job {
-                category: &category,
-                engine: &engine,
-                normals: (&supporting, &support),
-                shots: &shots,
-                tested: (&tested, &tokens),
-                main: &main,
-                test: &test,
-                bootstrap: request.bootstrap,
-            };
-            let tokens = adapted::tokens(&job, inserted.as_ref(), &adaptation, on_event)?;
-            let options = EnsembleOptions {
-                guard: request.guard,
-                seed: split.seed,
-                ..EnsembleOptions::default()
-            };
-            let scorers = adapted::evaluate(&job, &tokens, &options, on_event)?;
-            Some((tokens, scorers))
-        }
-        _ => None,
+    let through = if falls_back {
+        None
+    } else {
+        scoring.through(on_event)?
     };
     on_event(Event::Scoring("adapted"));
     let (adapted, held_adapted) = match &through {
         _ if falls_back => (zero_shot.clone(), held_zero_shot.clone()),
-        Some((adapted, _)) => score(&adapted.normals, &adapted.tested, None)?,
-        None => score(&support, &tokens, Some(&adaptation))?,
+        Some((adapted, _)) => scoring.pairs(&adapted.normals, &adapted.tested, None)?,
+        None => scoring.pairs(&tokens.support, &tokens.tokens, Some(&opened.adaptation))?,
     };
     let thresholds = held_adapted
         .zip(held_zero_shot)
         .map(|(a, b)| HeldOutThresholds::new(&a, &b, request.max_false_alarm))
         .transpose()?;
-    let at = |of: fn(&HeldOutThresholds) -> f64| thresholds.as_ref().map(of);
     let mut columns = vec![
-        ("zero_shot", pick(&zero_shot)),
-        ("prompt_tuned", pick(&adapted)),
+        ("zero_shot", tokens.pick(&zero_shot)),
+        ("prompt_tuned", tokens.pick(&adapted)),
     ];
-    let ensemble = match ensemble_of(&request.checkpoint, &checkpoint)? {
-        Some(record) if name == checkpoint.category => {
-            let job = ensemble::Job {
-                category: &category,
-                engine: &engine,
-                normals: &normals,
-                tested: &main.iter().map(|&i| tested[i]).collect::<Vec<_>>(),
-                test: &test,
-                shots: &split.shots,
-                supervised: &request.supervised,
-                guard: request.guard,
-                max_false_alarm: request.max_false_alarm,
-                bootstrap: request.bootstrap,
-                frozen: &request.frozen,
-            };
-            let (found, scores) = ensemble::evaluate(&record, &job, on_event)?;
-            columns.extend(scores);
-            Some(found)
-        }
-        _ if !request.supervised.scorers.is_empty() => {
-            return Err(WorkflowError::Input(format!(
-                "{}: holds no ensemble for {name}, whose block and shots `scorers` would use\nhint: train without \
-                 `no_ensemble` on this category, or omit `scorers`",
-                request.checkpoint.display()
-            )));
-        }
-        _ => None,
-    };
+    let ensemble = scoring.ensemble(on_event)?.map(|(found, scores)| {
+        columns.extend(scores);
+        found
+    });
     let adapted_tokens = through.map(|(_, (found, scores))| {
         columns.extend([
             ("zero_shot_bank", scores.frozen_bank),
@@ -312,58 +255,35 @@ pub fn evaluate(
         ]);
         found
     });
-    let levels = match hierarchy::of(&request.checkpoint, &checkpoint)? {
-        Some(levels) => {
-            let images = main.iter().map(|&i| tokens.images[i].clone()).collect();
-            let tokens = TokenSet {
-                images,
-                grid: tokens.grid,
-                dim: tokens.dim,
-            };
-            let job = hierarchy::Job {
-                category: &category,
-                engine: &engine,
-                normals: &support,
-                tested: (
-                    &main.iter().map(|&i| tested[i]).collect::<Vec<_>>(),
-                    &tokens,
-                ),
-                test: &test,
-                bootstrap: request.bootstrap,
-                output_dir: &request.output_dir,
-            };
-            let (found, [untouched, flat, own]) =
-                hierarchy::evaluate(&levels, &adaptation, &job, on_event)?;
-            let named = columns.iter().any(|(name, _)| *name == "zero_shot_bank");
-            columns.extend((!named).then_some(("zero_shot_bank", untouched)));
-            columns.extend([("flat_bank", flat), ("hierarchical_bank", own)]);
-            Some(found)
-        }
-        None => None,
-    };
-    let leaky = protocol == Protocol::Leaky;
+    let levels = scoring.levels(on_event)?;
+    let levels = levels.map(|(found, [untouched, flat, own])| {
+        let named = columns.iter().any(|(name, _)| *name == "zero_shot_bank");
+        columns.extend((!named).then_some(("zero_shot_bank", untouched)));
+        columns.extend([("flat_bank", flat), ("hierarchical_bank", own)]);
+        found
+    });
+    let leaky = opened.protocol == Protocol::Leaky;
+    let at = |of: fn(&HeldOutThresholds) -> f64| thresholds.as_ref().map(of);
     let at = [at(|t| t.zero_shot.value), at(|t| t.prompt_tuned.value)];
     let rows = rows_of(&test, leaky, &columns, at, request.bootstrap)?;
-    let comparison = Comparison::of_rows(&rows, [1, 0], &test, &columns[1].1);
     let evaluation = Evaluation {
+        comparison: Comparison::of_rows(&rows, [1, 0], &test, &columns[1].1),
         rows: rows.rows,
         hierarchy: levels,
         ensemble,
         prompt_guard,
         adapted_tokens,
-        seen_type: seen_type(
-            &protocol, &split, &tested, &tokens, &infos, &adapted, &zero_shot,
-        )?,
-        comparison,
+        seen_type: seen_type(&opened, &tokens, &adapted, &zero_shot)?,
         thresholds,
         leaky,
         k_neighbors: k,
-        support_images: support.images.len(),
-        model_name: engine.config().name.clone(),
-        weights_hash: engine.weights_hash().to_owned(),
+        support_images: tokens.support.images.len(),
+        model_name: opened.engine.config().name.clone(),
+        weights_hash: opened.engine.weights_hash().to_owned(),
         checkpoint: request.checkpoint.clone(),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let name = &opened.name;
     let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
     on_event(Event::Wrote(&path));
@@ -567,25 +487,21 @@ pub(super) fn open_backbone(
 }
 
 fn seen_type(
-    protocol: &Protocol,
-    split: &Split,
-    tested: &[usize],
-    tokens: &TokenSet,
-    infos: &[flawtune::evaluate::protocol::SampleInfo<'_>],
+    opened: &Opened,
+    tokens: &Tokens,
     adapted: &[f64],
     zero_shot: &[f64],
 ) -> Result<Option<SeenType>, WorkflowError> {
-    let Protocol::Hard { defect_type } = protocol else {
+    let Protocol::Hard { defect_type } = &opened.protocol else {
         return Ok(None);
     };
-    let seen: std::collections::HashSet<usize> = split.seen_type_test.iter().copied().collect();
-    let of: Vec<usize> = (0..tokens.images.len())
-        .filter(|&i| infos[tested[i]].defect_type.is_none() || seen.contains(&tested[i]))
+    let infos = opened.category.infos();
+    let type_of = |i: usize| infos[tokens.tested[i]].defect_type;
+    let seen: HashSet<usize> = opened.split.seen_type_test.iter().copied().collect();
+    let of: Vec<usize> = (0..tokens.tested.len())
+        .filter(|&i| type_of(i).is_none() || seen.contains(&tokens.tested[i]))
         .collect();
-    let labels: Vec<bool> = of
-        .iter()
-        .map(|&i| infos[tested[i]].defect_type.is_some())
-        .collect();
+    let labels: Vec<bool> = of.iter().map(|&i| type_of(i).is_some()).collect();
     let pick = |scores: &[f64]| of.iter().map(|&i| scores[i]).collect::<Vec<_>>();
     Ok(Some(SeenType {
         defect_type: defect_type.clone(),
