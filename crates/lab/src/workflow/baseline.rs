@@ -87,14 +87,7 @@ pub fn baseline(
     on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
     let engine = Engine::open(request.backbone.clone(), on_event)?;
-    let mut support: Vec<usize> = split
-        .train_normals
-        .iter()
-        .chain(&split.holdout_normals)
-        .copied()
-        .collect();
-    support.sort_unstable();
-    let (_, support) = category.tokens(&engine, &support, on_event)?;
+    let (_, support) = category.tokens(&engine, &split.normals(), on_event)?;
     let (tested, tokens) = category.tokens(&engine, &split.test, on_event)?;
     let infos = category.infos();
 

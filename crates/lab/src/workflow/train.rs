@@ -24,7 +24,7 @@ use crate::adapt::{
     TrainOptions, TrainState,
 };
 use crate::augment::{Augmentation, View, write_views};
-use flawtune::evaluate::protocol::SplitOptions;
+use flawtune::evaluate::protocol::{SplitManifest, SplitOptions};
 use flawtune::features::Forward as _;
 use flawtune::score::heads::EnsembleRecord;
 
@@ -98,16 +98,8 @@ pub fn hold_out_shots(shots: usize) -> usize {
     if shots < 5 { 0 } else { shots.div_ceil(5) }
 }
 
-/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
-/// hand and leaves `<category>_resume.pt`.
-///
-/// # Errors
-/// Anything wrong with the input, before any training.
-pub fn train(
-    request: &TrainRequest,
-    cancel: &AtomicBool,
-    on_event: OnEvent<'_>,
-) -> Result<Trained, WorkflowError> {
+/// Refuses options that do not go together.
+fn check(request: &TrainRequest) -> Result<(), WorkflowError> {
     if let Some(inside) = &request.inside {
         inside.check()?;
         if request.init.is_some() {
@@ -121,6 +113,113 @@ pub fn train(
             ));
         }
     }
+    Ok(())
+}
+
+/// Whether an interrupted run was one of this request.
+fn belongs(
+    saved: &Checkpoint,
+    request: &TrainRequest,
+    wanted: &AdaptationOptions,
+    split: &str,
+) -> bool {
+    let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
+    let inserted = saved.inserted.as_ref().map(|i| &i.options);
+    kept.is_none_or(|hash| hash == split)
+        && saved.options == *wanted
+        && inserted == request.inside.as_ref()
+        && saved.other(SHOT_MASKS).is_some() == request.shot_masks
+}
+
+/// Where the shots' flaws are, by their masks.
+fn masks_of(
+    category: &Category,
+    engine: &Engine,
+    (grid, shots): ((usize, usize), &[usize]),
+    on_event: OnEvent<'_>,
+) -> Result<Vec<Option<Vec<bool>>>, WorkflowError> {
+    let masks = shot_masks(category, engine, grid, shots)?;
+    if masks.iter().all(Option::is_none) {
+        on_event(Event::Warning(
+            "no shot has a ground-truth mask: `shot_masks` changes nothing".into(),
+        ));
+    }
+    Ok(masks)
+}
+
+/// What a cross-validation over the shots came to.
+enum Judged {
+    /// One shot cannot be left out.
+    Not,
+    /// It was interrupted; its parts are kept.
+    Stopped,
+    Found(Option<PromptGuard>),
+}
+
+fn judged(
+    trainer: &Trainer<'_>,
+    plan: &Plan<'_>,
+    held_normals: &[usize],
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Judged, WorkflowError> {
+    if held_normals.is_empty() {
+        return Err(WorkflowError::Input(
+            "`guard_folds` measures left-out shots against held-out good images, and there are none\nhint: hold some \
+             out with `holdout_fraction`, or omit `guard_folds`"
+                .into(),
+        ));
+    }
+    if plan.folds < 2 {
+        on_event(Event::Warning(
+            "one shot cannot be left out: no cross-validation".into(),
+        ));
+        return Ok(Judged::Not);
+    }
+    let found = part("cross-validation", on_event, |on_event| {
+        cross_validate(trainer, plan, cancel, on_event)
+    })?;
+    Ok(found.map_or(Judged::Stopped, |folds| {
+        Judged::Found(PromptGuard::of_folds(&folds))
+    }))
+}
+
+/// Records who trained and who is kept for testing.
+fn put_split(checkpoint: &mut Checkpoint, manifest: &SplitManifest) -> Result<(), WorkflowError> {
+    let text = serde_json::to_string(manifest).map_err(|e| {
+        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
+    })?;
+    checkpoint.split_manifest = Some(text);
+    let hash = Value::Str(manifest.hash.clone());
+    checkpoint.others.push((SPLIT_HASH.into(), hash));
+    Ok(())
+}
+
+/// Records what training started from.
+fn put_init(checkpoint: &mut Checkpoint, init: &Init) -> Result<(), WorkflowError> {
+    let text = serde_json::to_string(&init.lists).map_err(|e| {
+        WorkflowError::Input(format!(
+            "the split manifests cannot be written as JSON: {e}"
+        ))
+    })?;
+    checkpoint.others.extend([
+        ("init".into(), Value::Str(init.hash.clone())),
+        (INIT_MANIFESTS.into(), Value::Str(text)),
+    ]);
+    Ok(())
+}
+
+/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
+/// hand and leaves `<category>_resume.pt`.
+///
+/// # Errors
+/// Anything wrong with the input, before any training.
+pub fn train(
+    request: &TrainRequest,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Trained, WorkflowError> {
+    check(request)?;
     let wanted = request.inside.as_ref().map_or_else(
         || request.adaptation.clone(),
         |i| i.output(&request.adaptation),
@@ -141,18 +240,10 @@ pub fn train(
         .as_ref()
         .map(|how| ensemble::plan(&engine, how, on_event))
         .transpose()?;
-    if let Some(saved) = &resumed {
-        let asked = split.manifest.hash.as_str();
-        let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
-        let inserted = saved.inserted.as_ref().map(|i| &i.options);
-        let masks = saved.other(SHOT_MASKS).is_some();
-        if kept.is_some_and(|h| h != asked)
-            || saved.options != wanted
-            || inserted != request.inside.as_ref()
-            || masks != request.shot_masks
-        {
-            return Err(resume::of_another_run(&resume_path));
-        }
+    if let Some(saved) = &resumed
+        && !belongs(saved, request, &wanted, &split.manifest.hash)
+    {
+        return Err(resume::of_another_run(&resume_path));
     }
 
     let through = request
@@ -191,13 +282,7 @@ pub fn train(
         defect_tokens.images.extend(tokens.images);
     }
     let masks = if request.shot_masks {
-        let masks = shot_masks(&category, &engine, normal_tokens.grid, shots)?;
-        if masks.iter().all(Option::is_none) {
-            on_event(Event::Warning(
-                "no shot has a ground-truth mask: `shot_masks` changes nothing".into(),
-            ));
-        }
-        masks
+        masks_of(&category, &engine, (normal_tokens.grid, shots), on_event)?
     } else {
         Vec::new()
     };
@@ -270,22 +355,9 @@ pub fn train(
             file: folds_path.clone(),
             trainable: &trainable,
         };
-        if held_normals.is_empty() {
-            return Err(WorkflowError::Input(
-                "`guard_folds` measures left-out shots against held-out good images, and there are none\nhint: \
-                 hold some out with `holdout_fraction`, or omit `guard_folds`"
-                    .into(),
-            ));
-        }
-        if plan.folds < 2 {
-            on_event(Event::Warning(
-                "one shot cannot be left out: no cross-validation".into(),
-            ));
-        } else {
-            let found = part("cross-validation", on_event, |on_event| {
-                cross_validate(&trainer, &plan, cancel, on_event)
-            })?;
-            let Some(folds) = found else {
+        match judged(&trainer, &plan, held_normals, cancel, on_event)? {
+            Judged::Not => {}
+            Judged::Stopped => {
                 on_event(Event::Wrote(&folds_path));
                 return Ok(Trained {
                     checkpoint: folds_path,
@@ -298,9 +370,11 @@ pub fn train(
                     ensemble: None,
                     seconds: start.elapsed().as_secs_f64(),
                 });
-            };
-            guard = PromptGuard::of_folds(&folds);
-            options.last_epoch = guard.and_then(|g| g.epoch);
+            }
+            Judged::Found(found) => {
+                guard = found;
+                options.last_epoch = guard.and_then(|g| g.epoch);
+            }
         }
     }
     let training = with_views(if guard.is_some() {
@@ -361,47 +435,25 @@ pub fn train(
     let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
     checkpoint.inserted = inserted;
     provenance::put(&mut checkpoint, &engine, &request.args)?;
-    checkpoint.split_manifest = Some(serde_json::to_string(&split.manifest).map_err(|e| {
-        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
-    })?);
-    checkpoint
-        .others
-        .push((SPLIT_HASH.into(), Value::Str(split.manifest.hash.clone())));
+    put_split(&mut checkpoint, &split.manifest)?;
     if request.shot_masks {
-        let used = masks
-            .iter()
-            .flatten()
-            .filter(|mask| mask.contains(&true))
-            .count();
-        checkpoint
-            .others
-            .push((SHOT_MASKS.into(), Value::Int(used as i64)));
+        let used = masks.iter().flatten().filter(|mask| mask.contains(&true));
+        let used = Value::Int(used.count() as i64);
+        checkpoint.others.push((SHOT_MASKS.into(), used));
     }
     if let Some(init) = &init {
-        let text = serde_json::to_string(&init.lists).map_err(|e| {
-            WorkflowError::Input(format!(
-                "the split manifests cannot be written as JSON: {e}"
-            ))
-        })?;
-        checkpoint
-            .others
-            .push(("init".into(), Value::Str(init.hash.clone())));
-        checkpoint
-            .others
-            .push((INIT_MANIFESTS.into(), Value::Str(text)));
+        put_init(&mut checkpoint, init)?;
     }
     if let Some(levels) = &levels {
-        checkpoint
-            .others
-            .push((Hierarchy::KEY.into(), levels.to_value(adaptation.dim())));
+        let levels = levels.to_value(adaptation.dim());
+        checkpoint.others.push((Hierarchy::KEY.into(), levels));
     }
     let guard = request
         .guard
         .then(|| guard.unwrap_or_else(|| PromptGuard::of_training(&state)));
     if let Some(guard) = &guard {
-        checkpoint
-            .others
-            .push((PromptGuard::KEY.into(), guard.to_value()));
+        let guard = guard.to_value();
+        checkpoint.others.push((PromptGuard::KEY.into(), guard));
     }
     let mut fitted = None;
     let path = if interrupted {
@@ -410,35 +462,20 @@ pub fn train(
         on_event(Event::Wrote(&resume_path));
         resume_path
     } else {
-        // the training is kept whatever becomes of the ensemble
         let path = checkpoint.save(&request.output_dir)?;
         on_event(Event::Wrote(&path));
-        on_event(Event::Wrote(
-            &request.output_dir.join(format!("{name}_history.json")),
-        ));
+        let history = request.output_dir.join(format!("{name}_history.json"));
+        on_event(Event::Wrote(&history));
+        // the training is kept whatever becomes of the ensemble
         if let Some(planned) = &planned {
-            let mut all: Vec<usize> = split
-                .train_normals
-                .iter()
-                .chain(&split.holdout_normals)
-                .copied()
-                .collect();
-            all.sort_unstable();
+            let (all, frozen) = (split.normals(), &request.frozen);
             fitted = part("ensemble", on_event, |on_event| {
-                ensemble::fit(
-                    &category,
-                    planned,
-                    &all,
-                    &split.shots,
-                    &request.frozen,
-                    on_event,
-                )
+                ensemble::fit(&category, planned, &all, &split.shots, frozen, on_event)
             })?;
         }
         if let Some(record) = &fitted {
-            checkpoint
-                .others
-                .push((EnsembleRecord::KEY.into(), record.to_value()));
+            let record = record.to_value();
+            checkpoint.others.push((EnsembleRecord::KEY.into(), record));
             checkpoint.save(&request.output_dir)?;
         }
         for replaced in [resume_path, folds_path].iter().filter(|p| p.exists()) {

@@ -86,6 +86,14 @@ pub struct Split {
 }
 
 impl Split {
+    /// The good images that are learned from or chosen on, ascending.
+    pub fn normals(&self) -> Vec<usize> {
+        let all = self.train_normals.iter().chain(&self.holdout_normals);
+        let mut all: Vec<usize> = all.copied().collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Splits `samples` of `category`.
     ///
     /// Defects of train are never among the normal images. If there are any, the held-out and hard protocols draw the

@@ -33,7 +33,7 @@ pub(super) struct Tokens {
 impl Tokens {
     pub(super) fn of(opened: &Opened, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let (split, category) = (&opened.split, &opened.category);
-        let normals: Vec<usize> = sorted(split.train_normals.iter().chain(&split.holdout_normals));
+        let normals = split.normals();
         let (supporting, support) = category.tokens(&opened.engine, &normals, on_event)?;
         let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
         let (tested, tokens) = category.tokens(&opened.engine, &wanted, on_event)?;
