@@ -1,8 +1,11 @@
 //! Lays a plot out: frame, axes, legend, and the marks of each kind of chart.
 
+mod bars;
+mod histogram;
+
 use super::svg::{Anchor, Role, Svg, text_width};
 use super::ticks::{self, Ticks};
-use super::{Axis, BarSeries, Chart, Cloud, Guide, Line, Plot, Population, Theme};
+use super::{Axis, Chart, Cloud, Guide, Line, Plot, Theme};
 
 const WIDTH: f64 = 560.0;
 const SQUARE: f64 = 400.0;
@@ -64,7 +67,7 @@ pub(super) fn draw(plot: &Plot, theme: Theme) -> String {
             populations,
             bins,
             threshold,
-        } => draw_histogram(
+        } => histogram::draw(
             &mut svg,
             plot,
             populations,
@@ -76,7 +79,7 @@ pub(super) fn draw(plot: &Plot, theme: Theme) -> String {
             labels,
             series,
             guide,
-        } => draw_bars(&mut svg, plot, labels, series, guide.as_ref()),
+        } => bars::draw(&mut svg, plot, labels, series, guide.as_ref()),
     };
     svg.finish(width(plot), height, &plot.title, &summary)
 }
@@ -465,296 +468,6 @@ fn runs(count: usize, keep: impl Fn(usize) -> bool) -> Vec<std::ops::Range<usize
         }
     }
     found
-}
-
-fn draw_histogram(
-    svg: &mut Svg,
-    plot: &Plot,
-    populations: &[Population],
-    bins: usize,
-    threshold: Option<f64>,
-) -> (f64, String) {
-    let threshold = threshold.filter(|t| t.is_finite());
-    let labels: Vec<String> = populations
-        .iter()
-        .map(|p| {
-            format!(
-                "{} ({})",
-                p.name,
-                p.values.iter().filter(|v| v.is_finite()).count()
-            )
-        })
-        .collect();
-    let names: Vec<_> = labels
-        .iter()
-        .map(|label| (label.as_str(), Swatch::Area))
-        .collect();
-    let top = head(svg, plot, &names) + if threshold.is_some() { 12.0 } else { 0.0 };
-    let all = || {
-        populations
-            .iter()
-            .flat_map(|p| p.values.iter().copied())
-            .filter(|v| v.is_finite())
-    };
-    let (low, high) = all()
-        .chain(threshold)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-            (l.min(v), h.max(v))
-        });
-    let (low, high) = plot.x.range.map_or((low, high), |[l, h]| (l, h));
-    let x = Axis {
-        range: Some([low, high]),
-        ..plot.x.clone()
-    };
-    let x = axis_ticks(&x, all(), 7);
-    let (low, high) = (x.low, x.high);
-    let width = (high - low) / bins as f64;
-    let shares: Vec<Vec<f64>> = populations
-        .iter()
-        .map(|population| {
-            let mut counts = vec![0_u32; bins];
-            let mut total = 0_u32;
-            for &value in population.values.iter().filter(|v| v.is_finite()) {
-                total += 1;
-                if value >= low && value <= high {
-                    counts[(((value - low) / width) as usize).min(bins - 1)] += 1;
-                }
-            }
-            counts
-                .iter()
-                .map(|&count| 100.0 * f64::from(count) / f64::from(total.max(1)))
-                .collect()
-        })
-        .collect();
-    let y = axis_ticks(&plot.y, shares.iter().flatten().copied().chain([0.0]), 4);
-    let (frame, height) = frame(svg, plot, top, x, y);
-    for (index, (population, shares)) in populations.iter().zip(&shares).enumerate() {
-        let mut outline = Vec::new();
-        for (bin, &share) in shares.iter().enumerate() {
-            let (from, to) = (low + bin as f64 * width, low + (bin + 1) as f64 * width);
-            let (a, b) = (frame.inside([from, share]), frame.inside([to, 0.0]));
-            outline.extend([a, (b.0, a.1)]);
-            if share > 0.0 {
-                let tip = format!(
-                    "{}: {} % from {} to {}",
-                    population.name,
-                    tidy(share),
-                    tidy(from),
-                    tidy(to)
-                );
-                svg.rect(a, (b.0 - a.0, b.1 - a.1), Role::Series(index), 0.4, &tip);
-            }
-        }
-        if shares.iter().any(|&share| share > 0.0) {
-            svg.path(&outline, Role::Series(index), 1.5, "");
-        }
-    }
-    if all().next().is_none() {
-        no_data(svg, &frame);
-    }
-    if let Some(threshold) = threshold {
-        let (x, y) = frame.inside([threshold, frame.y.high]);
-        svg.line((x, y - 4.0), (x, frame.bottom), Role::Text, 1.5, "5 3");
-        let right_half = x > f64::midpoint(frame.left, frame.right);
-        let anchor = if right_half {
-            Anchor::End
-        } else {
-            Anchor::Start
-        };
-        svg.text(
-            (x, y - 8.0),
-            anchor,
-            Role::Text,
-            SMALL,
-            false,
-            &format!("threshold {}", tidy(threshold)),
-        );
-    }
-    (
-        height,
-        format!(
-            "{} over {}: {}",
-            plot.y.text(),
-            plot.x.text(),
-            labels.join(", ")
-        ),
-    )
-}
-
-fn draw_bars(
-    svg: &mut Svg,
-    plot: &Plot,
-    labels: &[String],
-    series: &[BarSeries],
-    guide: Option<&(String, f64)>,
-) -> (f64, String) {
-    const BAR: f64 = 13.0;
-    const GAP: f64 = 12.0;
-    let names: Vec<_> = series
-        .iter()
-        .map(|s| (s.name.as_str(), Swatch::Area))
-        .collect();
-    let top = head(svg, plot, &names) + if guide.is_some() { 12.0 } else { 0.0 };
-    let bars = || {
-        series
-            .iter()
-            .flat_map(|s| s.bars.iter().flatten())
-            .filter(|bar| bar.value.is_finite())
-    };
-    // a bar's length is its value: zero belongs to the axis
-    let values = bars().flat_map(|bar| {
-        [bar.value]
-            .into_iter()
-            .chain(bar.interval.into_iter().flatten())
-    });
-    let axis = Axis {
-        range: plot
-            .x
-            .range
-            .map(|[low, high]| [low.min(0.0), high.max(0.0)]),
-        ..plot.x.clone()
-    };
-    let axis = Axis {
-        logarithmic: false,
-        ..axis
-    };
-    let x = axis_ticks(&axis, values.chain([0.0]), 6);
-    let room = labels
-        .iter()
-        .map(|label| text_width(label, NORMAL))
-        .fold(0.0, f64::max)
-        .min(0.42 * WIDTH);
-    let left = EDGE + room + 10.0;
-    // values are written to the right of the area
-    let right = width(plot) - EDGE - 40.0;
-    let group = BAR * series.len().max(1) as f64 + GAP;
-    let bottom = top + group * labels.len().max(1) as f64 + 4.0;
-    let y = ticks::given(&[], 0.0, 1.0);
-    let frame = Frame {
-        left,
-        top,
-        right,
-        bottom,
-        x,
-        y,
-        log_x: false,
-        log_y: false,
-    };
-    for (value, _) in &frame.x.marks {
-        let (x, _) = frame.at([*value, 0.0]);
-        svg.line((x, top), (x, bottom), Role::Grid, 1.0, "");
-    }
-    x_marks(svg, &frame);
-    for (row, label) in labels.iter().enumerate() {
-        let start = top + group * row as f64 + 0.5 * GAP;
-        let middle = start + 0.5 * (group - GAP);
-        svg.text(
-            (left - 10.0, middle + 4.0),
-            Anchor::End,
-            Role::Text,
-            NORMAL,
-            false,
-            &cut(label, room),
-        );
-        for (index, series) in series.iter().enumerate() {
-            let Some(bar) = series
-                .bars
-                .get(row)
-                .copied()
-                .flatten()
-                .filter(|bar| bar.value.is_finite())
-            else {
-                continue;
-            };
-            let y = start + BAR * index as f64;
-            let (zero, end) = (frame.inside([0.0, 0.0]).0, frame.inside([bar.value, 0.0]).0);
-            let mut tip = format!("{label}, {}: {}", series.name, tidy(bar.value));
-            if let Some([low, high]) = bar.interval {
-                tip = format!("{tip} ({} to {})", tidy(low), tidy(high));
-            }
-            svg.rect(
-                (zero.min(end), y + 1.0),
-                ((end - zero).abs(), BAR - 2.0),
-                Role::Series(index),
-                0.75,
-                &tip,
-            );
-            if let Some([low, high]) = bar.interval.filter(|i| i.iter().all(|v| v.is_finite())) {
-                let (low, high) = (frame.inside([low, 0.0]).0, frame.inside([high, 0.0]).0);
-                let mid = y + 0.5 * BAR;
-                svg.line((low, mid), (high, mid), Role::Text, 1.25, "");
-                for end in [low, high] {
-                    svg.line((end, mid - 3.0), (end, mid + 3.0), Role::Text, 1.25, "");
-                }
-            }
-            let at = (right + 8.0, y + 0.5 * BAR + 4.0);
-            svg.text(
-                at,
-                Anchor::Start,
-                Role::Text,
-                SMALL,
-                false,
-                &number(bar.value),
-            );
-        }
-    }
-    if bars().next().is_none() {
-        no_data(svg, &frame);
-    }
-    let zero = frame.inside([0.0, 0.0]).0;
-    svg.line((zero, top), (zero, bottom), Role::Axis, 1.0, "");
-    if let Some((name, value)) = guide.filter(|(_, value)| value.is_finite()) {
-        let x = frame.inside([*value, 0.0]).0;
-        svg.line((x, top - 2.0), (x, bottom), Role::Muted, 1.25, "4 3");
-        svg.text(
-            (x, top - 6.0),
-            Anchor::Middle,
-            Role::Muted,
-            SMALL,
-            false,
-            name,
-        );
-    }
-    let middle = f64::midpoint(left, right);
-    svg.text(
-        (middle, bottom + 38.0),
-        Anchor::Middle,
-        Role::Text,
-        NORMAL,
-        false,
-        &plot.x.text(),
-    );
-    (
-        bottom + 50.0,
-        format!("{} of each {}", plot.x.text(), plot.y.text()),
-    )
-}
-
-/// A label cut to the room there is.
-fn cut(label: &str, room: f64) -> String {
-    if text_width(label, NORMAL) <= room + 0.5 {
-        return label.to_owned();
-    }
-    let mut kept = String::new();
-    for c in label.chars() {
-        kept.push(c);
-        if text_width(&kept, NORMAL) > room - NORMAL {
-            kept.pop();
-            break;
-        }
-    }
-    kept + "…"
-}
-
-/// A value beside its bar: three decimals for shares of one, fewer for larger numbers.
-fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        v if v <= 1.0 && v > 0.0 => 3,
-        v if v < 10.0 => 2,
-        v if v < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}").replace('-', "\u{2212}")
 }
 
 /// A value with at most four decimals and no trailing zeros.
