@@ -7,6 +7,7 @@
 
 mod base64;
 mod html;
+mod numbers;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-use super::html::{number, plain};
+use super::numbers::{number, plain};
 use super::{
     Cell, Comparison, Estimate, Example, Gallery, Page, Picture, RunReport, SplitPart, Table,
     TypeResult,
