@@ -5,7 +5,6 @@
 //! without JavaScript loses only the sorting of tables. [`RunReport`] is plain data and holds
 //! finished numbers; this module formats them.
 
-mod base64;
 mod html;
 mod numbers;
 #[cfg(test)]
@@ -14,6 +13,8 @@ mod tests;
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::plot::Plot;
@@ -250,7 +251,7 @@ impl Picture {
     pub fn png(caption: impl Into<String>, bytes: &[u8]) -> Self {
         Self {
             caption: caption.into(),
-            data_uri: format!("data:image/png;base64,{}", base64::encode(bytes)),
+            data_uri: format!("data:image/png;base64,{}", STANDARD.encode(bytes)),
         }
     }
 
@@ -258,7 +259,7 @@ impl Picture {
     pub fn jpeg(caption: impl Into<String>, bytes: &[u8]) -> Self {
         Self {
             caption: caption.into(),
-            data_uri: format!("data:image/jpeg;base64,{}", base64::encode(bytes)),
+            data_uri: format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes)),
         }
     }
 }

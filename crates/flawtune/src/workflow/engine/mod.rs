@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use flawtune_backbone::config::{Normalization, Position, VitConfig};
 use flawtune_backbone::hub;
 use flawtune_backbone::models;
-use flawtune_backbone::preprocess::{Preprocess, Resize};
+use flawtune_backbone::preprocess::Preprocess;
 use flawtune_backbone::vit::{Backbone, Combine, LayerSelection, Precision, Tokens};
 use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
