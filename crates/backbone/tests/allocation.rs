@@ -1,6 +1,8 @@
 //! A forward pass of a size that was seen before allocates nothing. The only test of its binary: it counts what the whole
 //! process allocates.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::alloc::System;
 
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};

@@ -1,5 +1,7 @@
 //! Downloads against a hub on this machine: what it serves, cuts, refuses and redirects is up to each test.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;

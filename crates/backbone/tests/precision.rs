@@ -1,5 +1,7 @@
 //! 16-bit and 8-bit weights: near the f32 tokens, and the same bits whatever runs them.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune_backbone::config::{Family, FeedForward, Normalization, Position, VitConfig};
 use flawtune_backbone::vit::{Backbone, LayerSelection, Precision, Tokens};
 use flawtune_backbone::weights;

@@ -2,6 +2,8 @@
 //!
 //! The folder is `FLAWTUNE_GOLDEN`, by default the copy in the repository; every name and size comes from its files.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::config::Normalization;

@@ -1,5 +1,7 @@
 //! Torch files against files that `PyTorch` wrote, and ours against `PyTorch` where it is installed.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};

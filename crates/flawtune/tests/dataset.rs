@@ -1,5 +1,7 @@
 //! Folder layouts, as found and as broken by people.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Image and pixel metrics against scikit-learn's numbers and the exact AUPRO of the golden files.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune::evaluate::metrics::{
     PixelImage, aupro, auroc, average_precision, f1_max, pixel_metrics, pr_curve, pro_curve,
     roc_curve, roc_curve_corners,

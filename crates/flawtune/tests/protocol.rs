@@ -1,5 +1,7 @@
 //! Splits, the guard of the test set, and the comparison file.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::collections::BTreeSet;
 
 use flawtune::evaluate::comparison::{Comparison, Scored, TestSet};

@@ -5,6 +5,8 @@
 //! midrank form that is tested), AUROCs checked against `roc_auc_score`, the covariance by `numpy.cov`, the p-value by
 //! `scipy.stats.norm.sf`; bootstrap quantiles from 20,000 stratified resamples drawn by numpy's PCG64.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, bootstrap_interval, delong_test, delong_variance,
     paired_bootstrap,

@@ -1,6 +1,8 @@
 //! The hand-derived gradients against finite differences of a plain f64 reading of the formulas, on sizes that the
 //! golden vectors do not have: one prompt, one row (the class token), α of either sign, uneven counts.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune::random::{Purpose, Stream};
 use flawtune_lab::adapt::{
     Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, ModulationType, Parameters,

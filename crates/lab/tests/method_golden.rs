@@ -1,6 +1,8 @@
 //! Modulations, similarities, losses and gradients against the f64 reference vectors, and the optimiser against their
 //! training traces. Sizes come from the tensors, so another set of the same layout runs unchanged.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune_lab::adapt::{
     Adam, AdaptError, Adaptation, AdaptationOptions, BatchPass, Gradients, Loss, Modulation,
     ModulationType, Parameters, Tape, cosine_rate,

@@ -1,5 +1,7 @@
 //! Scorers against a plain f64 reading of their formulas, and their independence of threads and company.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use flawtune::features::{ImageTokens, TokenSet};
 use flawtune::random::{Purpose, Stream};
 use flawtune::score::{

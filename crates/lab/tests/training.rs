@@ -1,5 +1,7 @@
 //! The training loop: what changes and what does not, resuming, cancelling, choosing the epoch.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flawtune::features::{ImageTokens, TokenSet};

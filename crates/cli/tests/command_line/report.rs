@@ -147,7 +147,9 @@ fn overlays_of_predict_stand_beside_their_pictures() {
     w.run("predict {}/cloth.flaw {}/data/cloth/test --maps {}/out/maps")
         .succeeds();
     let (html, _) = page(&w, "{}/out --root-dir {}/data --thumbnails 3");
-    assert!(html.contains("What was found, and where") && html.contains("Highest scores: detector"));
+    assert!(
+        html.contains("What was found, and where") && html.contains("Highest scores: detector")
+    );
     assert!(html.matches("<figcaption>map</figcaption>").count() >= 3);
     assert!(html.contains("ROC: detector") && html.contains("AUROC, detector (residual)"));
 }

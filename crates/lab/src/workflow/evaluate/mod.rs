@@ -5,7 +5,6 @@ mod scoring;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use flawtune_backbone::torch_file::Value;
 use serde::{Deserialize, Serialize};
 
 use self::scoring::{Scoring, Tokens};
@@ -232,7 +231,7 @@ pub fn evaluate(
     let (adapted, held_adapted) = match &through {
         _ if falls_back => (zero_shot.clone(), held_zero_shot.clone()),
         Some((adapted, _)) => scoring.pairs(&adapted.normals, &adapted.tested, None)?,
-        None => scoring.pairs(&tokens.support, &tokens.tokens, Some(&opened.adaptation))?,
+        None => scoring.pairs(&tokens.support, &tokens.looked_at, Some(&opened.adaptation))?,
     };
     let thresholds = held_adapted
         .zip(held_zero_shot)
@@ -317,19 +316,22 @@ fn rows_of(
     bootstrap: BootstrapOptions,
 ) -> Result<rows::Evaluation, WorkflowError> {
     let place = |name: &str| columns.iter().position(|(column, _)| *column == name);
-    let of = |(i, (scorer, scores)): (usize, &(&'static str, Vec<f64>))| {
-        let base = base_of(scorer);
-        rows::Column {
-            scorer,
-            taught: base.is_some(),
-            scored: Scored {
-                scores,
-                threshold: thresholds.get(i).copied().flatten(),
-            },
-            against: base.and_then(place),
-        }
-    };
-    let columns: Vec<_> = columns.iter().enumerate().map(of).collect();
+    let columns: Vec<_> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, (scorer, scores))| {
+            let base = base_of(scorer);
+            rows::Column {
+                scorer,
+                taught: base.is_some(),
+                scored: Scored {
+                    scores,
+                    threshold: thresholds.get(i).copied().flatten(),
+                },
+                against: base.and_then(place),
+            }
+        })
+        .collect();
     Ok(rows::Evaluation::of(test, leaky, &columns, bootstrap)?)
 }
 

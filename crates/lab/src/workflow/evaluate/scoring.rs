@@ -25,7 +25,7 @@ pub(super) struct Tokens {
     pub(super) support: TokenSet,
     /// Tested images, with those of a learned type that are only counted apart, and their tokens.
     pub(super) tested: Vec<usize>,
-    pub(super) tokens: TokenSet,
+    pub(super) looked_at: TokenSet,
     /// Which of the tested make up the test set.
     pub(super) main: Vec<usize>,
 }
@@ -36,8 +36,8 @@ impl Tokens {
         let normals = split.normals();
         let (supporting, support) = category.tokens(&opened.engine, &normals, on_event)?;
         let wanted: Vec<usize> = sorted(split.test.iter().chain(&split.seen_type_test));
-        let (tested, tokens) = category.tokens(&opened.engine, &wanted, on_event)?;
-        opened.adaptation.check(&tokens)?;
+        let (tested, looked_at) = category.tokens(&opened.engine, &wanted, on_event)?;
+        opened.adaptation.check(&looked_at)?;
         let unseen: HashSet<usize> = split.test.iter().copied().collect();
         let main = (0..tested.len()).filter(|&i| unseen.contains(&tested[i]));
         Ok(Self {
@@ -46,7 +46,7 @@ impl Tokens {
             supporting,
             support,
             tested,
-            tokens,
+            looked_at,
         })
     }
 
@@ -63,6 +63,12 @@ impl Tokens {
 
 /// Scores of the tested images, and of the good ones that were held out of training, where there are any.
 pub(super) type Pairs = (Vec<f64>, Option<Vec<f64>>);
+
+/// Adapted tokens, and what the scorers on them found.
+pub(super) type Through = (adapted::Tokens, (AdaptedTokens, adapted::Scores));
+
+/// What the levels found, and the scores of frozen tokens, of the shared level and of each image's own.
+pub(super) type Levels = (HierarchyEvaluation, [Vec<f64>; 3]);
 
 /// What every scorer is given.
 pub(super) struct Scoring<'a> {
@@ -119,7 +125,8 @@ impl Scoring<'_> {
             scored: &scored,
         };
         let both = self.request.frozen.scores(&untouched, || {
-            let (mut tested, held) = self.pairs(&self.tokens.support, &self.tokens.tokens, None)?;
+            let (mut tested, held) =
+                self.pairs(&self.tokens.support, &self.tokens.looked_at, None)?;
             tested.extend(held.unwrap_or_default());
             Ok(tested)
         })?;
@@ -131,10 +138,7 @@ impl Scoring<'_> {
     }
 
     /// Other scorers on the adapted tokens, and these tokens, where something changed them before they were compared.
-    pub(super) fn through(
-        &self,
-        on_event: OnEvent<'_>,
-    ) -> Result<Option<(adapted::Tokens, (AdaptedTokens, adapted::Scores))>, WorkflowError> {
+    pub(super) fn through(&self, on_event: OnEvent<'_>) -> Result<Option<Through>, WorkflowError> {
         let checkpoint = &self.opened.checkpoint;
         let loss = checkpoint.args.get("loss_type").and_then(Value::as_str);
         let by_bank = loss.is_some_and(|name| matches!(name.parse(), Ok(Loss::Scores(_))));
@@ -149,7 +153,7 @@ impl Scoring<'_> {
             engine: &self.opened.engine,
             normals: (&tokens.supporting, &tokens.support),
             shots: if self.opened.own { &split.shots } else { &[] },
-            tested: (&tokens.tested, &tokens.tokens),
+            tested: (&tokens.tested, &tokens.looked_at),
             main: &tokens.main,
             test: self.test,
             bootstrap: self.request.bootstrap,
@@ -199,15 +203,12 @@ impl Scoring<'_> {
     }
 
     /// The levels of known defect types, where the checkpoint has any.
-    pub(super) fn levels(
-        &self,
-        on_event: OnEvent<'_>,
-    ) -> Result<Option<(HierarchyEvaluation, [Vec<f64>; 3])>, WorkflowError> {
+    pub(super) fn levels(&self, on_event: OnEvent<'_>) -> Result<Option<Levels>, WorkflowError> {
         let (request, opened) = (self.request, self.opened);
         let Some(levels) = hierarchy::of(&request.checkpoint, &opened.checkpoint)? else {
             return Ok(None);
         };
-        let all = &self.tokens.tokens;
+        let all = &self.tokens.looked_at;
         let tokens = TokenSet {
             images: (self.tokens.main.iter())
                 .map(|&i| all.images[i].clone())
