@@ -12,7 +12,7 @@ use flawtune_kernels::matching::{Frame, Matches, PackedPatches, raise_matches, r
 use rayon::prelude::*;
 
 use super::bank::Bank;
-use crate::score::search::{largest_cosines, raise};
+use crate::score::search::{both_ways, keep, raise};
 
 /// Rows that are packed at a time: with 384 numbers each they and a panel of asking patches fit a second-level cache.
 const BLOCK_ROWS: usize = 192;
@@ -95,6 +95,20 @@ impl RowBank {
     /// If there is no such row.
     pub(crate) fn row<'a>(&'a self, row: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
         self.bank.read(row, 1, room)
+    }
+
+    /// Parts.
+    pub(crate) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The patches of a part, `[patches · dim]`.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub(crate) fn part_rows(&self, part: usize) -> Vec<f32> {
+        let first = self.parts[..part].iter().sum();
+        self.bank.decode(first, self.parts[part])
     }
 
     /// Lays out unit patches (`[patches, dim]`) as the bank's own are for matching.
@@ -225,48 +239,64 @@ impl RowBank {
         best
     }
 
-    /// The same for the bank's own parts, each against the others; both directions of a pair come from one product.
+    /// `1 − max cos` of every patch of the bank's own parts, each part against the others; 2 where there is none.
     pub(super) fn left_out_distances(&self) -> Vec<Vec<f32>> {
-        let mut groups: Vec<(usize, Range<usize>)> = Vec::new();
-        let (mut first, mut held) = (0, COMPARED_ROWS);
+        let matches = self.left_out_matches();
+        let distances = |part: &Matches| part.best.iter().map(|best| 1.0 - best).collect();
+        matches.iter().map(distances).collect()
+    }
+
+    /// [`Self::nearest_without`] of the bank's own parts, each against the others. Both directions of a pair come from one product,
+    /// so it takes half the time.
+    pub(crate) fn left_out_matches(&self) -> Vec<Matches> {
+        let mut best: Vec<Matches> = self
+            .parts
+            .iter()
+            .map(|&rows| Matches::none(rows, -1.0))
+            .collect();
+        let groups = self.groups();
+        for (i, group) in groups.iter().enumerate() {
+            let own = self.packed(group);
+            let asking = (&own.0[..], own.1);
+            let (there, back) = both_ways(asking, None);
+            keep(&mut best[group.clone()], &there);
+            keep(&mut best[group.clone()], &back);
+            for other in &groups[i + 1..] {
+                let others = self.packed(other);
+                let (there, back) = both_ways(asking, Some((&others.0, others.1)));
+                keep(&mut best[group.clone()], &there);
+                keep(&mut best[other.clone()], &back);
+            }
+        }
+        best
+    }
+
+    /// Parts that are held in f32 together.
+    fn groups(&self) -> Vec<Range<usize>> {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        let mut held = COMPARED_ROWS;
         for (part, &rows) in self.parts.iter().enumerate() {
             if held + rows > COMPARED_ROWS {
-                groups.push((first, part..part));
+                groups.push(part..part);
                 held = 0;
             }
-            if let Some((_, group)) = groups.last_mut() {
+            if let Some(group) = groups.last_mut() {
                 group.end = part + 1;
             }
-            (first, held) = (first + rows, held + rows);
+            held += rows;
         }
-        let pack = |(first, group): &(usize, Range<usize>)| {
-            let mut packed = self.bank.pack(*first, &self.parts[group.clone()]);
-            if let Some(frame) = &self.frame {
-                packed.par_iter_mut().for_each(|part| part.sketch(frame));
-            }
-            packed
-        };
-        let mut best: Vec<Vec<f32>> = self.parts.iter().map(|&rows| vec![-1.0; rows]).collect();
-        let mut keep = |group: &Range<usize>, found: Vec<Vec<f32>>| {
-            best[group.clone()]
-                .iter_mut()
-                .zip(&found)
-                .for_each(|(best, found)| raise(best, found));
-        };
-        for (i, group) in groups.iter().enumerate() {
-            let own = pack(group);
-            let (there, back) = largest_cosines(&own, &own, |part| part + 1);
-            keep(&group.1, there);
-            keep(&group.1, back);
-            for other in &groups[i + 1..] {
-                let (there, back) = largest_cosines(&own, &pack(other), |_| 0);
-                keep(&group.1, there);
-                keep(&other.1, back);
-            }
+        groups
+    }
+
+    /// Parts laid out for matching, and the first row of the first.
+    fn packed(&self, group: &Range<usize>) -> (Vec<PackedPatches>, u32) {
+        let first: usize = self.parts[..group.start].iter().sum();
+        let mut packed = self.bank.pack(first, &self.parts[group.clone()]);
+        if let Some(frame) = &self.frame {
+            packed.par_iter_mut().for_each(|part| part.sketch(frame));
         }
-        best.iter()
-            .map(|part| part.iter().map(|b| 1.0 - b).collect())
-            .collect()
+        // rows of a bank are fewer than 2³²: they are held in memory
+        (packed, first as u32)
     }
 }
 
@@ -344,6 +374,10 @@ mod tests {
             let own = parted.bank.pack(0, &parted.parts);
             assert_eq!(all, left_out_distances(&own));
             assert_eq!(all, parted.distances_without(&own, Some));
+            let matches = parted.left_out_matches();
+            for (found, wanted) in matches.iter().zip(parted.nearest_without(&own, Some)) {
+                assert_eq!((&found.best, &found.index), (&wanted.best, &wanted.index));
+            }
             for (i, part) in own.iter().enumerate().take(5) {
                 let others: Vec<Vec<f32>> = (0..parts.len())
                     .filter(|j| *j != i)

@@ -2,7 +2,7 @@
 //!
 //! What is held in a file is searched by [`bundle`](crate::bundle), with the same kernels and the same bits.
 
-use flawtune_kernels::matching::{Matches, PackedPatches, match_both, raise_similarity};
+use flawtune_kernels::matching::{Matches, PackedPatches, raise_both, raise_similarity};
 use rayon::prelude::*;
 
 /// The largest cosine of every patch of `test` to those of `parts`, both of unit rows; `least` where none is larger.
@@ -17,53 +17,69 @@ pub fn largest_cosine(test: &PackedPatches, parts: &[PackedPatches], least: f32)
 /// `1 − max cos` of every patch of each part to all other parts; 2 where there is none. Both directions of a pair come from one
 /// product.
 pub(crate) fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
-    let (mut best, back) = largest_cosines(parts, parts, |i| i + 1);
-    best.iter_mut().zip(&back).for_each(|(a, b)| raise(a, b));
-    best.into_iter()
-        .map(|part| part.into_iter().map(|b| 1.0 - b).collect())
-        .collect()
+    let (mut best, back) = both_ways((parts, 0), None);
+    keep(&mut best, &back);
+    let distances = |part: Matches| part.best.into_iter().map(|b| 1.0 - b).collect();
+    best.into_iter().map(distances).collect()
 }
 
-/// The largest cosine of every patch of each of `parts` to those of `others` that it is compared with, `first(i)` and all after it
-/// for part i; and the other way round. −1 where nothing is compared. Both ways come from one product.
-pub(crate) fn largest_cosines(
-    parts: &[PackedPatches],
-    others: &[PackedPatches],
-    first: impl Fn(usize) -> usize + Sync,
-) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let none = |parts: &[PackedPatches]| -> Vec<Vec<f32>> {
-        parts.iter().map(|p| vec![-1.0f32; p.patches()]).collect()
+/// The best matches of the patches of each of `parts` in `others`, and the other way round; without others, of each part in those
+/// that come after it. −1 and `u32::MAX` where nothing is compared. Parts come with the row of their first patch, and follow one
+/// another. Both ways come from one product.
+pub(crate) fn both_ways(
+    parts: (&[PackedPatches], u32),
+    others: Option<(&[PackedPatches], u32)>,
+) -> (Vec<Matches>, Vec<Matches>) {
+    let none = |parts: &[PackedPatches]| -> Vec<Matches> {
+        let none = |part: &PackedPatches| Matches::none(part.patches(), -1.0);
+        parts.iter().map(none).collect()
     };
-    // a maximum does not depend on the order it is taken in, so any split over threads gives the same bits
+    let answering = others.unwrap_or(parts);
+    let (rows, other_rows) = (first_rows(parts), first_rows(answering));
+    let (parts, answering) = (parts.0, answering.0);
+    // the better of two matches does not depend on the order in which they are met, so any split over threads gives the same
     (0..parts.len())
         .into_par_iter()
         .fold(
-            || {
-                (
-                    (none(parts), none(others)),
-                    (Matches::default(), Matches::default()),
-                )
-            },
-            |((mut best, mut back), (mut to, mut from)), i| {
-                for j in first(i)..others.len() {
-                    if parts[i].patches() > 0 && others[j].patches() > 0 {
-                        match_both(&parts[i], &others[j], &mut to, &mut from);
-                        raise(&mut best[i], &to.best);
-                        raise(&mut back[j], &from.best);
-                    }
+            || (none(parts), none(answering)),
+            |(mut there, mut back), i| {
+                let first = if others.is_some() { 0 } else { i + 1 };
+                for j in first..answering.len() {
+                    raise_both(
+                        (&parts[i], rows[i]),
+                        (&answering[j], other_rows[j]),
+                        &mut there[i],
+                        &mut back[j],
+                    );
                 }
-                ((best, back), (to, from))
+                (there, back)
             },
         )
-        .map(|(best, _)| best)
         .reduce(
-            || (none(parts), none(others)),
+            || (none(parts), none(answering)),
             |mut a, b| {
-                a.0.iter_mut().zip(&b.0).for_each(|(a, b)| raise(a, b));
-                a.1.iter_mut().zip(&b.1).for_each(|(a, b)| raise(a, b));
+                keep(&mut a.0, &b.0);
+                keep(&mut a.1, &b.1);
                 a
             },
         )
+}
+
+/// The row of each part's first patch.
+fn first_rows((parts, mut first): (&[PackedPatches], u32)) -> Vec<u32> {
+    let mut rows = Vec::with_capacity(parts.len());
+    for part in parts {
+        rows.push(first);
+        // rows of a bank are fewer than 2³²: they are held in memory
+        first += part.patches() as u32;
+    }
+    rows
+}
+
+/// Keeps the better matches of parts.
+pub(crate) fn keep(best: &mut [Matches], found: &[Matches]) {
+    let parts = best.iter_mut().zip(found);
+    parts.for_each(|(best, found)| best.raise(found));
 }
 
 /// Keeps the larger of two, number by number.

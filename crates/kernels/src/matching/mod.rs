@@ -161,8 +161,46 @@ struct Scratch {
     row_index: Buffer,
     panels: [Buffer; 2],
     contest: Room,
+    raised: Raised,
+    raised_back: Raised,
+    there: Matches,
+    back: Matches,
+}
+
+/// What a contest that goes on from earlier matches starts with, and whom it finds.
+#[derive(Default)]
+struct Raised {
     before: Vec<f32>,
     found: Vec<u32>,
+}
+
+impl Raised {
+    /// The winners of a contest that goes on from `matches`.
+    fn winners<'a>(&'a mut self, matches: &'a mut Matches) -> Winners<'a> {
+        self.before.clear();
+        self.before.extend_from_slice(&matches.best);
+        self.found.clear();
+        self.found.resize(matches.best.len(), u32::MAX);
+        Winners {
+            best: &mut matches.best,
+            index: &mut self.found,
+        }
+    }
+
+    /// Keeps who was found, among patches that begin at `first`, where it is better than before, or as good and earlier.
+    fn keep(&self, first: u32, matches: &mut Matches) {
+        for (i, &found) in self.found.iter().enumerate() {
+            if found != u32::MAX {
+                let better = matches.best[i] > self.before[i];
+                let place = first + found;
+                matches.index[i] = if better {
+                    place
+                } else {
+                    matches.index[i].min(place)
+                };
+            }
+        }
+    }
 }
 
 thread_local! {
@@ -305,26 +343,9 @@ pub fn raise_matches(a: &PackedPatches, b: &PackedPatches, first: u32, out: &mut
     );
     SCRATCH.with_borrow_mut(|scratch| {
         if let Some(contest) = a.contest(b) {
-            scratch.before.clear();
-            scratch.before.extend_from_slice(&out.best);
-            scratch.found.clear();
-            scratch.found.resize(a.patches(), u32::MAX);
-            let winners = Winners {
-                best: &mut out.best,
-                index: &mut scratch.found,
-            };
+            let winners = scratch.raised.winners(out);
             if contest.settle(&mut scratch.contest, winners, None, None) {
-                for (i, &found) in scratch.found.iter().enumerate() {
-                    if found != u32::MAX {
-                        let better = out.best[i] > scratch.before[i];
-                        let place = first + found;
-                        out.index[i] = if better {
-                            place
-                        } else {
-                            out.index[i].min(place)
-                        };
-                    }
-                }
+                scratch.raised.keep(first, out);
                 return true;
             }
         }
@@ -456,13 +477,20 @@ fn chosen_products_with(
 /// If the dims differ.
 pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &mut Matches) {
     check(a, b);
-    SCRATCH.with_borrow_mut(|scratch| {
-        if let Some(contest) = a.contest(b) {
+    let settled = SCRATCH.with_borrow_mut(|scratch| {
+        a.contest(b).is_some_and(|contest| {
             let back = Some(ba.winners(b.patches()));
-            if contest.settle(&mut scratch.contest, ab.winners(a.patches()), back, None) {
-                return;
-            }
-        }
+            contest.settle(&mut scratch.contest, ab.winners(a.patches()), back, None)
+        })
+    });
+    if !settled {
+        match_plainly(a, b, ab, ba);
+    }
+}
+
+/// [`match_both`] without the coarse pass.
+fn match_plainly(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &mut Matches) {
+    SCRATCH.with_borrow_mut(|scratch| {
         let Scratch {
             best,
             index,
@@ -518,6 +546,62 @@ pub fn match_both(a: &PackedPatches, b: &PackedPatches, ab: &mut Matches, ba: &m
             ba.index.push(top.1 as u32);
         }
     });
+}
+
+/// As [`raise_matches`] in both directions from one product: `ab` of the patches of `a` in `b`, whose first is `first_b` of a larger
+/// set, and `ba` of those of `b` in `a`, whose first is `first_a`.
+///
+/// # Panics
+/// If the dims differ or `ab` and `ba` do not hold one entry per patch.
+pub fn raise_both(
+    (a, first_a): (&PackedPatches, u32),
+    (b, first_b): (&PackedPatches, u32),
+    ab: &mut Matches,
+    ba: &mut Matches,
+) -> bool {
+    check(a, b);
+    for (packed, matches) in [(a, &*ab), (b, &*ba)] {
+        assert!(
+            matches.best.len() == packed.patches() && matches.index.len() == packed.patches(),
+            "one match per patch"
+        );
+    }
+    if a.patches() == 0 || b.patches() == 0 {
+        return true;
+    }
+    let settled = SCRATCH.with_borrow_mut(|scratch| {
+        let Some(contest) = a.contest(b) else {
+            return false;
+        };
+        let Scratch {
+            contest: room,
+            raised,
+            raised_back,
+            ..
+        } = scratch;
+        let (there, back) = (raised.winners(ab), raised_back.winners(ba));
+        if !contest.settle(room, there, Some(back), None) {
+            return false;
+        }
+        raised.keep(first_b, ab);
+        raised_back.keep(first_a, ba);
+        true
+    });
+    if settled {
+        return true;
+    }
+    let take = |scratch: &mut Scratch| {
+        let (there, back) = (&mut scratch.there, &mut scratch.back);
+        (std::mem::take(there), std::mem::take(back))
+    };
+    let (mut there, mut back) = SCRATCH.with_borrow_mut(take);
+    match_plainly(a, b, &mut there, &mut back);
+    for (found, first, kept) in [(&mut there, first_b, ab), (&mut back, first_a, ba)] {
+        found.index.iter_mut().for_each(|place| *place += first);
+        kept.raise(found);
+    }
+    SCRATCH.with_borrow_mut(|scratch| (scratch.there, scratch.back) = (there, back));
+    false
 }
 
 impl Matches {

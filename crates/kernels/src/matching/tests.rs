@@ -92,6 +92,26 @@ fn check_case(na: usize, nb: usize, dim: usize, seed: u64) {
                 "{what} raised"
             );
         }
+        let mut back = Matches::none(nb, f32::NEG_INFINITY);
+        let mut there = Matches::none(na, f32::NEG_INFINITY);
+        for (first, rows) in parts.into_iter().rev().filter(|(_, rows)| !rows.is_empty()) {
+            let part = PackedPatches::pack_with(kernels, rows, dim);
+            let mut of_part = Matches::none(part.patches(), f32::NEG_INFINITY);
+            raise_both((&a, 0), (&part, first as u32), &mut there, &mut of_part);
+            let places = first..first + part.patches();
+            back.best[places.clone()].copy_from_slice(&of_part.best);
+            back.index[places].copy_from_slice(&of_part.index);
+        }
+        if na > 0 && nb > 0 {
+            let ways = [(&there, &best_ab, &index_ab), (&back, &best_ba, &index_ba)];
+            for (found, best, index) in ways {
+                assert_eq!(
+                    (&found.best, &found.index),
+                    (best, index),
+                    "{what} raised both"
+                );
+            }
+        }
         match_both(&a, &b, &mut ab, &mut ba);
         assert_eq!((&ab.best, &ab.index), (&best_ab, &index_ab), "{what} both");
         assert_eq!(

@@ -107,7 +107,7 @@ impl Contest<'_> {
         self.a.frame.dim()
     }
 
-    /// Raises `there.best` to the largest product of each patch of `a`. With `back` also those of `b`; with `rest` for each patch
+    /// Raises `there.best` to the largest product of each patch of `a`. With `back` also those of `b`, which `back.best` goes on from; with `rest` for each patch
     /// of `a` at least its largest product with any patch but the winner. False, and nothing written, if too many contend.
     pub(in super::super) fn settle(
         &self,
@@ -119,7 +119,7 @@ impl Contest<'_> {
         let allowed = margin(&self.a.digits, &self.b.digits, self.dim());
         let (asking, answering) = (self.lanes.columns, self.b.digits.start.len());
         let ways = 1 + usize::from(back.is_some());
-        self.sweep(room, &there, back.is_some(), allowed);
+        self.sweep(room, &there, back.as_ref(), allowed);
         self.scan(room, back.is_some(), rest.is_some(), allowed);
         if room.contenders.len() > ways * asking * answering / CROWD {
             return false;
@@ -230,7 +230,13 @@ impl Contest<'_> {
     }
 
     /// Coarse bounds of all products.
-    fn sweep(&self, room: &mut Room, there: &Winners<'_>, both: bool, allowed: f32) {
+    fn sweep(
+        &self,
+        room: &mut Room,
+        there: &Winners<'_>,
+        back: Option<&Winners<'_>>,
+        allowed: f32,
+    ) {
         let (a, b, quads) = (
             &self.a.digits,
             &self.b.digits,
@@ -244,8 +250,16 @@ impl Contest<'_> {
         for (lower, &best) in room.lower.iter_mut().zip(&*there.best) {
             *lower = best + allowed;
         }
-        room.row_lower.resize(if both { rows * width } else { 0 });
+        room.row_lower
+            .resize(if back.is_some() { rows * width } else { 0 });
         room.row_lower.fill(f32::NEG_INFINITY);
+        for (lower, &best) in room
+            .row_lower
+            .chunks_exact_mut(width)
+            .zip(back.iter().flat_map(|back| &*back.best))
+        {
+            lower[0] = best + allowed;
+        }
         room.row_error.clear();
         let error = |(&r, &n): (&f32, &f32)| (r * (1.0 + a.ratio) + a.ratio * n) * 1.00001;
         room.row_error
@@ -361,7 +375,7 @@ impl Contest<'_> {
             best: &mut [],
             index: &mut [],
         };
-        self.sweep(room, &none, false, 0.0);
+        self.sweep(room, &none, None, 0.0);
         let (rows, width) = (self.b.digits.start.len(), self.lanes.width);
         let mut upper = Vec::new();
         for patch in 0..self.lanes.columns {

@@ -1,5 +1,7 @@
 use super::super::tests::patches;
-use super::super::{Matches, match_both, match_patches, match_with_second, max_similarity};
+use super::super::{
+    Matches, match_both, match_patches, match_with_second, max_similarity, raise_both,
+};
 use super::*;
 use crate::dispatch::Isa;
 use proptest::prelude::*;
@@ -121,6 +123,23 @@ fn check_case(kinds: (Kind, Kind), na: usize, nb: usize, dim: usize, seed: u64) 
         match_both(&sa, &sb, &mut found_ab, &mut found_ba);
         same(&found_ab, &ab, "both");
         same(&found_ba, &ba, "back");
+        // part by part, the later one first, so that the second goes on from matches
+        let cut = na / 2;
+        let none = |n| Matches::none(n, f32::NEG_INFINITY);
+        let (mut found_ab, mut found_ba) = (none(na), none(nb));
+        for (first, rows) in [(cut, &ra[cut * dim..]), (0, &ra[..cut * dim])] {
+            let mut part = pack(rows);
+            part.sketch(&frame);
+            let mut of_part = none(part.patches());
+            let places = first..first + part.patches();
+            raise_both((&part, first as u32), (&sb, 0), &mut of_part, &mut found_ba);
+            found_ab.best[places.clone()].copy_from_slice(&of_part.best);
+            found_ab.index[places].copy_from_slice(&of_part.index);
+        }
+        if !matches!(kinds.0, Kind::Infinite) && !matches!(kinds.1, Kind::Infinite) {
+            same(&found_ab, &ab, "raised both");
+            same(&found_ba, &ba, "raised both, back");
+        }
         let (mut second, mut bound) = (vec![], vec![]);
         match_with_second(&a, &b, &mut ab, &mut second);
         match_with_second(&sa, &sb, &mut found_ab, &mut bound);
