@@ -21,9 +21,9 @@ use flawtune::evaluate::protocol::SplitOptions;
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
 };
-use flawtune::features::{FeatureCache, ImageTokens, patch_cover};
+use flawtune::features::{FeatureCache, patch_cover};
 use flawtune::score::residual::{
-    BlockBanks, Look, ResidualOptions, Shot, block_bank, default_blocks, default_top,
+    BlockBanks, Good, Look, ResidualOptions, Shot, block_bank, default_blocks, default_top,
     learn_residual,
 };
 use flawtune::score::threshold::{Method, from_good};
@@ -144,15 +144,16 @@ fn main() -> Result<(), Failure> {
     let bank = block_bank(images(&good), blocks, dim, Precision::F16);
     let banks = BlockBanks::new(&bank, blocks, &vec![patches; good.len()]);
     let start = std::time::Instant::now();
-    let good_looks = banks.look(&images(&good), Some);
-    let looks = banks.look(&images(&others), |_| None);
+    let own: Vec<usize> = (0..good.len()).collect();
+    let good_looks = banks.look_own(&own);
+    let looks = banks.look(&images(&others));
     eprintln!(
         "{} looked at in {:.1} s",
         all.len(),
         start.elapsed().as_secs_f64()
     );
     let look_of = |i: usize| &looks[others.binary_search(&i).unwrap_or(0)];
-    let seen: Vec<(&ImageTokens, &Look)> = images(&good).into_iter().zip(&good_looks).collect();
+    let seen: Vec<Good<'_>> = own.iter().copied().map(Good::Own).collect();
     let top = options.top.unwrap_or_else(|| default_top(patches));
 
     println!(
@@ -191,7 +192,13 @@ fn main() -> Result<(), Failure> {
             let of_shots: Vec<Look> = split.shots.iter().map(|&i| look_of(i).clone()).collect();
             let mut learning = options.learning.clone();
             learning.seed = seed;
-            let fit = learn_residual(&banks, &seen, (&given, &of_shots), top, &learning)?;
+            let fit = learn_residual(
+                &banks,
+                (&seen, &good_looks),
+                (&given, &of_shots),
+                top,
+                &learning,
+            )?;
             let scores: Vec<f64> = fit.good.iter().map(|j| j.score).collect();
             let threshold = from_good(&scores, FALSE_ALARMS, Method::Auto)?;
             let judged: Vec<_> = split

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use flawtune::score::Aggregate;
@@ -185,6 +186,9 @@ pub(crate) struct FitArgs {
     /// What the threshold is chosen from
     #[arg(long, value_name = "WHAT", default_value = "good")]
     pub(crate) threshold: ThresholdArg,
+    /// Time an image may take on this machine, such as 50ms: the best sizes within it [default: the best there are]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) budget: Option<Duration>,
     /// Most memory the bank may take: 800M, 2G; its size is said before it is made
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,

@@ -7,6 +7,7 @@ mod ablate;
 mod analyze;
 mod demo;
 mod detect;
+mod learn;
 mod merge;
 mod meta;
 mod numbers;
@@ -30,6 +31,7 @@ pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
     ScorerArg, ThresholdArg, ThresholdArgs,
 };
+pub(crate) use learn::LearnArgs;
 pub(crate) use merge::{MergeArg, MergeArgs};
 pub(crate) use meta::{MetaArgs, MethodArg};
 pub(crate) use progress::ProgressArg;
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     Predict(PredictArgs),
     /// Measure a file of `fit`, or a checkpoint of `train` against the untouched model, on images neither has seen
     Evaluate(Box<EvaluateArgs>),
+    /// Teach a file of `fit` more: new defects, or good images that it stopped
+    Learn(LearnArgs),
     /// See what thresholds of a file of `fit` stop and find, and choose another
     Threshold(ThresholdArgs),
     /// Put finished runs on one page to read and pass on: curves, decisions, images, how it was made
@@ -216,9 +220,14 @@ pub(crate) struct BackboneArgs {
     /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
     #[arg(long, value_name = "PATH")]
     pub(crate) weights: Option<PathBuf>,
-    /// Side of the square that images are resized to, in pixels [default: 224]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(crate) image_size: Option<u32>,
+    /// Side of the square that images are resized to, in pixels; fit can look at several sizes, such as 448,224 [default: 224]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=8192)
+    )]
+    pub(crate) image_size: Vec<u32>,
     /// How images become a square [default: squash]
     #[arg(long, value_name = "HOW")]
     pub(crate) resize: Option<ResizeArg>,

@@ -65,6 +65,7 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             ThresholdArg::F1 => ThresholdChoice::F1Max,
             ThresholdArg::Recall => ThresholdChoice::Recall,
         },
+        budget: args.budget,
         max_memory: args
             .max_memory
             .map(|b| usize::try_from(b).unwrap_or(usize::MAX)),

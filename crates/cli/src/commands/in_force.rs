@@ -105,10 +105,23 @@ pub(super) fn fitted(args: &FitArgs, fitted: &Fitted) -> InForce {
     )]
 }
 
+/// One size as a number, several as a list.
+fn sizes(options: &BackboneOptions) -> Value {
+    if options.more_sizes.is_empty() {
+        return json!(options.image_size);
+    }
+    let more = options.more_sizes.iter();
+    json!(
+        std::iter::once(&options.image_size)
+            .chain(more)
+            .collect::<Vec<_>>()
+    )
+}
+
 /// Of the backbone.
 pub(super) fn backbone(options: &BackboneOptions) -> InForce {
     let all: [(&'static str, Value); 6] = [
-        ("image-size", json!(options.image_size)),
+        ("image-size", sizes(options)),
         (
             "resize",
             name(&match options.resize {

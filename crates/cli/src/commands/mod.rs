@@ -14,6 +14,7 @@ pub(crate) mod fit;
 mod in_force;
 pub(crate) mod info;
 mod inside;
+pub(crate) mod learn;
 pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod meta_train;
@@ -24,7 +25,7 @@ pub(crate) mod reproduce;
 mod request;
 pub(crate) mod synth;
 mod tensorboard;
-pub(crate) mod threshold;
+mod threshold;
 pub(crate) mod train;
 mod universal;
 pub(crate) mod visualize;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Merge(args) => merge::run(&args, context),
         Command::Fit(args) => fit::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
+        Command::Learn(args) => learn::run(&args, context),
         Command::Threshold(args) => threshold::run(&args, context),
         Command::Visualize(args) => visualize::run(&args, context),
         Command::Report(args) => report::run(&args, context),

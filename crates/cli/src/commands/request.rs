@@ -19,10 +19,13 @@ use crate::console::Console;
 use crate::failure::Failure;
 
 pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
+    let mut sizes: Vec<usize> = args.image_size.iter().map(|&s| s as usize).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
     BackboneOverrides {
         model_name: args.model_name.clone(),
         weights: args.weights.clone(),
-        image_size: args.image_size.map(|s| s as usize),
+        image_size: sizes.first().copied(),
+        more_sizes: sizes.into_iter().skip(1).collect(),
         resize: args.resize.map(|r| match r {
             ResizeArg::Squash => Resize::Squash,
             ResizeArg::CentreCrop => Resize::CentreCrop,

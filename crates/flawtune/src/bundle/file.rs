@@ -3,7 +3,7 @@
 //! | metadata | |
 //! |---|---|
 //! | `format` | `flawtune-bundle` |
-//! | `format_version` | 1 to 4, the lowest that reads it right; read before anything else, a higher one is refused |
+//! | `format_version` | 1 to 5, the lowest that reads it right; read before anything else, a higher one is refused |
 //! | `header` | JSON of [`Header`] |
 //!
 //! | tensor | |
@@ -12,6 +12,8 @@
 //! | `centres` | F32 `[cells, dim]`, directions of unit length; only with an index |
 //! | `cell_rows` | U64 `[cells]`, rows of the bank in each cell, which lie one cell after the other; only with an index |
 //! | `residual` | U8, JSON of what was learned beside the bank; only for that scorer, whose `bank` is `[blocks · rows, dim / blocks]`, one block after the other |
+//! | `bank.1`, `residual.1`, … | the same for each further image size |
+//! | `kept`, `kept_…` | what it keeps to learn more, see `kept.rs` |
 //! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
 //! | `adaptation` | U8, what was learned and changes the tokens, such as a torch file with a checkpoint's tensors; only where it does |
 
@@ -30,19 +32,22 @@ use super::bank::{Bank, Precision};
 use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, ScorerKind};
+use super::kept::Kept;
 use crate::score::heads::Ensemble;
 use crate::score::residual::ResidualModel;
 
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";
 /// Highest format version that is read.
-pub const FORMAT_VERSION: u64 = 4;
+pub const FORMAT_VERSION: u64 = 5;
 /// The version of bundles whose patches are means of several; others stay readable for builds that know version 1 only.
 const WITH_NEIGHBOURHOOD: u64 = 2;
 /// The version of bundles that are searched by an index; builds that know less would search all of the bank.
 const WITH_INDEX: u64 = 3;
 /// The version of bundles that look at several blocks.
 const WITH_BLOCKS: u64 = 4;
+/// The version of bundles that look at several image sizes.
+const WITH_SIZES: u64 = 5;
 
 const BANK: &str = "bank";
 const CENTRES: &str = "centres";
@@ -62,6 +67,10 @@ pub struct Bundle {
     pub cells: Option<Cells>,
     /// What was learned beside the bank, for the scorer that looks at several blocks.
     pub residual: Option<ResidualModel>,
+    /// The banks of further image sizes and what was learned beside them, in the order of [`Header::more_sizes`].
+    pub more: Vec<(Bank, ResidualModel)>,
+    /// What is kept to learn more; a file that is read leaves it there, see [`Kept::read`].
+    pub kept: Option<Arc<Kept>>,
     /// The fitted ensemble, for that scorer.
     pub ensemble: Option<Ensemble>,
     /// What was learned and changes the tokens, where anything does, as its maker wrote it.
@@ -177,21 +186,22 @@ impl Bundle {
             Ok(start + info.data_offsets.0..start + info.data_offsets.1)
         };
         // one block after the other, where there are several
-        let (rows, dim) = match header.scorer {
+        let shape = |rows: usize| match header.scorer {
             ScorerKind::Residual { blocks } => (blocks.saturating_mul(rows), dim / blocks),
             _ => (rows, dim),
         };
-        let place = tensor(
-            BANK,
-            &format!("{wanted:?} [{rows}, {dim}]"),
-            &|dtype, shape| dtype == wanted && shape == [rows, dim],
-        )?;
-        let bank = Bank::mapped(
-            Arc::clone(&file),
-            place.start,
-            (rows, dim),
-            header.bank.precision,
-        );
+        let bank_of = |key: &str, (rows, dim): (usize, usize)| {
+            let place = tensor(
+                key,
+                &format!("{wanted:?} [{rows}, {dim}]"),
+                &|dtype, shape| dtype == wanted && shape == [rows, dim],
+            )?;
+            let file = Arc::clone(&file);
+            let precision = header.bank.precision;
+            Ok::<_, BundleError>(Bank::mapped(file, place.start, (rows, dim), precision))
+        };
+        let bank = bank_of(BANK, shape(rows))?;
+        let (rows, dim) = shape(rows);
         let cells = match &header.bank.index {
             None => None,
             Some(index) => {
@@ -221,17 +231,24 @@ impl Bundle {
             })?;
             Ok::<_, BundleError>(&bytes[place])
         };
-        let residual = if let ScorerKind::Residual { blocks } = header.scorer {
-            let json = serde_json::from_slice(flat(RESIDUAL)?);
+        let model_of = |key: &str, blocks: usize| {
+            let json = serde_json::from_slice(flat(key)?);
             let model: ResidualModel =
-                json.map_err(|e| wrong(RESIDUAL, format!("cannot be read ({e})")))?;
-            if let Some(what) = model.wrong(blocks, dim) {
-                return Err(wrong(RESIDUAL, format!("cannot be used ({what})")));
+                json.map_err(|e| wrong(key, format!("cannot be read ({e})")))?;
+            match model.wrong(blocks, dim) {
+                Some(what) => Err(wrong(key, format!("cannot be used ({what})"))),
+                None => Ok(model),
             }
-            Some(model)
-        } else {
-            None
         };
+        let (mut residual, mut more) = (None, Vec::new());
+        if let ScorerKind::Residual { blocks } = header.scorer {
+            residual = Some(model_of(RESIDUAL, blocks)?);
+            for (i, size) in header.more_sizes.iter().enumerate() {
+                let [bank, model] = [BANK, RESIDUAL].map(|key| numbered(key, i));
+                let rows = blocks.saturating_mul(size.rows);
+                more.push((bank_of(&bank, (rows, dim))?, model_of(&model, blocks)?));
+            }
+        }
         let ensemble = if header.scorer == ScorerKind::Ensemble {
             let json = serde_json::from_slice(flat(ENSEMBLE)?);
             let ensemble: Ensemble =
@@ -253,6 +270,8 @@ impl Bundle {
             bank,
             cells,
             residual,
+            more,
+            kept: None,
             ensemble,
             adaptation,
         })
@@ -272,6 +291,13 @@ impl Bundle {
         let residual = residual.map_err(|e| json(RESIDUAL, e.to_string()))?;
         let ensemble = self.ensemble.as_ref().map(serde_json::to_vec).transpose();
         let ensemble = ensemble.map_err(|e| json(ENSEMBLE, e.to_string()))?;
+        let more = self.more.iter().map(|(_, model)| serde_json::to_vec(model));
+        let more: Vec<Vec<u8>> = more
+            .collect::<Result<_, _>>()
+            .map_err(|e| json(RESIDUAL, e.to_string()))?;
+        let keys: Vec<[String; 2]> = (0..more.len())
+            .map(|i| [BANK, RESIDUAL].map(|key| numbered(key, i)))
+            .collect();
         let dtype = match self.bank.precision() {
             Precision::F16 => "F16",
             Precision::F32 => "F32",
@@ -307,8 +333,18 @@ impl Bundle {
                     .map(|b| (key, "U8", vec![b.len()], b.as_slice())),
             );
         }
+        for (((bank, _), model), [of_bank, of_model]) in self.more.iter().zip(&more).zip(&keys) {
+            tensors.push((of_bank, dtype, vec![bank.rows(), bank.dim()], bank.bytes()));
+            tensors.push((of_model, "U8", vec![model.len()], model));
+        }
+        let kept = self.kept.as_ref().map(|kept| kept.tensors()).transpose();
+        let kept = kept.map_err(|e| json("kept", e.to_string()))?;
+        for (key, dtype, shape, bytes) in kept.iter().flatten() {
+            tensors.push((key, dtype, shape.clone(), bytes));
+        }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
         let version = match (&self.cells, self.header.patches.neighbourhood) {
+            _ if !self.more.is_empty() => WITH_SIZES,
             _ if self.residual.is_some() => WITH_BLOCKS,
             (Some(_), _) => WITH_INDEX,
             (None, 2..) => WITH_NEIGHBOURHOOD,
@@ -348,6 +384,11 @@ impl Bundle {
             hint,
         })
     }
+}
+
+/// The tensor of the `i`-th further image size.
+fn numbered(key: &str, i: usize) -> String {
+    format!("{key}.{}", i + 1)
 }
 
 fn text<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a str> {

@@ -150,6 +150,17 @@ impl IndexInfo {
     }
 }
 
+/// A further image size in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeInfo {
+    /// Side of the square that images are resized to, in pixels.
+    pub image_size: usize,
+    /// Rows and columns of the patch grid.
+    pub grid: (usize, usize),
+    /// Patches of its bank, in each block.
+    pub rows: usize,
+}
+
 /// How maps are drawn and where on them a flaw begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MapScale {
@@ -196,6 +207,9 @@ pub struct Header {
     pub variant: String,
     /// Rows and columns of the patch grid.
     pub grid: (usize, usize),
+    /// Image sizes that are looked at besides, smaller than that of `grid`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_sizes: Vec<SizeInfo>,
     /// Numbers per token.
     pub dim: usize,
     /// The scorer.
@@ -286,6 +300,19 @@ impl Header {
             })
             .or_else(|| size("grid", self.grid.0).or_else(|| size("grid", self.grid.1)))
             .or_else(|| size("dim", self.dim))
+            .or_else(|| {
+                let blocks = matches!(self.scorer, ScorerKind::Residual { .. });
+                let right = |size: &SizeInfo| blocks && size.rows > 0;
+                (!self.more_sizes.iter().all(right))
+                    .then(|| ("more_sizes", "has a size without a bank".to_owned()))
+            })
+            .or_else(|| {
+                let more = self
+                    .more_sizes
+                    .iter()
+                    .flat_map(|s| [s.grid.0, s.grid.1, s.image_size]);
+                more.into_iter().find_map(|n| size("more_sizes", n))
+            })
             .or_else(|| {
                 (self.support.is_empty() || self.bank.rows == 0)
                     .then(|| ("support", "names no image, wanted at least one".to_owned()))

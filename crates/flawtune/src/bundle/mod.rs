@@ -9,6 +9,7 @@ mod cells;
 mod error;
 mod file;
 mod header;
+mod kept;
 mod patches;
 mod rows;
 mod scorer;
@@ -18,8 +19,9 @@ pub use cells::Cells;
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION};
 pub use header::{
-    BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind,
+    BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind, SizeInfo,
 };
+pub use kept::{Kept, KeptImages, KeptSize};
 pub(crate) use patches::chosen;
 pub use patches::{MOST_NEIGHBOURHOOD, PatchOptions};
 pub(crate) use rows::RowBank;

@@ -20,7 +20,36 @@ pub struct Folders {
     pub masks: Option<PathBuf>,
 }
 
+/// Images that a detector learns from after it was fitted; each folder is searched to any depth.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoreImages {
+    /// Good images.
+    pub good: Option<PathBuf>,
+    /// Defects, in folders of their types as those of [`Folders`].
+    pub defect: Option<PathBuf>,
+    /// Masks of the defects, as those of [`Folders`].
+    pub masks: Option<PathBuf>,
+}
+
 const MASKS: &str = "masks";
+
+/// Reads images that are learned from later: all of them are, and their ids are apart from those of a first fit.
+pub(super) fn read_more(
+    more: &MoreImages,
+    ledger: &mut Ledger,
+) -> Result<Vec<Sample>, DatasetError> {
+    let parts = [
+        ("good", more.good.as_ref()),
+        ("defect", more.defect.as_ref()),
+        (MASKS, more.masks.as_ref()),
+    ];
+    let mut samples = read_parts(&parts, ledger)?;
+    for sample in &mut samples {
+        sample.id = format!("learned/{}", sample.id);
+        sample.subset = Subset::Train;
+    }
+    Ok(samples)
+}
 
 pub(super) fn read(folders: &Folders, ledger: &mut Ledger) -> Result<Vec<Sample>, DatasetError> {
     let parts = [
@@ -29,6 +58,17 @@ pub(super) fn read(folders: &Folders, ledger: &mut Ledger) -> Result<Vec<Sample>
         ("defect", folders.defect.as_ref()),
         (MASKS, folders.masks.as_ref()),
     ];
+    let mut samples = read_parts(&parts, ledger)?;
+    if folders.defect.is_some() && folders.test_good.is_none() {
+        share::give_to_test(&mut samples);
+    }
+    Ok(samples)
+}
+
+fn read_parts(
+    parts: &[(&'static str, Option<&PathBuf>)],
+    ledger: &mut Ledger,
+) -> Result<Vec<Sample>, DatasetError> {
     let mut found: Vec<(&str, &Path, PathBuf)> = Vec::new();
     for (name, folder) in parts
         .iter()
@@ -68,13 +108,11 @@ pub(super) fn read(folders: &Folders, ledger: &mut Ledger) -> Result<Vec<Sample>
                 path,
             });
         }
-        if let (true, Some(masks)) = (*name == "defect", &folders.masks) {
+        let masks = found.iter().find(|(name, ..)| *name == MASKS);
+        if let (true, Some((_, masks, _))) = (*name == "defect", masks) {
             add_masks(&mut of_part, folder, masks, ledger)?;
         }
         samples.extend(of_part);
-    }
-    if folders.defect.is_some() && folders.test_good.is_none() {
-        share::give_to_test(&mut samples);
     }
     Ok(samples)
 }

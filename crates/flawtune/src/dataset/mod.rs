@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::DatasetError;
-pub use folders::Folders;
+pub use folders::{Folders, MoreImages};
 pub use layout::{Layout, VisaSplit};
 pub use ledger::{Ledger, LedgerEntry, Oddity};
 pub use list::{ListRow, parse_list};

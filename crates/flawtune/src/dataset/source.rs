@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::root::is_one_name;
-use super::{Dataset, DatasetError, Folders, Layout, Ledger, Sample, VisaSplit, folders, list};
+use super::{
+    Dataset, DatasetError, Folders, Layout, Ledger, MoreImages, Sample, VisaSplit, folders, list,
+};
 
 /// Where the images of a category come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Source {
     },
     /// Folders of good and of defective images.
     Folders(Folders),
+    /// Folders of images that are learned from after a first fit.
+    More(MoreImages),
     /// A CSV list; see [`super::parse_list`]. Without the column `split`, defects are tested, and so is a fifth of the
     /// good images if there are defects.
     List(PathBuf),
@@ -67,6 +71,11 @@ impl Source {
         match self {
             Self::Root { root, .. } => name_of(root),
             Self::Folders(folders) => name_of(&folders.good),
+            Self::More(more) => more
+                .good
+                .as_ref()
+                .or(more.defect.as_ref())
+                .map_or_else(|| Ok("data".to_owned()), |folder| name_of(folder)),
             Self::List(file) => name_of(&file.with_extension("")),
         }
     }
@@ -109,6 +118,16 @@ impl Dataset {
             Source::Folders(given) => {
                 let samples = folders::read(given, &mut ledger)?;
                 (&given.good, samples, "`defect` DIR")
+            }
+            Source::More(more) => {
+                let samples = folders::read_more(more, &mut ledger)?;
+                let root = more.good.as_ref().or(more.defect.as_ref());
+                return Ok(Self::of(
+                    root.map_or(Path::new(""), PathBuf::as_path),
+                    category,
+                    samples,
+                    ledger,
+                ));
             }
             Source::List(file) => (file, list::read(file)?, "rows with the label defect"),
         };

@@ -29,20 +29,68 @@ impl Inputs {
         preprocess: &Preprocess,
         load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
     ) -> (Self, Vec<Result<R, E>>) {
-        let each = 3 * preprocess.size.0 * preprocess.size.1;
+        let (mut inputs, results) =
+            Self::load_at(items, forward, std::slice::from_ref(preprocess), load);
+        (inputs.pop().unwrap_or_default(), results)
+    }
+
+    /// As [`Self::load`], of every image in several ways.
+    pub fn load_at<I: Sync, R: Send, E: Send>(
+        items: &[I],
+        forward: &dyn Forward,
+        ways: &[Preprocess],
+        load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
+    ) -> (Vec<Self>, Vec<Result<R, E>>) {
+        let loaded: Vec<(Vec<Self>, Result<R, E>)> = items
+            .par_iter()
+            .map(|item| {
+                let mut own = Vec::new();
+                let mut put = |image: &RgbImage8| {
+                    own = ways
+                        .iter()
+                        .map(|way| Self::of(image, forward, way))
+                        .collect();
+                };
+                let result = load(item, &mut put);
+                (own, result)
+            })
+            .collect();
+        let mut inputs: Vec<Self> = Vec::new();
+        let mut results = Vec::with_capacity(loaded.len());
+        for (own, result) in loaded {
+            if result.is_ok() {
+                if inputs.is_empty() {
+                    inputs = own;
+                } else {
+                    let ways = inputs.iter_mut().zip(own);
+                    ways.for_each(|(inputs, own)| inputs.append(own));
+                }
+            }
+            results.push(result);
+        }
+        inputs.resize_with(ways.len(), Self::default);
+        (inputs, results)
+    }
+
+    /// One image.
+    fn of(image: &RgbImage8, forward: &dyn Forward, preprocess: &Preprocess) -> Self {
         // bytes need a recipe that ends in bytes, and a backbone that normalises them as the recipe would
         let bytes = preprocess.arithmetic != Arithmetic::Float
             && forward.normalization() == Some(preprocess.normalization);
         if bytes {
-            let write = |image: &RgbImage8, out: &mut [u8]| {
-                out.copy_from_slice(preprocess.resized(image).pixels());
-            };
-            let (pixels, results) = fill(items, each, load, write);
-            (Self::Bytes(pixels), results)
-        } else {
-            let write = |image: &RgbImage8, out: &mut [f32]| preprocess.apply_into(image, out);
-            let (pixels, results) = fill(items, each, load, write);
-            (Self::Normalised(pixels), results)
+            return Self::Bytes(preprocess.resized(image).pixels().to_vec());
+        }
+        let mut pixels = vec![0.0; 3 * preprocess.size.0 * preprocess.size.1];
+        preprocess.apply_into(image, &mut pixels);
+        Self::Normalised(pixels)
+    }
+
+    /// Appends images that were prepared in the same way.
+    fn append(&mut self, more: Self) {
+        match (self, more) {
+            (Self::Normalised(pixels), Self::Normalised(more)) => pixels.extend(more),
+            (Self::Bytes(pixels), Self::Bytes(more)) => pixels.extend(more),
+            (inputs, more) => *inputs = more,
         }
     }
 
@@ -83,46 +131,74 @@ impl Inputs {
     }
 }
 
-/// `each` values of every image that can be loaded, as `write` makes them.
-fn fill<I: Sync, R: Send, E: Send, T: Copy + Default + Send>(
-    items: &[I],
-    each: usize,
-    load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
-    write: impl Fn(&RgbImage8, &mut [T]) + Sync,
-) -> (Vec<T>, Vec<Result<R, E>>) {
-    let mut pixels = vec![T::default(); items.len() * each];
-    let results: Vec<Result<R, E>> = items
-        .par_iter()
-        .zip(pixels.par_chunks_exact_mut(each))
-        .map(|(item, out)| load(item, &mut |picture| write(picture, out)))
-        .collect();
-    let mut to = 0;
-    for (from, result) in results.iter().enumerate() {
-        if result.is_ok() {
-            if to < from {
-                pixels.copy_within(from * each..(from + 1) * each, to * each);
-            }
-            to += 1;
-        }
-    }
-    pixels.truncate(to * each);
-    (pixels, results)
-}
-
 #[cfg(test)]
 mod tests {
+    use flawtune_backbone::config::Normalization;
+
     use super::*;
+    use crate::features::ForwardError;
+
+    /// Takes normalised pixels.
+    struct Network;
+
+    impl Forward for Network {
+        fn name(&self) -> &str {
+            "network"
+        }
+        fn weights_hash(&self) -> &str {
+            ""
+        }
+        fn variant(&self) -> String {
+            String::new()
+        }
+        fn grid(&self, height: usize, width: usize) -> (usize, usize) {
+            (height, width)
+        }
+        fn dim(&self) -> usize {
+            1
+        }
+        fn forward(
+            &self,
+            _: &[f32],
+            _: usize,
+            _: usize,
+            _: usize,
+        ) -> Result<Vec<f32>, ForwardError> {
+            Ok(Vec::new())
+        }
+    }
 
     #[test]
-    fn items_that_fail_leave_no_gap() {
+    fn items_that_fail_leave_no_gap_at_any_size() {
         let load = |i: &u8, put: &mut dyn FnMut(&RgbImage8)| {
             put(&RgbImage8::from_pixels(1, 1, vec![*i; 3]));
             if i.is_multiple_of(3) { Err(*i) } else { Ok(*i) }
         };
-        let (pixels, results) = fill(&[0u8, 1, 2, 3, 4, 6], 3, load, |p, out: &mut [u8]| {
-            out.copy_from_slice(p.pixels());
-        });
-        assert_eq!(pixels, [1, 1, 1, 2, 2, 2, 4, 4, 4]);
+        let plain = Normalization {
+            mean: [0.0; 3],
+            std: [1.0 / 255.0; 3],
+        };
+        let ways = [1, 2].map(|side| Preprocess::squash(side, side, plain));
+        let items = [0u8, 1, 2, 3, 4, 6];
+        let (inputs, results) = Inputs::load_at(&items, &Network, &ways, load);
         assert_eq!(results, [Err(0), Ok(1), Ok(2), Err(3), Ok(4), Err(6)]);
+        for (inputs, pixels) in inputs.iter().zip([3, 12]) {
+            let Inputs::Normalised(values) = inputs else {
+                panic!("the network takes normalised pixels")
+            };
+            let wanted: Vec<f32> = [1.0, 2.0, 4.0]
+                .into_iter()
+                .flat_map(|v| vec![v; pixels])
+                .collect();
+            assert_eq!(values.len(), wanted.len());
+            assert!(
+                values
+                    .iter()
+                    .zip(&wanted)
+                    .all(|(v, w)| (v - w).abs() < 1e-3)
+            );
+        }
+        let (none, _) = Inputs::load_at(&items[..1], &Network, &ways, load);
+        assert_eq!(none.len(), 2);
     }
 }

@@ -140,29 +140,35 @@ impl Category {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        self.turned_tokens(engine, positions, Turn::default(), on_event)
+        if !engine.options().more_sizes.is_empty() {
+            return Err(WorkflowError::Input(format!(
+                "image sizes {:?}: only a fit with the scorer residual looks at several\nhint: name one image size",
+                engine.sizes()
+            )));
+        }
+        self.turned_tokens(
+            engine,
+            engine.preprocess(),
+            positions,
+            Turn::default(),
+            on_event,
+        )
     }
 
-    /// The same of the images turned.
+    /// The same of the images turned, as `preprocess` prepares them.
     ///
     /// # Errors
     /// As [`Self::tokens`].
     pub fn turned_tokens(
         &self,
         engine: &Engine,
+        preprocess: Preprocess,
         positions: &[usize],
         turn: Turn,
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         let cache = self.options.cache.clone();
-        self.tokens_of(
-            engine,
-            engine.preprocess(),
-            cache,
-            positions,
-            turn,
-            on_event,
-        )
+        self.tokens_of(engine, preprocess, cache, positions, turn, on_event)
     }
 
     /// Tokens of image files that are not samples, kept as the samples' are.

@@ -10,10 +10,10 @@ use super::place::Drawing;
 use super::predict::{Prediction, Wanted, judge};
 use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
-use crate::bundle::{Bundle, Finding, Header, ScorerKind, TokenScorer};
+use crate::bundle::{Bank, Bundle, Finding, Header, ScorerKind, TokenScorer};
 use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
 use crate::score::Scorer;
-use crate::score::residual::{BlockBanks, ResidualScorer};
+use crate::score::residual::{BlockBanks, ResidualScorer, joined};
 
 /// Sizes of images whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
@@ -24,8 +24,17 @@ pub struct Detector {
     bundle: Bundle,
     engine: Engine,
     adapted: Option<Box<dyn TokenSource>>,
-    scorer: Box<dyn Scorer>,
+    /// What it looks at: the image at one size or more, the largest first.
+    looks: Vec<AtSize>,
     drawings: Mutex<Vec<Arc<Drawing>>>,
+}
+
+/// An image at one size, and what scores it there.
+#[derive(Debug)]
+struct AtSize {
+    preprocess: Preprocess,
+    grid: (usize, usize),
+    scorer: Box<dyn Scorer>,
 }
 
 impl Detector {
@@ -107,8 +116,12 @@ impl Detector {
         if engine.variant() != header.variant {
             return differs("the tokens of", &header.variant, &engine.variant(), again);
         }
-        let (height, width) = engine.preprocess().size;
-        let (grid, dim) = (engine.grid(height, width), engine.dim());
+        let (grid, dim) = (grid_at(&engine, engine.preprocess()), engine.dim());
+        let more: Vec<usize> = header.more_sizes.iter().map(|s| s.image_size).collect();
+        if engine.options().more_sizes != more {
+            let sizes = format!("{:?}", engine.options().more_sizes);
+            return differs("the sizes", &format!("{more:?}"), &sizes, again);
+        }
         if (grid, dim) != (header.grid, header.dim) {
             let text =
                 |(rows, columns): (usize, usize), dim| format!("{rows}×{columns} patches of {dim}");
@@ -119,11 +132,11 @@ impl Detector {
                 again,
             );
         }
-        let (warm, scorer) = rayon::join(|| engine.warm(), || scorer_of(path, &bundle, grid));
+        let (warm, looks) = rayon::join(|| engine.warm(), || looks(path, &bundle, &engine));
         warm?;
-        let scorer = scorer?;
+        let looks = looks?;
         let adapted = learned.map(|l| l.source(&engine)).transpose()?;
-        Ok(Self::of(bundle, engine, adapted, scorer))
+        Ok(Self::of(bundle, engine, adapted, looks))
     }
 
     /// A detector that was just fitted: without a file.
@@ -132,21 +145,21 @@ impl Detector {
         engine: Engine,
         adapted: Option<Box<dyn TokenSource>>,
     ) -> Result<Self, WorkflowError> {
-        let scorer = scorer_of(Path::new("the detector"), &bundle, bundle.header.grid)?;
-        Ok(Self::of(bundle, engine, adapted, scorer))
+        let looks = looks(Path::new("the detector"), &bundle, &engine)?;
+        Ok(Self::of(bundle, engine, adapted, looks))
     }
 
     fn of(
         bundle: Bundle,
         engine: Engine,
         adapted: Option<Box<dyn TokenSource>>,
-        scorer: Box<dyn Scorer>,
+        looks: Vec<AtSize>,
     ) -> Self {
         Self {
             bundle,
             engine,
             adapted,
-            scorer,
+            looks,
             drawings: Mutex::default(),
         }
     }
@@ -183,9 +196,20 @@ impl Detector {
         &self.bundle.header
     }
 
+    /// The backbone.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The bank of each size that it looks at.
+    pub(super) fn banks(&self) -> Vec<&Bank> {
+        let more = self.bundle.more.iter().map(|(bank, _)| bank);
+        std::iter::once(&self.bundle.bank).chain(more).collect()
+    }
+
     /// The lowest and the highest number that its maps tell apart.
     pub(super) fn span(&self) -> (f32, f32) {
-        self.scorer.span()
+        self.looks[0].scorer.span()
     }
 
     /// How images become pixels.
@@ -193,36 +217,47 @@ impl Detector {
         self.engine.preprocess()
     }
 
-    /// Prepares the images that `load` hands over for [`Self::score`]; see [`Inputs::load`].
+    /// Prepares the images that `load` hands over for [`Self::score`], at every size that it looks at; see [`Inputs::load_at`].
     pub fn prepare<I: Sync, R: Send, E: Send>(
         &self,
         items: &[I],
         load: impl Fn(&I, &mut dyn FnMut(&RgbImage8)) -> Result<R, E> + Sync,
-    ) -> (Inputs, Vec<Result<R, E>>) {
+    ) -> (Vec<Inputs>, Vec<Result<R, E>>) {
+        let ways: Vec<Preprocess> = self.looks.iter().map(|look| look.preprocess).collect();
         network(self.adapted.as_deref(), &self.engine, |network| {
-            Inputs::load(items, network, &self.preprocess(), load)
+            Inputs::load_at(items, network, &ways, load)
         })
     }
 
-    /// Score and patch distances of `batch` images.
+    /// Score and patch distances of `batch` images, which [`Self::prepare`] prepared.
     ///
     /// # Errors
     /// Images of another number or size; a forward pass that gives no numbers.
-    pub fn score(&self, inputs: &Inputs, batch: usize) -> Result<Vec<Finding>, WorkflowError> {
+    pub fn score(&self, inputs: &[Inputs], batch: usize) -> Result<Vec<Finding>, WorkflowError> {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let (grid, dim) = (self.bundle.header.grid, self.bundle.header.dim);
-        let tokens = network(self.adapted.as_deref(), &self.engine, |network| {
-            inputs.tokens(network, batch, self.preprocess().size)
-        })?;
-        let images = tokens
-            .into_iter()
-            .map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim))
-            .collect();
-        let mut tokens = TokenSet { grid, dim, images };
-        modulate(self.adapted.as_deref(), &mut tokens)?;
-        Ok(self.scorer.score(&tokens)?)
+        let dim = self.bundle.header.dim;
+        let one = |(look, inputs): (&AtSize, &Inputs)| {
+            let grid = look.grid;
+            let tokens = network(self.adapted.as_deref(), &self.engine, |network| {
+                inputs.tokens(network, batch, look.preprocess.size)
+            })?;
+            let images = tokens
+                .into_iter()
+                .map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim))
+                .collect();
+            let mut tokens = TokenSet { grid, dim, images };
+            modulate(self.adapted.as_deref(), &mut tokens)?;
+            Ok((grid, look.scorer.score(&tokens)?))
+        };
+        let found: Vec<_> = self
+            .looks
+            .iter()
+            .zip(inputs)
+            .map(one)
+            .collect::<Result<_, WorkflowError>>()?;
+        Ok(joined(found))
     }
 
     /// Draws maps of images of `size` (height, width).
@@ -245,6 +280,36 @@ impl Detector {
         kept.push(Arc::clone(&new));
         Ok(new)
     }
+}
+
+/// Rows and columns of patches of images that are prepared in this way.
+fn grid_at(engine: &Engine, preprocess: Preprocess) -> (usize, usize) {
+    let (height, width) = preprocess.size;
+    engine.grid(height, width)
+}
+
+/// What a bundle scores by, at each size.
+fn looks(path: &Path, bundle: &Bundle, engine: &Engine) -> Result<Vec<AtSize>, WorkflowError> {
+    let header = &bundle.header;
+    let at = |size: usize, scorer: Box<dyn Scorer>| {
+        let preprocess = engine.preprocess_at(size);
+        AtSize {
+            preprocess,
+            grid: grid_at(engine, preprocess),
+            scorer,
+        }
+    };
+    let mut looks = vec![at(
+        engine.options().image_size,
+        scorer_of(path, bundle, header.grid)?,
+    )];
+    for (size, (bank, model)) in header.more_sizes.iter().zip(&bundle.more) {
+        bank.check(path)?;
+        let banks = BlockBanks::new(bank, header.scorer.blocks(), &[size.rows]);
+        let scorer = ResidualScorer::new(banks, model.clone(), size.grid);
+        looks.push(at(size.image_size, Box::new(scorer)));
+    }
+    Ok(looks)
 }
 
 /// What a bundle scores by, for images of a `grid` of patches.

@@ -1,6 +1,6 @@
 //! Score a category's test set with a bundle, by the function that `predict` calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -120,7 +120,7 @@ pub fn evaluate_bundle(
     } else {
         Protocol::HeldOut
     };
-    let split = category.split(&if same {
+    let mut split = category.split(&if same {
         manifest.options()
     } else {
         // nothing of this category was learned from, so nothing is kept back
@@ -131,11 +131,18 @@ pub fn evaluate_bundle(
     })?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
-    let tested: Vec<ImageRef> = split
-        .test
-        .iter()
-        .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
-        .collect();
+    let reference = |i: usize| ImageRef::new(infos[i].id, infos[i].content);
+    let later: HashSet<&str> = manifest.added.iter().map(|i| i.content.as_str()).collect();
+    let learned_later = |i: &usize| later.contains(&*reference(*i).content);
+    let before = split.test.len();
+    split.test.retain(|i| !learned_later(i));
+    if split.test.len() < before {
+        on_event(Event::Note(format!(
+            "{} images of the test set were learned from later, and are not tested",
+            before - split.test.len()
+        )));
+    }
+    let tested: Vec<ImageRef> = split.test.iter().map(|&i| reference(i)).collect();
     check_disjoint(manifest, &name, &tested, &protocol)?;
     writable(&request.output_dir)?;
 

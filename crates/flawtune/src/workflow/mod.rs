@@ -13,6 +13,7 @@ mod evaluate_bundle;
 mod features;
 mod fit;
 mod intake;
+mod learn;
 mod location;
 mod place;
 mod predict;
@@ -33,6 +34,7 @@ pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
     fit_in_memory, fit_learned,
 };
+pub use learn::{LearnRequest, Learnt, Tally, learn};
 pub use predict::{Next, PredictOptions, Predicted, Prediction, predict, predict_past};
 pub use set_threshold::{NewThreshold, set_threshold};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};

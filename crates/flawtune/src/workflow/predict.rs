@@ -81,7 +81,8 @@ struct Ready {
 #[derive(Debug, Default)]
 struct Batch {
     pictures: Vec<Result<Ready, (PathBuf, ImageError)>>,
-    inputs: Inputs,
+    /// At each size that the detector looks at.
+    inputs: Vec<Inputs>,
 }
 
 /// Scores the images that `next` gives until it ends or `on_prediction` breaks off; returns how many were scored.

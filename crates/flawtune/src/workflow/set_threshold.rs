@@ -1,9 +1,10 @@
 //! Another threshold for a detector that was fitted.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::WorkflowError;
-use crate::bundle::{Bundle, Header};
+use crate::bundle::{Bundle, Header, Kept};
 use crate::score::threshold::{self, Method, Rule};
 
 /// How a threshold is to be chosen.
@@ -28,6 +29,7 @@ pub fn set_threshold(
     output: &Path,
 ) -> Result<Header, WorkflowError> {
     let mut bundle = Bundle::read(path)?;
+    bundle.kept = Kept::read(path, &bundle.header)?.map(Arc::new);
     let header = &mut bundle.header;
     let old = &header.threshold;
     let (value, rule) = match new {

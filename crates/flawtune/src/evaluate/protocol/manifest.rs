@@ -60,6 +60,9 @@ pub struct SplitManifest {
     pub train_normals: Vec<ImageRef>,
     /// Normal images chosen on.
     pub holdout_normals: Vec<ImageRef>,
+    /// Images learned from after the first fit, wherever they came from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<ImageRef>,
     /// blake3 over all of the above.
     pub hash: String,
 }
@@ -93,6 +96,7 @@ impl SplitManifest {
             shots,
             train_normals,
             holdout_normals,
+            added: Vec::new(),
             hash: String::new(),
         };
         manifest.hash = manifest.computed_hash();
@@ -111,6 +115,9 @@ impl SplitManifest {
             hasher.update(&(list.len() as u64).to_le_bytes());
             absorb(&mut hasher, &ImageRef::digest(list));
         }
+        if !self.added.is_empty() {
+            absorb(&mut hasher, &ImageRef::digest(&self.added));
+        }
         hasher.finalize().to_hex().to_string()
     }
 
@@ -120,10 +127,17 @@ impl SplitManifest {
             .iter()
             .chain(&self.train_normals)
             .chain(&self.holdout_normals)
+            .chain(&self.added)
+    }
+
+    /// Appends images that are learned from after the first fit.
+    pub fn add(&mut self, images: impl IntoIterator<Item = ImageRef>) {
+        self.added.extend(images);
+        self.hash = self.computed_hash();
     }
 
     fn len(&self) -> usize {
-        self.pool.len() + self.train_normals.len() + self.holdout_normals.len()
+        self.images().count()
     }
 }
 

@@ -87,38 +87,71 @@ struct Rows {
 
 /// An image with what the banks say of it.
 struct Seen<'a> {
-    image: &'a ImageTokens,
+    image: Good<'a>,
     look: &'a Look,
     distances: Vec<f32>,
 }
 
-/// Learns from good images and shots. `good` names for each good image the part of the banks that is its own, if any; that part is
-/// left out wherever the image is looked at. `top` is the number of patches whose mean is an image's score.
+/// A good image to learn from.
+#[derive(Debug, Clone, Copy)]
+pub enum Good<'a> {
+    /// One of the banks' own, which is looked at without itself.
+    Own(usize),
+    /// Another one, tokens `[patches, blocks · dim]`.
+    Other(&'a ImageTokens),
+}
+
+impl Good<'_> {
+    fn blocks(self, banks: &BlockBanks) -> Vec<Vec<f32>> {
+        match self {
+            Self::Own(part) => banks.own_blocks(part),
+            Self::Other(image) => unit_blocks(image, banks.blocks(), banks.dim()),
+        }
+    }
+}
+
+/// Looks at good images.
+pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> Vec<Look> {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for image in good {
+        match image {
+            Good::Own(part) => own.push(*part),
+            Good::Other(image) => others.push(*image),
+        }
+    }
+    let mut own = banks.look_own(&own).into_iter();
+    let mut others = banks.look(&others).into_iter();
+    let one = |image: &Good<'_>| match image {
+        Good::Own(_) => own.next(),
+        Good::Other(_) => others.next(),
+    };
+    good.iter().filter_map(one).collect()
+}
+
+/// Learns from good images and shots. `top` is the number of patches whose mean is an image's score.
 ///
 /// # Errors
 /// [`HeadError::TooFew`] without good images or where no patch of the shots can be taken for defective, [`HeadError::NotFinite`].
 pub fn fit_residual(
     banks: &BlockBanks,
-    good: &[(&ImageTokens, Option<usize>)],
+    good: &[Good<'_>],
     shots: &[Shot<'_>],
     top: usize,
     options: &ResidualOptions,
 ) -> Result<ResidualFit, HeadError> {
-    let images: Vec<&ImageTokens> = good.iter().map(|(image, _)| *image).collect();
-    let looks = banks.look(&images, |i| good[i].1);
+    let looks = look_at_good(banks, good);
     let shown: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
-    let of_shots = banks.look(&shown, |_| None);
-    let good: Vec<_> = images.into_iter().zip(&looks).collect();
-    learn_residual(banks, &good, (shots, &of_shots), top, options)
+    let of_shots = banks.look(&shown);
+    learn_residual(banks, (good, &looks), (shots, &of_shots), top, options)
 }
 
-/// As [`fit_residual`], of images that were looked at before: the good ones each without its own part of the banks.
+/// As [`fit_residual`], of images that were looked at before: the good ones each without itself.
 ///
 /// # Errors
 /// As [`fit_residual`].
 pub fn learn_residual(
     banks: &BlockBanks,
-    good: &[(&ImageTokens, &Look)],
+    (good, looks): (&[Good<'_>], &[Look]),
     (shots, of_shots): (&[Shot<'_>], &[Look]),
     top: usize,
     options: &ResidualOptions,
@@ -131,9 +164,7 @@ pub fn learn_residual(
         });
     }
     let per_block = |block: usize| {
-        let all = good
-            .iter()
-            .flat_map(move |(_, look)| &look.distances[block]);
+        let all = looks.iter().flat_map(move |look| &look.distances[block]);
         Scale::of(all.map(|d| f64::from(*d)), LEAST_DEVIATION)
     };
     let mut model = ResidualModel {
@@ -145,7 +176,7 @@ pub fn learn_residual(
         },
         head: None,
     };
-    let good = seen(&model, good.iter().copied());
+    let good = seen(&model, good.iter().copied().zip(looks));
     let odd: Vec<f64> = good.iter().map(|s| model.top_mean(&s.distances)).collect();
     model.odd = Scale::of(odd.iter().copied(), LEAST_DEVIATION);
     if shots.is_empty() {
@@ -156,14 +187,14 @@ pub fn learn_residual(
             shots: Vec::new(),
         });
     }
-    let images = shots.iter().map(|shot| shot.image);
+    let images = shots.iter().map(|shot| Good::Other(shot.image));
     let defects = seen(&model, images.zip(of_shots));
     with_head(banks, model, &good, &defects, shots, options)
 }
 
 fn seen<'a>(
     model: &ResidualModel,
-    images: impl Iterator<Item = (&'a ImageTokens, &'a Look)>,
+    images: impl Iterator<Item = (Good<'a>, &'a Look)>,
 ) -> Vec<Seen<'a>> {
     let one = |(image, look)| Seen {
         image,
@@ -209,7 +240,7 @@ fn with_head(
         } else {
             fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
         };
-        let of = |seen: &Seen<'_>| logits(banks, &head, seen.image, seen.look);
+        let of = |seen: &Seen<'_>| logits(banks, &head, &seen.image.blocks(banks), seen.look);
         let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
             let own: Vec<(usize, Vec<f32>)> = (fold..all.len())
                 .step_by(folds)
@@ -330,7 +361,7 @@ fn rows_of_shot(
 }
 
 fn residuals(banks: &BlockBanks, seen: &Seen<'_>, patches: &[usize]) -> Vec<f32> {
-    let rows = unit_blocks(seen.image, banks.blocks(), banks.dim());
+    let rows = seen.image.blocks(banks);
     let scale = ResidualModel::residual_scale(banks.blocks());
     let mut out = Vec::with_capacity(patches.len() * banks.width());
     for &patch in patches {

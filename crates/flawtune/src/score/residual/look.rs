@@ -1,6 +1,6 @@
 //! Banks of several blocks, and what they say of an image.
 
-use flawtune_kernels::matching::PackedPatches;
+use flawtune_kernels::matching::{Matches, PackedPatches};
 use rayon::prelude::*;
 
 use crate::bundle::{Bank, BankBuilder, Precision, RowBank};
@@ -10,6 +10,9 @@ use crate::unit::normalise_rows;
 /// Images that are packed for matching at once; bounds memory, changes no result.
 const IMAGES_AT_ONCE: usize = 32;
 
+/// Rows that are copied at a time.
+const GROWN_ROWS: usize = 4096;
+
 /// Whole banks of good patches, one a block.
 #[derive(Debug)]
 pub struct BlockBanks {
@@ -18,12 +21,36 @@ pub struct BlockBanks {
 }
 
 /// The nearest good patch of every patch of an image, in each block.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Look {
     /// `1 − cos` to it, `[blocks][patches]`.
     pub distances: Vec<Vec<f32>>,
     /// Its row in the block's bank, `[blocks][patches]`.
     pub nearest: Vec<Vec<u32>>,
+}
+
+impl Look {
+    /// Takes what is nearer among the patches that were appended to each block's bank, which had `rows` before.
+    pub fn raise(&mut self, more: &Self, rows: usize) {
+        let places = self.nearest.iter_mut().zip(&mut self.distances);
+        let found = more.nearest.iter().zip(&more.distances);
+        for ((nearest, distances), (new, new_distances)) in places.zip(found) {
+            for patch in 0..nearest.len() {
+                // the first among equals stays
+                if new_distances[patch] < distances[patch] {
+                    distances[patch] = new_distances[patch];
+                    nearest[patch] = new[patch] + rows as u32;
+                }
+            }
+        }
+    }
+
+    /// Appends a block.
+    fn push(&mut self, found: Matches) {
+        self.distances
+            .push(found.best.iter().map(|best| 1.0 - best).collect());
+        self.nearest.push(found.index);
+    }
 }
 
 /// The patch tokens of an image block by block, each of unit length: `[blocks][patches · dim]` of tokens `[patches, blocks · dim]`.
@@ -63,6 +90,36 @@ pub fn block_bank<'a>(
     builder.finish()
 }
 
+/// A bank of several blocks, one block after the other, with the patches of further images at the end of each.
+pub fn grown(bank: &Bank, blocks: usize, more: &[ImageTokens], precision: Precision) -> Bank {
+    let (rows, dim) = (bank.rows() / blocks, bank.dim());
+    let added: usize = more.iter().map(|i| i.patches().len() / dim).sum();
+    let mut builder = BankBuilder::new(bank.rows() + added, dim, precision);
+    for block in 0..blocks {
+        for first in (0..rows).step_by(GROWN_ROWS) {
+            let some = GROWN_ROWS.min(rows - first);
+            builder.push(&bank.decode(block * rows + first, some));
+        }
+        for image in more {
+            builder.push(&unit_block(image, block, blocks, dim));
+        }
+    }
+    builder.finish()
+}
+
+/// Tokens of an image of which only its [`unit_blocks`] are known; the class token is 0.
+pub fn of_blocks(blocks: &[Vec<f32>], dim: usize) -> ImageTokens {
+    let patches = blocks.first().map_or(0, Vec::len) / dim;
+    let width = blocks.len() * dim;
+    let mut tokens = vec![0.0; width];
+    for patch in 0..patches {
+        for block in blocks {
+            tokens.extend_from_slice(&block[patch * dim..][..dim]);
+        }
+    }
+    ImageTokens::owned(tokens, patches, width)
+}
+
 impl BlockBanks {
     /// Of a bank `[blocks · rows, dim]`, one block after the other, whose rows belong to images of `parts` patches each.
     ///
@@ -93,19 +150,22 @@ impl BlockBanks {
         self.dim * self.banks.len()
     }
 
-    /// Looks at images, whose tokens are `[patches, blocks · dim]`. Image i is compared with all parts of the banks but the one that
-    /// `left_out` names for it. Spread over the current rayon pool; the result depends on nothing but image and bank.
-    pub fn look(
+    /// Looks at images, whose tokens are `[patches, blocks · dim]`. Spread over the current rayon pool; the result depends on nothing
+    /// but image and bank.
+    pub fn look(&self, images: &[&ImageTokens]) -> Vec<Look> {
+        let blocks = |image: &&ImageTokens| unit_blocks(image, self.blocks(), self.dim);
+        self.look_each(images, blocks)
+    }
+
+    /// As [`Self::look`], of images whose [`unit_blocks`] `blocks` gives.
+    pub fn look_each<T: Sync>(
         &self,
-        images: &[&ImageTokens],
-        left_out: impl Fn(usize) -> Option<usize> + Sync,
+        images: &[T],
+        blocks: impl Fn(&T) -> Vec<Vec<f32>> + Sync,
     ) -> Vec<Look> {
         let mut looks = Vec::with_capacity(images.len());
-        for (chunk, images) in images.chunks(IMAGES_AT_ONCE).enumerate() {
-            let rows: Vec<Vec<Vec<f32>>> = images
-                .par_iter()
-                .map(|image| unit_blocks(image, self.blocks(), self.dim))
-                .collect();
+        for images in images.chunks(IMAGES_AT_ONCE) {
+            let rows: Vec<Vec<Vec<f32>>> = images.par_iter().map(&blocks).collect();
             let first = looks.len();
             looks.resize_with(first + images.len(), Look::default);
             for (block, bank) in self.banks.iter().enumerate() {
@@ -113,15 +173,46 @@ impl BlockBanks {
                     .par_iter()
                     .map(|rows| bank.pack(&rows[block]))
                     .collect();
-                let found = bank.nearest_without(&packed, |i| left_out(chunk * IMAGES_AT_ONCE + i));
+                let found = bank.nearest_without(&packed, |_| None);
                 for (look, found) in looks[first..].iter_mut().zip(found) {
-                    look.distances
-                        .push(found.best.iter().map(|best| 1.0 - best).collect());
-                    look.nearest.push(found.index);
+                    look.push(found);
                 }
             }
         }
         looks
+    }
+
+    /// Looks at these images of the banks themselves, each without itself. All of them take half the time, for the two ways of a
+    /// pair come from one product.
+    pub fn look_own(&self, parts: &[usize]) -> Vec<Look> {
+        let all = parts.iter().copied().eq(0..self.images());
+        let mut looks = vec![Look::default(); parts.len()];
+        for bank in &self.banks {
+            let matches = if all {
+                bank.left_out_matches()
+            } else {
+                let own = |&part: &usize| bank.pack(&bank.part_rows(part));
+                let packed: Vec<PackedPatches> = parts.par_iter().map(own).collect();
+                bank.nearest_without(&packed, |i| Some(parts[i]))
+            };
+            for (look, found) in looks.iter_mut().zip(matches) {
+                look.push(found);
+            }
+        }
+        looks
+    }
+
+    /// The patches of an image of the banks, as [`unit_blocks`] gives those of another.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn own_blocks(&self, part: usize) -> Vec<Vec<f32>> {
+        self.banks.iter().map(|bank| bank.part_rows(part)).collect()
+    }
+
+    /// Images in the banks.
+    pub fn images(&self) -> usize {
+        self.banks.first().map_or(0, RowBank::parts)
     }
 
     /// Appends the residual of a patch, the blocks side by side, times `scale`; 0 in a block where there was no patch to compare
@@ -152,6 +243,32 @@ impl BlockBanks {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_bank_that_grew_is_that_of_all_images_and_looks_follow() {
+        let (blocks, dim, patches) = (2, 16, 3);
+        let good = images(5, patches, blocks * dim);
+        let first = block_bank(&good[..3], blocks, dim, Precision::F16);
+        let all = block_bank(&good, blocks, dim, Precision::F16);
+        let bank = grown(&first, blocks, &good[3..], Precision::F16);
+        assert_eq!(bank.decode(0, bank.rows()), all.decode(0, all.rows()));
+        let banks = |bank: &Bank, images| BlockBanks::new(bank, blocks, &vec![patches; images]);
+        let (before, after) = (banks(&first, 3), banks(&all, 5));
+        let more = banks(&block_bank(&good[3..], blocks, dim, Precision::F16), 2);
+        let own = before.own_blocks(1);
+        let looked = more.look_each(&[1], |&part| before.own_blocks(part));
+        let mut look = before.look_own(&[1]).remove(0);
+        look.raise(&looked[0], 3 * patches);
+        assert_eq!(look, after.look_own(&[1])[0]);
+        let again = of_blocks(&own, dim);
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(
+            unit_blocks(&again, blocks, dim)
+                .iter()
+                .zip(&own)
+                .all(|(a, b)| near(a, b))
+        );
+    }
+
     /// Images of tokens `[1 + patches, blocks · dim]`.
     fn images(count: usize, patches: usize, width: usize) -> Vec<ImageTokens> {
         (0..count)
@@ -171,7 +288,7 @@ mod tests {
         let bank = block_bank(&good, blocks, dim, Precision::F32);
         let banks = BlockBanks::new(&bank, blocks, &[patches; 4]);
         let all: Vec<&ImageTokens> = good.iter().collect();
-        let own = banks.look(&all, |_| None);
+        let own = banks.look(&all);
         for (image, look) in own.iter().enumerate() {
             for block in 0..blocks {
                 for patch in 0..patches {
@@ -185,7 +302,9 @@ mod tests {
             assert_eq!(residual.len(), banks.width());
             assert!(residual.iter().all(|r| r.abs() < 1e-3));
         }
-        let others = banks.look(&all, Some);
+        let others = banks.look_own(&[0, 1, 2, 3]);
+        assert_eq!(banks.look_own(&[1, 3]), [1, 3].map(|i| others[i].clone()));
+        assert_eq!(banks.own_blocks(2), rows[2]);
         for (image, look) in others.iter().enumerate() {
             for (block, own) in rows[image].iter().enumerate() {
                 for patch in 0..patches {
@@ -209,7 +328,7 @@ mod tests {
         // one image alone has nothing to be compared with
         let bank = Bank::of(&rows[0].concat(), dim, Precision::F32);
         let alone = BlockBanks::new(&bank, blocks, &[patches]);
-        let look = &alone.look(&all[..1], Some)[0];
+        let look = &alone.look_own(&[0])[0];
         assert_eq!(look.distances, vec![vec![2.0; patches]; blocks]);
         let mut residual = Vec::new();
         alone.residual(&rows[0], look, 0, 1.0, &mut residual);

@@ -20,13 +20,18 @@
 //! | `look.rs` | banks of several blocks, and what they say of an image |
 //! | `model.rs` | what is learned beside the banks, and the scores that follow |
 //! | `fit.rs` | learning it from good images and shots |
+//! | `join.rs` | several sizes of an image as one |
 
 mod fit;
+mod join;
 mod look;
 mod model;
 
-pub use fit::{ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual};
-pub use look::{BlockBanks, Look, block_bank, unit_blocks};
+pub use fit::{
+    Good, ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual, look_at_good,
+};
+pub use join::joined;
+pub use look::{BlockBanks, Look, block_bank, grown, of_blocks, unit_blocks};
 pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale};
 
 /// Blocks of a network of `depth` blocks that are looked at by default, counted from 0: four, spread evenly over the last two thirds
@@ -42,6 +47,11 @@ pub fn default_blocks(depth: usize) -> Vec<usize> {
     blocks.dedup();
     blocks
 }
+
+/// Sides of the squares that images are looked at by default, in pixels, the largest first.
+///
+/// Small flaws need the larger one, and large things that are out of place the smaller one (docs/evidence/sizes.md).
+pub const DEFAULT_SIZES: [usize; 2] = [448, 224];
 
 /// Patches whose mean is an image's score: the two oddest, three where there are many. The share belongs to the size: a flaw of
 /// the same area covers more patches of a larger image, and yet the fewer are the better.

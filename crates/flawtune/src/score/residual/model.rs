@@ -168,21 +168,20 @@ impl ResidualModel {
     }
 }
 
-/// Log-odds of every patch of an image by a head.
+/// Log-odds of every patch of an image, whose [`unit_blocks`] are `rows`, by a head.
 pub(super) fn logits(
     banks: &BlockBanks,
     head: &LinearHead,
-    image: &ImageTokens,
+    rows: &[Vec<f32>],
     look: &Look,
 ) -> Vec<f32> {
-    let rows = unit_blocks(image, banks.blocks(), banks.dim());
     let scale = ResidualModel::residual_scale(banks.blocks());
     let patches = look.nearest.first().map_or(0, Vec::len);
     let mut residual = Vec::with_capacity(banks.width());
     (0..patches)
         .map(|patch| {
             residual.clear();
-            banks.residual(&rows, look, patch, scale, &mut residual);
+            banks.residual(rows, look, patch, scale, &mut residual);
             head.logit(&residual)
         })
         .collect()
@@ -209,7 +208,7 @@ impl ResidualScorer {
 
     /// What is known of images, tokens `[patches, blocks · dim]`. It depends on neither the other images nor the threads.
     pub fn judge(&self, images: &[&ImageTokens]) -> Vec<Judged> {
-        let looks = self.banks.look(images, |_| None);
+        let looks = self.banks.look(images);
         let one = |(image, look): (&&ImageTokens, &Look)| {
             self.model.judge_looked(&self.banks, image, look)
         };
@@ -221,7 +220,8 @@ impl ResidualModel {
     /// What is known of an image that was looked at before.
     pub fn judge_looked(&self, banks: &BlockBanks, image: &ImageTokens, look: &Look) -> Judged {
         let head = self.head.as_ref();
-        let logits = head.map(|head| logits(banks, &head.linear, image, look));
+        let rows = unit_blocks(image, banks.blocks(), banks.dim());
+        let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
         self.judge(&self.standardised(look), logits.as_deref())
     }
 

@@ -19,6 +19,7 @@ use super::location::Location;
 use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError, part};
 use crate::features::{Forward, ForwardError};
+use options::check_sizes;
 
 /// A frozen backbone that extracts features.
 ///
@@ -89,12 +90,7 @@ impl Engine {
             options.image_size % config.patch_size,
             options.image_size % config.patch_size,
         );
-        if options.image_size < config.patch_size {
-            return Err(WorkflowError::Input(format!(
-                "`image_size` {} is smaller than one patch of {} ({} pixels)",
-                options.image_size, config.name, config.patch_size
-            )));
-        }
+        check_sizes(&options, &config)?;
         if rest_h + rest_w > 0 {
             on_event(Event::Note(format!(
                 "{} pixels are not a multiple of the patch size {}: the last {rest_w} columns and {rest_h} rows are not seen",
@@ -141,6 +137,19 @@ impl Engine {
         Ok(engine)
     }
 
+    /// The same backbone with images of other sizes, the largest first.
+    ///
+    /// # Errors
+    /// A size smaller than a patch.
+    pub(super) fn with_sizes(mut self, sizes: &[usize]) -> Result<Self, WorkflowError> {
+        if let Some((first, more)) = sizes.split_first() {
+            self.options.image_size = *first;
+            self.options.more_sizes = more.to_vec();
+        }
+        check_sizes(&self.options, &self.config)?;
+        Ok(self)
+    }
+
     /// Packs the weights now rather than with the first image.
     ///
     /// # Errors
@@ -174,9 +183,21 @@ impl Engine {
         format!("{:?} {:?}", self.layers.layers, self.layers.combine)
     }
 
-    /// How an image becomes pixels.
+    /// Sides of the squares that a detector looks at, the largest first.
+    pub fn sizes(&self) -> Vec<usize> {
+        let more = self.options.more_sizes.iter().copied();
+        std::iter::once(self.options.image_size)
+            .chain(more)
+            .collect()
+    }
+
+    /// How an image becomes pixels; the largest, where a detector looks at several sizes.
     pub fn preprocess(&self) -> Preprocess {
-        let size = self.options.image_size;
+        self.preprocess_at(self.options.image_size)
+    }
+
+    /// How an image becomes a square of `size` pixels.
+    pub fn preprocess_at(&self, size: usize) -> Preprocess {
         let mut p = Preprocess::squash(size, size, self.config.normalization);
         p.resize = self.options.resize;
         p.filter = self.options.filter;

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use flawtune_backbone::config::VitConfig;
 use flawtune_backbone::models;
 use flawtune_backbone::preprocess::{Filter, Resize};
 use flawtune_backbone::vit::{Combine, Precision};
 use serde::{Deserialize, Serialize};
 
+use super::super::WorkflowError;
 use super::super::tiles::TileOptions;
 
 /// Which backbone, and how images get into it. Saved in every checkpoint.
@@ -19,6 +21,9 @@ pub struct BackboneOptions {
     pub weights: Option<PathBuf>,
     /// Side of the square that images are resized to.
     pub image_size: usize,
+    /// Smaller sizes that a detector looks at besides, such as 224 beside 448.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_sizes: Vec<usize>,
     /// How they become a square.
     pub resize: Resize,
     /// Resampling filter.
@@ -78,6 +83,7 @@ impl Default for BackboneOptions {
             model_name: None,
             weights: None,
             image_size: 224,
+            more_sizes: Vec::new(),
             resize: Resize::Squash,
             filter: Filter::Bicubic,
             layers: vec![-1],
@@ -103,6 +109,8 @@ pub struct BackboneOverrides {
     pub weights: Option<PathBuf>,
     /// As [`BackboneOptions::image_size`].
     pub image_size: Option<usize>,
+    /// As [`BackboneOptions::more_sizes`].
+    pub more_sizes: Vec<usize>,
     /// As [`BackboneOptions::resize`].
     pub resize: Option<Resize>,
     /// As [`BackboneOptions::filter`].
@@ -132,6 +140,11 @@ impl BackboneOverrides {
             model_name: self.model_name.clone().or(base.model_name),
             weights: self.weights.clone().or(base.weights),
             image_size: self.image_size.unwrap_or(base.image_size),
+            more_sizes: if self.image_size.is_some() {
+                self.more_sizes.clone()
+            } else {
+                base.more_sizes
+            },
             resize: self.resize.unwrap_or(base.resize),
             filter: self.filter.unwrap_or(base.filter),
             layers: self.layers.clone().unwrap_or(base.layers),
@@ -142,5 +155,38 @@ impl BackboneOverrides {
             precision: self.precision.unwrap_or(base.precision),
             tiles: TileOptions::over(base.tiles, self.tile_size, self.tile_overlap),
         }
+    }
+}
+
+/// Every size shows a patch at least, and each is looked at once.
+pub(super) fn check_sizes(
+    options: &BackboneOptions,
+    config: &VitConfig,
+) -> Result<(), WorkflowError> {
+    let mut sizes = vec![options.image_size];
+    for &size in &options.more_sizes {
+        if sizes.contains(&size) {
+            return Err(WorkflowError::Input(format!(
+                "`image_size` {size} is named twice\nhint: name each size once"
+            )));
+        }
+        sizes.push(size);
+    }
+    if sizes.iter().any(|size| *size > sizes[0]) {
+        return Err(WorkflowError::Input(format!(
+            "the image sizes {sizes:?} do not begin with the largest"
+        )));
+    }
+    if sizes.len() > 1 && options.tiles.is_some() {
+        return Err(WorkflowError::Input(
+            "images of several sizes are not cut into tiles\nhint: name one image size, or leave out the tiles".into(),
+        ));
+    }
+    match sizes.iter().find(|size| **size < config.patch_size) {
+        Some(size) => Err(WorkflowError::Input(format!(
+            "`image_size` {size} is smaller than one patch of {} ({} pixels)",
+            config.name, config.patch_size
+        ))),
+        None => Ok(()),
     }
 }

@@ -1,10 +1,15 @@
 //! What is the same for every scorer: threshold, calibration, scale of the maps, and the file.
 
+use std::sync::Arc;
+
+use flawtune_backbone::preprocess::Preprocess;
 use rayon::prelude::*;
 
 use super::images::Images;
 use super::{FitRequest, Job, Scored, ThresholdChoice};
-use crate::bundle::{BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, ScorerKind};
+use crate::bundle::{
+    Bank, BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, ScorerKind, SizeInfo,
+};
 use crate::evaluate::protocol::ImageRef;
 use crate::features::Forward as _;
 use crate::score::map::DEFAULT_SIGMA;
@@ -34,28 +39,26 @@ pub(super) fn bundle(
         ref defects,
         ..
     } = scored;
+    let residual = matches!(scored.kind, ScorerKind::Residual { .. });
     let good_scores: Vec<f64> = good.iter().map(|f| f.score).collect();
     let mut threshold = choose_threshold(request, &good_scores, defects)?;
-    if let ScorerKind::Residual { .. } = scored.kind {
+    if residual {
         threshold.defects.clone_from(defects);
         threshold.defects.sort_by(f64::total_cmp);
     }
-    let calibration = if defects.is_empty() {
-        Calibration::of_threshold(&good_scores, threshold.value, request.max_false_alarm)?
-    } else {
-        Calibration::fit(&good_scores, defects)?
-    };
-    let calibration = match scored.kind {
-        ScorerKind::Residual { .. } => calibration.through(threshold.value),
-        _ => calibration,
-    };
-    if calibration.slope < 0.0 {
-        on_event(Event::Warning(
-            "the known defects score lower than good images: probabilities fall with the score\nhint: look at the images"
-                .into(),
-        ));
+    let rate = request.max_false_alarm;
+    let calibration = calibrated(&good_scores, defects, &threshold, rate, residual, on_event)?;
+    let sizes: Vec<(usize, usize)> = scored
+        .good_at
+        .par_iter()
+        .map(|&position| job.images.size(position))
+        .collect::<Result<_, _>>()?;
+    let map = MapsOf {
+        preprocess: engine.preprocess(),
+        patch: engine.config().patch_size,
+        grid,
     }
-    let map = map_scale(job, &scored)?;
+    .scale(&sizes, good, rate)?;
 
     let infos = category.infos();
     let header = Header {
@@ -71,6 +74,7 @@ pub(super) fn bundle(
         preprocessing: engine.preprocess().id(),
         variant: engine.variant(),
         grid,
+        more_sizes: more_sizes(&scored, &engine.options().more_sizes),
         dim: engine.dim(),
         scorer: scored.kind,
         patches: scored.patches,
@@ -107,14 +111,33 @@ pub(super) fn bundle(
         .map(|g| g.tokens.to_bytes())
         .transpose()
         .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
+    let kept = scored.kept.map(|mut kept| {
+        kept.images.judged_sizes = sizes;
+        Arc::new(kept)
+    });
     Ok(Bundle {
+        kept,
         header,
         bank: scored.bank,
         cells: scored.cells,
         residual: scored.residual,
+        more: scored
+            .more
+            .into_iter()
+            .map(|(_, bank, model)| (bank, model))
+            .collect(),
         ensemble: scored.ensemble,
         adaptation,
     })
+}
+
+fn more_sizes(scored: &Scored, sizes: &[usize]) -> Vec<SizeInfo> {
+    let info = |(&image_size, (grid, bank, _)): (&usize, &((usize, usize), Bank, _))| SizeInfo {
+        image_size,
+        grid: *grid,
+        rows: bank.rows() / scored.kind.blocks(),
+    };
+    sizes.iter().zip(&scored.more).map(info).collect()
 }
 
 impl Scored {
@@ -144,36 +167,71 @@ fn choose_threshold(
     })
 }
 
-/// Threshold and colours of maps, from the maps of the good images.
-fn map_scale(job: &Job<'_>, scored: &Scored) -> Result<MapScale, WorkflowError> {
-    let (request, source, grid) = (job.request, &job.images, job.grid);
-    let (preprocess, patch) = (
-        source.engine.preprocess(),
-        source.engine.config().patch_size,
-    );
-    let one = |(&position, found): (&usize, &Finding)| -> Result<(f64, f64), WorkflowError> {
-        let size = source.size(position)?;
-        let map =
-            Drawing::new(&preprocess, grid, patch, size, DEFAULT_SIGMA)?.draw(&found.distances)?;
-        let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
-        Ok((low.into(), high.into()))
+/// From score to probability; through the threshold with `residual`.
+pub(in crate::workflow) fn calibrated(
+    good: &[f64],
+    defects: &[f64],
+    threshold: &Threshold,
+    rate: f64,
+    residual: bool,
+    on_event: OnEvent<'_>,
+) -> Result<Calibration, WorkflowError> {
+    let calibration = if defects.is_empty() {
+        Calibration::of_threshold(good, threshold.value, rate)?
+    } else {
+        Calibration::fit(good, defects)?
     };
-    let ranges: Vec<(f64, f64)> = scored
-        .good_at
-        .par_iter()
-        .zip(&scored.good)
-        .map(one)
-        .collect::<Result<_, _>>()?;
-    let (mut lows, peaks): (Vec<f64>, Vec<f64>) = ranges.into_iter().unzip();
-    let chosen = threshold::from_good(&peaks, request.max_false_alarm, Method::Auto)?;
-    lows.sort_by(f64::total_cmp);
-    let threshold = chosen.value as f32;
-    let low = (lows[lows.len() / 2] as f32).min(threshold - f32::EPSILON);
-    Ok(MapScale {
-        sigma: DEFAULT_SIGMA,
-        threshold,
-        low,
-        high: threshold + (threshold - low),
-        good_peaks: chosen.good,
-    })
+    let calibration = if residual {
+        calibration.through(threshold.value)
+    } else {
+        calibration
+    };
+    if calibration.slope < 0.0 {
+        on_event(Event::Warning(
+            "the known defects score lower than good images: probabilities fall with the score; look at the images".into(),
+        ));
+    }
+    Ok(calibration)
+}
+
+/// How maps of images are drawn.
+pub(in crate::workflow) struct MapsOf {
+    pub(in crate::workflow) preprocess: Preprocess,
+    pub(in crate::workflow) patch: usize,
+    pub(in crate::workflow) grid: (usize, usize),
+}
+
+impl MapsOf {
+    /// Threshold and colours of maps, from those of good images of these sizes (height, width).
+    pub(in crate::workflow) fn scale(
+        &self,
+        sizes: &[(usize, usize)],
+        good: &[Finding],
+        rate: f64,
+    ) -> Result<MapScale, WorkflowError> {
+        let one = |(&size, found): (&(usize, usize), &Finding)| {
+            let drawing =
+                Drawing::new(&self.preprocess, self.grid, self.patch, size, DEFAULT_SIGMA)?;
+            let map = drawing.draw(&found.distances)?;
+            let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
+            Ok((low.into(), high.into()))
+        };
+        let ranges: Vec<(f64, f64)> = sizes
+            .par_iter()
+            .zip(good)
+            .map(one)
+            .collect::<Result<_, WorkflowError>>()?;
+        let (mut lows, peaks): (Vec<f64>, Vec<f64>) = ranges.into_iter().unzip();
+        let chosen = threshold::from_good(&peaks, rate, Method::Auto)?;
+        lows.sort_by(f64::total_cmp);
+        let threshold = chosen.value as f32;
+        let low = (lows[lows.len() / 2] as f32).min(threshold - f32::EPSILON);
+        Ok(MapScale {
+            sigma: DEFAULT_SIGMA,
+            threshold,
+            low,
+            high: threshold + (threshold - low),
+            good_peaks: chosen.good,
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! Tokens of the images that a detector is fitted to, as it will see them.
 
-use flawtune_backbone::preprocess::{DecodeOptions, decode, read_file};
+use flawtune_backbone::preprocess::{DecodeOptions, Preprocess, decode, read_file};
 use rayon::prelude::*;
 
 use super::bank::View;
@@ -14,9 +14,19 @@ pub(super) struct Images<'a> {
     pub(super) category: &'a Category,
     pub(super) engine: &'a Engine,
     pub(super) adapted: Option<&'a dyn TokenSource>,
+    /// How images become pixels.
+    pub(super) preprocess: Preprocess,
 }
 
 impl Images<'_> {
+    /// The same as squares of `size` pixels.
+    pub(super) fn at(&self, size: usize) -> Self {
+        Self {
+            preprocess: self.engine.preprocess_at(size),
+            ..*self
+        }
+    }
+
     /// Tokens of the samples at `positions`; an empty list gives none.
     pub(super) fn tokens(
         &self,
@@ -33,7 +43,7 @@ impl Images<'_> {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let (height, width) = self.engine.preprocess().size;
+        let (height, width) = self.preprocess.size;
         if positions.is_empty() {
             let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
             return Ok((
@@ -47,17 +57,11 @@ impl Images<'_> {
         }
         let (kept, mut tokens) = if source::leaves_network(self.adapted, self.engine) {
             self.category
-                .turned_tokens(self.engine, positions, turn, on_event)?
+                .turned_tokens(self.engine, self.preprocess, positions, turn, on_event)?
         } else {
             source::network(self.adapted, self.engine, |network| {
-                self.category.tokens_of(
-                    network,
-                    self.engine.preprocess(),
-                    None,
-                    positions,
-                    turn,
-                    on_event,
-                )
+                self.category
+                    .tokens_of(network, self.preprocess, None, positions, turn, on_event)
             })?
         };
         source::modulate(self.adapted, &mut tokens)?;
@@ -70,7 +74,7 @@ impl Images<'_> {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<Vec<View>, WorkflowError> {
-        let preprocess = self.engine.preprocess();
+        let preprocess = self.preprocess;
         let sizes: Vec<(usize, usize)> = positions
             .par_iter()
             .map(|&p| self.size(p))
@@ -99,7 +103,7 @@ impl Images<'_> {
     /// Height and width of a sample's image.
     pub(super) fn size(&self, position: usize) -> Result<(usize, usize), WorkflowError> {
         let path = &self.category.dataset.samples[position].path;
-        let options: DecodeOptions = self.engine.preprocess().decode_options();
+        let options: DecodeOptions = self.preprocess.decode_options();
         let picture = decode(&read_file(path, &options)?, path, &options)?;
         Ok((picture.height(), picture.width()))
     }

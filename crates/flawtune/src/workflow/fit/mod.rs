@@ -1,13 +1,15 @@
 //! Fit a bundle: bank, threshold and scales from train/good, and from what was learned before where there is anything.
 
 mod bank;
-mod finish;
+pub(super) mod finish;
 mod images;
 mod index;
 mod plain;
-mod residual;
+pub(super) mod residual;
+mod sizes;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use images::Images;
 pub use index::{EXACT_UP_TO, IndexChoice};
@@ -18,7 +20,7 @@ use super::{
     OnEvent, WorkflowError, default_layers, folder_of, sorted, writable_or,
 };
 use crate::bundle::{
-    Bank, Cells, Finding, Header, IndexInfo, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
+    Bank, Cells, Finding, Header, IndexInfo, Kept, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
     ScorerKind,
 };
 use crate::dataset::{Sample, Source, Subset};
@@ -101,6 +103,8 @@ pub struct FitRequest {
     pub max_false_alarm: f64,
     /// What the threshold is chosen from.
     pub threshold: ThresholdChoice,
+    /// Time that looking at an image may take, on this machine, for the scorer residual; `None`: as long as the best there is takes.
+    pub budget: Option<Duration>,
     /// Most bytes that the bank may take.
     pub max_memory: Option<usize>,
     /// Leave the checkpoint's prompts or shots unused where its guard says so.
@@ -133,6 +137,7 @@ impl FitRequest {
             index_probes: 16,
             max_false_alarm: 0.01,
             threshold: ThresholdChoice::Good,
+            budget: None,
             max_memory: None,
             guard: true,
             seed: 0,
@@ -199,6 +204,10 @@ struct Scored {
     index: Option<IndexInfo>,
     ensemble: Option<Ensemble>,
     residual: Option<ResidualModel>,
+    /// What is kept to learn more.
+    kept: Option<Kept>,
+    /// Grid, bank and model of each further image size.
+    more: Vec<((usize, usize), Bank, ResidualModel)>,
     /// Positions of good images.
     good_at: Vec<usize>,
     /// What was found of each.
@@ -280,7 +289,7 @@ fn fitted(
     let normals = sorted(split.train_normals.iter().chain(&split.holdout_normals));
     on_event(Event::Split(&split.manifest));
     let support = bank::draw_support(&normals, request)?;
-    let engine = open_engine(request, given, choice, on_event)?;
+    let engine = open_engine(request, given, choice, support.len(), on_event)?;
     let applied = given.filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
     let adapted = applied.map(|g| g.tokens.source(&engine)).transpose()?;
 
@@ -302,6 +311,7 @@ fn fitted(
         category: &category,
         engine: &engine,
         adapted: adapted.as_deref(),
+        preprocess: engine.preprocess(),
     };
     let (support, tokens) = images.tokens(&support, on_event)?;
     let others: Vec<usize> = normals
@@ -350,6 +360,11 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
             "only the scorer residual learns from defects while it is fitted\nhint: take it, or train first and fit with the \
              checkpoint"
                 .into(),
+        ));
+    }
+    if choice != ScorerChoice::Residual && request.budget.is_some() {
+        return Err(WorkflowError::Input(
+            "only the scorer residual chooses its image sizes by a time an image may take\nhint: name the image size instead".into(),
         ));
     }
     if choice == ScorerChoice::Ensemble && !has_ensemble {
@@ -417,6 +432,7 @@ fn open_engine(
     request: &FitRequest,
     given: Option<&Learned>,
     choice: ScorerChoice,
+    good: usize,
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
     let Some(given) = given else {
@@ -429,7 +445,8 @@ fn open_engine(
                     .filter_map(|block| i32::try_from(block).ok())
                     .collect(),
             };
-            return engine.with_layers_apart(&layers);
+            let engine = engine.with_layers_apart(&layers)?;
+            return sizes::with_sizes(request, engine, good, on_event);
         }
         if request.backbone.layers.is_some() {
             return Ok(engine);

@@ -135,6 +135,8 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         index,
         ensemble,
         residual: None,
+        kept: None,
+        more: Vec::new(),
         good_at,
         good,
         defects,

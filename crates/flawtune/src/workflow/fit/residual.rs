@@ -1,15 +1,49 @@
 //! Whole banks of several blocks, and what defects teach beside them.
 
+use flawtune_backbone::preprocess::Preprocess;
+
 use super::{FitRequest, IndexChoice, Job, MaskChoice, Scored};
-use crate::bundle::{PatchOptions, ScorerKind};
-use crate::features::{ImageTokens, patch_cover};
+use crate::bundle::{Bank, Finding, Kept, KeptImages, KeptSize, PatchOptions, ScorerKind};
+use crate::evaluate::protocol::ImageRef;
+use crate::features::{Forward as _, TokenSet, patch_cover};
 use crate::score::Aggregate;
 use crate::score::residual::{
-    BlockBanks, Judged, ResidualOptions, Shot, block_bank, default_top, fit_residual,
+    BlockBanks, Good, Judged, ResidualFit, ResidualOptions, Shot, block_bank, default_top, joined,
+    learn_residual, look_at_good, unit_blocks,
 };
 use crate::workflow::{Event, OnEvent, WorkflowError};
 
-/// Fits banks and head, and scores each good image and each shot without itself.
+/// Products of patches that good images may cost to be judged: beyond, a part of them is judged, spread over all.
+const MOST_PRODUCTS: f64 = 1.5e11;
+/// Good images that are judged in any case.
+const LEAST_JUDGED: usize = 50;
+
+/// What is fitted at one size.
+pub(in crate::workflow) struct AtSize {
+    pub(in crate::workflow) grid: (usize, usize),
+    pub(in crate::workflow) bank: Bank,
+    pub(in crate::workflow) fitted: ResidualFit,
+    pub(in crate::workflow) kept: KeptSize,
+}
+
+/// What the sizes say together of the good images that were judged and of the shots.
+pub(in crate::workflow) fn together(sizes: &[AtSize]) -> (Vec<Finding>, Vec<f64>) {
+    let found = |of: fn(&ResidualFit) -> &[Judged]| {
+        let of_size = |size: &AtSize| {
+            let model = &size.fitted.model;
+            let judged = of(&size.fitted).iter().cloned();
+            (size.grid, judged.map(|j| model.finding(j)).collect())
+        };
+        joined(sizes.iter().map(of_size).collect())
+    };
+    let defects = found(|fit| &fit.shots);
+    (
+        found(|fit| &fit.good),
+        defects.iter().map(|f| f.score).collect(),
+    )
+}
+
+/// Fits banks and heads, and scores each good image and each shot without itself.
 pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, WorkflowError> {
     if job.support.len() + job.others.len() < 2 {
         return Err(WorkflowError::Input(format!(
@@ -18,29 +52,153 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
             job.images.category.dataset.category
         )));
     }
-    let blocks = job.images.engine.options().layers.len();
-    let bank = block_bank(
-        &job.tokens.images,
-        blocks,
-        job.tokens.dim / blocks,
-        job.request.precision,
-    );
-    let patches = job.tokens.patches();
-    let parts = vec![patches; job.support.len()];
-    let banks = BlockBanks::new(&bank, blocks, &parts);
+    let engine = job.images.engine;
+    let blocks = engine.options().layers.len();
+    let judged = judged(job, blocks, on_event);
+    let shown = Shown {
+        others: job.images.tokens(&job.others, on_event)?,
+        shots: job.images.tokens(job.shots(), on_event)?,
+    };
+    let mut sizes = Vec::new();
+    for size in engine.sizes() {
+        sizes.push(at_size(job, size, &judged, &shown, on_event)?);
+    }
+    let (good, defects) = together(&sizes);
+    let kept = kept(job, &judged, &shown, &mut sizes);
+    let mut sizes = sizes.into_iter();
+    let Some(main) = sizes.next() else {
+        return Err(WorkflowError::Input("no image size to look at".into()));
+    };
+    if let Some(head) = &main.fitted.model.head {
+        on_event(Event::Note(format!(
+            "learned from {} defects, {} with masks: {} patches, weight {:.2}",
+            head.shots, head.masked_shots, head.positives, head.weight
+        )));
+    }
+    Ok(Scored {
+        kind: ScorerKind::Residual { blocks },
+        patches: PatchOptions::default(),
+        good,
+        good_at: judged
+            .iter()
+            .map(|&i| job.support[i])
+            .chain(shown.others.0)
+            .collect(),
+        defects,
+        residual: Some(main.fitted.model),
+        kept,
+        bank: main.bank,
+        more: sizes
+            .map(|size| (size.grid, size.bank, size.fitted.model))
+            .collect(),
+        parts: Vec::new(),
+        cells: None,
+        index: None,
+        ensemble: None,
+    })
+}
 
-    let (others_at, others) = job.images.tokens(&job.others, on_event)?;
-    let (shots_at, shot_tokens) = job.images.tokens(job.shots(), on_event)?;
-    let covered = covers(job, &shots_at)?;
-    on_event(Event::Scoring(if shots_at.is_empty() {
+/// What is kept to learn more; nothing where good images outside of the bank were judged, for their patches are not kept.
+fn kept(job: &Job<'_>, judged: &[usize], shown: &Shown, sizes: &mut [AtSize]) -> Option<Kept> {
+    if !shown.others.0.is_empty() {
+        return None;
+    }
+    let category = job.images.category;
+    let infos = category.infos();
+    let shots = &shown.shots.0;
+    Some(Kept {
+        images: KeptImages {
+            judged: judged.to_vec(),
+            judged_sizes: Vec::new(),
+            shots: shots
+                .iter()
+                .map(|&i| ImageRef::new(infos[i].id, infos[i].content))
+                .collect(),
+            types: shots
+                .iter()
+                .map(|&i| infos[i].defect_type.unwrap_or_default().to_owned())
+                .collect(),
+            max_false_alarm: job.request.max_false_alarm,
+            seed: job.request.seed,
+        },
+        sizes: sizes
+            .iter_mut()
+            .map(|size| std::mem::take(&mut size.kept))
+            .collect(),
+    })
+}
+
+/// Positions and tokens, at the largest size, of the images beside the support.
+struct Shown {
+    others: (Vec<usize>, TokenSet),
+    shots: (Vec<usize>, TokenSet),
+}
+
+/// Which images of the support are judged, each without itself: all of them, or as many as take bearable time.
+fn judged(job: &Job<'_>, blocks: usize, on_event: OnEvent<'_>) -> Vec<usize> {
+    let images = job.support.len();
+    let engine = job.images.engine;
+    let patches = |size: usize| {
+        let (height, width) = engine.preprocess_at(size).size;
+        let grid = engine.grid(height, width);
+        (grid.0 * grid.1) as f64
+    };
+    // one image against all patches, in every block and size
+    let sizes = engine.sizes().into_iter();
+    let one: f64 =
+        sizes.map(|size| patches(size) * patches(size)).sum::<f64>() * (images * blocks) as f64;
+    // all of them together take half the time, for each pair is compared once
+    if 0.5 * one * images as f64 <= MOST_PRODUCTS {
+        return (0..images).collect();
+    }
+    let count = ((MOST_PRODUCTS / one) as usize).clamp(LEAST_JUDGED.min(images), images);
+    if count < images {
+        on_event(Event::Note(format!(
+            "{count} of {images} good images are judged, spread over all; the bank holds all of them"
+        )));
+    }
+    (0..count).map(|i| i * images / count).collect()
+}
+
+/// Fits bank and head at one size.
+fn at_size(
+    job: &Job<'_>,
+    size: usize,
+    judged: &[usize],
+    shown: &Shown,
+    on_event: OnEvent<'_>,
+) -> Result<AtSize, WorkflowError> {
+    let images = job.images.at(size);
+    let is_main = size == images.engine.options().image_size;
+    let mut tokens = |positions: &[usize], at_main: &TokenSet| {
+        if is_main {
+            return Ok(at_main.clone());
+        }
+        let (kept, tokens) = images.tokens(positions, on_event)?;
+        if kept != positions {
+            return Err(WorkflowError::Input(
+                "images changed while they were read\nhint: run it again".into(),
+            ));
+        }
+        Ok(tokens)
+    };
+    let support = tokens(&job.support, &job.tokens)?;
+    let others = tokens(&shown.others.0, &shown.others.1)?;
+    let shot_tokens = tokens(&shown.shots.0, &shown.shots.1)?;
+    let covered = covers(job, &images.preprocess, support.grid, &shown.shots.0)?;
+
+    let blocks = images.engine.options().layers.len();
+    let dim = support.dim / blocks;
+    let bank = block_bank(&support.images, blocks, dim, job.request.precision);
+    let patches = support.patches();
+    let banks = BlockBanks::new(&bank, blocks, &vec![patches; job.support.len()]);
+    on_event(Event::Scoring(if shown.shots.0.is_empty() {
         "good images, each without itself"
     } else {
         "good images, each without itself, and shots"
     }));
-    let own = job.tokens.images.iter().zip((0..).map(Some));
-    let good: Vec<(&ImageTokens, Option<usize>)> = own
-        .chain(others.images.iter().map(|image| (image, None)))
-        .collect();
+    let own = judged.iter().copied().map(Good::Own);
+    let good: Vec<Good<'_>> = own.chain(others.images.iter().map(Good::Other)).collect();
     let shots: Vec<Shot<'_>> = shot_tokens
         .images
         .iter()
@@ -51,32 +209,38 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         seed: job.request.seed,
         ..ResidualOptions::default()
     };
-    let fitted = fit_residual(&banks, &good, &shots, default_top(patches), &options)?;
-    if let Some(head) = &fitted.model.head {
-        on_event(Event::Note(format!(
-            "learned from {} defects, {} with masks: {} patches, weight {:.2}",
-            head.shots, head.masked_shots, head.positives, head.weight
-        )));
-    }
-    let defects = fitted.shots.iter().map(|judged| judged.score).collect();
-    let finding = |judged: Judged| fitted.model.finding(judged);
-    Ok(Scored {
-        kind: ScorerKind::Residual { blocks },
-        patches: PatchOptions::default(),
-        good: fitted.good.into_iter().map(finding).collect(),
-        good_at: job.support.iter().chain(&others_at).copied().collect(),
-        defects,
-        residual: Some(fitted.model),
+    let mut looks = look_at_good(&banks, &good);
+    let of_shots = banks.look(&shot_tokens.images.iter().collect::<Vec<_>>());
+    let fitted = learn_residual(
+        &banks,
+        (&good, &looks),
+        (&shots, &of_shots),
+        default_top(patches),
+        &options,
+    )?;
+    looks.extend(of_shots);
+    Ok(AtSize {
+        grid: support.grid,
+        fitted,
+        kept: KeptSize {
+            looks,
+            shots: shots
+                .iter()
+                .map(|shot| unit_blocks(shot.image, blocks, dim))
+                .collect(),
+            covers: shots.into_iter().map(|shot| shot.covered).collect(),
+        },
         bank,
-        parts: Vec::new(),
-        cells: None,
-        index: None,
-        ensemble: None,
     })
 }
 
 /// The share of each patch that the masks of these shots cover; `None` for a shot without one.
-fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, WorkflowError> {
+fn covers(
+    job: &Job<'_>,
+    preprocess: &Preprocess,
+    grid: (usize, usize),
+    shots: &[usize],
+) -> Result<Vec<Option<Vec<f32>>>, WorkflowError> {
     let (category, engine) = (job.images.category, job.images.engine);
     let of = |&position: &usize| {
         let sample = &category.dataset.samples[position];
@@ -87,8 +251,8 @@ fn covers(job: &Job<'_>, shots: &[usize]) -> Result<Vec<Option<Vec<f32>>>, Workf
         let cover = patch_cover(
             &sample.path,
             files,
-            &engine.preprocess(),
-            job.grid,
+            preprocess,
+            grid,
             engine.config().patch_size,
         )?;
         // a mask that marks nothing says no more than none

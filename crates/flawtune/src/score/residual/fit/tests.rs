@@ -34,7 +34,7 @@ const KNOWN: usize = DIM - 1;
 const UNKNOWN: usize = DIM - 2;
 
 struct World {
-    good: Vec<ImageTokens>,
+    count: usize,
     banks: BlockBanks,
 }
 
@@ -42,12 +42,15 @@ fn world(count: u64) -> World {
     let good: Vec<ImageTokens> = (0..count).map(|i| image(i + 1, None)).collect();
     let bank = block_bank(&good, BLOCKS, DIM, Precision::F32);
     let banks = BlockBanks::new(&bank, BLOCKS, &vec![PATCHES; good.len()]);
-    World { good, banks }
+    World {
+        count: good.len(),
+        banks,
+    }
 }
 
 impl World {
     fn fit(&self, shots: &[Shot<'_>]) -> ResidualFit {
-        let good: Vec<_> = self.good.iter().zip((0..).map(Some)).collect();
+        let good: Vec<_> = (0..self.count).map(Good::Own).collect();
         fit_residual(&self.banks, &good, shots, 2, &ResidualOptions::default()).unwrap()
     }
 }

@@ -1,0 +1,220 @@
+//! What a detector keeps so that it can learn more: beside its banks, which hold the patches of the good images, what was seen of
+//! them and of the shots. It is read only when it is asked for.
+//!
+//! | tensor | |
+//! |---|---|
+//! | `kept` | U8, JSON of [`KeptImages`] |
+//! | `kept_nearest.0`, `kept_distance.0`, … | U32 and F32 `[judged + shots, blocks, patches]` of each image size: the nearest patch of each patch, and how far it is |
+//! | `kept_shots.0`, … | F16 `[shots, blocks, patches, dim]`, their patch tokens of unit length |
+//! | `kept_cover.0`, … | F32 `[shots, patches]`, the share of each patch that a mask covers; -1 without a mask |
+
+use std::path::Path;
+
+use flawtune_kernels::mapped::MappedFile;
+use half::f16;
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::error::BundleError;
+use super::header::Header;
+use crate::evaluate::protocol::ImageRef;
+use crate::score::residual::Look;
+
+const IMAGES: &str = "kept";
+const NEAREST: &str = "kept_nearest";
+const DISTANCE: &str = "kept_distance";
+const SHOTS: &str = "kept_shots";
+const COVER: &str = "kept_cover";
+
+/// The images that were judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptImages {
+    /// Places in the support of the good images that were judged, ascending.
+    pub judged: Vec<usize>,
+    /// Height and width of each, in pixels.
+    pub judged_sizes: Vec<(usize, usize)>,
+    /// The shots.
+    pub shots: Vec<ImageRef>,
+    /// Type of each.
+    pub types: Vec<String>,
+    /// Share of good images that may be called flawed.
+    pub max_false_alarm: f64,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+/// What was seen at one image size.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KeptSize {
+    /// Of each judged image, without itself, then of each shot.
+    pub looks: Vec<Look>,
+    /// Patch tokens of each shot, block by block, of unit length: `[blocks][patches · dim]`.
+    pub shots: Vec<Vec<Vec<f32>>>,
+    /// The share of each patch of a shot that its mask covers.
+    pub covers: Vec<Option<Vec<f32>>>,
+}
+
+/// Everything that is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The images.
+    pub images: KeptImages,
+    /// What was seen, at the size of the header's grid first.
+    pub sizes: Vec<KeptSize>,
+}
+
+/// A tensor to write: key, type, shape, bytes.
+pub(super) type Stored = (String, &'static str, Vec<usize>, Vec<u8>);
+
+impl Kept {
+    /// As tensors.
+    ///
+    /// # Errors
+    /// Something that JSON cannot hold.
+    pub(super) fn tensors(&self) -> Result<Vec<Stored>, serde_json::Error> {
+        let json = serde_json::to_vec(&self.images)?;
+        let mut tensors = vec![(IMAGES.to_owned(), "U8", vec![json.len()], json)];
+        for (i, size) in self.sizes.iter().enumerate() {
+            let key = |name: &str| format!("{name}.{i}");
+            let first = size.looks.first();
+            let blocks = first.map_or(0, |look| look.distances.len());
+            let patches = first.and_then(|look| look.distances.first());
+            let patches = patches.map_or(0, Vec::len);
+            let looks = vec![size.looks.len(), blocks, patches];
+            let nearest = size.looks.iter().flat_map(|l| l.nearest.iter().flatten());
+            let nearest = nearest.flat_map(|n| n.to_le_bytes()).collect();
+            tensors.push((key(NEAREST), "U32", looks.clone(), nearest));
+            let distances = size.looks.iter().flat_map(|l| l.distances.iter().flatten());
+            let distances = distances.flat_map(|d| d.to_le_bytes()).collect();
+            tensors.push((key(DISTANCE), "F32", looks, distances));
+            let tokens = size.shots.iter().flatten().flatten();
+            let tokens: Vec<u8> = tokens
+                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                .collect();
+            let dim = tokens.len() / (2 * size.shots.len() * blocks * patches).max(1);
+            let shape = vec![size.shots.len(), blocks, patches, dim];
+            tensors.push((key(SHOTS), "F16", shape, tokens));
+            let without = vec![-1.0; patches];
+            let covers = size.covers.iter();
+            let covers = covers.flat_map(|cover| cover.as_ref().unwrap_or(&without));
+            let covers = covers.flat_map(|c| c.to_le_bytes()).collect();
+            tensors.push((key(COVER), "F32", vec![size.shots.len(), patches], covers));
+        }
+        Ok(tensors)
+    }
+
+    /// What the file at `path`, whose header was read, keeps; `None` for a file that keeps nothing.
+    ///
+    /// # Errors
+    /// Tensors that do not fit the header or each other.
+    pub fn read(path: &Path, header: &Header) -> Result<Option<Self>, BundleError> {
+        let hint = "name a file that 'flawtune fit' wrote";
+        let file = MappedFile::open(path).map_err(|source| BundleError::Io {
+            path: path.to_owned(),
+            source,
+            hint,
+        })?;
+        let wrong = |key: &str, what: String| BundleError::Header {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            what,
+        };
+        let tensors = SafeTensors::deserialize(file.bytes())
+            .map_err(|e| wrong(IMAGES, format!("cannot be read ({e})")))?;
+        let Ok(json) = tensors.tensor(IMAGES) else {
+            return Ok(None);
+        };
+        let images: KeptImages = serde_json::from_slice(json.data())
+            .map_err(|e| wrong(IMAGES, format!("cannot be read ({e})")))?;
+        let shots = images.shots.len();
+        let right = images.judged.is_sorted_by(|a, b| a < b)
+            && images
+                .judged
+                .last()
+                .is_none_or(|i| *i < header.support.len())
+            && images.judged_sizes.len() == images.judged.len()
+            && images.types.len() == shots;
+        if !right {
+            return Err(wrong(IMAGES, "does not fit the support".into()));
+        }
+        let blocks = header.scorer.blocks();
+        let dim = header.dim / blocks;
+        let grids = std::iter::once((header.grid, header.bank.rows))
+            .chain(header.more_sizes.iter().map(|s| (s.grid, s.rows)));
+        let mut sizes = Vec::new();
+        for (i, (grid, rows)) in grids.enumerate() {
+            let patches = grid.0 * grid.1;
+            let data = |name: &str, dtype: Dtype, shape: &[usize]| {
+                let key = format!("{name}.{i}");
+                match tensors.tensor(&key) {
+                    Ok(found) if found.dtype() == dtype && found.shape() == shape => {
+                        Ok(found.data().to_vec())
+                    }
+                    _ => Err(wrong(&key, format!("is not {dtype:?} {shape:?}"))),
+                }
+            };
+            let looks = [images.judged.len() + shots, blocks, patches];
+            let word = |b: &[u8]| [b[0], b[1], b[2], b[3]];
+            let nearest = data(NEAREST, Dtype::U32, &looks)?;
+            let nearest: Vec<u32> = nearest
+                .chunks_exact(4)
+                .map(|b| u32::from_le_bytes(word(b)))
+                .collect();
+            if nearest
+                .iter()
+                .any(|n| *n as usize >= rows && *n != u32::MAX)
+            {
+                return Err(wrong(NEAREST, "names patches that are not there".into()));
+            }
+            let distances = data(DISTANCE, Dtype::F32, &looks)?;
+            let distances = floats(&distances);
+            let tokens = data(SHOTS, Dtype::F16, &[shots, blocks, patches, dim])?;
+            let tokens: Vec<f32> = tokens
+                .chunks_exact(2)
+                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect();
+            let covers = floats(&data(COVER, Dtype::F32, &[shots, patches])?);
+            if tokens
+                .iter()
+                .chain(&distances)
+                .chain(&covers)
+                .any(|v| !v.is_finite())
+            {
+                return Err(wrong(SHOTS, "has numbers that are not finite".into()));
+            }
+            let look = |(nearest, distances): (&[u32], &[f32])| Look {
+                nearest: nearest.chunks_exact(patches).map(<[_]>::to_vec).collect(),
+                distances: distances.chunks_exact(patches).map(<[_]>::to_vec).collect(),
+            };
+            let each = blocks * patches;
+            sizes.push(KeptSize {
+                looks: nearest
+                    .chunks_exact(each)
+                    .zip(distances.chunks_exact(each))
+                    .map(look)
+                    .collect(),
+                shots: tokens
+                    .chunks_exact(each * dim)
+                    .map(|shot| {
+                        shot.chunks_exact(patches * dim)
+                            .map(<[_]>::to_vec)
+                            .collect()
+                    })
+                    .collect(),
+                covers: covers
+                    .chunks_exact(patches)
+                    .map(|cover| (cover[0] >= 0.0).then(|| cover.to_vec()))
+                    .collect(),
+            });
+        }
+        Ok(Some(Self { images, sizes }))
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect()
+}

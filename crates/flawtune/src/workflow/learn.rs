@@ -1,0 +1,535 @@
+//! Teach a detector more: shots and good images that come after its first fit. Nothing of that fit is read again but what its file
+//! keeps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::fit::finish::{MapsOf, calibrated};
+use super::fit::residual::{AtSize, together};
+use super::{Category, CategoryOptions, Detector, Engine, Event, OnEvent, WorkflowError};
+use crate::bundle::{Bank, Bundle, Finding, Header, Kept, KeptSize, ScorerKind};
+use crate::dataset::{MoreImages, Source};
+use crate::evaluate::metrics::auroc;
+use crate::evaluate::protocol::ImageRef;
+use crate::features::{Forward as _, ImageTokens, Turn, patch_cover};
+use crate::score::residual::{
+    BlockBanks, Good, ResidualOptions, Shot, block_bank, default_top, grown, learn_residual,
+    of_blocks, unit_blocks,
+};
+use crate::score::threshold::{Method, from_good};
+
+/// How much worse known images may be told apart before what was learned is refused.
+const WORSE: f64 = 0.005;
+
+/// What a detector is to learn.
+#[derive(Debug, Clone)]
+pub struct LearnRequest {
+    /// The detector.
+    pub detector: PathBuf,
+    /// Weight file to use.
+    pub weights: Option<PathBuf>,
+    /// The images.
+    pub images: MoreImages,
+    /// Where the detector is written; where that is the detector itself, its old version stays beside it.
+    pub output: PathBuf,
+    /// Take what was learned even where known images are told apart worse.
+    pub force: bool,
+    /// Leave unreadable images out.
+    pub skip_bad_images: bool,
+    /// Fail where something would only be warned of.
+    pub strict: bool,
+    /// Images a forward pass.
+    pub batch_size: usize,
+}
+
+/// Images that a detector had not seen, or had left out to judge them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Good images.
+    pub good: usize,
+    /// Those of them that it stops.
+    pub stopped: usize,
+    /// Defects.
+    pub defects: usize,
+    /// Those of them that it finds.
+    pub found: usize,
+}
+
+/// A detector that learned.
+#[derive(Debug, Clone)]
+pub struct Learnt {
+    /// What its file says.
+    pub header: Header,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// Good images it learned now.
+    pub good: usize,
+    /// Defects it learned now.
+    pub defects: usize,
+    /// The same images by the old detector and by the new one.
+    pub before: Tally,
+    /// See `before`.
+    pub after: Tally,
+    /// Where the old version is.
+    pub old_version: Option<PathBuf>,
+}
+
+/// Learns and writes the detector.
+///
+/// Good images and shots are judged by models that had not seen them, before and after. Where the new detector tells the known
+/// images apart worse, it is refused unless forced.
+///
+/// # Errors
+/// A detector that keeps nothing to learn from; an image that it knows under the other label; no image that it does not know; what
+/// was learned and is worse; anything wrong with the images or the file.
+pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, WorkflowError> {
+    let path = &request.detector;
+    let old = Detector::open_with(path, request.weights.as_deref(), None, on_event)?;
+    on_event(Event::Read(path));
+    let kept = match (old.header().scorer, Kept::read(path, old.header())?) {
+        (ScorerKind::Residual { .. }, Some(kept)) => kept,
+        _ => {
+            return Err(WorkflowError::Input(format!(
+                "{}: keeps nothing that it could learn more from\nhint: fit it again with the scorer residual and all good images",
+                path.display()
+            )));
+        }
+    };
+    let new = NewImages::read(request, &old, &kept, on_event)?;
+    let sizes = at_sizes(&old, &kept, &new, on_event)?;
+    let (good, defects) = together(&sizes);
+    let bundle = bundle(&old, kept, &new, sizes, &good, &defects, on_event)?;
+
+    let was = old.header();
+    let known = (was.threshold.good.len(), new.good_found.len());
+    let comparable = Comparable::of(was, &new, &good, &defects);
+    let (before, after) = comparable.tallies(was.threshold.value, bundle.header.threshold.value);
+    if let Some((was, is)) = comparable.worse()
+        && !request.force
+    {
+        return Err(WorkflowError::Input(format!(
+            "what was learned makes the detector worse: it told {} known good images and {} defects apart with an AUROC of {was:.3}, \
+             and would with {is:.3}; {} was not changed\nhint: look whether the new images are labelled right, or take it anyway by \
+             force",
+            known.0 + known.1,
+            before.defects,
+            path.display()
+        )));
+    }
+    let old_version = if request.output == *path {
+        let beside = free_name(path);
+        std::fs::copy(path, &beside).map_err(|source| WorkflowError::Io {
+            path: beside.clone(),
+            source,
+            hint: "make room, or name another output",
+        })?;
+        Some(beside)
+    } else {
+        None
+    };
+    let mut bundle = bundle;
+    bundle.write(&request.output)?;
+    on_event(Event::Wrote(&request.output));
+    Ok(Learnt {
+        header: bundle.header,
+        bytes: std::fs::metadata(&request.output).map_or(0, |m| m.len()),
+        good: new.good.len(),
+        defects: new.defects.len(),
+        before,
+        after,
+        old_version,
+    })
+}
+
+/// `parts.1.flaw` beside `parts.flaw`, or the first number that is free.
+fn free_name(path: &Path) -> PathBuf {
+    let mut numbers = 1..;
+    let name = |n: u32| path.with_extension(format!("{n}.flaw"));
+    numbers
+        .find(|n| !name(*n).exists())
+        .map_or_else(|| name(0), name)
+}
+
+/// Images that the detector does not know yet.
+struct NewImages {
+    category: Category,
+    /// Positions of the good ones and of the defects.
+    good: Vec<usize>,
+    defects: Vec<usize>,
+    /// Height and width of the good ones.
+    sizes: Vec<(usize, usize)>,
+    /// What the old detector says of them.
+    good_found: Vec<f64>,
+    defects_found: Vec<f64>,
+}
+
+impl NewImages {
+    fn read(
+        request: &LearnRequest,
+        old: &Detector,
+        kept: &Kept,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
+        let category = Category::open(
+            &CategoryOptions {
+                source: Source::More(request.images.clone()),
+                category: old.header().category.clone(),
+                needs_test: false,
+                skip_bad_images: request.skip_bad_images,
+                strict: request.strict,
+                cache: None,
+                batch_size: request.batch_size,
+            },
+            on_event,
+        )?;
+        let shots: Vec<&str> = kept
+            .images
+            .shots
+            .iter()
+            .map(|s| s.content.as_str())
+            .collect();
+        let support = old.header().support.iter();
+        let support: Vec<&str> = support.map(|s| s.content.as_str()).collect();
+        let (mut good, mut defects, mut known) = (Vec::new(), Vec::new(), 0);
+        for (i, info) in category.infos().iter().enumerate() {
+            let content = info.content.to_hex().to_string();
+            let defect = info.defect_type.is_some();
+            let (same, other) = if defect {
+                (&shots, &support)
+            } else {
+                (&support, &shots)
+            };
+            if other.contains(&content.as_str()) {
+                let (is, was) = if defect {
+                    ("a defect", "good")
+                } else {
+                    ("good", "a defect")
+                };
+                return Err(WorkflowError::Input(format!(
+                    "{}: is {is} now, but the detector learned it as {was}\nhint: decide which it is; to unlearn it, fit again",
+                    category.dataset.samples[i].path.display()
+                )));
+            }
+            if same.contains(&content.as_str()) {
+                known += 1;
+            } else if defect {
+                defects.push(i);
+            } else {
+                good.push(i);
+            }
+        }
+        if known > 0 {
+            on_event(Event::Note(format!("{known} images are known already")));
+        }
+        if good.is_empty() && defects.is_empty() {
+            return Err(WorkflowError::Input(
+                "no image that the detector does not know\nhint: name a folder of new good images or of new defects".into(),
+            ));
+        }
+        let mut new = Self {
+            category,
+            good,
+            defects,
+            sizes: Vec::new(),
+            good_found: Vec::new(),
+            defects_found: Vec::new(),
+        };
+        let of_good = new.judged(old, &new.good)?;
+        let of_defects = new.judged(old, &new.defects)?;
+        new.sizes = of_good.iter().map(|f| f.0).collect();
+        new.good_found = of_good.into_iter().map(|f| f.1).collect();
+        new.defects_found = of_defects.into_iter().map(|f| f.1).collect();
+        Ok(new)
+    }
+
+    /// Size and score of images by the detector as it is.
+    fn judged(
+        &self,
+        old: &Detector,
+        positions: &[usize],
+    ) -> Result<Vec<((usize, usize), f64)>, WorkflowError> {
+        let decoding = old.preprocess().decode_options();
+        let mut all = Vec::with_capacity(positions.len());
+        for &position in positions {
+            let path = &self.category.dataset.samples[position].path;
+            let bytes = flawtune_backbone::preprocess::read_file(path, &decoding)?;
+            let image = flawtune_backbone::preprocess::decode(&bytes, path, &decoding)?;
+            let found = old.predict(&image)?;
+            all.push((found.size, found.score));
+        }
+        Ok(all)
+    }
+
+    /// Tokens of images at a size.
+    fn tokens(
+        &self,
+        engine: &Engine,
+        size: usize,
+        positions: &[usize],
+        on_event: OnEvent<'_>,
+    ) -> Result<Vec<ImageTokens>, WorkflowError> {
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let preprocess = engine.preprocess_at(size);
+        let (_, tokens) = self.category.tokens_of(
+            engine,
+            preprocess,
+            None,
+            positions,
+            Turn::default(),
+            on_event,
+        )?;
+        Ok(tokens.images)
+    }
+}
+
+/// Banks that grew, and heads that were fitted again, at each size.
+fn at_sizes(
+    old: &Detector,
+    kept: &Kept,
+    new: &NewImages,
+    on_event: OnEvent<'_>,
+) -> Result<Vec<AtSize>, WorkflowError> {
+    let engine = old.engine();
+    let blocks = old.header().scorer.blocks();
+    let old_banks = old.banks();
+    let mut all = Vec::new();
+    for ((size, kept_size), old_bank) in engine.sizes().into_iter().zip(&kept.sizes).zip(old_banks)
+    {
+        let preprocess = engine.preprocess_at(size);
+        let grid = engine.grid(preprocess.size.0, preprocess.size.1);
+        let good = new.tokens(engine, size, &new.good, on_event)?;
+        let defects = new.tokens(engine, size, &new.defects, on_event)?;
+        on_event(Event::Scoring("what was kept, and new images"));
+        let mut covers = kept_size.covers.clone();
+        for &position in &new.defects {
+            let sample = &new.category.dataset.samples[position];
+            let patch = engine.config().patch_size;
+            covers.push(if sample.masks.is_empty() {
+                None
+            } else {
+                let cover = patch_cover(&sample.path, &sample.masks, &preprocess, grid, patch)?;
+                cover.iter().any(|share| *share > 0.0).then_some(cover)
+            });
+        }
+        let size = Growing {
+            blocks,
+            patches: grid.0 * grid.1,
+            old_bank,
+            kept: kept_size,
+            judged: &kept.images.judged,
+            good: &good,
+            defects: &defects,
+        };
+        all.push(size.fit(grid, covers, kept.images.seed)?);
+    }
+    Ok(all)
+}
+
+/// One size of a detector that learns.
+struct Growing<'a> {
+    blocks: usize,
+    patches: usize,
+    old_bank: &'a Bank,
+    kept: &'a KeptSize,
+    judged: &'a [usize],
+    good: &'a [ImageTokens],
+    defects: &'a [ImageTokens],
+}
+
+impl Growing<'_> {
+    fn fit(
+        &self,
+        grid: (usize, usize),
+        covers: Vec<Option<Vec<f32>>>,
+        seed: u64,
+    ) -> Result<AtSize, WorkflowError> {
+        let (blocks, dim) = (self.blocks, self.old_bank.dim());
+        let precision = self.old_bank.precision();
+        let rows = self.old_bank.rows() / blocks;
+        let images = rows / self.patches;
+        let bank = grown(self.old_bank, blocks, self.good, precision);
+        let parts = |images: usize| vec![self.patches; images];
+        let banks = BlockBanks::new(&bank, blocks, &parts(images + self.good.len()));
+
+        // what was seen before looks at the new good images only
+        let mut looks = self.kept.looks.clone();
+        if !self.good.is_empty() {
+            let more = block_bank(self.good, blocks, dim, precision);
+            let more = BlockBanks::new(&more, blocks, &parts(self.good.len()));
+            let own = more.look_each(self.judged, |&part| banks.own_blocks(part));
+            let shots = more.look_each(&self.kept.shots, Clone::clone);
+            for (look, found) in looks.iter_mut().zip(own.iter().chain(&shots)) {
+                look.raise(found, rows);
+            }
+        }
+        let mut of_shots = looks.split_off(self.judged.len());
+        let new: Vec<usize> = (images..images + self.good.len()).collect();
+        looks.extend(banks.look_own(&new));
+        of_shots.extend(banks.look(&self.defects.iter().collect::<Vec<_>>()));
+
+        let judged = self.judged.iter().copied().chain(new);
+        let good: Vec<Good<'_>> = judged.map(Good::Own).collect();
+        let mut shown: Vec<ImageTokens> =
+            self.kept.shots.iter().map(|s| of_blocks(s, dim)).collect();
+        shown.extend(self.defects.iter().cloned());
+        let shots: Vec<Shot<'_>> = shown
+            .iter()
+            .zip(covers)
+            .map(|(image, covered)| Shot { image, covered })
+            .collect();
+        let options = ResidualOptions {
+            seed,
+            ..ResidualOptions::default()
+        };
+        let top = default_top(self.patches);
+        let fitted = learn_residual(&banks, (&good, &looks), (&shots, &of_shots), top, &options)?;
+        looks.extend(of_shots);
+        let mut kept_shots = self.kept.shots.clone();
+        kept_shots.extend(
+            self.defects
+                .iter()
+                .map(|image| unit_blocks(image, blocks, dim)),
+        );
+        Ok(AtSize {
+            grid,
+            fitted,
+            kept: KeptSize {
+                looks,
+                shots: kept_shots,
+                covers: shots.into_iter().map(|shot| shot.covered).collect(),
+            },
+            bank,
+        })
+    }
+}
+
+/// The detector that learned.
+fn bundle(
+    old: &Detector,
+    mut kept: Kept,
+    new: &NewImages,
+    mut sizes: Vec<AtSize>,
+    good: &[Finding],
+    defects: &[f64],
+    on_event: OnEvent<'_>,
+) -> Result<Bundle, WorkflowError> {
+    let engine = old.engine();
+    let mut header = old.header().clone();
+    let infos = new.category.infos();
+    let refs = |positions: &[usize]| -> Vec<ImageRef> {
+        let one = |&i: &usize| ImageRef::new(infos[i].id, infos[i].content);
+        positions.iter().map(one).collect()
+    };
+    let (new_good, new_defects) = (refs(&new.good), refs(&new.defects));
+    let first_new = header.support.len();
+    header.support.extend(new_good.iter().cloned());
+    header
+        .manifest
+        .add(new_good.into_iter().chain(new_defects.iter().cloned()));
+    kept.images.judged.extend(first_new..header.support.len());
+    kept.images.judged_sizes.extend(&new.sizes);
+    kept.images.shots.extend(new_defects);
+    let types = new
+        .defects
+        .iter()
+        .map(|&i| infos[i].defect_type.unwrap_or_default().to_owned());
+    kept.images.types.extend(types);
+    kept.sizes = sizes
+        .iter_mut()
+        .map(|size| std::mem::take(&mut size.kept))
+        .collect();
+
+    let rate = kept.images.max_false_alarm;
+    let scores: Vec<f64> = good.iter().map(|f| f.score).collect();
+    header.threshold = from_good(&scores, rate, Method::Auto)?;
+    header.threshold.defects = defects.to_vec();
+    header.threshold.defects.sort_by(f64::total_cmp);
+    header.calibration = calibrated(&scores, defects, &header.threshold, rate, true, on_event)?;
+    header.map = MapsOf {
+        preprocess: engine.preprocess(),
+        patch: engine.config().patch_size,
+        grid: header.grid,
+    }
+    .scale(&kept.images.judged_sizes, good, rate)?;
+    env!("CARGO_PKG_VERSION").clone_into(&mut header.flawtune_version);
+
+    let blocks = header.scorer.blocks();
+    let mut sizes = sizes.into_iter();
+    let main = sizes
+        .next()
+        .ok_or_else(|| WorkflowError::Input("the detector looks at no image size".into()))?;
+    header.bank.rows = main.bank.rows() / blocks;
+    let more: Vec<_> = sizes.map(|size| (size.bank, size.fitted.model)).collect();
+    for (info, (bank, _)) in header.more_sizes.iter_mut().zip(&more) {
+        info.rows = bank.rows() / blocks;
+    }
+    Ok(Bundle {
+        header,
+        bank: main.bank,
+        cells: None,
+        residual: Some(main.fitted.model),
+        more,
+        kept: Some(Arc::new(kept)),
+        ensemble: None,
+        adaptation: None,
+    })
+}
+
+/// Scores of the same images by the old detector and by the new one, each image by models that had not seen it.
+struct Comparable {
+    good: [Vec<f64>; 2],
+    defects: [Vec<f64>; 2],
+}
+
+impl Comparable {
+    fn of(was: &Header, new: &NewImages, good: &[Finding], defects: &[f64]) -> Self {
+        let before = was.threshold.good.iter().chain(&new.good_found);
+        // of the old shots there are scores where there were two or more
+        let old_shots = &was.threshold.defects;
+        let defects_before = old_shots.iter().chain(&new.defects_found);
+        let first = defects
+            .len()
+            .saturating_sub(old_shots.len() + new.defects.len());
+        Self {
+            good: [
+                before.copied().collect(),
+                good.iter().map(|f| f.score).collect(),
+            ],
+            defects: [
+                defects_before.copied().collect(),
+                defects.iter().skip(first).copied().collect(),
+            ],
+        }
+    }
+
+    fn tallies(&self, was: f64, is: f64) -> (Tally, Tally) {
+        let of = |which: usize, threshold: f64| {
+            let over = |scores: &[f64]| scores.iter().filter(|s| **s >= threshold).count();
+            Tally {
+                good: self.good[which].len(),
+                stopped: over(&self.good[which]),
+                defects: self.defects[which].len(),
+                found: over(&self.defects[which]),
+            }
+        };
+        (of(0, was), of(1, is))
+    }
+
+    /// How well both tell known images apart, where the new one does it worse.
+    fn worse(&self) -> Option<(f64, f64)> {
+        let of = |which: usize| {
+            let (good, defects) = (&self.good[which], &self.defects[which]);
+            let labels: Vec<bool> = (0..good.len() + defects.len())
+                .map(|i| i >= good.len())
+                .collect();
+            let scores: Vec<f64> = good.iter().chain(defects).copied().collect();
+            auroc(&labels, &scores).ok().flatten()
+        };
+        let (was, is) = (of(0)?, of(1)?);
+        (self.defects[0].len() == self.defects[1].len() && is < was - WORSE).then_some((was, is))
+    }
+}
