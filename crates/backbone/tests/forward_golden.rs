@@ -362,7 +362,7 @@ fn wrong_inputs_say_what_is_wrong() {
     let error = Backbone::new(&wide, &weights).unwrap_err().to_string();
     assert_eq!(
         error,
-        "block 0: fc1.weight has shape [256, 64], but the configuration of tiny_mlp wants [128, 64]: \
-         choose the variant that the weight file was made for"
+        "block 0: fc1.weight has shape [256, 64], but the configuration of tiny_mlp wants [128, 64]\n\
+         hint: choose the variant that the weight file was made for"
     );
 }

@@ -476,8 +476,8 @@ fn a_gate_explains_what_to_do() {
             wanted,
             GATED,
             "HF_TOKEN",
-            "--model-name dinov2_vits14",
-            "--weights",
+            "`model_name` dinov2_vits14",
+            "`weights`",
         ] {
             // a token that works is not asked for again
             if part != "HF_TOKEN" || status == 401 {
@@ -617,7 +617,7 @@ fn absent_and_broken_servers_are_told_apart() {
     let e = locate("vits14", &place(&address).options, &mut quiet()).unwrap_err();
     assert!(matches!(e, HubError::Network { .. }), "{e}");
     assert!(
-        e.to_string().contains("HF_ENDPOINT") && e.to_string().contains("--weights"),
+        e.to_string().contains("HF_ENDPOINT") && e.to_string().contains("`weights`"),
         "{e}"
     );
 

@@ -183,7 +183,7 @@ fn the_configuration_is_found_without_being_told() {
         let e = weights::load(&alone.path().join("timm.safetensors"), None).unwrap_err();
         assert!(matches!(e, WeightsError::UnknownHeads { .. }), "{e}");
         assert!(
-            e.to_string().contains("config.json") && e.to_string().contains("--model-name"),
+            e.to_string().contains("config.json") && e.to_string().contains("`model_name`"),
             "{e}"
         );
     }
@@ -304,6 +304,7 @@ fn noise(keys: Vec<(String, Vec<usize>)>) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of names")]
 fn dinov2_giant_layouts_agree() {
     // gate and up stacked: official `w12`, timm `fc1`, Hugging Face `weights_in`; newer: apart
     let (d, h, grid) = (24, 16, 3);
@@ -646,7 +647,7 @@ fn wrong_files_say_what_to_do() {
             "1 of 1 shards are missing",
         ),
         (at("c.index.json", b"{\"hidden_size\": 3}"), "weight_map"),
-        (golden("pt/ckpt_main.pt"), "--checkpoint"),
+        (golden("pt/ckpt_main.pt"), "`checkpoint`"),
         (golden("pt"), "name one of them"),
         (golden("images"), "holds no weights"),
         (
@@ -784,5 +785,5 @@ fn the_real_dinov2_loads() {
         )
         .unwrap_err(),
     );
-    assert!(m.hint.contains("--model-name dinov2_vits14"), "{m}");
+    assert!(m.hint.contains("`model_name` dinov2_vits14"), "{m}");
 }

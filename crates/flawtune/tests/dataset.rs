@@ -132,7 +132,7 @@ fn a_missing_root_says_where_to_get_the_data() {
         assert!(matches!(error, DatasetError::RootMissing { .. }), "{error}");
         let text = error.to_string();
         assert!(
-            text.contains("--root-dir") && text.contains("mvtec.com"),
+            text.contains("`root_dir`") && text.contains("mvtec.com"),
             "{text}"
         );
         assert!(text.starts_with(&root.display().to_string()), "{text}");

@@ -340,7 +340,7 @@ fn every_unreadable_picture_is_named_or_skipped() {
         assert!(text.contains(&image.path.display().to_string()), "{text}");
     }
     assert!(
-        text.starts_with("5 of 11 images") && text.contains("--skip-bad-images"),
+        text.starts_with("5 of 11 images") && text.contains("`skip_bad_images`"),
         "{text}"
     );
 

@@ -405,8 +405,8 @@ fn a_layout_is_recognised_or_the_doubt_is_named() {
             "train/good",
             "train/ok",
             "Data/Images",
-            "--layout",
-            "--good",
+            "`layout`",
+            "`good`",
         ],
     );
     // the folder of the categories in place of one
@@ -414,7 +414,7 @@ fn a_layout_is_recognised_or_the_doubt_is_named() {
         Source::root_as_category(root.path(), Layout::Auto, VisaSplit::default()).unwrap();
     says(
         Dataset::open(&source, &name, false),
-        &["categories: bolt;", "--category"],
+        &["categories bolt (", "`category`"],
     );
     draw(
         root.path(),
@@ -423,7 +423,7 @@ fn a_layout_is_recognised_or_the_doubt_is_named() {
     );
     says(
         open(root.path(), "bolt"),
-        &["train/good (mvtec-ad) and train/ok (btad)", "--layout"],
+        &["train/good (mvtec-ad) and train/ok (btad)", "`layout`"],
     );
     let as_btad = with_layout(root.path(), "bolt", Layout::Btad).unwrap();
     assert_eq!(as_btad.test_defects().count(), 2);
@@ -543,7 +543,7 @@ fn good_pictures_alone_are_all_learned_from() {
     );
     says(
         Dataset::open(&alone, "part", true),
-        &["no defects", "--defect", "fit"],
+        &["no defects", "`defect`", "fit"],
     );
     says(Dataset::open(&alone, "a/b", false), &["'a/b'"]);
 }

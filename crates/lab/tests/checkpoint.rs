@@ -204,7 +204,7 @@ fn another_backbone_is_refused() {
         assert!(matches!(found, AdaptError::OtherBackbone { .. }));
         let text = found.to_string();
         assert!(
-            text.contains("tile_prompts.pt") && text.contains("--model-name dinov3_vits16"),
+            text.contains("tile_prompts.pt") && text.contains("`model_name` dinov3_vits16"),
             "{text}"
         );
     }

@@ -579,6 +579,6 @@ mod tests {
             ..small()
         })
         .unwrap_err();
-        assert!(empty.to_string().starts_with("--adapter-dim is 0"));
+        assert!(empty.to_string().starts_with("`adapter_dim` is 0"));
     }
 }

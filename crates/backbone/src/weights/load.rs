@@ -193,12 +193,12 @@ fn hint(found: &Found, config: &VitConfig, source: &Source, missing: &[String]) 
     match found.variant(&text) {
         Some(v) if v.name != config.name => {
             format!(
-                "the file looks like {0}\nhint: use `model_name` {0}, or another file",
+                "the file looks like {0}: use `model_name` {0}, or another file",
                 v.name
             )
         }
         _ if !missing.is_empty() => {
-            "the file is incomplete\nhint: download or export it again".into()
+            "the file is incomplete: download or export it again".into()
         }
         _ => format!("the file has {}", found.describe()),
     }

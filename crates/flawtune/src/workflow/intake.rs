@@ -248,7 +248,7 @@ mod tests {
             text.contains("12 bits") && text.contains("16 of 256"),
             "{text}"
         );
-        assert!(depth_text(0x3fff, None, 1).is_some_and(|t| t.contains("--bit-depth 14")));
+        assert!(depth_text(0x3fff, None, 1).is_some_and(|t| t.contains("`bit_depth` 14")));
         assert_eq!(depth_text(0x4000, None, 1), None);
         assert_eq!(depth_text(4095, Some(16), 1), None);
         assert_eq!(depth_text(4095, Some(12), 1), None);

@@ -434,6 +434,7 @@ fn every_combination_trains_saves_and_resumes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a case for each tensor")]
 fn gradients_agree_with_finite_differences_through_the_whole_chain() {
     /// Half the length of the way along a unit direction. The loss, in f32, is off by about 1e-6.
     const HALF: f64 = 4e-3;
@@ -664,34 +665,34 @@ fn combinations_that_make_no_sense_are_named() {
         let text = o.check().unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
     };
-    refused(PLAIN, "--prompt-depth is output; nothing is put");
+    refused(PLAIN, "`prompt_depth` is output; nothing is put");
     refused(
         InsideOptions {
             scaling: Scaling::Channel,
             ..PLAIN
         },
-        "--learn-scaling is channel",
+        "`learn_scaling` is channel",
     );
     refused(
         InsideOptions {
             prompt_dropout: 0.1,
             ..PLAIN
         },
-        "--prompt-dropout is 0.1; it needs prompts",
+        "`prompt_dropout` is 0.1; it needs prompts",
     );
     refused(
         InsideOptions {
             prompt_init: PromptInit::Patches,
             ..PLAIN
         },
-        "--prompt-init is patches",
+        "`prompt_init` is patches",
     );
     refused(
         InsideOptions {
             adapter_dim: Some(0),
             ..PLAIN
         },
-        "--adapter-dim is 0",
+        "`adapter_dim` is 0",
     );
     let shallow = InsideOptions {
         prompt_depth: PromptDepth::Shallow,
@@ -702,21 +703,21 @@ fn combinations_that_make_no_sense_are_named() {
             prompt_dropout: 1.0,
             ..shallow.clone()
         },
-        "--prompt-dropout is 1",
+        "`prompt_dropout` is 1",
     );
     refused(
         InsideOptions {
             prompt_dropout: f32::NAN,
             ..shallow.clone()
         },
-        "--prompt-dropout is NaN",
+        "`prompt_dropout` is NaN",
     );
     refused(
         InsideOptions {
             num_prompts: 0,
             ..shallow
         },
-        "--num-prompts is 0",
+        "`num_prompts` is 0",
     );
 }
 
