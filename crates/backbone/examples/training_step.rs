@@ -30,6 +30,10 @@ fn peak_rss_mib() -> f64 {
         .map_or(f64::NAN, |kib| kib / 1024.0)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a program to read from top to bottom"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<usize> = std::env::args()
         .skip(1)

@@ -119,6 +119,7 @@ fn without_registers(tokens: &[f64], rows: usize, registers: usize, dim: usize) 
         .collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a case for each tensor")]
 fn check(model: &str) {
     let (config, weights) = load_backbone(model);
     let backbone = FrozenVit::new(&config, &weights).unwrap();

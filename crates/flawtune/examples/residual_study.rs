@@ -102,6 +102,10 @@ fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, (square / (n - 1.0).max(1.0)).sqrt())
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a program to read from top to bottom"
+)]
 fn main() -> Result<(), Failure> {
     let options = options()?;
     let silent = &mut |_: flawtune::workflow::Event<'_>| {};

@@ -443,6 +443,7 @@ fn clipping_bounds_the_step() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a case for each input")]
 fn wrong_input_is_refused_before_training() {
     let setup = Setup::new();
     let refuse = |data: &TrainData<'_>, options: &TrainOptions| {

@@ -340,6 +340,18 @@ impl<'a> Client<'a> {
                 "the connection ended after {done} of {size} bytes"
             )));
         }
+        self.verify(metadata, file, (incomplete, out), resumed)
+    }
+
+    /// Compares the checksum of a file that is as long as announced; what does not fit is gone.
+    fn verify(
+        &self,
+        metadata: &Metadata,
+        file: &str,
+        (incomplete, mut out): (&Path, File),
+        resumed: bool,
+    ) -> Result<(), Broken> {
+        let disk = |e| Broken::Final(io(incomplete)(e));
         let Some(wanted) = metadata
             .etag
             .as_deref()

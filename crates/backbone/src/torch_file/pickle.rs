@@ -126,6 +126,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
+    #[expect(clippy::too_many_lines, reason = "an arm for each opcode")]
     fn run(&mut self) -> Result<Id, Problem> {
         loop {
             if self.at > MAX_PICKLE {

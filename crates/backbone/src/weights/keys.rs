@@ -222,6 +222,7 @@ pub(super) fn scheme<'a>(keys: &(impl Iterator<Item = &'a str> + Clone)) -> Sche
 }
 
 /// How `scheme` spells `part`, for messages. `registers_v2`: the DINOv2 name of the register tokens.
+#[expect(clippy::too_many_lines, reason = "a table of names")]
 pub(super) fn spelling(part: Part, scheme: Scheme, v2: bool) -> String {
     let (hf, timm) = (scheme == Scheme::HuggingFace, scheme == Scheme::Timm);
     let tail = |leaf: Leaf| if leaf == Weight { "weight" } else { "bias" };

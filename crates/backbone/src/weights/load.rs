@@ -197,9 +197,7 @@ fn hint(found: &Found, config: &VitConfig, source: &Source, missing: &[String]) 
                 v.name
             )
         }
-        _ if !missing.is_empty() => {
-            "the file is incomplete: download or export it again".into()
-        }
+        _ if !missing.is_empty() => "the file is incomplete: download or export it again".into(),
         _ => format!("the file has {}", found.describe()),
     }
 }

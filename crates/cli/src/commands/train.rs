@@ -194,8 +194,6 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
     let cache = request::cache(&args.cache, context.console);
     let data = request::data(&args.data, cache, args.batch_size as usize)?;
     let category = data.category.clone();
-    let recorded = |name: &str, value: Value| (name.to_owned(), value);
-    let int = |v: u32| Value::Int(i64::from(v));
     Ok(TrainRequest {
         data,
         backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
@@ -251,36 +249,48 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         output_dir: args.output_dir.clone(),
         frozen: FrozenScores::default(),
         resume: args.resume,
-        args: vec![
-            recorded("category", Value::Str(category)),
-            recorded("num_prompts", int(args.num_prompts)),
-            recorded("num_defect_samples", int(args.num_defect_samples)),
-            recorded("num_epochs", int(epochs)),
-            recorded("learning_rate", Value::Float(args.learning_rate)),
-            recorded(
-                "loss_type",
-                Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
-            ),
-            recorded("margin", Value::Float(args.margin)),
-            recorded("shot_masks", Value::Bool(args.shot_masks == MasksArg::Auto)),
-            recorded("use_cls", Value::Bool(args.use_cls)),
-            recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
-            recorded("batch_size", int(args.batch_size)),
-            recorded(
-                "augment_defects",
-                Value::Str(args.augment_defects.join(",")),
-            ),
-            recorded("scaling_factor", Value::Float(scaling_factor)),
-            recorded(
-                "preset",
-                Value::Str(format!("{:?}", args.preset).to_lowercase()),
-            ),
-            recorded(
-                "flawtune_version",
-                Value::Str(env!("CARGO_PKG_VERSION").into()),
-            ),
-        ],
+        args: of_recipe(args, category, epochs, scaling_factor),
     })
+}
+
+/// The arguments as the recipe's checkpoints hold them.
+fn of_recipe(
+    args: &TrainArgs,
+    category: String,
+    epochs: u32,
+    scaling_factor: f64,
+) -> Vec<(String, Value)> {
+    let recorded = |name: &str, value: Value| (name.to_owned(), value);
+    let int = |v: u32| Value::Int(i64::from(v));
+    vec![
+        recorded("category", Value::Str(category)),
+        recorded("num_prompts", int(args.num_prompts)),
+        recorded("num_defect_samples", int(args.num_defect_samples)),
+        recorded("num_epochs", int(epochs)),
+        recorded("learning_rate", Value::Float(args.learning_rate)),
+        recorded(
+            "loss_type",
+            Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
+        ),
+        recorded("margin", Value::Float(args.margin)),
+        recorded("shot_masks", Value::Bool(args.shot_masks == MasksArg::Auto)),
+        recorded("use_cls", Value::Bool(args.use_cls)),
+        recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
+        recorded("batch_size", int(args.batch_size)),
+        recorded(
+            "augment_defects",
+            Value::Str(args.augment_defects.join(",")),
+        ),
+        recorded("scaling_factor", Value::Float(scaling_factor)),
+        recorded(
+            "preset",
+            Value::Str(format!("{:?}", args.preset).to_lowercase()),
+        ),
+        recorded(
+            "flawtune_version",
+            Value::Str(env!("CARGO_PKG_VERSION").into()),
+        ),
+    ]
 }
 
 /// Prompts of each defect type, unless told otherwise.

@@ -24,6 +24,7 @@ fn named<'a>(events: &'a [Json], name: &str) -> Vec<&'a Json> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from end to end")]
 fn a_program_follows_a_training_from_end_to_end() {
     let w = World::new();
     let line = "--num-epochs 5 --patience 0 --num-prompts 3 --num-defect-samples 5 --output-dir {}/out --progress json";

@@ -22,6 +22,7 @@ fn find(w: &World, command: &str) -> Json {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from end to end")]
 fn every_command_leaves_its_record() {
     let w = World::new();
     let checkpoint = w.trained("--seed 3 --threads 2");

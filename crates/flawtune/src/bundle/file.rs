@@ -109,6 +109,10 @@ impl Bundle {
     ///
     /// # Errors
     /// Any [`BundleError`] but `Tokens`, naming the key or tensor that is wrong.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a check for each part of the file, in their order"
+    )]
     pub fn read(path: &Path) -> Result<Self, BundleError> {
         let hint = "name a file that 'flawtune fit' wrote";
         let file = MappedFile::open(path).map_err(|source| BundleError::Io {
@@ -126,7 +130,7 @@ impl Bundle {
             not(if bytes.is_empty() {
                 "the file is empty".into()
             } else if bytes.starts_with(b"PK") {
-                "a zip or torch file; a checkpoint becomes a detector by fitting with it".into()
+                "a zip or torch file\nhint: a checkpoint becomes a detector by 'flawtune fit' with `checkpoint`".into()
             } else {
                 format!("neither safetensors nor whole ({e})\nhint: copy it again, or fit again")
             })

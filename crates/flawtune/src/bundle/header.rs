@@ -247,6 +247,7 @@ impl Header {
     }
 
     /// The first value that cannot be right: its key, and what is wrong.
+    #[expect(clippy::too_many_lines, reason = "a check for each field")]
     pub(super) fn wrong(&self) -> Option<(&'static str, String)> {
         let finite = |key, values: &[f64]| {
             let bad = values.iter().find(|v| !v.is_finite())?;

@@ -15,7 +15,7 @@ pub enum DatasetError {
     /// The root is not a folder.
     #[error(
         "{}: no such folder. It must hold one folder per category (<category>/train/good, <category>/test/<type>; \
-         docs/guides/datasets.md has other layouts, and `good` takes any folder of images). \nhint: MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; give \
+         docs/guides/datasets.md has other layouts, and `good` takes any folder of images)\nhint: MVTec AD can be downloaded from https://www.mvtec.com/company/research/datasets/mvtec-ad; give \
          the unpacked folder with `root_dir`",
         root.display()
     )]
@@ -59,7 +59,7 @@ pub enum DatasetError {
         good: PathBuf,
     },
     /// A folder of the layout without an image.
-    #[error("{}: the folder holds no images; fill it or remove it", folder.display())]
+    #[error("{}: the folder holds no images\nhint: fill it or remove it", folder.display())]
     EmptyFolder {
         /// The folder.
         folder: PathBuf,

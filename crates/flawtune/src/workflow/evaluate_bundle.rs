@@ -12,7 +12,7 @@ use super::{
     Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction,
     WorkflowError, predict, writable, write_json,
 };
-use crate::bundle::IndexInfo;
+use crate::bundle::{Header, IndexInfo};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Scored, TestSet};
 use crate::evaluate::metrics::{PixelHistogram, PixelImage};
@@ -164,6 +164,40 @@ pub fn evaluate_bundle(
         ids: &ids,
         defect_types: &types,
     };
+    let leaky = protocol == Protocol::Leaky;
+    let rows = rows_of(&test, leaky, header, &scored, request)?;
+    let evaluation = DetectorEvaluation {
+        evaluation: rows,
+        support_images: header.support.len(),
+        bank_patches: header.bank.rows,
+        index: header.bank.index.clone(),
+        model_name: header.model_name.clone(),
+        weights_hash: header.weights_hash.clone(),
+        detector: request.bundle.clone(),
+        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let path = request.output_dir.join(format!("{name}_detection.json"));
+    write_json(&path, &evaluation)?;
+    on_event(Event::Wrote(&path));
+    let table = request.output_dir.join(format!("{name}_predictions.csv"));
+    let rows = scored
+        .found
+        .iter()
+        .map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
+    write_predictions(&table, rows)?;
+    on_event(Event::Wrote(&table));
+    on_event(Event::PartEnds("scoring"));
+    Ok((evaluation, path))
+}
+
+/// The detector's row, and where it learned from defects the row of what it would be without them.
+fn rows_of(
+    test: &TestSet<'_>,
+    leaky: bool,
+    header: &Header,
+    scored: &ScoredImages,
+    request: &BundleEvaluateRequest,
+) -> Result<Evaluation, WorkflowError> {
     let own: Vec<f64> = scored.found.iter().map(|(_, p)| p.score).collect();
     let untaught = scored
         .found
@@ -189,36 +223,14 @@ pub fn evaluate_bundle(
         },
         against: None,
     }));
-    let leaky = protocol == Protocol::Leaky;
-    let mut rows = Evaluation::of(&test, leaky, &columns, request.bootstrap)?;
+    let mut rows = Evaluation::of(test, leaky, &columns, request.bootstrap)?;
     for (row, pixels) in rows.rows.iter_mut().zip(&scored.pixels) {
         row.pixels = pixels.of(None, request.aupro_limit);
         for (kind, metrics) in &mut row.by_type {
             metrics.pixels = pixels.of(Some(kind), request.aupro_limit);
         }
     }
-    let evaluation = DetectorEvaluation {
-        evaluation: rows,
-        support_images: header.support.len(),
-        bank_patches: header.bank.rows,
-        index: header.bank.index.clone(),
-        model_name: header.model_name.clone(),
-        weights_hash: header.weights_hash.clone(),
-        detector: request.bundle.clone(),
-        flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let path = request.output_dir.join(format!("{name}_detection.json"));
-    write_json(&path, &evaluation)?;
-    on_event(Event::Wrote(&path));
-    let table = request.output_dir.join(format!("{name}_predictions.csv"));
-    let rows = scored
-        .found
-        .iter()
-        .map(|(at, p)| (infos[*at].id, infos[*at].defect_type.unwrap_or_default(), p));
-    write_predictions(&table, rows)?;
-    on_event(Event::Wrote(&table));
-    on_event(Event::PartEnds("scoring"));
-    Ok((evaluation, path))
+    Ok(rows)
 }
 
 /// What a detector without the defects it learned from is called: it knows good images only.

@@ -37,6 +37,10 @@ const DEVELOPMENT_SHOTS: [usize; 3] = [1, 5, 10];
 /// Share of train/good that a development draw ranks the defects against.
 const DEVELOPMENT_NORMALS: f64 = 0.25;
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a program to read from top to bottom"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);

@@ -302,10 +302,7 @@ impl Checkpoint {
             .get("args")
             .cloned()
             .unwrap_or_else(|| Value::Dict(Vec::new()));
-        let wrong = |key: &str, wanted: &str| match value.get(key) {
-            Some(v) => format!("'{key}' has the type {}, wanted {wanted}", v.kind()),
-            None => format!("'{key}' is missing"),
-        };
+        let wrong = |key: &str, wanted: &str| wrong(value, key, wanted);
         let present = |key: &str| value.get(key).filter(|v| !matches!(v, Value::None));
         // a key of ours, or the recipe's argument of that name
         let setting = |key: &str| {
@@ -328,6 +325,104 @@ impl Checkpoint {
                 "format version {version} is newer than this program's {FORMAT_VERSION}\nhint: update it"
             ));
         }
+        let Tensors {
+            parameters,
+            shape: [k, dim],
+            residual_scaling,
+        } = Tensors::of(value, count("num_prompts")?)?;
+        let modulation = match setting("modulation_type") {
+            None => RECIPE_MODULATION,
+            Some(v) => v
+                .as_str()
+                .ok_or_else(|| wrong("modulation_type", "text"))?
+                .parse()
+                .map_err(|e: AdaptError| e.to_string())?,
+        };
+        let scaling_factor = match setting("scaling_factor") {
+            None => RECIPE_SCALING,
+            Some(v) => v
+                .as_f64()
+                .ok_or_else(|| wrong("scaling_factor", "a number"))?,
+        } as f32;
+        let use_cls = match setting("use_cls") {
+            None => false,
+            Some(v) => v
+                .as_bool()
+                .ok_or_else(|| wrong("use_cls", "True or False"))?,
+        };
+        let seed = match setting("seed") {
+            Some(Value::Int(seed)) => seed.cast_unsigned(),
+            _ => 0,
+        };
+        let resume = match present("resume") {
+            None => None,
+            Some(v) => Some(
+                TrainState::from_value(v)
+                    .map_err(|key| format!("'resume.{key}' is missing or wrong"))?,
+            ),
+        };
+        Ok(Self {
+            model_name: text("model_name")?.ok_or_else(|| wrong("model_name", "text"))?,
+            category: text("category")?.ok_or_else(|| wrong("category", "text"))?,
+            options: AdaptationOptions {
+                modulation,
+                num_prompts: k,
+                scaling_factor,
+                use_cls,
+                residual_scaling,
+                seed,
+            },
+            parameters,
+            history: value
+                .get("history")
+                .cloned()
+                .unwrap_or_else(|| Value::Dict(Vec::new())),
+            args,
+            format_version,
+            best_epoch: count("best_epoch")?,
+            weights_hash: text("weights_hash")?,
+            preprocessing: text("preprocessing")?,
+            layers: text("layers")?,
+            split_manifest: text("split_manifest")?,
+            resume,
+            inserted: Inserted::from_value(value)?,
+            others: others(dict, dim),
+        })
+    }
+}
+
+/// The trained tensors of a file.
+struct Tensors {
+    parameters: Parameters,
+    /// Number and width of the prompts.
+    shape: [usize; 2],
+    residual_scaling: Scaling,
+}
+
+/// What a file says beside what is known here, with prompts of `dim` numbers.
+fn others(dict: &[(Value, Value)], dim: usize) -> Vec<(String, Value)> {
+    let mlp = mlp_shapes(dim);
+    let is_other = |key: &str| {
+        !KNOWN.contains(&key) && !Inserted::is_key(key) && mlp.iter().all(|(name, _)| *name != key)
+    };
+    dict.iter()
+        .filter_map(|(key, v)| Some((key.as_str().filter(|key| is_other(key))?, v)))
+        .map(|(key, v)| (key.to_owned(), v.clone()))
+        .collect()
+}
+
+/// What is wrong with the value of a key.
+fn wrong(value: &Value, key: &str, wanted: &str) -> String {
+    match value.get(key) {
+        Some(v) => format!("'{key}' has the type {}, wanted {wanted}", v.kind()),
+        None => format!("'{key}' is missing"),
+    }
+}
+
+impl Tensors {
+    fn of(value: &Value, num_prompts: Option<usize>) -> Result<Self, String> {
+        let wrong = |key: &str, wanted: &str| wrong(value, key, wanted);
+        let present = |key: &str| value.get(key).filter(|v| !matches!(v, Value::None));
         let prompts = value
             .get(PROMPTS)
             .and_then(Value::as_tensor)
@@ -338,7 +433,7 @@ impl Checkpoint {
                 prompts.shape
             ));
         };
-        if k == 0 || dim == 0 || count("num_prompts")?.is_some_and(|n| n != k) {
+        if k == 0 || dim == 0 || num_prompts.is_some_and(|n| n != k) {
             return Err(format!(
                 "'prompts' has shape {:?}, which does not fit 'num_prompts'",
                 prompts.shape
@@ -390,73 +485,10 @@ impl Checkpoint {
             };
             push(RESIDUAL_SCALE, &t.shape, t.to_f32())?;
         }
-        let modulation = match setting("modulation_type") {
-            None => RECIPE_MODULATION,
-            Some(v) => v
-                .as_str()
-                .ok_or_else(|| wrong("modulation_type", "text"))?
-                .parse()
-                .map_err(|e: AdaptError| e.to_string())?,
-        };
-        let scaling_factor = match setting("scaling_factor") {
-            None => RECIPE_SCALING,
-            Some(v) => v
-                .as_f64()
-                .ok_or_else(|| wrong("scaling_factor", "a number"))?,
-        } as f32;
-        let use_cls = match setting("use_cls") {
-            None => false,
-            Some(v) => v
-                .as_bool()
-                .ok_or_else(|| wrong("use_cls", "True or False"))?,
-        };
-        let seed = match setting("seed") {
-            Some(Value::Int(seed)) => seed.cast_unsigned(),
-            _ => 0,
-        };
-        let resume = match present("resume") {
-            None => None,
-            Some(v) => Some(
-                TrainState::from_value(v)
-                    .map_err(|key| format!("'resume.{key}' is missing or wrong"))?,
-            ),
-        };
-        let others = dict
-            .iter()
-            .filter_map(|(key, v)| Some((key.as_str()?, v)))
-            .filter(|(key, _)| {
-                !KNOWN.contains(key)
-                    && !Inserted::is_key(key)
-                    && mlp.iter().all(|(name, _)| name != key)
-            })
-            .map(|(key, v)| (key.to_owned(), v.clone()))
-            .collect();
         Ok(Self {
-            model_name: text("model_name")?.ok_or_else(|| wrong("model_name", "text"))?,
-            category: text("category")?.ok_or_else(|| wrong("category", "text"))?,
-            options: AdaptationOptions {
-                modulation,
-                num_prompts: k,
-                scaling_factor,
-                use_cls,
-                residual_scaling,
-                seed,
-            },
             parameters,
-            history: value
-                .get("history")
-                .cloned()
-                .unwrap_or_else(|| Value::Dict(Vec::new())),
-            args,
-            format_version,
-            best_epoch: count("best_epoch")?,
-            weights_hash: text("weights_hash")?,
-            preprocessing: text("preprocessing")?,
-            layers: text("layers")?,
-            split_manifest: text("split_manifest")?,
-            resume,
-            inserted: Inserted::from_value(value)?,
-            others,
+            shape: [k, dim],
+            residual_scaling,
         })
     }
 }

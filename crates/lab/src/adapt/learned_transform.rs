@@ -182,6 +182,10 @@ impl Modulation for LearnedTransform {
         );
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one pass over buffers that its parts share"
+    )]
     fn backward(
         &self,
         images: &[&[f32]],

@@ -255,34 +255,8 @@ pub(super) fn run(
         defect_indices.len(),
         options.batch_size,
     );
-    let mut state = if let Some(state) = resume {
-        state.settings.check(&settings)?;
-        learner.parameters_mut().copy_from(&state.parameters)?;
-        if !sampler.restore(&state.sampler) {
-            return Err(AdaptError::Resume {
-                what: "the order of the defects",
-                saved: format!("{:?}", state.sampler.order),
-                asked: format!("of {} images", defect_indices.len()),
-            });
-        }
-        state
-    } else {
-        let zero_shot = options
-            .hold_out
-            .as_ref()
-            .map(|h| learner.measure(h.metric, false))
-            .transpose()?;
-        TrainState {
-            settings,
-            parameters: learner.parameters().clone(),
-            adam: Adam::new(learner.parameters()),
-            sampler: sampler.state(),
-            epochs_done: 0,
-            best: None,
-            zero_shot_hold_out: zero_shot,
-            history: Vec::new(),
-        }
-    };
+    let defects = defect_indices.len();
+    let mut state = begin(learner, (&mut sampler, defects), settings, options, resume)?;
     let mut adam = state.adam.clone();
     let mut gradients = Gradients::zeros_for(learner.parameters());
     let mut interrupted = false;
@@ -311,35 +285,15 @@ pub(super) fn run(
                     .collect(),
                 step: adam.steps(),
             };
-            let mut found = learner.forward(&batch, options.loss)?;
-            let not_finite = |what: &str| AdaptError::NotFinite {
-                what: what.to_owned(),
-                epoch: epoch + 1,
-                step: step + 1,
-            };
-            if !found.loss.is_finite() {
-                return Err(not_finite("loss"));
-            }
-            gradients.clear();
-            learner.backward(&mut gradients)?;
-            found.loss += options
-                .scale_penalty
-                .add(learner.parameters(), &mut gradients.parameters);
-            let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
-            if !norm.is_finite() {
-                return Err(not_finite("gradient"));
-            }
-            adam.step(learner.parameters_mut(), &gradients.parameters, rate)?;
-            let s = found.stats;
-            let values = [
-                found.loss,
-                s.separability(),
-                s.mu_nn,
-                s.mu_nd,
-                s.sd_nn,
-                s.sd_nd,
-                norm,
-            ];
+            let at = (epoch + 1, step + 1);
+            let values = one_step(
+                learner,
+                &batch,
+                options,
+                &mut gradients,
+                (&mut adam, rate),
+                at,
+            )?;
             sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
         }
         let [loss, separability, mu_nn, mu_nd, sd_nn, sd_nd, grad_norm] =
@@ -387,6 +341,81 @@ pub(super) fn run(
     } else {
         Outcome::Finished(state)
     })
+}
+
+/// The state that training goes on from, or that it begins with.
+fn begin(
+    learner: &mut dyn Learner,
+    (sampler, defects): (&mut Sampler, usize),
+    settings: Settings,
+    options: &TrainOptions,
+    resume: Option<TrainState>,
+) -> Result<TrainState, AdaptError> {
+    if let Some(state) = resume {
+        state.settings.check(&settings)?;
+        learner.parameters_mut().copy_from(&state.parameters)?;
+        if !sampler.restore(&state.sampler) {
+            return Err(AdaptError::Resume {
+                what: "the order of the defects",
+                saved: format!("{:?}", state.sampler.order),
+                asked: format!("of {defects} images"),
+            });
+        }
+        return Ok(state);
+    }
+    let hold_out = options.hold_out.as_ref();
+    let zero_shot = hold_out.map(|h| learner.measure(h.metric, false));
+    Ok(TrainState {
+        zero_shot_hold_out: zero_shot.transpose()?,
+        settings,
+        parameters: learner.parameters().clone(),
+        adam: Adam::new(learner.parameters()),
+        sampler: sampler.state(),
+        epochs_done: 0,
+        best: None,
+        history: Vec::new(),
+    })
+}
+
+/// One step of Adam at a learning rate. Returns loss, separability, means and deviations of the similarities, and the norm of the
+/// gradient; `(epoch, step)` are for errors.
+fn one_step(
+    learner: &mut dyn Learner,
+    batch: &Batch,
+    options: &TrainOptions,
+    gradients: &mut Gradients,
+    (adam, rate): (&mut Adam, f64),
+    (epoch, step): (usize, usize),
+) -> Result<[f64; 7], AdaptError> {
+    let mut found = learner.forward(batch, options.loss)?;
+    let not_finite = |what: &str| AdaptError::NotFinite {
+        what: what.to_owned(),
+        epoch,
+        step,
+    };
+    if !found.loss.is_finite() {
+        return Err(not_finite("loss"));
+    }
+    gradients.clear();
+    learner.backward(gradients)?;
+    found.loss += options
+        .scale_penalty
+        .add(learner.parameters(), &mut gradients.parameters);
+    let norm = clip_norm(&mut gradients.parameters, options.clip_norm);
+    if !norm.is_finite() {
+        return Err(not_finite("gradient"));
+    }
+    adam.step(learner.parameters_mut(), &gradients.parameters, rate)?;
+    let s = found.stats;
+    Ok([
+        found.loss,
+        s.separability(),
+        s.mu_nn,
+        s.mu_nd,
+        s.sd_nn,
+        s.sd_nd,
+        norm,
+    ])
 }
 
 /// Whether the best epoch lies further back than the patience.

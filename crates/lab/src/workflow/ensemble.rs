@@ -12,6 +12,7 @@ use flawtune::evaluate::comparison::{Comparison, Scored, TestSet};
 use flawtune::evaluate::metrics::{auroc, average_precision};
 use flawtune::evaluate::protocol::ImageRef;
 use flawtune::evaluate::statistics::BootstrapOptions;
+use flawtune::features::TokenSet;
 use flawtune::score::Aggregate;
 use flawtune::score::heads::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleRecord, EnsembleScore, Evidence, Guard,
@@ -196,6 +197,39 @@ pub(super) struct Job<'a> {
     pub(super) frozen: &'a FrozenScores,
 }
 
+/// What the ensemble is fitted to: the recorded distances of the good images, where they are those that it was fitted to.
+fn evidence_of(
+    record: &EnsembleRecord,
+    job: &Job<'_>,
+    (normals, support): (&[usize], &TokenSet),
+    bank: &PatchBank,
+    on_event: OnEvent<'_>,
+) -> Result<Vec<Evidence>, WorkflowError> {
+    if hash(job.category, normals) == record.normals_hash
+        && record.normal_banks.len() == normals.len()
+    {
+        let one = |(mut e, bank): (Evidence, &f64)| {
+            e.bank = Some(*bank);
+            e
+        };
+        Ok(Evidence::of_images(&support.images)
+            .into_iter()
+            .zip(&record.normal_banks)
+            .map(one)
+            .collect())
+    } else {
+        on_event(Event::Warning(
+            "train/good is not what the ensemble was fitted to; it is fitted again to what is there now"
+                .into(),
+        ));
+        Ok(Evidence::with_distances(
+            &support.images,
+            &bank.left_out_distances(),
+            BANK_SHARE,
+        )?)
+    }
+}
+
 /// Image scores by name, in the order of the test set.
 pub(super) type Columns = Vec<(&'static str, Vec<f64>)>;
 
@@ -218,25 +252,7 @@ pub(super) fn evaluate(
     }
     on_event(Event::Scoring("ensemble"));
     let bank = PatchBank::new(&support.images, support.dim);
-    let evidence = if hash(job.category, &normals) == record.normals_hash
-        && record.normal_banks.len() == normals.len()
-    {
-        let one = |(mut e, bank): (Evidence, &f64)| {
-            e.bank = Some(*bank);
-            e
-        };
-        Evidence::of_images(&support.images)
-            .into_iter()
-            .zip(&record.normal_banks)
-            .map(one)
-            .collect()
-    } else {
-        on_event(Event::Warning(
-            "train/good is not what the ensemble was fitted to; it is fitted again to what is there now"
-                .into(),
-        ));
-        Evidence::with_distances(&support.images, &bank.left_out_distances(), BANK_SHARE)?
-    };
+    let evidence = evidence_of(record, job, (&normals, &support), &bank, on_event)?;
     let ensemble = record.fit(&evidence, job.guard)?;
     if ensemble.guard.fallback {
         on_event(Event::Warning(ensemble.guard.fallback_text()));

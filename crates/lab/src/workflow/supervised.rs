@@ -127,7 +127,6 @@ pub(super) fn evaluate(
             "`scorers` fits heads to the shots the checkpoint was trained on, and there are none in this category".into(),
         ));
     }
-    let dim = tokens.support.dim;
     let masks = if options.masks {
         shot_masks(
             tokens.category,
@@ -164,45 +163,7 @@ pub(super) fn evaluate(
     let zero_shot: Vec<f64> = tokens.distances.iter().map(|d| top.score(d)).collect();
     let mut found = Vec::new();
     for &scorer in &options.scorers {
-        let (trainable, scores) = match scorer {
-            Supervised::LinearProbe => {
-                let of = |set: &TokenSet| set.images.iter().map(image_features).collect::<Vec<_>>();
-                let (defective, normal) = (of(tokens.shot_tokens), of(tokens.support));
-                let options = LogisticOptions::with_penalty(PROBE_PENALTY);
-                let head = ImageHead::fit(&slices(&defective), &slices(&normal), &options)?;
-                let scores = tokens
-                    .tested
-                    .images
-                    .iter()
-                    .map(|i| head.score(&image_features(i)))
-                    .collect();
-                (head.trainable(), scores)
-            }
-            Supervised::PatchHead | Supervised::PatchHeadRepicked => {
-                let rounds = if scorer == Supervised::PatchHead {
-                    0
-                } else {
-                    2
-                };
-                let options = PatchHeadOptions {
-                    rounds,
-                    ..PatchHeadOptions::default()
-                };
-                let head = PatchHead::fit(&shots, &normals, dim, &options)?;
-                (head.trainable(), head.scores(&tokens.tested.images))
-            }
-            Supervised::DefectMemory => {
-                let memory = DefectMemory::new(&shots, dim, MEMORY_SHARE);
-                let tested: Vec<PatchExample<'_>> = tokens
-                    .tested
-                    .images
-                    .iter()
-                    .zip(tokens.distances)
-                    .map(|(t, d)| example(t, d, None))
-                    .collect();
-                (0, memory.scores(&tested, MEMORY_SHARE))
-            }
-        };
+        let (trainable, scores) = fitted(scorer, tokens, (&shots, &normals))?;
         let scored = |scores| Scored {
             scores,
             threshold: None,
@@ -223,6 +184,58 @@ pub(super) fn evaluate(
         ));
     }
     Ok(found)
+}
+
+/// Fits a head to the shots and the good images: numbers trained, and the scores of the test set.
+fn fitted(
+    scorer: Supervised,
+    tokens: &Block<'_>,
+    (shots, normals): (&[PatchExample<'_>], &[PatchExample<'_>]),
+) -> Result<(usize, Vec<f64>), WorkflowError> {
+    let dim = tokens.support.dim;
+    Ok(match scorer {
+        Supervised::LinearProbe => {
+            let of = |set: &TokenSet| set.images.iter().map(image_features).collect::<Vec<_>>();
+            let (defective, normal) = (of(tokens.shot_tokens), of(tokens.support));
+            let options = LogisticOptions::with_penalty(PROBE_PENALTY);
+            let head = ImageHead::fit(&slices(&defective), &slices(&normal), &options)?;
+            let scores = tokens
+                .tested
+                .images
+                .iter()
+                .map(|i| head.score(&image_features(i)))
+                .collect();
+            (head.trainable(), scores)
+        }
+        Supervised::PatchHead | Supervised::PatchHeadRepicked => {
+            let rounds = if scorer == Supervised::PatchHead {
+                0
+            } else {
+                2
+            };
+            let options = PatchHeadOptions {
+                rounds,
+                ..PatchHeadOptions::default()
+            };
+            let head = PatchHead::fit(shots, normals, dim, &options)?;
+            (head.trainable(), head.scores(&tokens.tested.images))
+        }
+        Supervised::DefectMemory => {
+            let memory = DefectMemory::new(shots, dim, MEMORY_SHARE);
+            let tested: Vec<PatchExample<'_>> = tokens
+                .tested
+                .images
+                .iter()
+                .zip(tokens.distances)
+                .map(|(t, d)| PatchExample {
+                    tokens: t,
+                    distances: d,
+                    mask: None,
+                })
+                .collect();
+            (0, memory.scores(&tested, MEMORY_SHARE))
+        }
+    })
 }
 
 fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {

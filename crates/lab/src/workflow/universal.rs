@@ -105,41 +105,22 @@ pub fn train_universal(
     for (category, split) in &categories {
         prepared.push(Prepared::new(category, &engine, split, on_event)?);
     }
-    let joint: Vec<JointCategory<'_>> = prepared
-        .iter()
-        .map(|p| JointCategory {
-            data: TrainData {
-                normals: &p.normal_tokens,
-                normal_indices: &p.train_normals,
-                defects: &p.shot_tokens,
-                defect_indices: &p.train_defects,
-                masks: &[],
-            },
-            hold_out: (!p.held_defects.is_empty()).then(|| p.hold_out(&request.training)),
-        })
-        .collect();
+    let joint = prepared.iter().map(|p| joined(p, &request.training));
+    let joint: Vec<JointCategory<'_>> = joint.collect();
     let mut adaptation =
         Adaptation::new(request.adaptation.clone(), prepared[0].normal_tokens.dim)?;
     let mut options = request.training.clone();
     if joint.iter().all(|c| c.hold_out.is_none()) {
         options.patience = None;
     }
-    let count = |of: fn(&JointCategory<'_>) -> usize| joint.iter().map(of).sum::<usize>();
-    on_event(Event::Training {
-        part: None,
-        trainable: &adaptation.trainable(),
-        frozen: engine.parameters(),
-        images: (
-            count(|c| c.data.normal_indices.len()),
-            count(|c| c.data.defect_indices.len()),
-        ),
-        hold_out: (
-            count(|c| c.hold_out.as_ref().map_or(0, |h| h.normals.len())),
-            count(|c| c.hold_out.as_ref().map_or(0, |h| h.defects.len())),
-        ),
-        resumed_at: resumed.as_ref().map_or(0, |s| s.epochs_done),
-        epochs: options.epochs,
-    });
+    let done = resumed.as_ref().map_or(0, |s| s.epochs_done);
+    begins(
+        &joint,
+        &adaptation,
+        &engine,
+        (done, options.epochs),
+        on_event,
+    );
     let start = Instant::now();
     let (outcome, scales) = part("training", on_event, |on_event| {
         let on_epoch = &mut |report: &EpochReport| on_event(Event::Epoch(report));
@@ -160,21 +141,8 @@ pub fn train_universal(
     let mut checkpoint = Checkpoint::new(&engine.config().name, UNIVERSAL, &adaptation, &state);
     provenance::put(&mut checkpoint, &engine, &request.args)?;
     manifests::put(&mut checkpoint, &lists)?;
-    let list = names.iter().map(|n| Value::Str(n.clone())).collect();
-    let mut made = vec![
-        ("method", Value::from("joint")),
-        ("categories", Value::List(list)),
-    ];
-    if let Some(width) = scales.first().map(Vec::len) {
-        let shape = vec![scales.len(), width];
-        made.push((
-            CATEGORY_SCALES,
-            Value::Tensor(Tensor::from_f32(shape, &scales.concat())),
-        ));
-    }
-    checkpoint
-        .others
-        .push((UNIVERSAL.into(), Value::dict(made)));
+    let made = (UNIVERSAL.into(), made_of(&names, &scales));
+    checkpoint.others.push(made);
     let guard = request.guard.then(|| PromptGuard::of_training(&state));
     if let Some(guard) = &guard {
         checkpoint
@@ -203,6 +171,61 @@ pub fn train_universal(
         guard,
         seconds,
     })
+}
+
+/// A category's part in the training.
+fn joined<'a>(prepared: &'a Prepared, training: &TrainOptions) -> JointCategory<'a> {
+    JointCategory {
+        data: TrainData {
+            normals: &prepared.normal_tokens,
+            normal_indices: &prepared.train_normals,
+            defects: &prepared.shot_tokens,
+            defect_indices: &prepared.train_defects,
+            masks: &[],
+        },
+        hold_out: (!prepared.held_defects.is_empty()).then(|| prepared.hold_out(training)),
+    }
+}
+
+/// Says how much of what is trained on what.
+fn begins(
+    joint: &[JointCategory<'_>],
+    adaptation: &Adaptation,
+    engine: &Engine,
+    (resumed_at, epochs): (usize, usize),
+    on_event: OnEvent<'_>,
+) {
+    let count = |of: fn(&JointCategory<'_>) -> usize| joint.iter().map(of).sum::<usize>();
+    on_event(Event::Training {
+        part: None,
+        trainable: &adaptation.trainable(),
+        frozen: engine.parameters(),
+        images: (
+            count(|c| c.data.normal_indices.len()),
+            count(|c| c.data.defect_indices.len()),
+        ),
+        hold_out: (
+            count(|c| c.hold_out.as_ref().map_or(0, |h| h.normals.len())),
+            count(|c| c.hold_out.as_ref().map_or(0, |h| h.defects.len())),
+        ),
+        resumed_at,
+        epochs,
+    });
+}
+
+/// What is said of a universal checkpoint: its categories, and their factors where it learned any.
+fn made_of(names: &[String], scales: &[Vec<f32>]) -> Value {
+    let list = names.iter().map(|n| Value::Str(n.clone())).collect();
+    let mut made = vec![
+        ("method", Value::from("joint")),
+        ("categories", Value::List(list)),
+    ];
+    if let Some(width) = scales.first().map(Vec::len) {
+        let shape = vec![scales.len(), width];
+        let scales = Tensor::from_f32(shape, &scales.concat());
+        made.push((CATEGORY_SCALES, Value::Tensor(scales)));
+    }
+    Value::dict(made)
 }
 
 /// The key of each category's factors among what is said of a universal checkpoint.

@@ -24,6 +24,10 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "what an image goes through, in its order"
+)]
 pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     let failed = |e: WorkflowError| Failure::from_error(&e);
     if args.model.is_dir() {

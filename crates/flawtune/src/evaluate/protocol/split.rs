@@ -140,11 +140,8 @@ impl Split {
         let mut by_id: Vec<usize> = (0..samples.len()).collect();
         by_id.sort_by_key(|&i| samples[i].id);
         let select = |keep: &dyn Fn(&SampleInfo<'_>) -> bool| -> Vec<usize> {
-            by_id
-                .iter()
-                .copied()
-                .filter(|&i| keep(&samples[i]))
-                .collect()
+            let all = by_id.iter().copied();
+            all.filter(|&i| keep(&samples[i])).collect()
         };
         let normals = select(&|s| s.is_train && s.defect_type.is_none());
         let test_normals = select(&|s| !s.is_train && s.defect_type.is_none());
@@ -153,15 +150,14 @@ impl Split {
         let learns_good_only = !needs_test && options.shots == 0 && options.pool.unwrap_or(0) == 0;
         // who learns from defects that are set apart needs none to test
         let learns_apart = !needs_test && !train_defects.is_empty();
-        if defects.is_empty() && !learns_good_only && !learns_apart {
-            return Err(ProtocolError::NoDefects {
-                category: category(),
-            });
-        }
-        if test_normals.is_empty() && !learns_good_only && !learns_apart {
-            return Err(ProtocolError::NoTestNormals {
-                category: category(),
-            });
+        if !learns_good_only && !learns_apart {
+            let category = category();
+            if defects.is_empty() {
+                return Err(ProtocolError::NoDefects { category });
+            }
+            if test_normals.is_empty() {
+                return Err(ProtocolError::NoTestNormals { category });
+            }
         }
         // where the layout says which defects are to be learned from, no others are
         let candidates = if train_defects.is_empty() {
@@ -176,51 +172,22 @@ impl Split {
             {
                 (Vec::new(), Vec::new())
             }
-            Protocol::Leaky => {
-                if options.shots > defects.len() {
-                    return Err(ProtocolError::MoreShotsThanDefects {
-                        category: category(),
-                        shots: options.shots,
-                        defects: defects.len(),
-                    });
-                }
-                (defects[..options.shots].to_vec(), defects.clone())
-            }
+            Protocol::Leaky => (first(category(), &defects, options.shots)?, defects.clone()),
             Protocol::HeldOut => (
                 draw_pool(category(), candidates, train_defects.is_empty(), options)?,
                 candidates.clone(),
             ),
-            Protocol::Hard { defect_type } => {
-                let is_of_type = |i: &usize| samples[*i].defect_type == Some(defect_type);
-                let of_type: Vec<usize> = candidates.iter().copied().filter(is_of_type).collect();
-                if of_type.is_empty() {
-                    let known: BTreeSet<String> = candidates
-                        .iter()
-                        .filter_map(|&i| samples[i].defect_type.map(str::to_owned))
-                        .collect();
-                    return Err(ProtocolError::UnknownType {
-                        category: category(),
-                        defect_type: defect_type.clone(),
-                        known: known.into_iter().collect(),
-                    });
-                }
-                let tested: Vec<usize> = defects.iter().copied().filter(is_of_type).collect();
-                if tested.len() == defects.len() {
-                    return Err(ProtocolError::NoOtherTypes {
-                        category: category(),
-                        defect_type: defect_type.clone(),
-                    });
-                }
-                (
-                    draw_pool(category(), &of_type, train_defects.is_empty(), options)?,
-                    tested,
-                )
-            }
+            Protocol::Hard { defect_type } => of_type(
+                category(),
+                samples,
+                defect_type,
+                (candidates, &defects, train_defects.is_empty()),
+                options,
+            )?,
         };
         let shots = pool[..options.shots].to_vec();
         let (train_normals, holdout_normals) = hold_out(category(), normals, options)?;
 
-        let leaky = options.protocol == Protocol::Leaky;
         let unavailable: HashSet<usize> = match &options.protocol {
             Protocol::Leaky => HashSet::new(),
             Protocol::HeldOut => pool.iter().copied().collect(),
@@ -232,17 +199,11 @@ impl Split {
             .chain(&pool)
             .map(|&i| samples[i].content)
             .collect();
-        let (mut test, mut duplicates) = (Vec::new(), Vec::new());
-        for i in select(&|s| !s.is_train) {
-            if unavailable.contains(&i) {
-                continue;
-            }
-            if !leaky && known_content.contains(&samples[i].content) {
-                duplicates.push(i);
-            } else {
-                test.push(i);
-            }
-        }
+        let leaky = options.protocol == Protocol::Leaky;
+        let mut all = select(&|s| !s.is_train);
+        all.retain(|i| !unavailable.contains(i));
+        let (duplicates, test): (Vec<usize>, Vec<usize>) =
+            (all.into_iter()).partition(|&i| !leaky && known_content.contains(&samples[i].content));
         let seen_type_test = if let Protocol::Hard { .. } = options.protocol {
             let in_pool: HashSet<usize> = pool.iter().copied().collect();
             let unseen =
@@ -286,6 +247,47 @@ impl Split {
     pub fn test_set_hash(&self, samples: &[SampleInfo<'_>]) -> String {
         ImageRef::digest(&refs(samples, &self.test))
     }
+}
+
+/// The first defects, which the leaky protocol learns from.
+fn first(category: String, defects: &[usize], shots: usize) -> Result<Vec<usize>, ProtocolError> {
+    let too_few = || ProtocolError::MoreShotsThanDefects {
+        category,
+        shots,
+        defects: defects.len(),
+    };
+    defects.get(..shots).map(<[_]>::to_vec).ok_or_else(too_few)
+}
+
+/// The pool of one type among the `candidates`, and all `defects` of that type, none of which is tested.
+fn of_type(
+    category: String,
+    samples: &[SampleInfo<'_>],
+    defect_type: &str,
+    (candidates, defects, tested): (&[usize], &[usize], bool),
+    options: &SplitOptions,
+) -> Result<(Vec<usize>, Vec<usize>), ProtocolError> {
+    let is_of_type = |i: &usize| samples[*i].defect_type == Some(defect_type);
+    let of_type: Vec<usize> = candidates.iter().copied().filter(is_of_type).collect();
+    if of_type.is_empty() {
+        let known: BTreeSet<String> = candidates
+            .iter()
+            .filter_map(|&i| samples[i].defect_type.map(str::to_owned))
+            .collect();
+        return Err(ProtocolError::UnknownType {
+            category,
+            defect_type: defect_type.to_owned(),
+            known: known.into_iter().collect(),
+        });
+    }
+    let learnable: Vec<usize> = defects.iter().copied().filter(is_of_type).collect();
+    if learnable.len() == defects.len() {
+        return Err(ProtocolError::NoOtherTypes {
+            category,
+            defect_type: defect_type.to_owned(),
+        });
+    }
+    Ok((draw_pool(category, &of_type, tested, options)?, learnable))
 }
 
 fn refs(samples: &[SampleInfo<'_>], which: &[usize]) -> Vec<ImageRef> {

@@ -10,6 +10,7 @@ use crate::score::heads::{
 use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// Fits such a scorer, and scores good images and unseen defects with it.
+#[expect(clippy::too_many_lines, reason = "the order of a fit")]
 pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, WorkflowError> {
     let Job {
         request,
@@ -42,7 +43,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
     let scorer = match choice {
         ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
-                "--k-neighbors {} with {} support images: an image is compared with the others when the threshold is \
+                "`k_neighbors` {} with {} support images: an image is compared with the others when the threshold is \
                  chosen, so at most {} can be asked for",
                 request.k_neighbors,
                 support.len(),

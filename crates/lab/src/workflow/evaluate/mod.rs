@@ -222,11 +222,8 @@ pub fn evaluate(
     if let Some(guard) = prompt_guard.filter(|_| falls_back) {
         on_event(Event::Warning(fallback_text(&guard)));
     }
-    let through = if falls_back {
-        None
-    } else {
-        scoring.through(on_event)?
-    };
+    let through = (!falls_back).then(|| scoring.through(on_event));
+    let through = through.transpose()?.flatten();
     on_event(Event::Scoring("adapted"));
     let (adapted, held_adapted) = match &through {
         _ if falls_back => (zero_shot.clone(), held_zero_shot.clone()),

@@ -7,6 +7,7 @@ use super::build::LEAKY;
 use super::read::RunData;
 use super::scorers::{self, Scorer};
 use flawtune::evaluate::metrics::roc_curve_corners;
+use flawtune::evaluate::statistics::Rate;
 use flawtune::report::page::{Cell, Estimate, Gallery, Page, RunReport, Table};
 use flawtune::report::plot::{Axis, Bar, BarSeries, Chart, Line, Plot};
 
@@ -130,12 +131,6 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                     Cell::Text(v.map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)))
                 }
             };
-            let share = |r: &Option<flawtune::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(
-                    || "–".to_owned(),
-                    |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of),
-                ))
-            };
             rows.push(vec![
                 text(&run.title),
                 text(name),
@@ -146,8 +141,8 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 shown(a.auroc, a.auroc_interval.as_ref()),
                 shown(c.improvement.auroc, None),
                 shown(Some(a.average_precision), None),
-                share(&a.found),
-                share(&a.false_alarms),
+                share(a.found),
+                share(a.false_alarms),
                 text(&short(&c.test_set_hash)),
             ]);
         }
@@ -161,12 +156,6 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                         .map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)),
                 )
             };
-            let count = |r: &Option<flawtune::evaluate::statistics::Rate>| {
-                Cell::Text(r.map_or_else(
-                    || "–".to_owned(),
-                    |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of),
-                ))
-            };
             rows.push(vec![
                 text(&run.title),
                 text(&format!("detector ({})", d.shipped().scorer)),
@@ -177,8 +166,8 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 auroc,
                 value(None),
                 Cell::Number(own.average_precision),
-                count(&own.found),
-                count(&own.false_alarms),
+                share(own.found),
+                share(own.false_alarms),
                 text(&short(&split.test_set_hash)),
             ]);
         }
@@ -202,6 +191,14 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
         rows,
         ..Table::default()
     }
+}
+
+/// How many of how many.
+fn share(rate: Option<Rate>) -> Cell {
+    Cell::Text(rate.map_or_else(
+        || "–".to_owned(),
+        |r| format!("{}\u{a0}of\u{a0}{}", r.count, r.of),
+    ))
 }
 
 /// The first digits of a hash, to compare by eye.

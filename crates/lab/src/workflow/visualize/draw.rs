@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use image::RgbImage;
+
 use super::super::WorkflowError;
 use super::model::Model;
 use super::record::{ImageRecord, ProjectionRecord, PromptRecord};
@@ -72,6 +74,25 @@ impl Drawing {
         })
     }
 
+    /// Colours of the patches of image `index`, before and after.
+    fn components(&self, index: usize) -> [Tile; 2] {
+        let [before, after] = &self.mosaics[index];
+        [
+            Tile::mosaic(
+                "principal components, before",
+                "like colours, like patches",
+                before,
+                self.grid,
+            ),
+            Tile::mosaic(
+                "principal components, after",
+                "same axes and scale",
+                after,
+                self.grid,
+            ),
+        ]
+    }
+
     /// The panel of image `index`, with the `most` prompts of each kind that change it most.
     pub(super) fn panel(
         &self,
@@ -99,7 +120,6 @@ impl Drawing {
         let mean = |values: &[f32]| {
             values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
         };
-        let [mosaic_before, mosaic_after] = &self.mosaics[index];
         let mut tiles = vec![
             Tile::plain("image", "as the backbone sees it", picture),
             distance(
@@ -135,28 +155,12 @@ impl Drawing {
                 "of the patch's length",
             ),
         ];
-        for (prompts, what) in [
-            (&record.prompts, "prompt"),
-            (&record.prompts_inside, "inside prompt"),
+        for (prompts, what, source) in [
+            (&record.prompts, "prompt", "attention"),
+            (&record.prompts_inside, "inside prompt", "rollout"),
         ] {
-            for prompt in strongest(prompts, most) {
-                let source = if what == "prompt" {
-                    "attention"
-                } else {
-                    "rollout"
-                };
-                tiles.push(heat(
-                    format!("{what} {}: {source}", prompt.prompt + 1),
-                    format!(
-                        "{:.1} % · change {} · direction {:+.2}",
-                        100.0 * prompt.attended,
-                        brief(prompt.change),
-                        prompt.direction
-                    ),
-                    &prompt.patches,
-                    without_outliers(&prompt.patches),
-                ));
-            }
+            let tile = |prompt| prompt_tile(picture, grid, prompt, what, source);
+            tiles.extend(strongest(prompts, most).into_iter().map(tile));
         }
         let rollout = |name: &str, values: &[f32], from_prompts: f64| {
             let note = match from_prompts {
@@ -185,27 +189,8 @@ impl Drawing {
         };
         tiles.push(cam("Grad-CAM, before", &before.grad_cam));
         tiles.push(cam("Grad-CAM, after", &after.grad_cam));
-        tiles.push(Tile::mosaic(
-            "principal components, before",
-            "like colours, like patches",
-            mosaic_before,
-            grid,
-        ));
-        tiles.push(Tile::mosaic(
-            "principal components, after",
-            "same axes and scale",
-            mosaic_after,
-            grid,
-        ));
-        let mut title = format!(
-            "{}  ·  score {:.4} → {:.4}",
-            looked.shown.name(),
-            before.score,
-            after.score
-        );
-        if record.learned_from {
-            title.push_str("  ·  learned from");
-        }
+        tiles.extend(self.components(index));
+        let title = title(&looked.shown.name(), record);
         let rows = tiles.len().div_ceil(COLUMNS);
         Panel {
             title,
@@ -253,6 +238,43 @@ fn without_outliers(values: &[f32]) -> (f32, f32) {
         (Some(&low), Some(&high)) => (low, high),
         _ => (0.0, 0.0),
     }
+}
+
+/// What stands over a panel.
+fn title(name: &str, record: &ImageRecord) -> String {
+    let learned = if record.learned_from {
+        "  ·  learned from"
+    } else {
+        ""
+    };
+    format!(
+        "{name}  ·  score {:.4} → {:.4}{learned}",
+        record.before.score, record.after.score
+    )
+}
+
+/// What a prompt looks at; `source` is how that is known.
+fn prompt_tile(
+    picture: &RgbImage,
+    grid: (usize, usize),
+    prompt: &PromptRecord,
+    what: &str,
+    source: &str,
+) -> Tile {
+    Tile::heat(
+        format!("{what} {}: {source}", prompt.prompt + 1),
+        format!(
+            "{:.1} % · change {} · direction {:+.2}",
+            100.0 * prompt.attended,
+            brief(prompt.change),
+            prompt.direction
+        ),
+        picture,
+        &prompt.patches,
+        grid,
+        without_outliers(&prompt.patches),
+        "",
+    )
 }
 
 /// The prompts that change the image most, in that order.

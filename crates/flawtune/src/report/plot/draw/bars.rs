@@ -103,16 +103,7 @@ pub(super) fn draw(
     let zero = frame.inside([0.0, 0.0]).0;
     svg.line((zero, top), (zero, bottom), Role::Axis, 1.0, "");
     if let Some((name, value)) = guide.filter(|(_, value)| value.is_finite()) {
-        let x = frame.inside([*value, 0.0]).0;
-        svg.line((x, top - 2.0), (x, bottom), Role::Muted, 1.25, "4 3");
-        svg.text(
-            (x, top - 6.0),
-            Anchor::Middle,
-            Role::Muted,
-            SMALL,
-            false,
-            name,
-        );
+        guided(svg, &frame, name, *value);
     }
     let middle = f64::midpoint(left, right);
     svg.text(
@@ -127,6 +118,14 @@ pub(super) fn draw(
         bottom + 50.0,
         format!("{} of each {}", plot.x.text(), plot.y.text()),
     )
+}
+
+/// A value that all bars are held against, with its name.
+fn guided(svg: &mut Svg, frame: &Frame, name: &str, value: f64) {
+    let (x, top) = (frame.inside([value, 0.0]).0, frame.top);
+    svg.line((x, top - 2.0), (x, frame.bottom), Role::Muted, 1.25, "4 3");
+    let at = (x, top - 6.0);
+    svg.text(at, Anchor::Middle, Role::Muted, SMALL, false, name);
 }
 
 /// One bar of a row at `y`: its length, its interval, its value.

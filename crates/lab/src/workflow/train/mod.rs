@@ -1,15 +1,18 @@
 //! Train a category: split, features, training, checkpoint.
 
+mod put;
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use flawtune_backbone::torch_file::{self, Value};
 
+use self::put::{belongs, put_init, put_masks, put_split};
 use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::frozen::FrozenScores;
 use super::inside::{self, Through};
-use super::meta::{INIT_MANIFESTS, Init};
+use super::meta::Init;
 use super::prepared::Prepared;
 use super::shot_masks::shot_masks;
 use super::{
@@ -24,7 +27,7 @@ use crate::adapt::{
     TrainOptions, TrainState,
 };
 use crate::augment::{Augmentation, View, write_views};
-use flawtune::evaluate::protocol::{SplitManifest, SplitOptions};
+use flawtune::evaluate::protocol::{Split, SplitOptions};
 use flawtune::features::Forward as _;
 use flawtune::score::heads::EnsembleRecord;
 
@@ -92,6 +95,28 @@ pub struct Trained {
     pub seconds: f64,
 }
 
+impl Trained {
+    /// After an interruption of the cross-validation.
+    fn stopped(
+        folds: PathBuf,
+        trainable: Vec<(String, usize)>,
+        engine: &Engine,
+        seconds: f64,
+    ) -> Self {
+        Self {
+            checkpoint: folds,
+            interrupted: true,
+            trainable,
+            frozen: engine.parameters(),
+            state: None,
+            levels: None,
+            guard: None,
+            ensemble: None,
+            seconds,
+        }
+    }
+}
+
 /// Defects that choose the epoch, of `shots`: a fifth, rounded up, from 5 shots on. They are not trained on, so that
 /// M shots never means more than M labelled defects. Below 5 shots there are none and the last epoch is kept.
 pub fn hold_out_shots(shots: usize) -> usize {
@@ -114,21 +139,6 @@ fn check(request: &TrainRequest) -> Result<(), WorkflowError> {
         }
     }
     Ok(())
-}
-
-/// Whether an interrupted run was one of this request.
-fn belongs(
-    saved: &Checkpoint,
-    request: &TrainRequest,
-    wanted: &AdaptationOptions,
-    split: &str,
-) -> bool {
-    let kept = saved.other(SPLIT_HASH).and_then(Value::as_str);
-    let inserted = saved.inserted.as_ref().map(|i| &i.options);
-    kept.is_none_or(|hash| hash == split)
-        && saved.options == *wanted
-        && inserted == request.inside.as_ref()
-        && saved.other(SHOT_MASKS).is_some() == request.shot_masks
 }
 
 /// Where the shots' flaws are, by their masks.
@@ -184,52 +194,56 @@ fn judged(
     }))
 }
 
-/// Records who trained and who is kept for testing.
-fn put_split(checkpoint: &mut Checkpoint, manifest: &SplitManifest) -> Result<(), WorkflowError> {
-    let text = serde_json::to_string(manifest).map_err(|e| {
-        WorkflowError::Input(format!("the split manifest cannot be written as JSON: {e}"))
-    })?;
-    checkpoint.split_manifest = Some(text);
-    let hash = Value::Str(manifest.hash.clone());
-    checkpoint.others.push((SPLIT_HASH.into(), hash));
-    Ok(())
-}
-
-/// Records what training started from.
-fn put_init(checkpoint: &mut Checkpoint, init: &Init) -> Result<(), WorkflowError> {
-    let text = serde_json::to_string(&init.lists).map_err(|e| {
-        WorkflowError::Input(format!(
-            "the split manifests cannot be written as JSON: {e}"
-        ))
-    })?;
-    checkpoint.others.extend([
-        ("init".into(), Value::Str(init.hash.clone())),
-        (INIT_MANIFESTS.into(), Value::Str(text)),
-    ]);
-    Ok(())
-}
-
-/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
-/// hand and leaves `<category>_resume.pt`.
-///
-/// # Errors
-/// Anything wrong with the input, before any training.
-pub fn train(
+/// Fits the ensemble, and saves the checkpoint again with it.
+fn add_ensemble(
+    checkpoint: &mut Checkpoint,
     request: &TrainRequest,
-    cancel: &AtomicBool,
+    (category, split): (&Category, &Split),
+    planned: &ensemble::Planned,
     on_event: OnEvent<'_>,
-) -> Result<Trained, WorkflowError> {
+) -> Result<Option<EnsembleRecord>, WorkflowError> {
+    let (all, frozen) = (split.normals(), &request.frozen);
+    let fitted = part("ensemble", on_event, |on_event| {
+        ensemble::fit(category, planned, &all, &split.shots, frozen, on_event)
+    })?;
+    if let Some(record) = &fitted {
+        let record = record.to_value();
+        checkpoint.others.push((EnsembleRecord::KEY.into(), record));
+        checkpoint.save(&request.output_dir)?;
+    }
+    Ok(fitted)
+}
+
+/// What a training starts from, checked.
+struct Opened {
+    category: Category,
+    split: Split,
+    engine: Engine,
+    planned: Option<ensemble::Planned>,
+    wanted: AdaptationOptions,
+    resumed: Option<Checkpoint>,
+    through: Option<Through>,
+    prepared: Prepared,
+    /// Where an interrupted training and an interrupted cross-validation are kept.
+    resume_path: PathBuf,
+    folds_path: PathBuf,
+}
+
+fn open(request: &TrainRequest, on_event: OnEvent<'_>) -> Result<Opened, WorkflowError> {
     check(request)?;
     let wanted = request.inside.as_ref().map_or_else(
         || request.adaptation.clone(),
         |i| i.output(&request.adaptation),
     );
     let category = Category::open(&request.data, on_event)?;
-    let name = category.dataset.category.clone();
     let split = category.split(&request.split)?;
     on_event(Event::Split(&split.manifest));
     writable(&request.output_dir)?;
-    let resume_path = request.output_dir.join(format!("{name}_resume.pt"));
+    let kept = |what: &str| {
+        let name = format!("{}_{what}", category.dataset.category);
+        request.output_dir.join(name)
+    };
+    let (resume_path, folds_path) = (kept("resume.pt"), kept("folds.json"));
     let resumed = request
         .resume
         .then(|| resume::read(&resume_path, on_event))
@@ -245,87 +259,170 @@ pub fn train(
     {
         return Err(resume::of_another_run(&resume_path));
     }
-
-    let through = request
-        .inside
-        .as_ref()
-        .map(|_| Through::open(&engine))
-        .transpose()?;
-
+    let inside = request.inside.as_ref();
+    let through = inside.map(|_| Through::open(&engine)).transpose()?;
     let prepared = Prepared::new(&category, &engine, &split, on_event)?;
-    let Prepared {
-        normals,
-        normal_tokens,
-        shots,
-        train_normals,
-        held_normals,
-        train_defects,
-        ..
-    } = &prepared;
-    let mut defect_tokens = prepared.shot_tokens.clone();
-    let views = if request.augment_defects.is_empty() {
-        Vec::new()
-    } else {
-        part("views", on_event, |on_event| {
-            views(
-                request,
-                &category,
-                (shots, train_normals, normals),
-                &engine,
-                on_event,
-            )
-        })?
-    };
-    let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
-    if !views.is_empty() {
-        let tokens = category.tokens_of_views(&engine, &view_paths, on_event)?.1;
-        defect_tokens.images.extend(tokens.images);
-    }
-    let masks = if request.shot_masks {
-        masks_of(&category, &engine, (normal_tokens.grid, shots), on_event)?
-    } else {
-        Vec::new()
-    };
-    let with_views = |given: &[usize]| -> Vec<usize> {
-        let of = |(i, view): (usize, &View)| {
-            view.shot
-                .is_none_or(|s| given.contains(&s))
-                .then_some(shots.len() + i)
-        };
-        given
-            .iter()
-            .copied()
-            .chain(views.iter().enumerate().filter_map(of))
-            .collect()
-    };
-    let mut options = request.training.clone();
-    let hold_out = prepared.hold_out(&options);
-    if prepared.held_defects.is_empty() {
-        options.hold_out = None;
-        options.patience = None;
-    } else {
-        options.hold_out = Some(hold_out.clone());
-    }
+    Ok(Opened {
+        category,
+        split,
+        engine,
+        planned,
+        wanted,
+        resumed,
+        through,
+        prepared,
+        resume_path,
+        folds_path,
+    })
+}
 
-    let mut adaptation = Adaptation::new(wanted, normal_tokens.dim)?;
+/// The shots given, all their views, and synthetic defects; views stand behind the shots.
+fn with_views(given: &[usize], shots: usize, views: &[View]) -> Vec<usize> {
+    let of = |(i, view): (usize, &View)| {
+        let belongs = view.shot.is_none_or(|s| given.contains(&s));
+        belongs.then_some(shots + i)
+    };
+    let views = views.iter().enumerate().filter_map(of);
+    given.iter().copied().chain(views).collect()
+}
+
+/// The untrained adaptation, with the first values that were asked for.
+fn first_values(
+    request: &TrainRequest,
+    opened: &Opened,
+    on_event: OnEvent<'_>,
+) -> Result<(Adaptation, Option<Init>), WorkflowError> {
+    let dim = opened.prepared.normal_tokens.dim;
+    let mut adaptation = Adaptation::new(opened.wanted.clone(), dim)?;
+    let of = (&opened.category, &opened.split);
     let init = request.init.as_deref();
-    let init = init
-        .map(|path| Init::read(path, &engine, &adaptation, (&category, &split), on_event))
-        .transpose()?;
+    let init = init.map(|path| Init::read(path, &opened.engine, &adaptation, of, on_event));
+    let init = init.transpose()?;
     if let Some(init) = &init {
         adaptation
             .modulation_mut()
             .parameters_mut()
             .copy_from(&init.parameters)?;
     }
+    Ok((adaptation, init))
+}
+
+/// The levels of the defect types under the trained prompts; `None` after an interruption.
+fn levels_of(
+    opened: &Opened,
+    (adaptation, state): (&Adaptation, &TrainState),
+    options: &TrainOptions,
+    prompts: usize,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Option<Hierarchy>, WorkflowError> {
+    // as long as did best for the shared prompts: a type may have too few shots to choose by
+    let own = TrainOptions {
+        last_epoch: Some(state.kept_epoch().max(1)),
+        ..options.clone()
+    };
+    part("hierarchy", on_event, |on_event| {
+        let (category, prepared) = (&opened.category, &opened.prepared);
+        hierarchy::train(
+            category, prepared, adaptation, prompts, &own, cancel, on_event,
+        )
+    })
+}
+
+/// Writes the checkpoint, with the ensemble, or if it was `interrupted` what training can go on from.
+fn keep(
+    mut checkpoint: Checkpoint,
+    (request, opened): (&TrainRequest, &Opened),
+    interrupted: Option<&TrainState>,
+    on_event: OnEvent<'_>,
+) -> Result<(PathBuf, Option<EnsembleRecord>), WorkflowError> {
+    if let Some(state) = interrupted {
+        let path = opened.resume_path.clone();
+        checkpoint.resume = Some(state.clone());
+        torch_file::write(&path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
+        on_event(Event::Wrote(&path));
+        return Ok((path, None));
+    }
+    let path = checkpoint.save(&request.output_dir)?;
+    on_event(Event::Wrote(&path));
+    let history = format!("{}_history.json", opened.category.dataset.category);
+    on_event(Event::Wrote(&request.output_dir.join(history)));
+    let mut fitted = None;
+    // the training is kept whatever becomes of the ensemble
+    if let Some(planned) = &opened.planned {
+        let of = (&opened.category, &opened.split);
+        fitted = add_ensemble(&mut checkpoint, request, of, planned, on_event)?;
+    }
+    for replaced in [&opened.resume_path, &opened.folds_path] {
+        if replaced.exists() {
+            // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
+            drop(std::fs::remove_file(replaced));
+        }
+    }
+    Ok((path, fitted))
+}
+
+/// Trains, and writes `<category>_prompts.pt` and `<category>_history.json`. Raising `cancel` ends it after the step at
+/// hand and leaves `<category>_resume.pt`.
+///
+/// # Errors
+/// Anything wrong with the input, before any training.
+#[expect(
+    clippy::too_many_lines,
+    reason = "its steps are functions; this is their order"
+)]
+pub fn train(
+    request: &TrainRequest,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Trained, WorkflowError> {
+    let mut opened = open(request, on_event)?;
+    let state = opened.resumed.take().and_then(|c| c.resume);
+    let (category, engine, prepared) = (&opened.category, &opened.engine, &opened.prepared);
+    let Prepared {
+        normals,
+        normal_tokens,
+        shots,
+        train_normals,
+        ..
+    } = prepared;
+    let mut defect_tokens = prepared.shot_tokens.clone();
+    let views = if request.augment_defects.is_empty() {
+        Vec::new()
+    } else {
+        let of = (&shots[..], &train_normals[..], &normals[..]);
+        part("views", on_event, |on_event| {
+            views(request, category, of, engine, on_event)
+        })?
+    };
+    let view_paths: Vec<PathBuf> = views.iter().map(|v| v.path.clone()).collect();
+    if !views.is_empty() {
+        let tokens = category.tokens_of_views(engine, &view_paths, on_event)?.1;
+        defect_tokens.images.extend(tokens.images);
+    }
+    let masks = if request.shot_masks {
+        masks_of(category, engine, (normal_tokens.grid, shots), on_event)?
+    } else {
+        Vec::new()
+    };
+    let with_views = |given: &[usize]| with_views(given, shots.len(), &views);
+    let mut options = request.training.clone();
+    let hold_out = prepared.hold_out(&options);
+    if prepared.held_defects.is_empty() {
+        (options.hold_out, options.patience) = (None, None);
+    } else {
+        options.hold_out = Some(hold_out.clone());
+    }
+
+    let (mut adaptation, init) = first_values(request, &opened, on_event)?;
     let trainable = match &request.inside {
-        Some(inside) => inside::trainable(inside, &engine, &adaptation),
+        Some(inside) => inside::trainable(inside, engine, &adaptation),
         None => adaptation.trainable(),
     };
     let trainer = Trainer {
-        engine: &engine,
-        category: &category,
-        inside: request.inside.as_ref().zip(through.as_ref()),
+        engine,
+        category,
+        inside: request.inside.as_ref().zip(opened.through.as_ref()),
         lists: (normals, shots, &view_paths),
     };
     let all_shots: Vec<usize> = (0..shots.len()).collect();
@@ -337,39 +434,28 @@ pub fn train(
         masks: &masks,
     };
     let start = Instant::now();
-    let folds_path = request.output_dir.join(format!("{name}_folds.json"));
     let mut guard = None;
     if request.guard_folds > 0 {
-        let hold_out = HoldOut {
-            defects: Vec::new(),
-            ..hold_out
-        };
         let plan = Plan {
             adaptation: &adaptation,
             data,
             with_views: &with_views,
             options: &options,
-            hold_out: &hold_out,
+            hold_out: &HoldOut {
+                defects: Vec::new(),
+                ..hold_out
+            },
             folds: request.guard_folds.min(shots.len()),
-            key: &fold_key(request, &split.manifest.hash, &engine),
-            file: folds_path.clone(),
+            key: &fold_key(request, &opened.split.manifest.hash, engine),
+            file: opened.folds_path.clone(),
             trainable: &trainable,
         };
-        match judged(&trainer, &plan, held_normals, cancel, on_event)? {
+        match judged(&trainer, &plan, &prepared.held_normals, cancel, on_event)? {
             Judged::Not => {}
             Judged::Stopped => {
-                on_event(Event::Wrote(&folds_path));
-                return Ok(Trained {
-                    checkpoint: folds_path,
-                    interrupted: true,
-                    trainable,
-                    frozen: engine.parameters(),
-                    state: None,
-                    levels: None,
-                    guard: None,
-                    ensemble: None,
-                    seconds: start.elapsed().as_secs_f64(),
-                });
+                on_event(Event::Wrote(&opened.folds_path));
+                let (path, seconds) = (opened.folds_path.clone(), start.elapsed().as_secs_f64());
+                return Ok(Trained::stopped(path, trainable, engine, seconds));
             }
             Judged::Found(found) => {
                 guard = found;
@@ -377,28 +463,21 @@ pub fn train(
             }
         }
     }
-    let training = with_views(if guard.is_some() {
-        &all_shots
-    } else {
-        train_defects
-    });
+    let own = guard.map_or(&prepared.train_defects, |_| &all_shots);
     let data = TrainData {
-        defect_indices: &training,
+        defect_indices: &with_views(own),
         ..data
     };
     if guard.is_some() {
         (options.hold_out, options.patience) = (None, None);
     }
-    let state = resumed.and_then(|c| c.resume);
+    let held = options.hold_out.as_ref();
     on_event(Event::Training {
         part: None,
         trainable: &trainable,
         frozen: engine.parameters(),
         images: (train_normals.len(), data.defect_indices.len()),
-        hold_out: options
-            .hold_out
-            .as_ref()
-            .map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
+        hold_out: held.map_or((0, 0), |h| (h.normals.len(), h.defects.len())),
         resumed_at: state.as_ref().map_or(0, |s| s.epochs_done),
         epochs: options.last_epoch.unwrap_or(options.epochs),
     });
@@ -407,39 +486,23 @@ pub fn train(
         Ok(trainer.run(&mut adaptation, &data, &options, state, cancel, on_epoch)?)
     })?;
     let seconds = start.elapsed().as_secs_f64();
-
     let (state, mut interrupted) = match outcome {
         Outcome::Finished(state) => (state, false),
         Outcome::Interrupted(state) => (state, true),
     };
     let mut levels = None;
     if let Some(prompts) = request.type_prompts.filter(|_| !interrupted) {
-        // as long as did best for the shared prompts: a type may have too few shots to choose by
-        let own = TrainOptions {
-            last_epoch: Some(state.kept_epoch().max(1)),
-            ..options.clone()
-        };
-        levels = part("hierarchy", on_event, |on_event| {
-            hierarchy::train(
-                &category,
-                &prepared,
-                &adaptation,
-                prompts,
-                &own,
-                cancel,
-                on_event,
-            )
-        })?;
+        let shared = (&adaptation, &state);
+        levels = levels_of(&opened, shared, &options, prompts, cancel, on_event)?;
         interrupted = levels.is_none();
     }
-    let mut checkpoint = Checkpoint::new(&engine.config().name, &name, &adaptation, &state);
+    let name = &category.dataset.category;
+    let mut checkpoint = Checkpoint::new(&engine.config().name, name, &adaptation, &state);
     checkpoint.inserted = inserted;
-    provenance::put(&mut checkpoint, &engine, &request.args)?;
-    put_split(&mut checkpoint, &split.manifest)?;
+    provenance::put(&mut checkpoint, engine, &request.args)?;
+    put_split(&mut checkpoint, &opened.split.manifest)?;
     if request.shot_masks {
-        let used = masks.iter().flatten().filter(|mask| mask.contains(&true));
-        let used = Value::Int(used.count() as i64);
-        checkpoint.others.push((SHOT_MASKS.into(), used));
+        put_masks(&mut checkpoint, &masks);
     }
     if let Some(init) = &init {
         put_init(&mut checkpoint, init)?;
@@ -455,35 +518,8 @@ pub fn train(
         let guard = guard.to_value();
         checkpoint.others.push((PromptGuard::KEY.into(), guard));
     }
-    let mut fitted = None;
-    let path = if interrupted {
-        checkpoint.resume = Some(state.clone());
-        torch_file::write(&resume_path, &checkpoint.to_value()).map_err(adapt::AdaptError::from)?;
-        on_event(Event::Wrote(&resume_path));
-        resume_path
-    } else {
-        let path = checkpoint.save(&request.output_dir)?;
-        on_event(Event::Wrote(&path));
-        let history = request.output_dir.join(format!("{name}_history.json"));
-        on_event(Event::Wrote(&history));
-        // the training is kept whatever becomes of the ensemble
-        if let Some(planned) = &planned {
-            let (all, frozen) = (split.normals(), &request.frozen);
-            fitted = part("ensemble", on_event, |on_event| {
-                ensemble::fit(&category, planned, &all, &split.shots, frozen, on_event)
-            })?;
-        }
-        if let Some(record) = &fitted {
-            let record = record.to_value();
-            checkpoint.others.push((EnsembleRecord::KEY.into(), record));
-            checkpoint.save(&request.output_dir)?;
-        }
-        for replaced in [resume_path, folds_path].iter().filter(|p| p.exists()) {
-            // the finished checkpoint replaces it; if it cannot be removed, nothing is lost
-            drop(std::fs::remove_file(replaced));
-        }
-        path
-    };
+    let stopped = interrupted.then_some(&state);
+    let (path, fitted) = keep(checkpoint, (request, &opened), stopped, on_event)?;
     Ok(Trained {
         checkpoint: path,
         interrupted,
@@ -540,10 +576,6 @@ fn fold_key(request: &TrainRequest, split: &str, engine: &Engine) -> String {
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
-
-const SPLIT_HASH: &str = "split_hash";
-/// Of how many shots a mask said where the flaw is, where masks were asked for.
-const SHOT_MASKS: &str = "shot_masks";
 
 #[cfg(test)]
 mod tests {
