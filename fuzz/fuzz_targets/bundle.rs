@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use flawtune::bundle::{Bundle, TokenScorer};
 use flawtune::features::{ImageTokens, TokenSet};
+use flawtune::score::Scorer as _;
 use libfuzzer_sys::fuzz_target;
 
 /// Numbers of an image that are scored, at most.

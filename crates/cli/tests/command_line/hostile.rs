@@ -141,3 +141,70 @@ fn pictures_that_cannot_be_read() {
         .refuses(&["train/good/007.png"]);
     assert!(w.written().is_empty(), "{:?}", w.written());
 }
+
+/// Every place of a JSON value, by its pointer.
+fn places(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        serde_json::Value::Array(list) => {
+            for (i, inner) in list.iter().enumerate().take(3) {
+                places(inner, &format!("{at}/{i}"), found);
+            }
+        }
+        serde_json::Value::Object(map) => {
+            for (key, inner) in map {
+                places(inner, &format!("{at}/{key}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whatever stands in any field of a detector's header: it is read, or refused with the file's name, and never more.
+#[test]
+fn every_field_of_a_header_may_say_anything() {
+    let w = World::new();
+    w.job("fit", "--output {}/cloth.flaw").succeeds();
+    let bytes = fs::read(w.path("cloth.flaw")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (head, data) = bytes[8..].split_at(length);
+    let head: serde_json::Value = serde_json::from_slice(head).unwrap();
+    let text = head["__metadata__"]["header"].as_str().unwrap();
+    let header: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut all = Vec::new();
+    places(&header, "", &mut all);
+    let strange = [
+        serde_json::json!(null),
+        serde_json::json!(-1),
+        serde_json::json!(0),
+        serde_json::json!(u64::MAX),
+        serde_json::json!(1e300),
+        serde_json::json!("x"),
+        serde_json::json!([]),
+        serde_json::json!({}),
+    ];
+    let (mut read, mut refused) = (0, 0);
+    for place in &all {
+        for value in &strange {
+            let mut header = header.clone();
+            *header.pointer_mut(place).unwrap() = value.clone();
+            let mut head = head.clone();
+            head["__metadata__"]["header"] = header.to_string().into();
+            let head = head.to_string().into_bytes();
+            let length = (head.len() as u64).to_le_bytes();
+            let file = w.path("edited.flaw");
+            fs::write(&file, [&length[..], &head, data].concat()).unwrap();
+            match flawtune::bundle::Bundle::read(&file) {
+                Ok(_) => read += 1,
+                Err(e) => {
+                    refused += 1;
+                    assert!(e.to_string().contains("edited.flaw"), "{place}: {e}");
+                }
+            }
+        }
+    }
+    assert!(
+        all.len() > 50 && refused > read,
+        "{read} read, {refused} refused"
+    );
+}
