@@ -2,8 +2,8 @@
 //! `flawtune fit --num-defect-samples M --seed S` and `flawtune evaluate`, with every image looked at once.
 //!
 //! ```sh
-//! cargo run --release -p flawtune --example residual_study -- WEIGHTS ROOT CATEGORY CACHE [--image-size N] [--blocks 5,7,9,11]
-//!     [--top N] [--no-masks] [--penalty X] [--seeds N]
+//! cargo run --release -p flawtune --example residual_study -- WEIGHTS ROOT CATEGORY CACHE [--image-size 448,224]
+//!     [--blocks 5,7,9,11] [--top N] [--no-masks] [--penalty X] [--seeds N] [--judged N]
 //! ```
 //!
 //! A row a number of shots: mean and standard deviation of the AUROC over seeds, with and without what was learned, their
@@ -21,13 +21,15 @@ use flawtune::evaluate::protocol::SplitOptions;
 use flawtune::evaluate::statistics::{
     BootstrapOptions, RankingMetric, SeedScores, paired_bootstrap_over_seeds,
 };
-use flawtune::features::{FeatureCache, patch_cover};
+use flawtune::features::{FeatureCache, TokenSet, patch_cover};
+use flawtune::score::Finding;
 use flawtune::score::residual::{
-    BlockBanks, Good, Look, ResidualOptions, Shot, block_bank, default_blocks, default_top,
-    learn_residual,
+    BlockBanks, DEFAULT_SIZES, Good, Look, ResidualOptions, Shot, block_bank, default_blocks,
+    default_top, joined, learn_residual,
 };
 use flawtune::score::threshold::{Method, from_good};
 use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
+use flawtune_backbone::preprocess::Preprocess;
 use flawtune_backbone::vit::Combine;
 
 type Failure = Box<dyn std::error::Error>;
@@ -42,7 +44,8 @@ struct Options {
     root: PathBuf,
     category: String,
     cache: PathBuf,
-    image_size: usize,
+    image_sizes: Vec<usize>,
+    judged: usize,
     blocks: Option<Vec<i32>>,
     top: Option<usize>,
     masks: bool,
@@ -58,7 +61,8 @@ fn options() -> Result<Options, Failure> {
         root: next("ROOT")?.into(),
         category: next("CATEGORY")?,
         cache: next("CACHE")?.into(),
-        image_size: 224,
+        image_sizes: DEFAULT_SIZES.to_vec(),
+        judged: 105,
         blocks: None,
         top: None,
         masks: true,
@@ -68,7 +72,12 @@ fn options() -> Result<Options, Failure> {
     while let Some(flag) = given.next() {
         let mut value = || given.next().ok_or(format!("{flag} needs a value"));
         match flag.as_str() {
-            "--image-size" => options.image_size = value()?.parse()?,
+            "--image-size" => {
+                let sizes = value()?;
+                let sizes = sizes.split(',').map(str::parse::<usize>);
+                options.image_sizes = sizes.collect::<Result<_, _>>()?;
+            }
+            "--judged" => options.judged = value()?.parse()?,
             "--blocks" => {
                 let blocks = value()?;
                 let from_zero = blocks.split(',').map(|b| b.parse::<i32>().map(|b| b - 1));
@@ -102,26 +111,130 @@ fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, (square / (n - 1.0).max(1.0)).sqrt())
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "a program to read from top to bottom"
-)]
+/// Everything that is seen at one size, once.
+struct AtSize {
+    preprocess: Preprocess,
+    tokens: TokenSet,
+    banks: BlockBanks,
+    good: Vec<Good<'static>>,
+    good_looks: Vec<Look>,
+    looks: Vec<Look>,
+    patch: usize,
+}
+
+impl AtSize {
+    fn look(
+        options: &Options,
+        category: &Category,
+        size: usize,
+        (good, others): (&[usize], &[usize]),
+    ) -> Result<Self, Failure> {
+        let silent = &mut |_: flawtune::workflow::Event<'_>| {};
+        let base = BackboneOptions {
+            weights: Some(options.weights.clone()),
+            image_size: size,
+            combine_layers: Combine::Concat,
+            ..BackboneOptions::default()
+        };
+        let depth = Engine::open(base.clone(), silent)?.config().depth;
+        let layers = options.blocks.clone().unwrap_or_else(|| {
+            let blocks = default_blocks(depth).into_iter();
+            blocks.map(|b| b as i32).collect()
+        });
+        let blocks = layers.len();
+        let engine = Engine::open(BackboneOptions { layers, ..base }, silent)?;
+        let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
+        let (_, tokens) = category.tokens(&engine, &all, silent)?;
+        let (dim, patches) = (tokens.dim / blocks, tokens.patches());
+        let images = |of: &[usize]| of.iter().map(|&i| &tokens.images[i]).collect::<Vec<_>>();
+        let bank = block_bank(images(good), blocks, dim, Precision::F16);
+        let banks = BlockBanks::new(&bank, blocks, &vec![patches; good.len()]);
+        let start = std::time::Instant::now();
+        // of several sizes a part of the good images is judged, as fit does
+        let judged = if options.image_sizes.len() > 1 {
+            options.judged.min(good.len())
+        } else {
+            good.len()
+        };
+        let own: Vec<usize> = (0..judged).map(|i| i * good.len() / judged).collect();
+        let good_looks = banks.look_own(&own);
+        let looks = banks.look(&images(others));
+        eprintln!(
+            "{} of {size} px looked at in {:.1} s",
+            judged + others.len(),
+            start.elapsed().as_secs_f64()
+        );
+        Ok(Self {
+            preprocess: engine.preprocess(),
+            patch: engine.config().patch_size,
+            good: own.into_iter().map(Good::Own).collect(),
+            tokens,
+            banks,
+            good_looks,
+            looks,
+        })
+    }
+
+    /// What a head that learned from `shots` says of the good images and of `test`.
+    fn judge(
+        &self,
+        options: &Options,
+        category: &Category,
+        others: &[usize],
+        (seed, shots, test): (u64, &[usize], &[usize]),
+    ) -> Result<[Vec<Finding>; 2], Failure> {
+        let look_of = |i: usize| &self.looks[others.binary_search(&i).unwrap_or(0)];
+        let mut given = Vec::new();
+        for &i in shots {
+            let sample = &category.dataset.samples[i];
+            let masks = &sample.masks;
+            let covered = if masks.is_empty() || !options.masks {
+                None
+            } else {
+                let grid = self.tokens.grid;
+                let path = &sample.path;
+                Some(patch_cover(
+                    path,
+                    masks,
+                    &self.preprocess,
+                    grid,
+                    self.patch,
+                )?)
+            };
+            given.push(Shot {
+                image: &self.tokens.images[i],
+                covered,
+                kind: "",
+            });
+        }
+        let of_shots: Vec<Look> = shots.iter().map(|&i| look_of(i).clone()).collect();
+        let mut learning = options.learning.clone();
+        learning.seed = seed;
+        let top = options
+            .top
+            .unwrap_or_else(|| default_top(self.tokens.patches()));
+        let fit = learn_residual(
+            &self.banks,
+            (&self.good, &self.good_looks),
+            (&given, &of_shots),
+            top,
+            &learning,
+        )?;
+        let model = &fit.model;
+        let tested = test.iter().map(|&i| {
+            let judged = model.judge_looked(&self.banks, &self.tokens.images[i], look_of(i));
+            model.finding(judged)
+        });
+        Ok([
+            fit.good.iter().cloned().map(|j| model.finding(j)).collect(),
+            tested.collect(),
+        ])
+    }
+}
+
 fn main() -> Result<(), Failure> {
     let options = options()?;
     let silent = &mut |_: flawtune::workflow::Event<'_>| {};
-    let base = BackboneOptions {
-        weights: Some(options.weights.clone()),
-        image_size: options.image_size,
-        combine_layers: Combine::Concat,
-        ..BackboneOptions::default()
-    };
-    let depth = Engine::open(base.clone(), silent)?.config().depth;
-    let layers = options.blocks.clone().unwrap_or_else(|| {
-        let blocks = default_blocks(depth).into_iter();
-        blocks.map(|b| b as i32).collect()
-    });
-    let blocks = layers.len();
-    let engine = Engine::open(BackboneOptions { layers, ..base }, silent)?;
     let category = Category::open(
         &CategoryOptions {
             source: Source::root(&options.root),
@@ -134,36 +247,14 @@ fn main() -> Result<(), Failure> {
         },
         silent,
     )?;
-    let all: Vec<usize> = (0..category.dataset.samples.len()).collect();
-    let (_, tokens) = category.tokens(&engine, &all, silent)?;
     let infos = category.infos();
-    let good: Vec<usize> = all.iter().copied().filter(|&i| infos[i].is_train).collect();
-    let others: Vec<usize> = all
-        .iter()
-        .copied()
-        .filter(|&i| !infos[i].is_train)
-        .collect();
-    let (dim, patches) = (tokens.dim / blocks, tokens.patches());
-    let images = |of: &[usize]| of.iter().map(|&i| &tokens.images[i]).collect::<Vec<_>>();
-    let bank = block_bank(images(&good), blocks, dim, Precision::F16);
-    let banks = BlockBanks::new(&bank, blocks, &vec![patches; good.len()]);
-    let start = std::time::Instant::now();
-    let own: Vec<usize> = (0..good.len()).collect();
-    let good_looks = banks.look_own(&own);
-    let looks = banks.look(&images(&others));
-    eprintln!(
-        "{} looked at in {:.1} s",
-        all.len(),
-        start.elapsed().as_secs_f64()
-    );
-    let look_of = |i: usize| &looks[others.binary_search(&i).unwrap_or(0)];
-    let seen: Vec<Good<'_>> = own.iter().copied().map(Good::Own).collect();
-    let top = options.top.unwrap_or_else(|| default_top(patches));
-
-    println!(
-        "{} at {} px, {blocks} blocks, top {top}",
-        options.category, options.image_size
-    );
+    let (good, others): (Vec<usize>, Vec<usize>) =
+        (0..category.dataset.samples.len()).partition(|&i| infos[i].is_train);
+    let mut sizes = Vec::new();
+    for &size in &options.image_sizes {
+        sizes.push(AtSize::look(&options, &category, size, (&good, &others))?);
+    }
+    println!("{} at {:?} px", options.category, options.image_sizes);
     println!(
         "| shots | AUROC taught | AUROC of good images alone | difference | found | stopped |"
     );
@@ -172,47 +263,16 @@ fn main() -> Result<(), Failure> {
         let mut seeds = Vec::new();
         for seed in 0..options.seeds {
             let split = category.split(&SplitOptions::held_out(seed, shots))?;
-            let mut given = Vec::new();
-            for &i in &split.shots {
-                let sample = &category.dataset.samples[i];
-                let masks = &sample.masks;
-                let covered = if masks.is_empty() || !options.masks {
-                    None
-                } else {
-                    let patch = engine.config().patch_size;
-                    Some(patch_cover(
-                        &sample.path,
-                        masks,
-                        &engine.preprocess(),
-                        tokens.grid,
-                        patch,
-                    )?)
-                };
-                given.push(Shot {
-                    image: &tokens.images[i],
-                    covered,
-                });
+            let (mut good, mut tested) = (Vec::new(), Vec::new());
+            for size in &sizes {
+                let asked = (seed, &split.shots[..], &split.test[..]);
+                let [own, test] = size.judge(&options, &category, &others, asked)?;
+                good.push((size.tokens.grid, own));
+                tested.push((size.tokens.grid, test));
             }
-            let of_shots: Vec<Look> = split.shots.iter().map(|&i| look_of(i).clone()).collect();
-            let mut learning = options.learning.clone();
-            learning.seed = seed;
-            let fit = learn_residual(
-                &banks,
-                (&seen, &good_looks),
-                (&given, &of_shots),
-                top,
-                &learning,
-            )?;
-            let scores: Vec<f64> = fit.good.iter().map(|j| j.score).collect();
+            let scores: Vec<f64> = joined(good).iter().map(|f| f.score).collect();
+            let judged = joined(tested);
             let threshold = from_good(&scores, FALSE_ALARMS, Method::Auto)?;
-            let judged: Vec<_> = split
-                .test
-                .iter()
-                .map(|&i| {
-                    fit.model
-                        .judge_looked(&banks, &tokens.images[i], look_of(i))
-                })
-                .collect();
             let labels: Vec<bool> = split
                 .test
                 .iter()
@@ -228,10 +288,11 @@ fn main() -> Result<(), Failure> {
                 });
                 over / n
             };
+            let untaught = |f: &Finding| f.untaught.as_ref().map_or(f.score, |u| u.score);
             seeds.push(Seed {
                 ids: split.test.iter().map(|&i| infos[i].id.to_owned()).collect(),
                 taught: judged.iter().map(|j| j.score).collect(),
-                untaught: judged.iter().map(|j| j.untaught).collect(),
+                untaught: judged.iter().map(untaught).collect(),
                 found: share(true),
                 stopped: share(false),
                 labels,

@@ -269,6 +269,20 @@ pub(crate) struct PredictArgs {
     /// Kind of the maps' numbers
     #[arg(long, value_name = "TYPE", default_value = "tiff", requires = "maps")]
     pub(crate) map_format: MapFormatArg,
+    /// Call images flawed from this score on, whatever the file says
+    #[arg(
+        long,
+        value_name = "SCORE",
+        allow_negative_numbers = true,
+        group = "other_threshold"
+    )]
+    pub(crate) threshold: Option<f64>,
+    /// Stop this share of good images at most, by the scores that the file holds
+    #[arg(long, value_name = "RATE", value_parser = rate, group = "other_threshold")]
+    pub(crate) false_alarms: Option<f64>,
+    /// Find this share of defects, by the scores that the file holds
+    #[arg(long, value_name = "SHARE", value_parser = rate, group = "other_threshold")]
+    pub(crate) find: Option<f64>,
     /// End with exit code 1 if any image is flawed
     #[arg(long)]
     pub(crate) fail_on_flaw: bool,

@@ -135,6 +135,7 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
             "threshold_defects": header.threshold.defects.len(),
             "shots": header.manifest.shots,
             "blocks": header.blocks(),
+            "image_sizes": header.sizes(),
             "map_threshold": header.map.threshold,
         });
         out(&result.to_string());
@@ -196,26 +197,36 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         console.note("the background is cut away: flaws there are not seen");
     }
     out(&request.output.display().to_string());
+    console.note(&summary(fitted));
+    console.note(&format!(
+        "next: flawtune predict {} IMAGES",
+        request.output.display()
+    ));
+}
+
+/// What is in the file, in a line.
+fn summary(fitted: &Fitted) -> String {
+    let header = &fitted.header;
     let blocks = match header.blocks().as_slice() {
         [] | [_] => String::new(),
         several => format!(" in each of blocks {}", join(several)),
+    };
+    let sizes = match header.sizes().as_slice() {
+        [] | [_] => String::new(),
+        several => format!(" at {} px", join(several).replace(", ", " and ")),
     };
     let shots = match header.manifest.shots {
         0 => String::new(),
         n => format!(", {n} defects learned from"),
     };
-    console.note(&format!(
-        "{}, {}: {} of {} good images{shots}, {} patches{blocks}",
+    format!(
+        "{}, {}: {} of {} good images{shots}{sizes}, {} patches{blocks}",
         bytes(fitted.bytes),
         header.scorer.name(),
         header.category,
         header.support.len(),
         thousands(header.bank.rows)
-    ));
-    console.note(&format!(
-        "next: flawtune predict {} IMAGES",
-        request.output.display()
-    ));
+    )
 }
 
 /// `5, 7, 9`.

@@ -106,7 +106,14 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         "backbone    {} (weights {})",
         header.model_name, header.weights_hash
     ));
-    out(&format!("images    {}", header.preprocessing));
+    out(&format!("images      {}", header.preprocessing));
+    if !header.more_sizes.is_empty() {
+        let sizes: Vec<String> = header.sizes().iter().map(usize::to_string).collect();
+        out(&format!(
+            "sizes       {} px, each with a bank of its own",
+            sizes.join(" and ")
+        ));
+    }
     out(&format!(
         "tokens      {rows}×{columns} patches of {} numbers, {}",
         header.dim, header.variant

@@ -14,6 +14,7 @@ mod hostile;
 mod inside;
 mod interrupt;
 mod jobs;
+mod learn;
 mod meta;
 mod predict;
 mod progress;

@@ -583,6 +583,30 @@ fn a_threshold_is_changed_without_a_fit() {
         (&TRAIN_GOOD.into(), &4.into())
     );
     let before = fs::read(w.path("m.flaw")).unwrap();
+    for (rest, flawed) in [
+        ("--threshold=-100", 1.0),
+        ("--threshold 1e6", 0.0),
+        ("--false-alarms 2%", -1.0),
+        ("--find 90%", -1.0),
+    ] {
+        let lines = w
+            .run(&format!(
+                "predict {{}}/m.flaw {{}}/data/cloth/test --json {rest}"
+            ))
+            .succeeds();
+        let flaws = lines
+            .stdout
+            .lines()
+            .filter(|l| l.contains("\"verdict\":\"flaw\""))
+            .count() as f64;
+        let all = lines.stdout.lines().count() as f64;
+        assert!(
+            flawed < 0.0 || flaws == flawed * all,
+            "{rest}: {flaws} of {all}"
+        );
+    }
+    w.run("predict {}/m.flaw {}/data/cloth/test --find 90% --threshold 1")
+        .refuses(&["--find"]);
     let found = w
         .run("threshold {}/m.flaw --find 50% --output {}/n.flaw --json")
         .succeeds()

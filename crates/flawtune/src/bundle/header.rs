@@ -246,6 +246,17 @@ impl Header {
         layers.into_iter().flatten().filter_map(from_one).collect()
     }
 
+    /// Sides of the squares that are looked at, in pixels, the largest first.
+    pub fn sizes(&self) -> Vec<usize> {
+        let main = self
+            .backbone
+            .get("image_size")
+            .and_then(serde_json::Value::as_u64);
+        let main = main.and_then(|size| usize::try_from(size).ok());
+        let more = self.more_sizes.iter().map(|s| s.image_size);
+        main.into_iter().chain(more).collect()
+    }
+
     /// The first value that cannot be right: its key, and what is wrong.
     #[expect(clippy::too_many_lines, reason = "a check for each field")]
     pub(super) fn wrong(&self) -> Option<(&'static str, String)> {

@@ -354,6 +354,8 @@ impl TokenScorer {
             Ok(Finding {
                 score,
                 distances: m.distances,
+                drift: 0.0,
+                kind: None,
                 untaught: None,
             })
         };

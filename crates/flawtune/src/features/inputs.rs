@@ -142,10 +142,10 @@ mod tests {
     struct Network;
 
     impl Forward for Network {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "network"
         }
-        fn weights_hash(&self) -> &str {
+        fn weights_hash(&self) -> &'static str {
             ""
         }
         fn variant(&self) -> String {

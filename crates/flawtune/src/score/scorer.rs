@@ -12,6 +12,10 @@ pub struct Finding {
     pub score: f64,
     /// Scores of the patches over the grid, row-major, that maps are drawn of; 0 where the background is cut away.
     pub distances: Vec<f32>,
+    /// How unlike good images the image is as a whole: 0 as they are, from 1 on unlike them; 0 where a scorer does not tell.
+    pub drift: f64,
+    /// Type of the flaw, if the image has one, where the scorer can name types.
+    pub kind: Option<String>,
     /// The same without what was learned from defects, where anything was.
     pub untaught: Option<Untaught>,
 }

@@ -8,6 +8,7 @@ use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 use super::build::DetectorBuilder;
 use super::place::Drawing;
 use super::predict::{Prediction, Wanted, judge};
+use super::set_threshold::{NewThreshold, change};
 use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, ScorerKind, TokenScorer};
@@ -189,6 +190,15 @@ impl Detector {
             WorkflowError::Input("the backbone gave no tokens for the image".into())
         })?;
         judge(self, Wanted::ALL, size, found)
+    }
+
+    /// The same detector with another threshold; nothing is fitted again, and its file stays as it is.
+    ///
+    /// # Errors
+    /// A share of defects where it knows none; a value that is not finite.
+    pub fn with_threshold(mut self, new: NewThreshold) -> Result<Self, WorkflowError> {
+        change(&mut self.bundle.header, new, Path::new("the detector"))?;
+        Ok(self)
     }
 
     /// What its file says.

@@ -1,6 +1,6 @@
 //! Score a category's test set with a bundle, by the function that `predict` calls.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,9 @@ use crate::bundle::{Header, IndexInfo};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Scored, TestSet};
 use crate::evaluate::metrics::{PixelHistogram, PixelImage};
-use crate::evaluate::protocol::{ImageRef, Protocol, SplitOptions, check_disjoint};
+use crate::evaluate::protocol::{
+    ImageRef, Protocol, SampleInfo, Split, SplitManifest, SplitOptions, check_disjoint,
+};
 use crate::evaluate::rows::{Column, Evaluation, PixelMetrics, Row};
 use crate::evaluate::statistics::BootstrapOptions;
 use crate::features::{Progress, Stage};
@@ -46,6 +48,12 @@ pub struct DetectorEvaluation {
     /// The rows; the first is the detector's own.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// Tested images that as a whole do not look like the good images of the fit, good ones and defects.
+    #[serde(default)]
+    pub unlike: [usize; 2],
+    /// For each type of the tested defects that were found, how often which type was named; empty where none can be named.
+    #[serde(default)]
+    pub kinds: BTreeMap<String, BTreeMap<String, usize>>,
     /// Good images in the bank.
     pub support_images: usize,
     /// Patches in the bank; where several blocks are looked at, in each.
@@ -131,18 +139,7 @@ pub fn evaluate_bundle(
     })?;
     on_event(Event::Split(&split.manifest));
     let infos = category.infos();
-    let reference = |i: usize| ImageRef::new(infos[i].id, infos[i].content);
-    let later: HashSet<&str> = manifest.added.iter().map(|i| i.content.as_str()).collect();
-    let learned_later = |i: &usize| later.contains(&*reference(*i).content);
-    let before = split.test.len();
-    split.test.retain(|i| !learned_later(i));
-    if split.test.len() < before {
-        on_event(Event::Note(format!(
-            "{} images of the test set were learned from later, and are not tested",
-            before - split.test.len()
-        )));
-    }
-    let tested: Vec<ImageRef> = split.test.iter().map(|&i| reference(i)).collect();
+    let tested = tested(manifest, &infos, &mut split, on_event);
     check_disjoint(manifest, &name, &tested, &protocol)?;
     writable(&request.output_dir)?;
 
@@ -168,6 +165,12 @@ pub fn evaluate_bundle(
     let rows = rows_of(&test, leaky, header, &scored, request)?;
     let evaluation = DetectorEvaluation {
         evaluation: rows,
+        unlike: [false, true].map(|defect| {
+            let of = scored.found.iter().zip(&types);
+            of.filter(|((_, p), t)| t.is_some() == defect && p.drift >= 1.0)
+                .count()
+        }),
+        kinds: named(scored.found.iter().zip(types.iter().copied())),
         support_images: header.support.len(),
         bank_patches: header.bank.rows,
         index: header.bank.index.clone(),
@@ -231,6 +234,42 @@ fn rows_of(
         }
     }
     Ok(rows)
+}
+
+/// The test set without images that were learned later, which are not tested.
+fn tested(
+    manifest: &SplitManifest,
+    infos: &[SampleInfo<'_>],
+    split: &mut Split,
+    on_event: OnEvent<'_>,
+) -> Vec<ImageRef> {
+    let reference = |i: usize| ImageRef::new(infos[i].id, infos[i].content);
+    let later: HashSet<&str> = manifest.added.iter().map(|i| i.content.as_str()).collect();
+    let before = split.test.len();
+    split
+        .test
+        .retain(|i| !later.contains(&*reference(*i).content));
+    if split.test.len() < before {
+        on_event(Event::Note(format!(
+            "{} images of the test set were learned from later, and are not tested",
+            before - split.test.len()
+        )));
+    }
+    split.test.iter().map(|&i| reference(i)).collect()
+}
+
+/// How often which type was named, for each type of the defects that were found.
+fn named<'a>(
+    found: impl Iterator<Item = (&'a (usize, Prediction), Option<&'a str>)>,
+) -> BTreeMap<String, BTreeMap<String, usize>> {
+    let mut kinds: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for ((_, prediction), is) in found {
+        if let (Some(is), Some(named)) = (is, &prediction.kind) {
+            let row = kinds.entry(is.to_owned()).or_default();
+            *row.entry(named.clone()).or_default() += 1;
+        }
+    }
+    kinds
 }
 
 /// What a detector without the defects it learned from is called: it knows good images only.

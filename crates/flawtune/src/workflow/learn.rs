@@ -88,15 +88,16 @@ pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, Wo
     let path = &request.detector;
     let old = Detector::open_with(path, request.weights.as_deref(), None, on_event)?;
     on_event(Event::Read(path));
-    let kept = match (old.header().scorer, Kept::read(path, old.header())?) {
-        (ScorerKind::Residual { .. }, Some(kept)) => kept,
-        _ => {
-            return Err(WorkflowError::Input(format!(
-                "{}: keeps nothing that it could learn more from\nhint: fit it again with the scorer residual and all good images",
-                path.display()
-            )));
-        }
+    let kept = match old.header().scorer {
+        ScorerKind::Residual { .. } => Kept::read(path, old.header())?,
+        _ => None,
     };
+    let kept = kept.ok_or_else(|| {
+        WorkflowError::Input(format!(
+            "{}: keeps nothing that it could learn more from\nhint: fit it again with the scorer residual and all good images",
+            path.display()
+        ))
+    })?;
     let new = NewImages::read(request, &old, &kept, on_event)?;
     let sizes = at_sizes(&old, &kept, &new, on_event)?;
     let (good, defects) = together(&sizes);
@@ -151,6 +152,9 @@ fn free_name(path: &Path) -> PathBuf {
         .find(|n| !name(*n).exists())
         .map_or_else(|| name(0), name)
 }
+
+/// Height and width of an image, and its score.
+type SizeAndScore = ((usize, usize), f64);
 
 /// Images that the detector does not know yet.
 struct NewImages {
@@ -249,7 +253,7 @@ impl NewImages {
         &self,
         old: &Detector,
         positions: &[usize],
-    ) -> Result<Vec<((usize, usize), f64)>, WorkflowError> {
+    ) -> Result<Vec<SizeAndScore>, WorkflowError> {
         let decoding = old.preprocess().decode_options();
         let mut all = Vec::with_capacity(positions.len());
         for &position in positions {
@@ -296,6 +300,18 @@ fn at_sizes(
     let engine = old.engine();
     let blocks = old.header().scorer.blocks();
     let old_banks = old.banks();
+    let samples = &new.category.dataset.samples;
+    let new_types = new
+        .defects
+        .iter()
+        .map(|&i| samples[i].defect_type.as_deref());
+    let types: Vec<&str> = kept
+        .images
+        .types
+        .iter()
+        .map(String::as_str)
+        .chain(new_types.map(Option::unwrap_or_default))
+        .collect();
     let mut all = Vec::new();
     for ((size, kept_size), old_bank) in engine.sizes().into_iter().zip(&kept.sizes).zip(old_banks)
     {
@@ -323,6 +339,7 @@ fn at_sizes(
             judged: &kept.images.judged,
             good: &good,
             defects: &defects,
+            types: types.clone(),
         };
         all.push(size.fit(grid, covers, kept.images.seed)?);
     }
@@ -338,6 +355,8 @@ struct Growing<'a> {
     judged: &'a [usize],
     good: &'a [ImageTokens],
     defects: &'a [ImageTokens],
+    /// Of the shots that are kept, then of the new ones.
+    types: Vec<&'a str>,
 }
 
 impl Growing<'_> {
@@ -379,7 +398,12 @@ impl Growing<'_> {
         let shots: Vec<Shot<'_>> = shown
             .iter()
             .zip(covers)
-            .map(|(image, covered)| Shot { image, covered })
+            .zip(&self.types)
+            .map(|((image, covered), kind)| Shot {
+                image,
+                covered,
+                kind,
+            })
             .collect();
         let options = ResidualOptions {
             seed,

@@ -1,7 +1,7 @@
 //! Score images with a bundle, one batch after the other, for any number of images.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flawtune_backbone::preprocess::{
     ImageError, Looked, Preprocess, RgbImage8, decode_looked, read_file,
@@ -48,6 +48,12 @@ pub struct Prediction {
     pub probability: f64,
     /// Whether the score reaches the threshold.
     pub flaw: bool,
+    /// Of a flaw, the type of known defects that it is like, or [`UNKNOWN`](crate::score::residual::UNKNOWN); `None` where the
+    /// detector knows no types.
+    pub kind: Option<String>,
+    /// How unlike the good images it was fitted to the image is as a whole: 0 as they are, from 1 on unlike them, as after the
+    /// camera moved or the light changed. Then the verdict says little.
+    pub drift: f64,
     /// Of a flaw, the regions of its map, in pixels of the image; the worst comes first.
     pub regions: Vec<Region>,
     /// The map, where maps are wanted.
@@ -159,6 +165,7 @@ pub fn predict_past(
                 Ok(ready) => {
                     let Some(found) = found.next() else { break };
                     odd.meet(&ready, &preprocess, on_event);
+                    odd.judged(&ready.path, &found, on_event);
                     scored += 1;
                     let prediction = Predicted {
                         path: ready.path,
@@ -187,6 +194,8 @@ struct Odd {
     wide: usize,
     largest: u16,
     told_depth: bool,
+    /// Images unlike those that the detector knows.
+    unlike: usize,
 }
 
 /// Images of 16 bits that are waited for before their range is judged.
@@ -223,6 +232,23 @@ impl Odd {
         }
     }
 
+    /// An image that as a whole does not look like those that the detector knows.
+    fn judged(&mut self, path: &Path, found: &Prediction, on_event: OnEvent<'_>) {
+        if found.drift < 1.0 {
+            return;
+        }
+        self.unlike += 1;
+        if self.unlike == 1 {
+            on_event(Event::Warning(format!(
+                "{} as a whole does not look like the good images that the detector knows (drift {:.1}, from 1 on): its verdict says \
+                 little\nhint: look whether the camera moved, the light changed or it shows another part; teach the detector such \
+                 images if they are good",
+                path.display(),
+                found.drift
+            )));
+        }
+    }
+
     fn tell_depth(&mut self, preprocess: &Preprocess, on_event: OnEvent<'_>) {
         if self.wide == 0 || std::mem::replace(&mut self.told_depth, true) {
             return;
@@ -240,6 +266,10 @@ impl Odd {
                 "say by EXIF that they are to be turned, and are not",
             ),
             (self.cropped, "are not looked at as a whole"),
+            (
+                self.unlike,
+                "do not look like the good images that the detector knows",
+            ),
         ] {
             if count > 1 {
                 on_event(Event::Note(format!("{count} images {what}")));
@@ -355,6 +385,8 @@ pub(super) fn judge(
         score: found.score,
         probability: header.calibration.probability(found.score),
         flaw,
+        kind: found.kind.clone().filter(|_| flaw),
+        drift: found.drift,
         regions,
         map: map.filter(|_| wanted.map),
         untaught,

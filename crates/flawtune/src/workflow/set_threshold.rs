@@ -30,7 +30,17 @@ pub fn set_threshold(
 ) -> Result<Header, WorkflowError> {
     let mut bundle = Bundle::read(path)?;
     bundle.kept = Kept::read(path, &bundle.header)?.map(Arc::new);
-    let header = &mut bundle.header;
+    change(&mut bundle.header, new, path)?;
+    bundle.write(output)?;
+    Ok(bundle.header)
+}
+
+/// Gives a header another threshold; `path` names its file in errors.
+pub(super) fn change(
+    header: &mut Header,
+    new: NewThreshold,
+    path: &Path,
+) -> Result<(), WorkflowError> {
     let old = &header.threshold;
     let (value, rule) = match new {
         NewThreshold::FalseAlarms(rate) => {
@@ -56,6 +66,5 @@ pub fn set_threshold(
     header.threshold.value = value;
     header.threshold.rule = rule;
     header.calibration = header.calibration.clone().through(value);
-    bundle.write(output)?;
-    Ok(bundle.header)
+    Ok(())
 }

@@ -73,6 +73,21 @@ fn line(
     ));
 }
 
+/// Which type was named for the defects that were found, a line for each that they are of.
+fn named_types(found: &DetectorEvaluation) {
+    if found.kinds.is_empty() {
+        return;
+    }
+    out("types named of the defects that were found:");
+    for (is, named) in &found.kinds {
+        let named: Vec<String> = named
+            .iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect();
+        out(&format!("  {is:<22}{}", named.join(", ")));
+    }
+}
+
 fn table(found: &DetectorEvaluation) {
     let (split, shipped) = (&found.evaluation.split, found.shipped());
     out(&format!(
@@ -146,6 +161,13 @@ fn table(found: &DetectorEvaluation) {
     if let Some(index) = &found.index {
         out(&format!("index: {}", index.text()));
     }
+    if found.unlike != [0, 0] {
+        out(&format!(
+            "{} good images and {} defects as a whole do not look like the good images of the fit",
+            found.unlike[0], found.unlike[1]
+        ));
+    }
+    named_types(found);
     if let Some(p) = shipped.pixels.as_ref().filter(|p| p.unmasked_images > 0) {
         out(&format!(
             "{} defects have no mask and are left out of the pixel metrics",

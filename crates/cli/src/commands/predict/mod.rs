@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use flawtune::features::{BadImage, FeatureError};
 use flawtune::workflow::{
-    Detector, Event, Next, OnEvent, PredictOptions, Predicted, WorkflowError, predict_past,
+    Detector, Event, NewThreshold, Next, OnEvent, PredictOptions, Predicted, WorkflowError,
+    predict_past,
 };
 use flawtune_lab::workflow::checkpoint_tokens;
 
@@ -23,6 +24,14 @@ use crate::console;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
+
+/// A threshold other than the file's.
+fn other_threshold(args: &PredictArgs) -> Option<NewThreshold> {
+    args.threshold
+        .map(NewThreshold::Value)
+        .or_else(|| args.false_alarms.map(NewThreshold::FalseAlarms))
+        .or_else(|| args.find.map(NewThreshold::Find))
+}
 
 #[expect(
     clippy::too_many_lines,
@@ -59,6 +68,10 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         &mut |event| display.show(event),
     );
     display.finish();
+    let detector = match other_threshold(args) {
+        Some(new) => detector.and_then(|d| d.with_threshold(new)),
+        None => detector,
+    };
     let detector = detector.map_err(failed)?;
     if let Some(folder) = &args.watch {
         interrupt::watching_starts();

@@ -68,8 +68,10 @@ impl Printer {
                 let place = region.map_or_else(String::new, |r| {
                     format!("{},{} {}×{}", r.left, r.top, r.width, r.height)
                 });
+                let kind = p.prediction.kind.as_ref();
+                let kind = kind.map_or_else(String::new, |kind| format!("  {kind}"));
                 sent(&format!(
-                    "{:<8}{:>10.4}{:>13.4}  {place:<20}{}",
+                    "{:<8}{:>10.4}{:>13.4}  {place:<20}{}{kind}",
                     verdict(p),
                     p.prediction.score,
                     p.prediction.probability,
@@ -86,6 +88,8 @@ impl Printer {
                     "probability": p.prediction.probability,
                     "verdict": verdict(p),
                     "box": place,
+                    "kind": p.prediction.kind,
+                    "drift": p.prediction.drift,
                 });
                 sent(&line.to_string())
             }

@@ -114,7 +114,7 @@ impl Split {
     /// instead of that being an error, as long as no shots are asked for; and where train holds defects, nothing has to be tested.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// As [`Self::new`]; one normal image is enough.
     pub fn without_test(
         category: &str,
         samples: &[SampleInfo<'_>],
@@ -186,7 +186,7 @@ impl Split {
             )?,
         };
         let shots = pool[..options.shots].to_vec();
-        let (train_normals, holdout_normals) = hold_out(category(), normals, options)?;
+        let (train_normals, holdout_normals) = hold_out(category(), normals, options, needs_test)?;
 
         let unavailable: HashSet<usize> = match &options.protocol {
             Protocol::Leaky => HashSet::new(),
@@ -334,14 +334,16 @@ fn draw_pool(
     Ok(pool)
 }
 
-/// (train, hold-out), each sorted by id.
+/// (train, hold-out), each sorted by id; something that `trains` needs some.
 fn hold_out(
     category: String,
     normals: Vec<usize>,
     options: &SplitOptions,
+    trains: bool,
 ) -> Result<(Vec<usize>, Vec<usize>), ProtocolError> {
+    let least = if trains { MINIMUM_TRAIN } else { 1 };
     let keeps = options.holdout_fraction > 0.0;
-    let wanted = MINIMUM_TRAIN + usize::from(keeps);
+    let wanted = least + usize::from(keeps);
     if normals.len() < wanted {
         return Err(ProtocolError::TooFewNormals {
             category,
@@ -353,7 +355,7 @@ fn hold_out(
         return Ok((normals, Vec::new()));
     }
     let size = ((normals.len() as f64 * options.holdout_fraction).round() as usize)
-        .clamp(1, normals.len() - MINIMUM_TRAIN);
+        .clamp(1, normals.len() - least);
     let mut order: Vec<usize> = (0..normals.len()).collect();
     shuffle(&mut generator(options.seed, STREAM_HOLDOUT), &mut order);
     let held: HashSet<usize> = order[..size].iter().copied().collect();

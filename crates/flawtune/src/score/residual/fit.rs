@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
-use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, logits};
+use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, Usual, logits};
 use crate::features::ImageTokens;
 use crate::random::draws::{generator, shuffle};
 use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
@@ -65,6 +66,8 @@ pub struct Shot<'a> {
     pub image: &'a ImageTokens,
     /// The share of each patch that its mask covers; `None` without a mask.
     pub covered: Option<Vec<f32>>,
+    /// Name of its type; empty where it has none.
+    pub kind: &'a str,
 }
 
 /// What was learned, and what models that had not seen an image say of it.
@@ -175,10 +178,13 @@ pub fn learn_residual(
             deviation: 1.0,
         },
         head: None,
+        usual: None,
+        kinds: None,
     };
     let good = seen(&model, good.iter().copied().zip(looks));
     let odd: Vec<f64> = good.iter().map(|s| model.top_mean(&s.distances)).collect();
     model.odd = Scale::of(odd.iter().copied(), LEAST_DEVIATION);
+    model.usual = Some(Usual::of(good.iter().map(|s| &s.distances[..])));
     if shots.is_empty() {
         let good = good.iter().map(|s| model.judge(&s.distances, None));
         return Ok(ResidualFit {
@@ -218,57 +224,61 @@ fn with_head(
         .enumerate()
         .map(|(i, seen)| rows_of_good(banks, seen, i, options))
         .collect();
-    let shot_rows: Vec<Rows> = defects
-        .par_iter()
-        .zip(shots)
-        .map(|(seen, shot)| rows_of_shot(banks, seen, shot, options))
-        .collect();
-    let fit = |leaves: &dyn Fn(usize) -> bool, leaves_shot: &dyn Fn(usize) -> bool| {
-        fit_head(&good_rows, &shot_rows, leaves, leaves_shot, banks, options)
-    };
-    let linear = fit(&|_| false, &|_| false)?;
-
-    // good images need two parts at least; one shot stays in both, for there is no other
-    let folds = MOST_FOLDS.min(shots.len().max(2)).min(good.len().max(1));
-    let crossed = shots.len() >= 2 && folds >= 2;
-    let mut good_logits: Vec<Vec<f32>> = vec![Vec::new(); good.len()];
-    let mut shot_logits: Vec<Vec<f32>> = vec![Vec::new(); defects.len()];
-    for fold in 0..folds {
-        let head = if folds == 1 {
-            // a single good image: nothing else can be fitted to
-            linear.clone()
-        } else {
-            fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
-        };
-        let of = |seen: &Seen<'_>| logits(banks, &head, &seen.image.blocks(banks), seen.look);
-        let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
-            let own: Vec<(usize, Vec<f32>)> = (fold..all.len())
-                .step_by(folds)
-                .collect::<Vec<_>>()
-                .par_iter()
-                .map(|&i| (i, of(&all[i])))
-                .collect();
-            for (i, logits) in own {
-                out[i] = logits;
-            }
-        };
-        judge(good, &mut good_logits);
-        if crossed {
-            judge(defects, &mut shot_logits);
-        }
+    let masked = shots.iter().filter(|s| s.covered.is_some()).count();
+    // what a mask marks and what looks odd are two opinions of where the flaw is; each alone fails somewhere
+    let opinions: &[bool] = if masked > 0 { &[true, false] } else { &[false] };
+    let mut positives = 0;
+    let mut all = Vec::new();
+    for &by_mask in opinions {
+        let shot_rows: Vec<Rows> = defects
+            .par_iter()
+            .zip(shots)
+            .map(|(seen, shot)| {
+                let covered = shot.covered.as_ref().filter(|_| by_mask);
+                rows_of_shot(banks, seen, covered, options)
+            })
+            .collect();
+        let rows = shot_rows.iter().map(|rows| rows.positive.len());
+        positives += rows.sum::<usize>() / banks.width();
+        all.push(Opinion::fit(
+            banks,
+            (good, &good_rows),
+            (defects, &shot_rows),
+            options,
+        )?);
     }
-    let known = good_logits.iter().map(|logits| model.top_mean(logits));
+    let joined = Opinion::joined(&model, all);
+    let known = joined.good.iter().map(|logits| model.top_mean(logits));
     model.head = Some(ResidualHead {
-        linear,
+        linear: joined.linear,
         weight: options.weight_of(shots.len()),
         scale: Scale::of(known, LEAST_DEVIATION),
         shots: shots.len(),
-        masked_shots: shots.iter().filter(|s| s.covered.is_some()).count(),
-        positives: shot_rows
-            .iter()
-            .map(|rows| rows.positive.len() / banks.width())
-            .sum(),
+        masked_shots: masked,
+        positives,
     });
+    let flaws: Vec<(&str, Vec<f32>)> = defects
+        .par_iter()
+        .zip(shots)
+        .map(|(seen, shot)| {
+            // where the mask is, or else where it is odd
+            let values = match &shot.covered {
+                Some(covered) => seen
+                    .distances
+                    .iter()
+                    .zip(covered)
+                    .map(|(d, c)| if *c > 0.0 { *d } else { f32::NEG_INFINITY })
+                    .collect(),
+                None => seen.distances.clone(),
+            };
+            let rows = seen.image.blocks(banks);
+            (
+                shot.kind,
+                direction(banks, &rows, seen.look, &values, model.top),
+            )
+        })
+        .collect();
+    model.kinds = Kinds::learn(&flaws);
     let judged = |seen: &[Seen<'_>], logits: &[Vec<f32>]| -> Vec<Judged> {
         seen.iter()
             .zip(logits)
@@ -276,14 +286,99 @@ fn with_head(
             .collect()
     };
     Ok(ResidualFit {
-        good: judged(good, &good_logits),
-        shots: if crossed {
-            judged(defects, &shot_logits)
-        } else {
-            Vec::new()
-        },
+        good: judged(good, &joined.good),
+        shots: judged(defects, &joined.shots),
         model,
     })
+}
+
+/// A head, and the log-odds of images by heads that were not fitted to them.
+struct Opinion {
+    linear: LinearHead,
+    /// Of every good image.
+    good: Vec<Vec<f32>>,
+    /// Of every shot; empty with fewer than two.
+    shots: Vec<Vec<f32>>,
+}
+
+impl Opinion {
+    fn fit(
+        banks: &BlockBanks,
+        (good, good_rows): (&[Seen<'_>], &[Rows]),
+        (defects, shot_rows): (&[Seen<'_>], &[Rows]),
+        options: &ResidualOptions,
+    ) -> Result<Self, HeadError> {
+        let fit = |leaves: &dyn Fn(usize) -> bool, leaves_shot: &dyn Fn(usize) -> bool| {
+            fit_head(good_rows, shot_rows, leaves, leaves_shot, banks, options)
+        };
+        let linear = fit(&|_| false, &|_| false)?;
+        // good images need two parts at least; one shot stays in both, for there is no other
+        let folds = MOST_FOLDS.min(defects.len().max(2)).min(good.len().max(1));
+        let crossed = defects.len() >= 2 && folds >= 2;
+        let mut own = Self {
+            linear,
+            good: vec![Vec::new(); good.len()],
+            shots: vec![Vec::new(); if crossed { defects.len() } else { 0 }],
+        };
+        for fold in 0..folds {
+            let head = if folds == 1 {
+                // a single good image: nothing else can be fitted to
+                own.linear.clone()
+            } else {
+                fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
+            };
+            let of = |seen: &Seen<'_>| logits(banks, &head, &seen.image.blocks(banks), seen.look);
+            let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
+                let own: Vec<usize> = (fold..out.len()).step_by(folds).collect();
+                let own: Vec<(usize, Vec<f32>)> =
+                    own.par_iter().map(|&i| (i, of(&all[i]))).collect();
+                for (i, logits) in own {
+                    out[i] = logits;
+                }
+            };
+            judge(good, &mut own.good);
+            judge(defects, &mut own.shots);
+        }
+        Ok(own)
+    }
+
+    /// The mean of several, each in deviations of good images.
+    fn joined(model: &ResidualModel, mut all: Vec<Self>) -> Self {
+        if all.len() < 2 {
+            return all.remove(0);
+        }
+        let share = 1.0 / all.len() as f64;
+        let weights: Vec<f32> = all
+            .iter()
+            .map(|one| {
+                let known = one.good.iter().map(|logits| model.top_mean(logits));
+                (share / Scale::of(known, LEAST_DEVIATION).deviation) as f32
+            })
+            .collect();
+        let sum = |of: &dyn Fn(&Self) -> Vec<f32>| -> Vec<f32> {
+            let mut sum = Vec::new();
+            for (one, weight) in all.iter().zip(&weights) {
+                let values = of(one);
+                sum.resize(values.len(), 0.0);
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += weight * value;
+                }
+            }
+            sum
+        };
+        Self {
+            linear: LinearHead {
+                weight: sum(&|one| one.linear.weight.clone()),
+                bias: sum(&|one| vec![one.linear.bias])[0],
+            },
+            good: (0..all[0].good.len())
+                .map(|i| sum(&|one| one.good[i].clone()))
+                .collect(),
+            shots: (0..all[0].shots.len())
+                .map(|i| sum(&|one| one.shots[i].clone()))
+                .collect(),
+        }
+    }
 }
 
 /// The head of all images but those left out.
@@ -331,11 +426,11 @@ fn rows_of_good(
 fn rows_of_shot(
     banks: &BlockBanks,
     seen: &Seen<'_>,
-    shot: &Shot<'_>,
+    covered: Option<&Vec<f32>>,
     options: &ResidualOptions,
 ) -> Rows {
     let patches = seen.distances.len();
-    let Some(covered) = &shot.covered else {
+    let Some(covered) = covered else {
         let mut order: Vec<usize> = (0..patches).collect();
         order.sort_by(|&a, &b| seen.distances[b].total_cmp(&seen.distances[a]));
         let count = (options.odd_share * patches as f64).ceil() as usize;

@@ -3,7 +3,7 @@
 use crate::score::{Finding, Untaught};
 
 /// What several sizes of images say together. `found` holds for each size its grid (rows, columns) and what it says of every image;
-/// scores are averaged, and maps over the grid of the first size, on which the others are drawn out.
+/// scores are averaged, the type is that of the first, and maps over the grid of the first size, on which the others are drawn out.
 ///
 /// # Panics
 /// If the sizes do not speak of the same images.
@@ -17,6 +17,7 @@ pub fn joined(found: Vec<((usize, usize), Vec<Finding>)>) -> Vec<Finding> {
         assert_eq!(more.len(), first.len(), "each size speaks of every image");
         for (sum, more) in first.iter_mut().zip(more) {
             sum.score += more.score;
+            sum.drift += more.drift;
             add(&mut sum.distances, &drawn_out(&more.distances, own, grid));
             if let (Some(sum), Some(more)) = (&mut sum.untaught, more.untaught) {
                 sum.score += more.score;
@@ -27,6 +28,7 @@ pub fn joined(found: Vec<((usize, usize), Vec<Finding>)>) -> Vec<Finding> {
     if sizes > 1 {
         for sum in &mut first {
             share(&mut sum.score, &mut sum.distances, sizes);
+            sum.drift /= sizes as f64;
             if let Some(Untaught { score, distances }) = &mut sum.untaught {
                 share(score, distances, sizes);
             }
@@ -43,7 +45,9 @@ fn add(sum: &mut [f32], more: &[f32]) {
 
 fn share(score: &mut f64, map: &mut [f32], sizes: usize) {
     *score /= sizes as f64;
-    map.iter_mut().for_each(|value| *value /= sizes as f32);
+    for value in map {
+        *value /= sizes as f32;
+    }
 }
 
 /// Numbers over a grid of patches as they are at the middles of another grid's patches over the same square: bilinear, the patches
@@ -93,6 +97,8 @@ mod tests {
         Finding {
             score,
             distances: distances.to_vec(),
+            drift: score,
+            kind: None,
             untaught: Some(Untaught {
                 score: score / 2.0,
                 distances: distances.iter().map(|d| d / 2.0).collect(),
@@ -105,7 +111,7 @@ mod tests {
         let fine = finding(3.0, &[1.0, 2.0, 3.0, 4.0]);
         let coarse = finding(1.0, &[2.0, 6.0]);
         let one = joined(vec![((1, 4), vec![fine.clone()])]);
-        assert_eq!(one, [fine.clone()]);
+        assert_eq!(one, std::slice::from_ref(&fine));
         let both = joined(vec![((1, 4), vec![fine]), ((1, 2), vec![coarse])]);
         // of 2 and 6 at 1/4 and 3/4 of the way: at the rim themselves, between them 3 and 5
         assert_eq!(both, [finding(2.0, &[1.5, 2.5, 4.0, 5.0])]);

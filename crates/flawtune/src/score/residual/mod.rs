@@ -21,9 +21,11 @@
 //! | `model.rs` | what is learned beside the banks, and the scores that follow |
 //! | `fit.rs` | learning it from good images and shots |
 //! | `join.rs` | several sizes of an image as one |
+//! | `kinds.rs` | what type of flaw an image shows |
 
 mod fit;
 mod join;
+mod kinds;
 mod look;
 mod model;
 
@@ -31,8 +33,9 @@ pub use fit::{
     Good, ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual, look_at_good,
 };
 pub use join::joined;
+pub use kinds::{Kind, Kinds, UNKNOWN};
 pub use look::{BlockBanks, Look, block_bank, grown, of_blocks, unit_blocks};
-pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale};
+pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale, Usual};
 
 /// Blocks of a network of `depth` blocks that are looked at by default, counted from 0: four, spread evenly over the last two thirds
 /// (of twelve 4, 6, 8 and 10). Fewer where the network is shallow.

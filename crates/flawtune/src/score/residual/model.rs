@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
 use crate::bundle::BundleError;
 use crate::features::{ImageTokens, TokenSet};
@@ -79,6 +80,51 @@ pub struct ResidualModel {
     pub odd: Scale,
     /// What was learned from defects; none without any.
     pub head: Option<ResidualHead>,
+    /// How far good images as a whole lie from the others; files of before know nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
+    /// Types of flaws that can be named; none without shots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Kinds>,
+}
+
+/// How far the patches of an image usually lie from those of other good images: the median over its patches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Usual {
+    /// Over good images.
+    pub scale: Scale,
+    /// What an image does not reach that looks like them.
+    pub most: f64,
+}
+
+/// Deviations above the mean, at least, from which an image as a whole does not look like good ones.
+const UNLIKE: f64 = 4.0;
+
+impl Usual {
+    /// Of good images, each without itself: what none of them reaches.
+    pub(super) fn of<'a>(good: impl Iterator<Item = &'a [f32]>) -> Self {
+        let medians: Vec<f64> = good.map(median).collect();
+        let scale = Scale::of(medians.iter().copied(), LEAST_DEVIATION);
+        let largest = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let margin = scale.deviation;
+        Self {
+            scale,
+            most: (scale.mean + UNLIKE * margin).max(largest + margin),
+        }
+    }
+
+    /// 0 for a usual image, 1 and more for one that does not look like good images.
+    fn drift(&self, distances: &[f32]) -> f64 {
+        (median(distances) - self.scale.mean) / (self.most - self.scale.mean)
+    }
+}
+
+/// The middle of some numbers; the lower of two.
+fn median(values: &[f32]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let middle = sorted.get(sorted.len().saturating_sub(1) / 2);
+    middle.map_or(0.0, |m| f64::from(*m))
 }
 
 /// What is known of an image.
@@ -92,6 +138,10 @@ pub struct Judged {
     pub map: Vec<f32>,
     /// The part of the map that knows no defect.
     pub untaught_map: Vec<f32>,
+    /// How unlike good images it is as a whole: 0 as they are, from 1 on unlike them.
+    pub drift: f64,
+    /// Type of its flaw, if it has one, where types can be named.
+    pub kind: Option<String>,
 }
 
 impl ResidualModel {
@@ -120,6 +170,13 @@ impl ResidualModel {
                 "a head of {found} numbers, wanted {}",
                 blocks * dim
             ));
+        }
+        if self
+            .kinds
+            .as_ref()
+            .is_some_and(|k| !k.is_usable(blocks * dim))
+        {
+            return Some("types of flaws that do not fit".into());
         }
         let finite = head.linear.weight.iter().all(|w| w.is_finite());
         (!finite || !head.linear.bias.is_finite() || !head.weight.is_finite())
@@ -156,6 +213,8 @@ impl ResidualModel {
             untaught,
             map: untaught_map.clone(),
             untaught_map,
+            drift: self.usual.map_or(0.0, |usual| usual.drift(distances)),
+            kind: None,
         };
         if let (Some(head), Some(logits)) = (&self.head, logits) {
             judged.score += head.weight * head.scale.z(self.top_mean(logits));
@@ -222,7 +281,12 @@ impl ResidualModel {
         let head = self.head.as_ref();
         let rows = unit_blocks(image, banks.blocks(), banks.dim());
         let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
-        self.judge(&self.standardised(look), logits.as_deref())
+        let mut judged = self.judge(&self.standardised(look), logits.as_deref());
+        judged.kind = self.kinds.as_ref().map(|kinds| {
+            let direction = direction(banks, &rows, look, &judged.map, self.top);
+            kinds.name(&direction).to_owned()
+        });
+        judged
     }
 
     /// A judgement as every scorer gives it.
@@ -230,6 +294,8 @@ impl ResidualModel {
         Finding {
             score: judged.score,
             distances: judged.map,
+            drift: judged.drift,
+            kind: judged.kind,
             untaught: self.head.as_ref().map(|_| Untaught {
                 score: judged.untaught,
                 distances: judged.untaught_map,
@@ -268,6 +334,8 @@ mod tests {
             distances: vec![scale(0.25, 0.5), scale(1.0, 0.25)],
             top: 2,
             odd: scale(1.0, 2.0),
+            usual: None,
+            kinds: None,
             head: head.then(|| ResidualHead {
                 linear: LinearHead {
                     weight: vec![0.0; 4],

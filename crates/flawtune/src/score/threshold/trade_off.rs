@@ -33,22 +33,25 @@ pub fn trade_offs(good: &[f64], defects: &[f64]) -> Result<Vec<TradeOff>, Thresh
             scores.len(),
         )
     };
-    RATES
-        .iter()
-        .map(|&false_alarms| {
-            let threshold = if false_alarms > 0.0 {
-                from_good(good, false_alarms, Method::Auto)?.value
-            } else {
-                ascending[ascending.len() - 1].next_up()
-            };
-            Ok(TradeOff {
-                false_alarms,
-                threshold,
-                stopped: over(good, threshold),
-                found: over(defects, threshold),
-            })
-        })
-        .collect()
+    // a tail that was fitted can lie below a quantile of a larger share: fewer false alarms never lower the threshold
+    let mut least = f64::NEG_INFINITY;
+    let mut all = Vec::with_capacity(RATES.len());
+    for &false_alarms in RATES.iter().rev() {
+        let threshold = if false_alarms > 0.0 {
+            from_good(good, false_alarms, Method::Auto)?.value
+        } else {
+            ascending[ascending.len() - 1].next_up()
+        };
+        least = least.max(threshold);
+        all.push(TradeOff {
+            false_alarms,
+            threshold: least,
+            stopped: over(good, least),
+            found: over(defects, least),
+        });
+    }
+    all.reverse();
+    Ok(all)
 }
 
 /// The highest threshold that finds at least so large a share of the defects.
@@ -82,6 +85,13 @@ mod tests {
         // a further good image counts too: 10 % of 401 are 40, it among them
         assert_eq!(count(last.stopped), 39);
         assert_eq!(last.found.unwrap().share, 0.75);
+        // 105 scores: the quantile for 1 % is their largest, the tail's for 0.5 % lies below it
+        let few: Vec<f64> = (0..105)
+            .map(|i| (f64::from(i) / 105.0).powi(3) * 3.0)
+            .collect();
+        for pair in trade_offs(&few, &[]).unwrap().windows(2) {
+            assert!(pair[0].threshold >= pair[1].threshold);
+        }
         assert_eq!(trade_offs(&good, &[]).unwrap()[0].found, None);
         assert!(trade_offs(&[], &[]).is_err());
     }

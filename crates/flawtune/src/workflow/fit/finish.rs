@@ -89,16 +89,7 @@ pub(super) fn bundle(
         threshold,
         calibration,
         map,
-        checkpoint: given.map(|g| CheckpointRef {
-            file: g
-                .path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            hash: g.hash.clone(),
-            applied: applied.is_some(),
-        }),
+        checkpoint: given.map(|given| reference(given, applied.is_some())),
         support: job
             .support
             .iter()
@@ -129,6 +120,20 @@ pub(super) fn bundle(
         ensemble: scored.ensemble,
         adaptation,
     })
+}
+
+/// What a file says of a checkpoint.
+fn reference(given: &Learned, applied: bool) -> CheckpointRef {
+    CheckpointRef {
+        file: given
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        hash: given.hash.clone(),
+        applied,
+    }
 }
 
 fn more_sizes(scored: &Scored, sizes: &[usize]) -> Vec<SizeInfo> {

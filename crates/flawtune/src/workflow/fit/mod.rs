@@ -422,9 +422,16 @@ fn split_options(
         ScorerChoice::Residual => category.dataset.samples.iter().filter(set_apart).count(),
         _ => 0,
     });
-    match given.map(|g| &g.manifest) {
-        Some(manifest) => manifest.options(),
-        None => SplitOptions::held_out(request.seed, shots),
+    if let Some(given) = given {
+        return given.manifest.options();
+    }
+    let good = |s: &&Sample| !s.is_defect() && s.subset == Subset::Train;
+    let few = category.dataset.samples.iter().filter(good).count() < 3;
+    let options = SplitOptions::held_out(request.seed, shots);
+    SplitOptions {
+        // nothing is chosen on a hold-out here, and of two images none can be spared
+        holdout_fraction: if few { 0.0 } else { options.holdout_fraction },
+        ..options
     }
 }
 

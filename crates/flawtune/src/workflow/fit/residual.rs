@@ -45,23 +45,27 @@ pub(in crate::workflow) fn together(sizes: &[AtSize]) -> (Vec<Finding>, Vec<f64>
 
 /// Fits banks and heads, and scores each good image and each shot without itself.
 pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, WorkflowError> {
-    if job.support.len() + job.others.len() < 2 {
-        return Err(WorkflowError::Input(format!(
-            "{}: one good image cannot be compared with another, so nothing says how odd is too odd\nhint: add a second good \
-             image",
-            job.images.category.dataset.category
-        )));
+    let alone = job.support.len() + job.others.len() < 2;
+    if alone {
+        on_event(Event::Warning(
+            "one good image is compared with itself, its upper half with its lower: what is odd can be ranked by it, but nothing \
+             says how odd is too odd, and the threshold is a guess\nhint: add good images, or give a threshold that you have seen \
+             to work"
+                .into(),
+        ));
     }
     let engine = job.images.engine;
     let blocks = engine.options().layers.len();
     let judged = judged(job, blocks, on_event);
+    let by_halves = alone.then_some(&[0, 1][..]);
     let shown = Shown {
         others: job.images.tokens(&job.others, on_event)?,
         shots: job.images.tokens(job.shots(), on_event)?,
     };
     let mut sizes = Vec::new();
     for size in engine.sizes() {
-        sizes.push(at_size(job, size, &judged, &shown, on_event)?);
+        let judged = by_halves.unwrap_or(&judged);
+        sizes.push(at_size(job, size, judged, &shown, on_event)?);
     }
     let (good, defects) = together(&sizes);
     let kept = kept(job, &judged, &shown, &mut sizes);
@@ -100,7 +104,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
 
 /// What is kept to learn more; nothing where good images outside of the bank were judged, for their patches are not kept.
 fn kept(job: &Job<'_>, judged: &[usize], shown: &Shown, sizes: &mut [AtSize]) -> Option<Kept> {
-    if !shown.others.0.is_empty() {
+    if !shown.others.0.is_empty() || job.support.len() < 2 {
         return None;
     }
     let category = job.images.category;
@@ -191,7 +195,14 @@ fn at_size(
     let dim = support.dim / blocks;
     let bank = block_bank(&support.images, blocks, dim, job.request.precision);
     let patches = support.patches();
-    let banks = BlockBanks::new(&bank, blocks, &vec![patches; job.support.len()]);
+    // a single image is compared with itself, half by half
+    let alone = job.support.len() + others.images.len() < 2;
+    let parts = if alone {
+        vec![patches / 2, patches - patches / 2]
+    } else {
+        vec![patches; job.support.len()]
+    };
+    let banks = BlockBanks::new(&bank, blocks, &parts);
     on_event(Event::Scoring(if shown.shots.0.is_empty() {
         "good images, each without itself"
     } else {
@@ -199,11 +210,18 @@ fn at_size(
     }));
     let own = judged.iter().copied().map(Good::Own);
     let good: Vec<Good<'_>> = own.chain(others.images.iter().map(Good::Other)).collect();
+    let samples = &job.images.category.dataset.samples;
+    let types: Vec<&Option<String>> = samples.iter().map(|s| &s.defect_type).collect();
     let shots: Vec<Shot<'_>> = shot_tokens
         .images
         .iter()
         .zip(covered)
-        .map(|(image, covered)| Shot { image, covered })
+        .zip(&shown.shots.0)
+        .map(|((image, covered), &position)| Shot {
+            image,
+            covered,
+            kind: types[position].as_deref().unwrap_or_default(),
+        })
         .collect();
     let options = ResidualOptions {
         seed: job.request.seed,
@@ -211,13 +229,16 @@ fn at_size(
     };
     let mut looks = look_at_good(&banks, &good);
     let of_shots = banks.look(&shot_tokens.images.iter().collect::<Vec<_>>());
-    let fitted = learn_residual(
+    let mut fitted = learn_residual(
         &banks,
         (&good, &looks),
         (&shots, &of_shots),
         default_top(patches),
         &options,
     )?;
+    if alone {
+        fitted.good = vec![whole(&fitted.good)];
+    }
     looks.extend(of_shots);
     Ok(AtSize {
         grid: support.grid,
@@ -232,6 +253,22 @@ fn at_size(
         },
         bank,
     })
+}
+
+/// An image of which parts were judged, one after the other.
+fn whole(parts: &[Judged]) -> Judged {
+    let most = |of: fn(&Judged) -> f64| parts.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+    Judged {
+        score: most(|part| part.score),
+        untaught: most(|part| part.untaught),
+        drift: most(|part| part.drift),
+        kind: None,
+        map: parts.iter().flat_map(|part| part.map.clone()).collect(),
+        untaught_map: parts
+            .iter()
+            .flat_map(|part| part.untaught_map.clone())
+            .collect(),
+    }
 }
 
 /// The share of each patch that the masks of these shots cover; `None` for a shot without one.

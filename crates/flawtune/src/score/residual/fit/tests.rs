@@ -60,6 +60,7 @@ fn masked(image: &ImageTokens) -> Shot<'_> {
     Shot {
         image,
         covered: Some(covered.collect()),
+        kind: "known",
     }
 }
 
@@ -102,13 +103,15 @@ fn shots_raise_their_kind_and_do_not_lower_others() {
             .map(|image| Shot {
                 image,
                 covered: masked(image).covered.filter(|_| with_mask),
+                kind: "known",
             })
             .collect();
         let fit = world.fit(&given);
         let head = fit.model.head.as_ref().unwrap();
         assert_eq!(head.shots, 6);
         assert_eq!(head.masked_shots, if with_mask { 6 } else { 0 });
-        assert_eq!(head.positives, if with_mask { 18 } else { 6 });
+        // with masks what they mark, and what is odd besides
+        assert_eq!(head.positives, if with_mask { 18 + 6 } else { 6 });
         assert_eq!((fit.good.len(), fit.shots.len()), (16, 6));
         // also by heads that have not seen the shot
         let gained = mean(fit.shots.iter().map(|j| j.score - j.untaught));
@@ -127,6 +130,16 @@ fn shots_raise_their_kind_and_do_not_lower_others() {
             known > good + 2.0 && unknown > good - 2.0,
             "{unknown} {good}"
         );
+        // and it names the type, where it is that
+        let named = |of: &[Judged]| {
+            of.iter()
+                .filter(|j| j.kind.as_deref() == Some("known"))
+                .count()
+        };
+        assert!(named(&judged[..6]) >= 5, "{:?}", judged[0].kind);
+        assert!(named(&judged[6..12]) <= 1, "{:?}", judged[6].kind);
+        // good images as a whole are as good images are
+        assert!(judged[12..].iter().all(|j| j.drift < 1.0));
         // and it says where
         for j in &judged[..6] {
             let (flaw, rest) = j.map.split_at(3);
@@ -183,7 +196,8 @@ fn a_thin_flaw_counts_where_it_covers_most() {
             .map(|p| [0.1, 0.09, 0.01].get(p).copied().unwrap_or(0.0))
             .collect(),
     );
-    assert_eq!(world.fit(&[shot]).model.head.unwrap().positives, 2);
+    // and the oddest patch of all
+    assert_eq!(world.fit(&[shot]).model.head.unwrap().positives, 2 + 1);
 }
 
 #[test]
@@ -193,4 +207,17 @@ fn one_good_image_can_be_scored_and_none_is_refused() {
     assert!(judged.good[0].score.is_finite());
     let none = fit_residual(&world.banks, &[], &[], 2, &ResidualOptions::default());
     assert!(matches!(none, Err(HeadError::TooFew { .. })));
+}
+
+#[test]
+fn an_image_that_is_odd_everywhere_does_not_look_like_good_ones() {
+    let world = world(12);
+    let fit = world.fit(&[]);
+    let values = (0..(1 + PATCHES) * BLOCKS * DIM).map(|v| ((v * 7919) % 101) as f32 / 50.0 - 1.0);
+    let strange = ImageTokens::owned(values.collect(), PATCHES, BLOCKS * DIM);
+    let scorer = ResidualScorer::new(world.banks, fit.model, (4, 4));
+    let usual = image(99, None);
+    let judged = scorer.judge(&[&strange, &usual]);
+    assert!(judged[0].drift > 1.0 && judged[1].drift < 1.0, "{judged:?}");
+    assert!(fit.good.iter().all(|j| j.drift < 1.0));
 }
