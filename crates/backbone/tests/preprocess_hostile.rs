@@ -89,7 +89,8 @@ fn float_pictures_are_refused() {
 fn empty_and_foreign_files_are_refused() {
     assert!(message(b"").contains("empty"));
     assert!(message(b"this is a text file, whatever its name says\n").contains("not an image"));
-    assert!(message(b"GIF89a\x01\x00\x01\x00").contains("GIF is not supported\nhint: "));
+    assert!(message(b"\xff\x4f\xff\x51\0\0").contains("JPEG 2000 is not supported\nhint: "));
+    assert!(message(b"GIF89a\x01\x00\x01\x00").contains("damaged"));
     assert!(message(&[0; 4096]).contains("not an image"));
 }
 

@@ -9,34 +9,38 @@
 //! | alpha | dropped, not blended |
 //! | 16 bits a channel | `(v + 128) / 257`, rounded (Pillow clips such grey images at 255, which turns them white) |
 //! | the same, of which only N bits are used ([`DecodeOptions::bit_depth`]) | `v · 255 / (2^N − 1)`, rounded, at most 255 |
-//! | CMYK and YCCK JPEG | RGB, as the JPEG decoder converts them |
+//! | CMYK and YCCK JPEG | RGB, by Pillow's formula |
 //! | 32-bit float | refused: its range is not known |
 //!
-//! JPEG is not defined to the bit: against libjpeg-turbo (which PIL uses) the decoder used here differs in about a
-//! quarter of the bytes of the reference image (4:2:0), nearly always by 1 or 2 levels, at most by 4, in the mean by
-//! 0.4; on pure colour noise, where chroma upsampling is all there is, by up to 14. Where exact agreement with PIL
-//! matters, use PNG. Palette TIFF is refused by the decoder.
+//! JPEG is decoded to the same bits as by libjpeg-turbo, which Pillow uses. Palette TIFF is refused by the decoder.
 //!
 //! ICC profiles and gamma are not applied, as in PIL-based loaders. Neither is the EXIF orientation, unless asked
 //! for ([`DecodeOptions::apply_exif_orientation`]). Of several pages or frames the first is read.
 
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::error::{ImageFormatHint, UnsupportedError, UnsupportedErrorKind};
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits,
+    RgbImage,
+};
 
-use super::facts::{foreign, is_wide};
+use super::depth;
+use super::facts::{foreign, format_of, is_wide};
 use super::image::RgbImage8;
 use super::jpeg;
 
-pub(super) const FORMATS: [ImageFormat; 5] = [
+pub(super) const FORMATS: [ImageFormat; 7] = [
     ImageFormat::Png,
     ImageFormat::Jpeg,
     ImageFormat::Bmp,
     ImageFormat::Tiff,
     ImageFormat::WebP,
+    ImageFormat::Gif,
+    ImageFormat::Pnm,
 ];
 
 /// Memory that reading a header may take besides a few times the file's own size.
@@ -62,7 +66,7 @@ pub enum ImageError {
     },
     /// The content is none of the formats read here.
     #[error(
-        "{}: not an image: the content is neither PNG, JPEG, BMP, TIFF nor WebP, whatever the name says",
+        "{}: not an image: the content is neither PNG, JPEG, BMP, TIFF, WebP, GIF nor PNM, whatever the name says",
         path.display()
     )]
     NotAnImage {
@@ -82,7 +86,7 @@ pub enum ImageError {
     /// The header announces more pixels than the limit; nothing was allocated.
     #[error(
         "{}: {width}x{height} pixels are more than the limit of {limit} pixels\n\
-         hint: make the image smaller, or cut it into several",
+         hint: --max-megapixels raises the limit, where there is memory for it; or cut the image into several",
         path.display()
     )]
     TooManyPixels {
@@ -146,7 +150,7 @@ impl ImageError {
 /// Bounds of decoding and the one choice it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Most pixels an image may have (default 2²⁸, 16,384×16,384).
+    /// Most pixels an image may have (default [`MAX_PIXELS`], or what [`limit_pixels`] set).
     pub max_pixels: u64,
     /// Most bytes a file may have (default 4 GiB).
     pub max_file_bytes: u64,
@@ -158,10 +162,22 @@ pub struct DecodeOptions {
     pub bit_depth: Option<u8>,
 }
 
+/// Most pixels a picture may have where nothing else is said: 16,384×16,384.
+pub const MAX_PIXELS: u64 = 1 << 28;
+
+/// The default of [`DecodeOptions::max_pixels`] in this process.
+static LIMIT: AtomicU64 = AtomicU64::new(MAX_PIXELS);
+
+/// Sets the default of [`DecodeOptions::max_pixels`] for all that this process decodes from now on. The limit guards the
+/// machine's memory, and no result depends on it, so it is the program's to say, not that of each job.
+pub fn limit_pixels(most: u64) {
+    LIMIT.store(most, Ordering::Relaxed);
+}
+
 impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
-            max_pixels: 1 << 28,
+            max_pixels: LIMIT.load(Ordering::Relaxed),
             max_file_bytes: 1 << 32,
             apply_exif_orientation: false,
             bit_depth: None,
@@ -176,20 +192,33 @@ pub struct Looked {
     pub orientation: u8,
     /// The largest value in an image of 16 bits a channel; none of one of 8 bits.
     pub largest: Option<u16>,
+    /// Bits that the file says its 16-bit values have: sBIT of a PNG, `MaxSampleValue` of a TIFF.
+    pub said: Option<u8>,
 }
 
 impl Looked {
     /// Bits that the values take, where they take fewer than the file has and detail is lost by that: a value of more than
     /// a quarter of the range shows that the range is in use.
     pub fn narrow(&self) -> Option<u8> {
-        narrow(self.largest?)
+        narrow(self.largest?, self.said)
     }
 }
 
-/// As [`Looked::narrow`], of the largest value of several images.
-pub fn narrow(largest: u16) -> Option<u8> {
+/// As [`Looked::narrow`], of the largest value of several images, and of the bits that they say to have.
+///
+/// What a file says counts only where its values keep to it: writers that follow the standard of PNG spread their values over
+/// all 16 bits, and say by sBIT how many were measured.
+pub fn narrow(largest: u16, said: Option<u8>) -> Option<u8> {
     let bits = (u16::BITS - largest.leading_zeros()) as u8;
-    (largest > 0 && bits <= 14).then_some(bits.max(8))
+    if largest == 0 {
+        return None;
+    }
+    match said.filter(|said| (bits..16).contains(said)) {
+        Some(said) => Some(said.max(8)),
+        // cameras have even numbers of bits
+        None if bits <= 14 => Some((bits + bits % 2).max(8)),
+        None => None,
+    }
 }
 
 /// Reads a whole file within [`DecodeOptions::max_file_bytes`].
@@ -257,13 +286,10 @@ pub fn decode_looked(
             what: what.to_owned(),
         });
     }
-    let format = match image::guess_format(bytes) {
-        Ok(format) if FORMATS.contains(&format) => format,
-        _ => {
-            return Err(ImageError::NotAnImage {
-                path: path.to_path_buf(),
-            });
-        }
+    let Some(format) = format_of(bytes) else {
+        return Err(ImageError::NotAnImage {
+            path: path.to_path_buf(),
+        });
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // until the size is known: room for metadata, however well it is compressed
@@ -303,18 +329,28 @@ pub fn decode_looked(
             limit,
         });
     };
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        let message = "the file ends before the end-of-image marker".to_string();
-        return Err(ImageError::Damaged {
+    let (color, raw) = if format == ImageFormat::Jpeg {
+        let pixels = jpeg::decode(bytes).map_err(|message| ImageError::Damaged {
             path: path.to_path_buf(),
             message,
-        });
-    }
-    let mut raw = vec![0; total];
-    decoder.read_image(&mut raw).map_err(failed)?;
+        })?;
+        if pixels.len() as u64 != 3 * u64::from(width) * u64::from(height) {
+            let message = "its headers contradict each other".to_owned();
+            return Err(ImageError::Damaged {
+                path: path.to_path_buf(),
+                message,
+            });
+        }
+        (ColorType::Rgb8, pixels)
+    } else {
+        let mut raw = vec![0; total];
+        decoder.read_image(&mut raw).map_err(failed)?;
+        (color, raw)
+    };
     let looked = Looked {
         orientation: orientation.to_exif(),
         largest: is_wide(color).then(|| largest(color, &raw)),
+        said: depth::said(bytes, format).filter(|_| is_wide(color)),
     };
     let Some(pixels) = to_rgb8(color, raw, options.bit_depth) else {
         let what = format!("pixel type {color:?}");
@@ -357,8 +393,18 @@ fn unsupported(error: &UnsupportedError) -> String {
         _ => String::new(),
     };
     match error.kind() {
+        // colours of TIFF that its reader has no name for: YCbCr, mostly of a JPEG inside
+        UnsupportedErrorKind::Color(ExtendedColorType::Unknown(bits)) => {
+            format!("{format}colours other than grey, RGB and CMYK ({bits} bits a pixel)")
+        }
         UnsupportedErrorKind::Color(color) => format!("{format}pixel type {color:?}"),
-        UnsupportedErrorKind::GenericFeature(feature) => format!("{format}{feature}"),
+        UnsupportedErrorKind::GenericFeature(feature) => {
+            // decoders say of some features that they are not supported, and so does the message
+            let feature = feature
+                .trim_end_matches(" is unsupported")
+                .trim_end_matches(" is not supported");
+            format!("{format}{feature}")
+        }
         _ => error.to_string(),
     }
 }

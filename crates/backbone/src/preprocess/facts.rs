@@ -24,13 +24,22 @@ pub enum Kind {
 
 /// What the content is, from the first [`KIND_BYTES`] of it.
 pub fn kind(start: &[u8]) -> Kind {
-    if let Some(name) = foreign(start) {
-        return Kind::Foreign(name);
+    match (foreign(start), format_of(start)) {
+        (Some(name), _) => Kind::Foreign(name),
+        (None, Some(_)) => Kind::Readable,
+        (None, None) => Kind::Unknown,
     }
-    match image::guess_format(start) {
-        Ok(format) if FORMATS.contains(&format) => Kind::Readable,
-        _ => Kind::Unknown,
+}
+
+/// The format of these bytes, where it is read here.
+pub(super) fn format_of(start: &[u8]) -> Option<ImageFormat> {
+    // the reader of TIFF also reads offsets of 64 bits, but is not known by them
+    if start.starts_with(b"II\x2b\0") || start.starts_with(b"MM\0\x2b") {
+        return Some(ImageFormat::Tiff);
     }
+    let format = image::guess_format(start).ok()?;
+    let known = FORMATS.contains(&format) && (format != ImageFormat::Pnm || netpbm(start));
+    known.then_some(format)
 }
 
 /// The name of an image format that is not read here.
@@ -42,17 +51,14 @@ pub(super) fn foreign(start: &[u8]) -> Option<&'static str> {
     Some(match brand.map(|b| &b[..4]) {
         Some(b"avif" | b"avis") => "AVIF",
         Some(b"heic" | b"heix" | b"hevc" | b"heim" | b"heis" | b"mif1" | b"msf1") => "HEIC",
-        _ if starts(b"GIF87a") || starts(b"GIF89a") => "GIF",
         _ if starts(b"\0\0\0\x0cjP  \r\n\x87\n") || starts(b"\xff\x4f\xff\x51") => "JPEG 2000",
         _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL \r\n\x87\n") => "JPEG XL",
-        _ if starts(b"II\x2b\0") || starts(b"MM\0\x2b") => "BigTIFF",
         _ if starts(b"#?RADIANCE") || starts(b"#?RGBE") => "Radiance HDR",
         _ if starts(b"\x76\x2f\x31\x01") => "OpenEXR",
         _ if starts(b"8BPS") => "Photoshop (PSD)",
         _ if starts(b"qoif") => "QOI",
         _ if starts(b"II\xbc\x01") => "JPEG XR",
         _ if starts(b"SIMPLE  =") => "FITS",
-        _ if netpbm(start) => "PNM (PBM, PGM, PPM)",
         _ => return None,
     })
 }
@@ -85,9 +91,7 @@ impl Facts {
 
 /// What the header of an image says; none where it cannot be read.
 pub fn facts(bytes: &[u8]) -> Option<Facts> {
-    let format = image::guess_format(bytes)
-        .ok()
-        .filter(|f| FORMATS.contains(f))?;
+    let format = format_of(bytes)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(at_most(HEADER_BYTES.saturating_add(4 * bytes.len() as u64)));
     let mut decoder = reader.into_decoder().ok()?;
@@ -124,12 +128,12 @@ mod tests {
             (&b"\x89PNG\r\n\x1a\n"[..], Kind::Readable),
             (b"\xff\xd8\xff\xe0", Kind::Readable),
             (b"BM\0\0", Kind::Readable),
-            (b"GIF89a", Kind::Foreign("GIF")),
+            (b"GIF89a", Kind::Readable),
             (b"\0\0\0\x1cftypavif", Kind::Foreign("AVIF")),
             (b"\0\0\0\x18ftypheic", Kind::Foreign("HEIC")),
             (b"\0\0\0\x0cjP  \r\n\x87\n", Kind::Foreign("JPEG 2000")),
-            (b"P5\n64 64\n255\n", Kind::Foreign("PNM (PBM, PGM, PPM)")),
-            (b"II\x2b\0", Kind::Foreign("BigTIFF")),
+            (b"P5\n64 64\n255\n", Kind::Readable),
+            (b"II\x2b\0", Kind::Readable),
             (b"P5x", Kind::Unknown),
             (b"# a note", Kind::Unknown),
             (b"", Kind::Unknown),

@@ -23,6 +23,7 @@
 //! ```
 
 mod decode;
+mod depth;
 mod facts;
 mod image;
 mod jpeg;
@@ -33,7 +34,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::decode::{
-    DecodeOptions, ImageError, Looked, decode, decode_looked, narrow, read_file, turned,
+    DecodeOptions, ImageError, Looked, MAX_PIXELS, decode, decode_looked, limit_pixels, narrow,
+    read_file, turned,
 };
 pub use self::facts::{Facts, KIND_BYTES, Kind, facts, facts_of, kind};
 pub use self::image::RgbImage8;

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, encode_entry, open_entry};
 
-/// Rises when the meaning of cached tokens changes.
-const FORMAT: u32 = 1;
+/// Rises when the meaning of cached tokens changes. 2: JPEG is decoded by libjpeg-turbo.
+const FORMAT: u32 = 2;
 const ENTRY: &str = "tokens";
 const MODEL: &str = "model.json";
 

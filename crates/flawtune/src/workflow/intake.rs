@@ -188,16 +188,21 @@ pub(super) fn tell_preprocessing<'a>(
         .collect();
     let step = wide.len().div_ceil(LOOKED_AT).max(1);
     let options = preprocess.decode_options();
-    let largest = |sample: &&Sample| {
+    let look = |sample: &&Sample| {
         let bytes = read_file(&sample.path, &options).ok()?;
-        decode_looked(&bytes, &sample.path, &options)
-            .ok()?
-            .1
-            .largest
+        let looked = decode_looked(&bytes, &sample.path, &options).ok()?.1;
+        Some((looked.largest?, looked.said))
     };
     let looked: Vec<&Sample> = wide.iter().step_by(step).copied().collect();
-    let largest = looked.par_iter().filter_map(largest).max();
-    texts.extend(largest.and_then(|l| depth_text(l, preprocess.bit_depth, wide.len())));
+    let most = looked
+        .par_iter()
+        .filter_map(look)
+        .reduce_with(|a, b| (a.0.max(b.0), a.1.max(b.1)));
+    texts.extend(
+        most.and_then(|(largest, said)| {
+            depth_text(largest, said, preprocess.bit_depth, wide.len())
+        }),
+    );
     warn(texts, strict, on_event)
 }
 
@@ -216,15 +221,18 @@ fn unseen_text(unseen: &[(f64, &&Sample)], all: usize) -> Option<String> {
 }
 
 /// What is odd about the range of 16-bit data of which this is the largest value.
-pub(super) fn depth_text(largest: u16, bit_depth: Option<u8>, images: usize) -> Option<String> {
+pub(super) fn depth_text(
+    largest: u16,
+    said: Option<u8>,
+    bit_depth: Option<u8>,
+    images: usize,
+) -> Option<String> {
     let of = match images {
         1 => "the 16-bit image".to_owned(),
         n => format!("the {n} 16-bit images"),
     };
     match bit_depth {
-        None => narrow(largest).map(|bits| {
-            // cameras have even numbers of bits
-            let bits = bits + bits % 2;
+        None => narrow(largest, said).map(|bits| {
             let levels = u32::from(largest) / 257 + 1;
             format!(
                 "the largest value in {of} is {largest}, as of a camera of {bits} bits: read as 16 bits they become {levels} \
@@ -243,15 +251,21 @@ mod tests {
 
     #[test]
     fn a_range_that_is_hardly_used_is_said() {
-        let text = depth_text(4095, None, 40).unwrap();
+        let text = depth_text(4095, None, None, 40).unwrap();
         assert!(
             text.contains("12 bits") && text.contains("16 of 256"),
             "{text}"
         );
-        assert!(depth_text(0x3fff, None, 1).is_some_and(|t| t.contains("`bit_depth` 14")));
-        assert_eq!(depth_text(0x4000, None, 1), None);
-        assert_eq!(depth_text(4095, Some(16), 1), None);
-        assert_eq!(depth_text(4095, Some(12), 1), None);
-        assert!(depth_text(4096, Some(12), 1).is_some());
+        assert!(depth_text(0x3fff, None, None, 1).is_some_and(|t| t.contains("`bit_depth` 14")));
+        assert_eq!(depth_text(0x4000, None, None, 1), None);
+        assert_eq!(depth_text(4095, None, Some(16), 1), None);
+        assert_eq!(depth_text(4095, None, Some(12), 1), None);
+        assert!(depth_text(4096, None, Some(12), 1).is_some());
+        // what the file says, where its values keep to it
+        assert!(depth_text(900, Some(12), None, 1).is_some_and(|t| t.contains("`bit_depth` 12")));
+        assert!(
+            depth_text(0x7000, Some(15), None, 1).is_some_and(|t| t.contains("`bit_depth` 15"))
+        );
+        assert_eq!(depth_text(0xffff, Some(12), None, 1), None);
     }
 }
