@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flawtune_kernels::mapped::MappedFile;
+use rayon::prelude::*;
 
 use super::assemble::assemble;
 use super::error::{Mismatch, WeightsError};
@@ -81,6 +82,7 @@ fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, W
         }))
     })?;
     periods(&understood.parts, &config, source, &mut notes)?;
+    finite(&understood.parts, source)?;
     weights.content_hash = hash(source)?;
     Ok(Loaded {
         config,
@@ -88,6 +90,26 @@ fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, W
         scheme: understood.scheme,
         notes,
     })
+}
+
+/// Refuses weights that would turn every token into nothing: far from here, in scores, nobody could tell whose fault it was.
+fn finite(parts: &Parts<'_>, source: &Source) -> Result<(), WeightsError> {
+    let used: Vec<_> = parts
+        .iter()
+        .filter(|(p, _)| !matches!(p, Part::LocalNorm | Part::Block(_, BlockPart::QkvMask)))
+        .map(|(_, entry)| entry)
+        .collect();
+    let bad = used.par_iter().filter(|(_, tensor)| !tensor.is_finite());
+    match bad.map(|(key, _)| *key).min() {
+        None => Ok(()),
+        Some(key) => Err(WeightsError::NotWeights {
+            path: source.path.clone(),
+            what: format!(
+                "the weights '{key}' hold values that are infinite or no numbers\n\
+                 hint: copy or download the file again; a training that diverged leaves such weights"
+            ),
+        }),
+    }
 }
 
 /// A file whose keys have been made out.

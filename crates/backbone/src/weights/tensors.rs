@@ -140,6 +140,21 @@ impl StoredTensor {
         }
     }
 
+    /// Whether no element is infinite or no number.
+    pub fn is_finite(&self) -> bool {
+        let size = self.dtype.size();
+        let bytes = &self.storage.bytes()[self.offset..][..self.len() * size];
+        // the exponent, in the two upper bytes of an element, is all ones
+        let mask = match self.dtype {
+            DType::F32 | DType::Bf16 => 0x7f80,
+            DType::F16 => 0x7c00,
+            DType::F64 => 0x7ff0,
+        };
+        bytes
+            .chunks_exact(size)
+            .all(|c| u16::from_le_bytes([c[size - 2], c[size - 1]]) & mask != mask)
+    }
+
     /// All elements as f32.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
