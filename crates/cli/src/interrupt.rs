@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console;
 use crate::failure::Failure;
+use crate::lock;
 use crate::recording;
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
@@ -50,6 +51,7 @@ pub(crate) fn install() -> Result<(), Failure> {
             return;
         }
         recording::interrupted();
+        lock::interrupted();
         console::interrupted();
         std::process::exit(130);
     })

@@ -6,6 +6,7 @@ mod console;
 mod failure;
 mod interrupt;
 mod invocation;
+mod lock;
 mod progress;
 mod recording;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod settings;
 
 use std::process::ExitCode;
 
+use flawtune_backbone::preprocess::limit_pixels;
 use flawtune_kernels::{dispatch, profile};
 
 use args::{Cli, Global};
@@ -72,6 +74,9 @@ fn run(cli: Cli, console: Console, settings: &'static Settings) -> Result<(), Fa
     // a wrong FLAWTUNE_KERNELS is said at once, not where the first product runs
     dispatch::isa().map_err(|e| Failure::Input(e.to_string()))?;
     start_threads(&cli.global)?;
+    if let Some(millions) = cli.global.max_megapixels {
+        limit_pixels(u64::from(millions) * 1_000_000);
+    }
     interrupt::install()?;
     commands::run(cli.command, context)
 }

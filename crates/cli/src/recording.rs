@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use flawtune::dataset::Ledger;
 use flawtune::record::{OptionRecord, OptionSource, Outcome, Recorder};
 use flawtune::workflow::Event;
 use serde_json::Value;
 
 use crate::Context;
 use crate::console::warn;
+use crate::failure::Failure;
 use crate::settings::Settings;
 
 /// What Ctrl-C has to finish, where it ends the process at once.
@@ -16,6 +18,23 @@ static RUNNING: Mutex<Option<Recorder>> = Mutex::new(None);
 
 /// What an option came to that nobody set: who chose it, and what.
 pub(crate) type InForce = Vec<(&'static str, OptionSource, Value)>;
+
+/// What was not taken of the images as it lay there.
+static INTAKE: Mutex<Ledger> = Mutex::new(Ledger::new());
+
+/// A result as a line of JSON, with what was not taken of the images as it lay there, if anything.
+pub(crate) fn json_with_intake(result: &impl serde::Serialize) -> Result<String, Failure> {
+    let failed = |e| Failure::Machine(format!("cannot write the result as JSON: {e}"));
+    let mut text = serde_json::to_string(result).map_err(failed)?;
+    let ledger = INTAKE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !ledger.is_empty() && text.ends_with('}') {
+        let intake = serde_json::to_string(&*ledger).map_err(failed)?;
+        // not by way of a value: numbers of the result keep their digits
+        text.truncate(text.len() - 1);
+        text = format!("{text},\"intake\":{intake}}}");
+    }
+    Ok(text)
+}
 
 /// A run that is being recorded.
 pub(crate) struct Recording(());
@@ -51,6 +70,10 @@ impl Recording {
     /// Takes down what an event tells.
     #[allow(clippy::unused_self)] // only who started it may speak
     pub(crate) fn hear(&self, event: &Event<'_>) {
+        if let Event::Data(category) = event {
+            let ledger = &category.dataset.ledger;
+            *INTAKE.lock().unwrap_or_else(PoisonError::into_inner) = ledger.clone();
+        }
         if let Some(recorder) = lock().as_mut() {
             recorder.hear(event);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use flawtune::score::Aggregate;
 
-use super::numbers::{bytes, number, part_above_zero, rate};
+use super::numbers::{bytes, part_above_zero, rate, share};
 use super::{BackboneArgs, CacheOptions, DataArgs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,7 +105,7 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
     match text {
         "max" => Ok(Aggregate::Max),
         "mean" => Ok(Aggregate::Mean),
-        share => match number(share) {
+        text => match share(text) {
             Ok(v) if v > 0.0 && v <= 1.0 => Ok(Aggregate::TopFraction(v)),
             _ => Err("must be max, mean, or a share above 0 and at most 1".into()),
         },
@@ -242,6 +242,7 @@ pub(crate) struct ThresholdArgs {
   flawtune predict screw.flaw 'line3/*.jpg' --maps maps
   find parts -name '*.png' | flawtune predict screw.flaw - --format jsonl
   flawtune predict screw.flaw --watch camera/ --format jsonl
+  flawtune predict screw.flaw --watch camera/ --journal judged.jsonl --sort-into sorted
 
 Exit codes: 0 scored, 2 wrong input (an image that cannot be read is named), 1 the machine failed. With --fail-on-flaw, 1
 also says that an image is flawed; the last line on standard error tells which of the two it was. Box: pixels of the
@@ -260,6 +261,15 @@ pub(crate) struct PredictArgs {
     /// Score the images in this folder, and those that arrive, until Ctrl-C
     #[arg(long, value_name = "FOLDER")]
     pub(crate) watch: Option<PathBuf>,
+    /// With --watch: keep in this file what is judged, so that a restart does not judge it again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// With --watch: seconds between lines that say that it goes on; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) heartbeat: u32,
+    /// Copy every picture into DIR/good, DIR/flaw or DIR/unreadable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sort_into: Option<PathBuf>,
     /// How results are printed; --json is jsonl
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: FormatArg,

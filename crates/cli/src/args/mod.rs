@@ -94,6 +94,9 @@ pub(crate) struct Global {
     /// Read no file of defaults
     #[arg(long, global = true, conflicts_with = "config")]
     pub(crate) no_config: bool,
+    /// Most pixels an image may have, in millions: a guard for the machine's memory [default: 268]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_megapixels: Option<u32>,
     /// How progress is shown on standard error
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressArg,
@@ -407,6 +410,9 @@ pub(crate) struct EvaluateArgs {
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub(crate) output_dir: PathBuf,
+    /// Overwrite the results of another detector
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Who is tested [default: what the checkpoint was trained under]
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Option<ProtocolArg>,

@@ -22,8 +22,16 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     })
 }
 
+/// A share, also in percent: `0.05`, `5%`.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.trim().strip_suffix('%') {
+        Some(percent) => number(percent.trim_end()).map(|v| v / 100.0),
+        None => number(text),
+    }
+}
+
 pub(super) fn part(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| {
+    share(text).and_then(|v| {
         if (0.0..1.0).contains(&v) {
             Ok(v)
         } else {
@@ -33,7 +41,7 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| {
+    share(text).and_then(|v| {
         if v > 0.0 && v <= 1.0 {
             Ok(v)
         } else {
@@ -42,13 +50,9 @@ pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
     })
 }
 
-/// A share above 0 and below 1, also in percent: `0.05`, `5%`.
+/// A share above 0 and below 1.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    let value = match text.trim().strip_suffix('%') {
-        Some(percent) => number(percent.trim_end()).map(|v| v / 100.0),
-        None => number(text),
-    };
-    value.and_then(|v| {
+    share(text).and_then(|v| {
         if v > 0.0 && v < 1.0 {
             Ok(v)
         } else {
@@ -86,4 +90,21 @@ pub(super) fn not_negative(text: &str) -> Result<f64, String> {
             Err("must be 0 or more".into())
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_may_be_in_percent() {
+        for parse in [rate, part, part_above_zero] {
+            assert_eq!(parse("5%"), Ok(0.05));
+            assert_eq!(parse(" 0.5 %"), Ok(0.005));
+            assert_eq!(parse("0.05"), Ok(0.05));
+            assert!(parse("101%").is_err() && parse("%").is_err() && parse("-1%").is_err());
+        }
+        assert!(rate("100%").is_err() && part("100%").is_err());
+        assert_eq!(part_above_zero("100%"), Ok(1.0));
+    }
 }

@@ -7,10 +7,10 @@ use flawtune_lab::workflow::{BaselineRequest, baseline};
 use super::{in_force, request};
 use crate::Context;
 use crate::args::BaselineArgs;
-use crate::console::{out, out_json};
+use crate::console::out;
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::recording::{Recording, outcome};
+use crate::recording::{Recording, json_with_intake, outcome};
 
 pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> {
     let protocol = request::protocol(args.protocol, args.defect_type.as_deref());
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
         },
         output_dir: args.output_dir.clone(),
     };
+    let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(
         context,
         &args.output_dir,
@@ -42,7 +43,8 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
     recording.end(outcome(&result));
     let (found, path) = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {
-        return out_json(&found);
+        out(&json_with_intake(&found)?);
+        return Ok(());
     }
     out(&format!(
         "{:<24}{:>8}  {:^20}{:>8}",

@@ -14,10 +14,10 @@ use flawtune_lab::workflow::{
 use super::request;
 use crate::Context;
 use crate::args::{EvaluateArgs, MasksArg};
-use crate::console::{out, out_json};
+use crate::console::out;
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::recording::{Recording, outcome};
+use crate::recording::{Recording, json_with_intake, outcome};
 
 /// The scorers named, each once, in their own order.
 fn scorers(names: &[String]) -> Result<Vec<Supervised>, Failure> {
@@ -95,6 +95,7 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
         ));
     };
     let request = request_of(args, checkpoint, context)?;
+    let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
     let result = evaluate(&request, &mut |event| {
@@ -106,7 +107,8 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
     let evaluated = result.map_err(|e| Failure::from_error(&e))?;
     let evaluation = &evaluated.evaluation;
     if context.json {
-        return out_json(evaluation);
+        out(&json_with_intake(evaluation)?);
+        return Ok(());
     }
     if evaluation.ensemble.is_some() {
         out("Prompts (image pairs):");

@@ -19,7 +19,7 @@ use crate::args::{
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
-use crate::recording::{Recording, outcome};
+use crate::recording::{Recording, json_with_intake, outcome};
 
 pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
@@ -72,6 +72,8 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         guard: !args.no_guard,
         seed: args.seed,
     };
+    let name = args.output.file_name().unwrap_or_default();
+    let _lock = request::lock(folder_of(&args.output), &name.to_string_lossy())?;
     let recording = Recording::start(
         context,
         folder_of(&args.output),
@@ -93,8 +95,7 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     }
     recording.end(outcome(&result));
     let fitted = result.map_err(|e| Failure::from_error(&e))?;
-    report(&fitted, &request, context);
-    Ok(())
+    report(&fitted, &request, context)
 }
 
 /// The backbone, whose blocks can be counted from 1.
@@ -115,7 +116,7 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
+fn report(fitted: &Fitted, request: &FitRequest, context: Context) -> Result<(), Failure> {
     let header = &fitted.header;
     if context.json {
         let result = json!({
@@ -138,8 +139,8 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
             "image_sizes": header.sizes(),
             "map_threshold": header.map.threshold,
         });
-        out(&result.to_string());
-        return;
+        out(&json_with_intake(&result)?);
+        return Ok(());
     }
     let console = context.console;
     let t = &header.threshold;
@@ -202,6 +203,7 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) {
         "next: flawtune predict {} IMAGES",
         request.output.display()
     ));
+    Ok(())
 }
 
 /// What is in the file, in a line.

@@ -17,6 +17,7 @@ use crate::args::{
 };
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::lock::Lock;
 
 pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
     let mut sizes: Vec<usize> = args.image_size.iter().map(|&s| s as usize).collect();
@@ -46,6 +47,13 @@ pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
         tile_size: args.tile_size.map(|s| s as usize),
         tile_overlap: args.tile_overlap.map(|s| s as usize),
     }
+}
+
+/// Keeps other runs from writing results of the same name into a folder, which is made if it is not there.
+pub(super) fn lock(folder: &Path, name: &str) -> Result<Option<Lock>, Failure> {
+    // a folder that can't be made is refused by whoever writes into it
+    drop(std::fs::create_dir_all(folder));
+    Lock::take(folder, name)
 }
 
 pub(super) fn precision(name: PrecisionArg) -> Precision {

@@ -132,6 +132,7 @@ pub(super) fn recorded<T>(
     interrupted: fn(&T) -> bool,
     job: impl FnOnce(OnEvent<'_>) -> Result<T, WorkflowError>,
 ) -> Result<T, Failure> {
+    let _lock = request::lock(&args.output_dir, label)?;
     let recording = Recording::start(context, &args.output_dir, Some(args.seed), in_force);
     let mut display = Display::of(context.console, Some(label));
     let result = job(&mut |event| {

@@ -123,7 +123,7 @@ impl Console {
 
     /// A bar over epochs; its message is the epoch's line.
     pub(crate) fn epochs_bar(self, total: u64) -> ProgressBar {
-        self.styled(total, "training", "{prefix:>10} {bar:20} {wide_msg}")
+        self.styled(total, "training", "{prefix:>10} {bar:12} {wide_msg}")
     }
 
     fn styled(self, total: u64, label: &'static str, template: &str) -> ProgressBar {

@@ -20,6 +20,8 @@ struct Clock {
     resumed_at: usize,
     epochs: usize,
     part: Option<(usize, usize)>,
+    /// Whether training may end before the last epoch.
+    may_stop: bool,
 }
 
 impl Clock {
@@ -50,6 +52,7 @@ impl Display {
             resumed_at: 0,
             epochs: 0,
             part: None,
+            may_stop: false,
         };
         let events = console
             .json()
@@ -67,6 +70,7 @@ impl Display {
             part,
             resumed_at,
             epochs,
+            hold_out,
             ..
         } = event
         {
@@ -76,6 +80,8 @@ impl Display {
                 resumed_at,
                 epochs,
                 part,
+                // the parts of a cross-validation are trained to the end
+                may_stop: part.is_none() && hold_out.1 > 0,
             };
         }
         match &mut self.events {
@@ -187,25 +193,26 @@ impl Display {
         let r = &report.record;
         let left = self.clock.left(r.epoch);
         let epochs = self.clock.epochs;
+        // what is waited for comes first: a narrow terminal cuts the end off
         let line = format!(
-            "epoch {:>4}/{}  loss {:>9.4}  separability {:>8.4}  μ_nn {:.4}  μ_nd {:.4}{}  lr {:.2e}",
+            "epoch {:>4}/{epochs}{}  ETA {}{left:.0} s  loss {:.4}  separability {:.4}  μ_nn {:.4}  μ_nd {:.4}  lr {:.2e}",
             r.epoch,
-            epochs,
+            r.hold_out
+                .map_or(String::new(), |h| format!("  hold-out {h:.4}")),
+            if self.clock.may_stop { "at most " } else { "" },
             r.loss,
             r.separability,
             r.mu_nn,
             r.mu_nd,
-            r.hold_out
-                .map_or(String::new(), |h| format!("  hold-out {h:.4}")),
             r.learning_rate,
         );
         if self.console.live() {
             let (console, total) = (self.console, epochs as u64);
             let bar = self.bar("training", || console.epochs_bar(total));
             bar.set_position(r.epoch as u64);
-            bar.set_message(format!("{line}  ETA {left:.0} s"));
+            bar.set_message(line);
         } else if self.console.lines() {
-            self.console.note(&format!("{line}  ETA {left:.0} s"));
+            self.console.note(&line);
         }
     }
 }

@@ -50,6 +50,8 @@ fn twins_change_neither_threshold_nor_verdicts() {
         "{run:#?}"
     );
     let twice = run.json();
+    assert_eq!(twice["intake"][0]["count"], TRAIN_GOOD);
+    assert!(once["intake"].is_null(), "{once}");
     for key in ["threshold", "support_images"] {
         assert!(!once[key].is_null(), "{once}");
         assert_eq!(once[key], twice[key], "{key}");
@@ -222,7 +224,7 @@ fn images_at_any_depth_and_of_any_name_are_found() {
     copy(&w.sample("test/good/000.png"), &parts.join("1.png"));
     copy(&w.sample("test/good/001.png"), &parts.join("2.jfif"));
     copy(&w.sample("test/good/002.png"), &parts.join("3"));
-    fs::write(parts.join("4.gif"), b"GIF89a....").unwrap();
+    fs::write(parts.join("4.jp2"), b"\0\0\0\x0cjP  \r\n\x87\n....").unwrap();
     fs::write(parts.join("5.heic"), b"\0\0\0\x18ftypheic....").unwrap();
     fs::write(parts.join("notes.txt"), b"all fine").unwrap();
     let run = w.run("predict {}/d.flaw {}/parts --json").succeeds();
@@ -230,9 +232,15 @@ fn images_at_any_depth_and_of_any_name_are_found() {
     assert!(
         run.stderr
             .contains("2 images are of formats that are not read")
-            && run.stderr.contains("4.gif (GIF)"),
+            && run.stderr.contains("4.jp2 (JPEG 2000)"),
         "{run:#?}"
     );
+    // programs are told with the first line that follows
+    let lines = run.stdout.lines().map(|l| serde_json::from_str(l).unwrap());
+    let lines: Vec<Json> = lines.collect();
+    assert_eq!(lines[0]["intake"][0]["oddity"], "unread_format");
+    assert_eq!(lines[0]["intake"][0]["count"], 2);
+    assert!(lines[1]["intake"].is_null() && lines[0]["oddities"].is_null());
     w.run("predict {}/d.flaw {}/parts/5.heic")
         .refuses(&["5.heic: HEIC is not supported"]);
     w.run("predict {}/parts {}/d.flaw")
@@ -285,6 +293,7 @@ fn what_a_crop_does_not_see_is_said() {
         1,
         "{run:#?}"
     );
+    assert_eq!(run.stdout.matches("\"oddities\":[\"cropped\"]").count(), 4);
     let run = fit(&w, "--good {}/strips -o {}/q.flaw").succeeds();
     assert!(!run.stderr.contains("crop"), "{run:#?}");
 }
@@ -389,6 +398,70 @@ fn rates_may_be_in_percent() {
         run.succeeds().json()["threshold"].clone()
     };
     assert_eq!(job("20%"), job("0.2"));
+    let coreset = |share: &str| {
+        let line = format!("-o {{}}/m.flaw --json --scorer patch-bank --coreset {share}");
+        w.job("fit", &line).succeeds().json()["bank_patches"].clone()
+    };
+    assert_eq!(coreset("50%"), coreset("0.5"));
     w.job("fit", "-o {}/m.flaw --max-false-alarm 100%")
         .refuses(&["--max-false-alarm"]);
+}
+
+#[test]
+fn the_limit_of_pixels_names_its_option() {
+    let w = World::new();
+    w.job("fit", "-o {}/m.flaw").succeeds();
+    let large = w.path("large.png");
+    GrayImage::from_fn(1100, 1000, |x, y| Luma([(x ^ y) as u8]))
+        .save(large)
+        .unwrap();
+    let line = "predict {}/m.flaw {}/large.png";
+    w.run(&format!("{line} --max-megapixels 1")).refuses(&[
+        "large.png",
+        "1100x1000",
+        "--max-megapixels raises",
+    ]);
+    w.run(line).succeeds();
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_blamed_themselves() {
+    let w = World::new();
+    let mut bytes = fs::read(golden("ckpt/tiny_mlp/hf.safetensors")).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::create_dir(w.path("nan")).unwrap();
+    fs::write(w.path("nan/hf.safetensors"), bytes).unwrap();
+    copy(
+        &golden("ckpt/tiny_mlp/hf_config.json"),
+        &w.path("nan/hf_config.json"),
+    );
+    let good = w.root().join("cloth/train/good");
+    let line = format!(
+        "fit --weights {{}}/nan/hf.safetensors --image-size 64 --good {} -o {{}}/m.flaw",
+        good.display()
+    );
+    w.run(&line)
+        .refuses(&["nan/hf.safetensors", "the weights '", "no numbers", "hint:"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_utf8_are_judged_and_can_be_skipped() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let w = World::new();
+    let good = w.root().join("cloth/train/good");
+    w.job("fit", "-o {}/m.flaw").succeeds();
+    let odd = std::ffi::OsStr::from_bytes(b"Stra\xdfe.png");
+    fs::copy(w.sample("test/good/000.png"), good.join(odd)).unwrap();
+    w.job("fit", "-o {}/n.flaw").refuses(&["UTF-8", "rename"]);
+    let run = w.job("fit", "-o {}/n.flaw --skip-bad-images --json");
+    assert_eq!(run.succeeds().json()["support_images"], TRAIN_GOOD);
+    let run = w.run("predict {}/m.flaw {}/data/cloth/train/good --json");
+    let run = run.succeeds();
+    assert_eq!(
+        run.stdout.lines().count(),
+        TRAIN_GOOD as usize + 1,
+        "{run:#?}"
+    );
 }

@@ -219,6 +219,18 @@ fn people_choose_between_bars_and_lines() {
     let lines = stderr("--progress plain");
     assert_eq!(lines.matches("\nepoch ").count(), 2, "{lines}");
     assert!(!lines.contains('\x1b'), "{lines}");
+    // what is waited for stands in the first 56 columns, which a bar leaves of 80
+    let held = w.job(
+        "train",
+        "--num-epochs 2 --num-prompts 2 --num-defect-samples 5 --output-dir {}/held",
+    );
+    let held = held.succeeds().stderr;
+    let line = held.lines().find(|l| l.starts_with("epoch ")).unwrap();
+    let start: String = line.chars().take(56).collect();
+    assert!(
+        start.contains("hold-out ") && start.contains("ETA at most "),
+        "{line}"
+    );
     let auto = stderr("");
     assert_eq!(auto.matches("\nepoch ").count(), 2, "no terminal: {auto}");
     let none = stderr("--progress none");

@@ -34,6 +34,10 @@ pub enum Oddity {
     OrientationIgnored,
     /// 16-bit data that use a small part of the range.
     NarrowDepth,
+    /// An image of which a centre crop leaves parts out.
+    Cropped,
+    /// An image that cannot be read.
+    Unreadable,
 }
 
 impl Oddity {
@@ -98,6 +102,10 @@ impl Oddity {
             }
             (Self::NarrowDepth, true) => "16-bit image uses a small part of the range",
             (Self::NarrowDepth, false) => "16-bit images use a small part of the range",
+            (Self::Cropped, true) => "image is not looked at as a whole",
+            (Self::Cropped, false) => "images are not looked at as a whole",
+            (Self::Unreadable, true) => "image cannot be read, and is left out",
+            (Self::Unreadable, false) => "images cannot be read, and are left out",
         }
     }
 
@@ -143,6 +151,26 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Nothing met.
+    pub const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds what another one counted.
+    pub fn merge(&mut self, other: &Self) {
+        for entry in &other.entries {
+            for example in &entry.examples {
+                self.add(entry.oddity, example);
+            }
+            let named = entry.examples.len();
+            if let Some(own) = self.entries.iter_mut().find(|e| e.oddity == entry.oddity) {
+                own.count += entry.count - named;
+            }
+        }
+    }
+
     /// Counts one.
     pub fn add(&mut self, oddity: Oddity, example: impl Into<String>) {
         let at = self.entries.iter().position(|e| e.oddity == oddity);
@@ -200,5 +228,9 @@ mod tests {
         );
         assert_eq!(ledger.count(Oddity::MaskWithoutImage), 5);
         assert_eq!(ledger.count(Oddity::NotUtf8), 0);
+        let mut both = ledger.clone();
+        both.merge(&ledger);
+        assert_eq!(both.count(Oddity::MaskWithoutImage), 10);
+        assert_eq!(both.entries()[1].examples.len(), 3);
     }
 }

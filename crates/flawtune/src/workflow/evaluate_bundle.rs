@@ -40,6 +40,8 @@ pub struct BundleEvaluateRequest {
     pub bootstrap: BootstrapOptions,
     /// Where `<category>_detection.json` and `<category>_predictions.csv` go.
     pub output_dir: PathBuf,
+    /// Overwrite the results of another detector there.
+    pub overwrite: bool,
 }
 
 /// A detector on a test set: a row of what it ships, and where it learned from defects one of what it would be without them.
@@ -142,6 +144,10 @@ pub fn evaluate_bundle(
     let tested = tested(manifest, &infos, &mut split, on_event);
     check_disjoint(manifest, &name, &tested, &protocol)?;
     writable(&request.output_dir)?;
+    let path = request.output_dir.join(format!("{name}_detection.json"));
+    if !request.overwrite {
+        check_owner(&path, &request.bundle)?;
+    }
 
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring(header.scorer.name()));
@@ -179,7 +185,6 @@ pub fn evaluate_bundle(
         detector: request.bundle.clone(),
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let path = request.output_dir.join(format!("{name}_detection.json"));
     write_json(&path, &evaluation)?;
     on_event(Event::Wrote(&path));
     let table = request.output_dir.join(format!("{name}_predictions.csv"));
@@ -272,6 +277,27 @@ fn named<'a>(
     kinds
 }
 
+/// Refuses results that are there and tell of another detector.
+fn check_owner(results: &Path, detector: &Path) -> Result<(), WorkflowError> {
+    let of = || -> Option<PathBuf> {
+        let text = std::fs::read_to_string(results).ok()?;
+        let there: serde_json::Value = serde_json::from_str(&text).ok()?;
+        // 'bundle' in those of older versions
+        let owner = there.get("detector").or_else(|| there.get("bundle"))?;
+        Some(PathBuf::from(owner.as_str()?))
+    };
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match of() {
+        Some(owner) if whole(&owner) != whole(detector) => Err(WorkflowError::Input(format!(
+            "{}: holds the results of another detector, {}\n\
+             hint: choose another --output-dir; --force overwrites them",
+            results.display(),
+            owner.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What a detector without the defects it learned from is called: it knows good images only.
 const UNTAUGHT: &str = "bank";
 
@@ -312,6 +338,7 @@ fn score(
     let options = PredictOptions {
         skip_bad_images: request.data.skip_bad_images,
         maps: masked,
+        max_map_pixels: None,
         untaught: true,
     };
     let by_path: HashMap<&Path, usize> = samples

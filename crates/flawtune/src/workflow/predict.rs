@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::intake::depth_text;
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::Finding;
+use crate::dataset::Oddity;
 use crate::features::{BadImage, FeatureError, Inputs};
 use crate::score::map::{AnomalyMap, Region, regions, worst_region};
 
@@ -21,6 +22,9 @@ pub struct PredictOptions {
     pub skip_bad_images: bool,
     /// Draw the map of every image and keep its pixels, for overlays; otherwise only flaws are drawn, for their box.
     pub maps: bool,
+    /// Most pixels that a map is drawn with. Of a larger image it is drawn at a half, a third, … of its size, which is all
+    /// that patches tell of it; regions are given in pixels of the image all the same.
+    pub max_map_pixels: Option<usize>,
     /// Also say what the detector would have found without the defects that it learned from.
     pub untaught: bool,
 }
@@ -72,6 +76,8 @@ pub struct Predicted {
     pub prediction: Prediction,
     /// The image, where maps are wanted.
     pub picture: Option<RgbImage8>,
+    /// What of the image is not as it is seen.
+    pub oddities: Vec<Oddity>,
 }
 
 /// An image that is ready for the backbone.
@@ -164,15 +170,17 @@ pub fn predict_past(
             match picture {
                 Ok(ready) => {
                     let Some(found) = found.next() else { break };
-                    odd.meet(&ready, &preprocess, on_event);
+                    let oddities = odd.meet(&ready, &preprocess, on_event);
                     odd.judged(&ready.path, &found, on_event);
                     scored += 1;
                     let prediction = Predicted {
                         path: ready.path,
                         prediction: found,
                         picture: ready.picture,
+                        oddities,
                     };
                     if on_prediction(prediction)?.is_break() {
+                        odd.sum_up(&preprocess, on_event);
                         return Ok(scored);
                     }
                 }
@@ -193,6 +201,7 @@ struct Odd {
     /// Images of 16 bits, and the largest value in them.
     wide: usize,
     largest: u16,
+    said: Option<u8>,
     told_depth: bool,
     /// Images unlike those that the detector knows.
     unlike: usize,
@@ -202,10 +211,16 @@ struct Odd {
 const WIDE: usize = 8;
 
 impl Odd {
-    fn meet(&mut self, ready: &Ready, preprocess: &Preprocess, on_event: OnEvent<'_>) {
-        let name = ready.path.display();
+    fn meet(
+        &mut self,
+        ready: &Ready,
+        preprocess: &Preprocess,
+        on_event: OnEvent<'_>,
+    ) -> Vec<Oddity> {
+        let (name, mut oddities) = (ready.path.display(), Vec::new());
         if ready.looked.orientation > 1 && !preprocess.apply_exif_orientation {
             self.turned += 1;
+            oddities.push(Oddity::OrientationIgnored);
             if self.turned == 1 {
                 on_event(Event::Warning(format!(
                     "{name} says by EXIF that it is to be turned, and is not, as when the file was fitted; pixels of boxes \
@@ -216,6 +231,7 @@ impl Odd {
         let unseen = preprocess.unseen(ready.size.0, ready.size.1);
         if unseen > 0.01 {
             self.cropped += 1;
+            oddities.push(Oddity::Cropped);
             if self.cropped == 1 {
                 on_event(Event::Warning(format!(
                     "{name}: {:.0} % of it lie outside of the centre crop that the file was fitted with, and are not looked at",
@@ -226,10 +242,12 @@ impl Odd {
         if let Some(largest) = ready.looked.largest {
             self.wide += 1;
             self.largest = self.largest.max(largest);
+            self.said = self.said.max(ready.looked.said);
             if self.wide == WIDE {
                 self.tell_depth(preprocess, on_event);
             }
         }
+        oddities
     }
 
     /// An image that as a whole does not look like those that the detector knows.
@@ -253,7 +271,7 @@ impl Odd {
         if self.wide == 0 || std::mem::replace(&mut self.told_depth, true) {
             return;
         }
-        if let Some(text) = depth_text(self.largest, preprocess.bit_depth, self.wide) {
+        if let Some(text) = depth_text(self.largest, self.said, preprocess.bit_depth, self.wide) {
             on_event(Event::Warning(text));
         }
     }
@@ -310,6 +328,7 @@ fn score(
         map: options.maps,
         regions: false,
         untaught: options.untaught,
+        max_pixels: options.max_map_pixels,
     };
     let one = |(ready, found): (&&Ready, Finding)| judge(detector, wanted, ready.size, &found);
     ready.par_iter().zip(found).map(one).collect()
@@ -324,6 +343,8 @@ pub(super) struct Wanted {
     pub(super) regions: bool,
     /// What would be found without the defects learned from.
     pub(super) untaught: bool,
+    /// As [`PredictOptions::max_map_pixels`].
+    pub(super) max_pixels: Option<usize>,
 }
 
 impl Wanted {
@@ -332,7 +353,20 @@ impl Wanted {
         map: true,
         regions: true,
         untaught: false,
+        max_pixels: None,
     };
+}
+
+/// The size of a map of an image of `size`: a whole part of it, of at most `most` pixels.
+fn bounded(size: (usize, usize), most: Option<usize>) -> (usize, usize) {
+    let most = most.unwrap_or(usize::MAX).max(1);
+    let of = |part: usize| (size.0.div_ceil(part), size.1.div_ceil(part));
+    let longest = size.0.max(size.1).max(1);
+    let fits = |part: &usize| {
+        let (height, width) = of(*part);
+        height.saturating_mul(width) <= most
+    };
+    of((1..=longest).find(fits).unwrap_or(longest))
 }
 
 /// The verdict on an image of `size` (height, width).
@@ -344,8 +378,9 @@ pub(super) fn judge(
 ) -> Result<Prediction, WorkflowError> {
     let header = detector.header();
     let flaw = header.threshold.is_flaw(found.score);
+    let drawn = bounded(size, wanted.max_pixels);
     let map = if flaw || wanted.map {
-        Some(detector.drawing(size)?.draw(&found.distances)?)
+        Some(detector.drawing(drawn)?.draw(&found.distances)?)
     } else {
         None
     };
@@ -369,12 +404,12 @@ pub(super) fn judge(
                 let others = regions(map, least);
                 all.extend(others.into_iter().filter(|r| Some(r) != worst.as_ref()));
             }
-            all
+            all.iter().map(|r| r.scaled(drawn, size)).collect()
         }
     };
     let untaught = match found.untaught.as_ref().filter(|_| wanted.untaught) {
         Some(untaught) => {
-            let drawing = wanted.map.then(|| detector.drawing(size)).transpose()?;
+            let drawing = wanted.map.then(|| detector.drawing(drawn)).transpose()?;
             let map = drawing.map(|d| d.draw(&untaught.distances)).transpose()?;
             Some((untaught.score, map))
         }
@@ -391,4 +426,18 @@ pub(super) fn judge(
         map: map.filter(|_| wanted.map),
         untaught,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_maps_are_drawn_at_a_part_of_the_size() {
+        assert_eq!(bounded((3000, 4000), None), (3000, 4000));
+        assert_eq!(bounded((3000, 4000), Some(12_000_000)), (3000, 4000));
+        assert_eq!(bounded((3001, 4000), Some(12_000_000)), (1501, 2000));
+        assert_eq!(bounded((10_000, 10_000), Some(1 << 24)), (3334, 3334));
+        assert_eq!(bounded((1, 1000), Some(0)), (1, 1));
+    }
 }

@@ -9,10 +9,11 @@ use flawtune_lab::workflow::checkpoint_tokens;
 
 use crate::Context;
 use crate::args::EvaluateArgs;
-use crate::console::{out, out_json};
+use crate::commands::request;
+use crate::console::out;
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::recording::{Recording, outcome};
+use crate::recording::{Recording, json_with_intake, outcome};
 
 pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Result<(), Failure> {
     let request = BundleEvaluateRequest {
@@ -26,7 +27,9 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
             ..BootstrapOptions::default()
         },
         output_dir: args.output_dir.clone(),
+        overwrite: args.force,
     };
+    let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
     let result = evaluate_bundle(&request, &mut |event| {
@@ -37,7 +40,8 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
     recording.end(outcome(&result));
     let (found, path) = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {
-        return out_json(&found);
+        out(&json_with_intake(&found)?);
+        return Ok(());
     }
     table(&found);
     context

@@ -30,29 +30,29 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The images named on the command line; what lies in the folder of `maps` is not an input, unless that folder is one.
-    pub(super) fn named(inputs: &[PathBuf], maps: Option<&Path>) -> Result<Self, Failure> {
+    /// The images named on the command line, and what was met besides; what lies in folders that are written to is no input,
+    /// unless such a folder is one.
+    pub(super) fn named(inputs: &[PathBuf], written: &[&Path]) -> Result<(Self, Ledger), Failure> {
+        let mut ledger = Ledger::new();
         if inputs.iter().any(|i| i == Path::new("-")) {
             if inputs.len() > 1 {
                 return Err(Failure::Input(
                     "- (standard input) stands alone\nhint: name no other image beside it".into(),
                 ));
             }
-            return Ok(Self::stdin());
+            return Ok((Self::stdin(), ledger));
         }
         let mut list = Vec::new();
         for input in inputs {
-            expand(input, &mut list)?;
+            expand_telling(input, &mut list, &mut ledger)?;
         }
-        let maps = maps.and_then(|m| m.canonicalize().ok());
-        if let Some(maps) = maps
-            && !inputs
-                .iter()
-                .any(|i| i.canonicalize().is_ok_and(|i| i == maps))
-        {
-            list.retain(|path| !path.canonicalize().is_ok_and(|p| p.starts_with(&maps)));
+        for written in written.iter().filter_map(|w| w.canonicalize().ok()) {
+            let named = |i: &PathBuf| i.canonicalize().is_ok_and(|i| i == written);
+            if !inputs.iter().any(named) {
+                list.retain(|path| !path.canonicalize().is_ok_and(|p| p.starts_with(&written)));
+            }
         }
-        Ok(Self::List(list.into_iter()))
+        Ok((Self::List(list.into_iter()), ledger))
     }
 
     fn stdin() -> Self {
@@ -80,6 +80,13 @@ impl Source {
         match self {
             Self::Watch(watch) => !watch.failed(path),
             _ => false,
+        }
+    }
+
+    /// Takes down that a picture is judged, or given up.
+    pub(super) fn judged(&mut self, path: &Path, verdict: &str) {
+        if let Self::Watch(watch) = self {
+            watch.judged(path, verdict);
         }
     }
 
@@ -140,7 +147,12 @@ impl Source {
 
 /// The images that an argument names; says what it names besides.
 pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let mut ledger = Ledger::default();
+    expand_telling(input, list, &mut Ledger::new())
+}
+
+/// As [`expand`], and tells a ledger too.
+fn expand_telling(input: &Path, list: &mut Vec<PathBuf>, told: &mut Ledger) -> Result<(), Failure> {
+    let mut ledger = Ledger::new();
     let before = list.len();
     let what = if input.is_dir() {
         let found = gather(input, &mut ledger).map_err(|e| Failure::from_error(&e))?;
@@ -169,6 +181,7 @@ pub(crate) fn expand(input: &Path, list: &mut Vec<PathBuf>) -> Result<(), Failur
     for entry in entries.iter().filter(|e| !e.oddity.is_harmless()) {
         warn(&entry.line());
     }
+    told.merge(&ledger);
     Ok(())
 }
 

@@ -1,26 +1,34 @@
 //! `flawtune predict`
 
 mod inputs;
+mod journal;
 mod output;
+mod sorted;
 mod watch;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use flawtune::dataset::{Ledger, Oddity};
 use flawtune::features::{BadImage, FeatureError};
 use flawtune::workflow::{
     Detector, Event, NewThreshold, Next, OnEvent, PredictOptions, Predicted, WorkflowError,
     predict_past,
 };
 use flawtune_lab::workflow::checkpoint_tokens;
+use serde_json::json;
 
 use self::inputs::Source;
 pub(crate) use self::inputs::expand;
-use self::output::{Maps, Printer};
+use self::journal::Journal;
+use self::output::{Maps, Printer, verdict};
+use self::sorted::{Sorted, UNREADABLE};
 use self::watch::Watch;
 use crate::Context;
 use crate::args::{FormatArg, PredictArgs};
-use crate::console;
+use crate::console::{self, Console};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Display;
@@ -33,10 +41,155 @@ fn other_threshold(args: &PredictArgs) -> Option<NewThreshold> {
         .or_else(|| args.find.map(NewThreshold::Find))
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "what an image goes through, in its order"
-)]
+/// Most pixels that a map is drawn with: patches tell no more of a larger image.
+const MAP_PIXELS: usize = 1 << 24;
+
+/// What is counted, and said now and then while a folder is watched.
+struct Pulse {
+    console: Console,
+    every: Option<Duration>,
+    last: Instant,
+    scored: usize,
+    flaws: usize,
+    left_out: usize,
+}
+
+impl Pulse {
+    fn new(console: Console, args: &PredictArgs) -> Self {
+        let every = (args.watch.is_some() && args.heartbeat > 0)
+            .then(|| Duration::from_secs(args.heartbeat.into()));
+        Self {
+            console,
+            every,
+            last: Instant::now(),
+            scored: 0,
+            flaws: 0,
+            left_out: 0,
+        }
+    }
+
+    /// The last notes; how many images were judged, and how many are flawed.
+    fn sum_up(self) -> (usize, usize) {
+        let (scored, flaws) = (self.scored, self.flaws);
+        self.console
+            .note(&format!("{flaws} of {scored} pictures are flawed"));
+        if self.left_out > 0 {
+            self.console.note(&format!(
+                "{} images could not be read and are not judged",
+                self.left_out
+            ));
+        }
+        (scored, flaws)
+    }
+
+    fn beat(&mut self) {
+        if self.every.is_none_or(|every| self.last.elapsed() < every) {
+            return;
+        }
+        self.last = Instant::now();
+        let (judged, flaws, unreadable) = (self.scored, self.flaws, self.left_out);
+        if self.console.json() {
+            let fields = json!({"judged": judged, "flaws": flaws, "unreadable": unreadable});
+            self.console.event("heartbeat", fields);
+        } else {
+            self.console.note(&format!(
+                "watching: {judged} judged, {flaws} flawed, {unreadable} unreadable"
+            ));
+        }
+    }
+}
+
+/// Where files about images go.
+struct Outlets<'a> {
+    maps: Option<Maps<'a>>,
+    sorted: Option<Sorted<'a>>,
+    /// A service outlives a file that cannot be written.
+    service: bool,
+}
+
+impl<'a> Outlets<'a> {
+    fn new(args: &'a PredictArgs, detector: &'a Detector) -> Self {
+        let maps = args.maps.as_ref().map(|folder| Maps {
+            folder,
+            format: args.map_format,
+            scale: &detector.header().map,
+            root: root(args),
+        });
+        let sorted = args.sort_into.as_ref().map(|folder| Sorted {
+            folder,
+            root: root(args),
+        });
+        Self {
+            maps,
+            sorted,
+            service: args.watch.is_some(),
+        }
+    }
+
+    /// Map, overlay and copy of an image.
+    fn put(&self, p: &Predicted) -> Result<(), WorkflowError> {
+        let written = self.maps.as_ref().map_or(Ok(()), |maps| maps.write(p));
+        self.or_warn(written)?;
+        self.sort(&p.path, verdict(p))
+    }
+
+    /// A copy under a verdict.
+    fn sort(&self, path: &Path, verdict: &str) -> Result<(), WorkflowError> {
+        let copied = self
+            .sorted
+            .as_ref()
+            .map_or(Ok(()), |s| s.put(path, verdict));
+        self.or_warn(copied)
+    }
+
+    fn or_warn(&self, written: Result<(), WorkflowError>) -> Result<(), WorkflowError> {
+        match written {
+            Err(e) if self.service => console::warn(&Failure::from_error(&e).text()),
+            written => written?,
+        }
+        Ok(())
+    }
+}
+
+/// The folder that paths of inputs are shortened by.
+fn root(args: &PredictArgs) -> Option<PathBuf> {
+    match (&args.watch, &args.images[..]) {
+        (Some(folder), _) => Some(folder.clone()),
+        (None, [folder]) if folder.is_dir() => Some(folder.clone()),
+        _ => None,
+    }
+}
+
+/// Where images come from, and what was met besides.
+fn source(args: &PredictArgs) -> Result<(Source, Ledger), Failure> {
+    if args.journal.is_some() && args.watch.is_none() {
+        return Err(Failure::Input(
+            "--journal is for a folder that is watched: name it with --watch".into(),
+        ));
+    }
+    let written: Vec<&Path> = [&args.maps, &args.sort_into]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect();
+    for (folder, option) in [(&args.maps, "--maps"), (&args.sort_into, "--sort-into")] {
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder).map_err(|e| {
+                Failure::Input(format!(
+                    "{}: {e}; choose a folder that can be written with {option}",
+                    folder.display()
+                ))
+            })?;
+        }
+    }
+    let Some(folder) = &args.watch else {
+        return Source::named(&args.images, &written);
+    };
+    let journal = args.journal.as_deref().map(Journal::open).transpose()?;
+    let watch = Watch::new(folder, &written, journal).map_err(|e| Failure::from_error(&e))?;
+    Ok((Source::Watch(watch), Ledger::new()))
+}
+
 pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     let failed = |e: WorkflowError| Failure::from_error(&e);
     if args.model.is_dir() {
@@ -47,19 +200,8 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             args.model.display()
         )));
     }
-    let maps = args.maps.as_deref();
-    let source = RefCell::new(match &args.watch {
-        Some(folder) => Source::Watch(Watch::new(folder, maps).map_err(failed)?),
-        None => Source::named(&args.images, maps)?,
-    });
-    if let Some(folder) = &args.maps {
-        std::fs::create_dir_all(folder).map_err(|e| {
-            Failure::Input(format!(
-                "{}: {e}\nhint: choose a folder that can be written with --maps",
-                folder.display()
-            ))
-        })?;
-    }
+    let (source, ledger) = source(args)?;
+    let source = RefCell::new(source);
     let mut display = Display::new(context.console);
     let detector = Detector::open_with(
         &args.model,
@@ -79,28 +221,22 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             .console
             .note(&format!("watching {}; Ctrl-C ends", folder.display()));
     }
-    let maps = args.maps.as_ref().map(|folder| Maps {
-        folder,
-        format: args.map_format,
-        scale: &detector.header().map,
-        root: match (&args.watch, &args.images[..]) {
-            (Some(folder), _) => Some(folder.clone()),
-            (None, [folder]) if folder.is_dir() => Some(folder.clone()),
-            _ => None,
-        },
-    });
-    let mut printer = Printer::new(if context.json {
+    let outlets = Outlets::new(args, &detector);
+    let format = if context.json {
         FormatArg::Jsonl
     } else {
         args.format
-    });
+    };
+    let printer = RefCell::new(Printer::new(format, ledger));
     let options = PredictOptions {
         skip_bad_images: args.skip_bad_images,
-        maps: maps.is_some(),
+        maps: args.maps.is_some(),
+        max_map_pixels: Some(MAP_PIXELS),
         untaught: false,
     };
-    let (mut flaws, mut scored) = (0, 0);
+    let pulse = RefCell::new(Pulse::new(context.console, args));
     let mut next = |wait: bool| {
+        pulse.borrow_mut().beat();
         if interrupt::asked() {
             Ok(Next::End)
         } else {
@@ -108,16 +244,13 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
         }
     };
     let mut on_prediction = |p: Predicted| {
-        scored += 1;
-        flaws += usize::from(p.prediction.flaw);
-        if let Some(maps) = &maps {
-            match maps.write(&p) {
-                // a service outlives a map that cannot be written
-                Err(e) if args.watch.is_some() => console::warn(&Failure::from_error(&e).text()),
-                written => written?,
-            }
-        }
-        let goes_on = printer.prediction(&p)
+        let mut count = pulse.borrow_mut();
+        count.scored += 1;
+        count.flaws += usize::from(p.prediction.flaw);
+        outlets.put(&p)?;
+        let printed = printer.borrow_mut().prediction(&p);
+        source.borrow_mut().judged(&p.path, verdict(&p));
+        let goes_on = printed
             // the exit code speaks of every image, also where nobody reads the lines
             || (args.fail_on_flaw && args.watch.is_none() && console::unwritten().is_none());
         Ok(if goes_on {
@@ -126,7 +259,6 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             ControlFlow::Break(())
         })
     };
-    let mut left_out = 0;
     let mut on_bad = |bad: BadImage, scored: usize, on_event: OnEvent<'_>| {
         if source.borrow_mut().tries_again(&bad.path) {
             return Ok(());
@@ -135,7 +267,11 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
             let (images, asked) = (vec![bad], scored + 1);
             return Err(FeatureError::BadImages { images, asked }.into());
         }
-        left_out += 1;
+        pulse.borrow_mut().left_out += 1;
+        let left_out = &mut printer.borrow_mut().intake;
+        left_out.add(Oddity::Unreadable, bad.to_string());
+        outlets.sort(&bad.path, UNREADABLE)?;
+        source.borrow_mut().judged(&bad.path, UNREADABLE);
         on_event(Event::Warning(format!("left out {bad}")));
         Ok(())
     };
@@ -149,15 +285,9 @@ pub(crate) fn run(args: &PredictArgs, context: Context) -> Result<(), Failure> {
     );
     display.finish();
     result.map_err(failed)?;
-    printer.start();
-    context
-        .console
-        .note(&format!("{flaws} of {scored} images are flawed"));
-    if left_out > 0 {
-        context.console.note(&format!(
-            "{left_out} images could not be read and are not judged"
-        ));
-    }
+    // a folder that is watched has no last line
+    printer.into_inner().end(args.watch.is_none());
+    let (scored, flaws) = pulse.into_inner().sum_up();
     if flaws > 0 && args.fail_on_flaw {
         Err(Failure::Flawed { flaws, scored })
     } else {

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use flawtune::bundle::MapScale;
+use flawtune::dataset::Ledger;
 use flawtune::report::overlay::{self, Scale, Style};
 use flawtune::score::map::{write_npy, write_tiff};
 use flawtune::workflow::{Predicted, WorkflowError};
 use image::RgbImage;
+use image::imageops::thumbnail;
 use serde_json::json;
 
 use crate::args::{FormatArg, MapFormatArg};
@@ -17,6 +19,8 @@ use crate::console::sent;
 pub(super) struct Printer {
     format: FormatArg,
     started: bool,
+    /// What was left out since the line before, for programs.
+    pub(super) intake: Ledger,
 }
 
 const COLUMNS: [&str; 8] = [
@@ -30,15 +34,16 @@ const COLUMNS: [&str; 8] = [
     "box_height",
 ];
 
-fn verdict(p: &Predicted) -> &'static str {
+pub(super) fn verdict(p: &Predicted) -> &'static str {
     if p.prediction.flaw { "flaw" } else { "good" }
 }
 
 impl Printer {
-    pub(super) fn new(format: FormatArg) -> Self {
+    pub(super) fn new(format: FormatArg, intake: Ledger) -> Self {
         Self {
             format,
             started: false,
+            intake,
         }
     }
 
@@ -54,6 +59,14 @@ impl Printer {
             )),
             FormatArg::Csv => sent(&COLUMNS.join(",")),
             FormatArg::Jsonl => true,
+        }
+    }
+
+    /// The end: with `last`, what was left out after the last line has one of its own.
+    pub(super) fn end(&mut self, last: bool) {
+        self.start();
+        if last && self.format == FormatArg::Jsonl && !self.intake.is_empty() {
+            sent(&json!({"intake": self.intake}).to_string());
         }
     }
 
@@ -82,7 +95,7 @@ impl Printer {
                 let place = region.map(
                     |r| json!({"x": r.left, "y": r.top, "width": r.width, "height": r.height}),
                 );
-                let line = json!({
+                let mut line = json!({
                     "path": p.path.to_string_lossy(),
                     "score": p.prediction.score,
                     "probability": p.prediction.probability,
@@ -91,6 +104,13 @@ impl Printer {
                     "kind": p.prediction.kind,
                     "drift": p.prediction.drift,
                 });
+                if !p.oddities.is_empty() {
+                    line["oddities"] = json!(p.oddities);
+                }
+                let intake = std::mem::take(&mut self.intake);
+                if !intake.is_empty() {
+                    line["intake"] = json!(intake);
+                }
                 sent(&line.to_string())
             }
             FormatArg::Csv => {
@@ -151,40 +171,49 @@ impl Maps<'_> {
             MapFormatArg::Npy => write_npy(map, &with(".npy"))?,
         }
         let (width, height) = (picture.width() as u32, picture.height() as u32);
-        let Some(picture) = RgbImage::from_raw(width, height, picture.pixels().to_vec()) else {
+        let Some(mut picture) = RgbImage::from_raw(width, height, picture.pixels().to_vec()) else {
             return Ok(());
         };
+        let (from, to) = (
+            (height as usize, width as usize),
+            (map.height(), map.width()),
+        );
+        if from != to {
+            picture = thumbnail(&picture, to.1 as u32, to.0 as u32);
+        }
         let scale = Scale {
             low: self.scale.low,
             high: self.scale.high,
         };
-        let region = p.prediction.regions.first();
+        let region = p.prediction.regions.first().map(|r| r.scaled(from, to));
         let drawn = overlay::overlay(
             &picture,
             map,
             scale,
             Some(self.scale.threshold),
-            region,
+            region.as_ref(),
             Style::default(),
         )?;
         Ok(overlay::write_png(&drawn, &with(".overlay.png"))?)
     }
 
-    /// The place of an image: below the maps' folder by its path in the folder that was named, or by the path it was
-    /// given by.
+    /// The place of an image's maps.
     fn place(&self, path: &Path) -> PathBuf {
-        let inside = self
-            .root
-            .as_ref()
-            .and_then(|root| path.strip_prefix(root).ok())
-            .unwrap_or(path);
-        let parts = inside.components().filter_map(|c| match c {
-            Component::Normal(part) => Some(short(part)),
-            Component::ParentDir => Some("__".into()),
-            _ => None,
-        });
-        self.folder.join(parts.collect::<PathBuf>())
+        place_below(self.folder, self.root.as_deref(), path)
     }
+}
+
+/// The place of a picture below `folder`: by its path in the folder that was named, or by the path it was given by.
+pub(super) fn place_below(folder: &Path, root: Option<&Path>, path: &Path) -> PathBuf {
+    let inside = root
+        .and_then(|root| path.strip_prefix(root).ok())
+        .unwrap_or(path);
+    let parts = inside.components().filter_map(|c| match c {
+        Component::Normal(part) => Some(short(part)),
+        Component::ParentDir => Some("__".into()),
+        _ => None,
+    });
+    folder.join(parts.collect::<PathBuf>())
 }
 
 /// Bytes that a name may have, so that there is room for an ending: 255 are the most in nearly every file system.

@@ -3,7 +3,8 @@
 //! It is listed over and over, with the folders in it. A file is taken once its size and time have not changed for some
 //! time, and a file that looks as if room had only been made for it once it has not for longer: who writes slower than
 //! that, or wants to be sure, writes under a hidden name and renames. A file that cannot be read is tried again some
-//! times, then named, and watching goes on: no file ends it, and neither does a folder that is away for a while.
+//! times, then named, and watching goes on: no file ends it, and neither does a folder that is away for a while. With a
+//! journal, what was judged before a restart is not judged again.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flawtune::dataset::{FileKind, file_kind, is_own_output};
 use flawtune::workflow::WorkflowError;
 
+use super::journal::Journal;
 use crate::console::warn;
 
 /// How long a file must not have changed.
@@ -39,8 +41,9 @@ struct Seen {
 
 pub(super) struct Watch {
     folder: PathBuf,
-    /// Not looked into: what is written there is written by us.
-    maps: Option<PathBuf>,
+    /// Folders that are not looked into: what is written there is written by us.
+    written: Vec<PathBuf>,
+    journal: Option<Journal>,
     /// Only what is in the folder now.
     files: HashMap<PathBuf, Seen>,
     listing: u64,
@@ -49,10 +52,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(folder: &Path, maps: Option<&Path>) -> Result<Self, WorkflowError> {
+    pub(super) fn new(
+        folder: &Path,
+        written: &[&Path],
+        journal: Option<Journal>,
+    ) -> Result<Self, WorkflowError> {
+        let whole = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let mut watch = Self {
             folder: folder.to_owned(),
-            maps: maps.map(Path::to_owned),
+            written: written.iter().map(whole).collect(),
+            journal,
             files: HashMap::new(),
             listing: 0,
             away: false,
@@ -122,6 +131,13 @@ impl Watch {
         false
     }
 
+    /// Takes down in the journal that a picture is judged, as it was when it was taken.
+    pub(super) fn judged(&mut self, path: &Path, verdict: &str) {
+        if let (Some(journal), Some(seen)) = (&mut self.journal, self.files.get(path)) {
+            journal.add(path, seen.length, seen.modified, verdict);
+        }
+    }
+
     fn list(&mut self) -> std::io::Result<()> {
         // the folder itself has to be there; what is in it may come and go meanwhile
         let entries = std::fs::read_dir(&self.folder)?;
@@ -150,8 +166,11 @@ impl Watch {
                 continue;
             }
             // a link to a folder may lead back
-            if metadata.is_dir() && !path.is_symlink() && self.maps.as_ref() != Some(&path) {
-                folders.push(path);
+            if metadata.is_dir() && !path.is_symlink() {
+                let whole = path.canonicalize();
+                if !whole.is_ok_and(|whole| self.written.contains(&whole)) {
+                    folders.push(path);
+                }
             } else if metadata.is_file() && !is_own_output(&path) {
                 self.met(path, &metadata);
             }
@@ -161,6 +180,11 @@ impl Watch {
     fn met(&mut self, path: PathBuf, metadata: &Metadata) {
         let (length, modified) = (metadata.len(), metadata.modified().ok());
         let listing = self.listing;
+        let known = || {
+            let journal = self.journal.as_ref();
+            journal.is_some_and(|j| j.knows(&path, length, modified))
+        };
+        let before = !self.files.contains_key(&path) && known();
         let new = || Seen {
             length,
             modified,
@@ -170,7 +194,10 @@ impl Watch {
             taken: false,
             listing,
         };
-        let seen = self.files.entry(path).or_insert_with(new);
+        let seen = self.files.entry(path).or_insert_with(|| Seen {
+            taken: before,
+            ..new()
+        });
         seen.listing = listing;
         if (seen.length, seen.modified) != (length, modified) {
             // also an image that was taken: another now lies under its name
@@ -218,7 +245,7 @@ mod tests {
     fn a_file_is_taken_once_when_it_has_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let mut watch = Watch::new(folder.path(), None).unwrap();
+        let mut watch = Watch::new(folder.path(), &[], None).unwrap();
         std::fs::write(folder.path().join("note.txt"), "x").unwrap();
         std::fs::write(folder.path().join(".b.png"), "x").unwrap();
         std::fs::write(&path, "x").unwrap();
@@ -231,7 +258,7 @@ mod tests {
         std::fs::remove_file(folder.path().join("note.txt")).unwrap();
         assert!(watch.ready(8).is_empty());
         assert!(watch.files.is_empty(), "what is gone is forgotten");
-        assert!(Watch::new(&folder.path().join("none"), None).is_err());
+        assert!(Watch::new(&folder.path().join("none"), &[], None).is_err());
     }
 
     #[test]
@@ -248,7 +275,7 @@ mod tests {
             std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             std::fs::write(at(name), PNG).unwrap();
         }
-        let mut watch = Watch::new(folder.path(), Some(&at("maps"))).unwrap();
+        let mut watch = Watch::new(folder.path(), &[&at("maps")], None).unwrap();
         assert_eq!(wait(&mut watch), [at("c.png"), at("day/shift/a.jfif")]);
         assert!(wait(&mut watch).is_empty());
     }
@@ -258,7 +285,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, room) = (folder.path().join("a.png"), folder.path().join("b.bmp"));
         std::fs::write(&path, "half").unwrap();
-        let mut watch = Watch::new(folder.path(), None).unwrap();
+        let mut watch = Watch::new(folder.path(), &[], None).unwrap();
         assert_eq!(wait(&mut watch), std::slice::from_ref(&path));
         assert!(!watch.failed(&path));
         assert!(watch.ready(8).is_empty(), "not at once");
@@ -279,5 +306,38 @@ mod tests {
         std::fs::create_dir(folder.path()).unwrap();
         std::fs::write(&path, PNG).unwrap();
         assert_eq!(wait(&mut watch), [path]);
+    }
+
+    #[test]
+    fn a_journal_outlives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("journal");
+        let at = |name: &str| folder.path().join("in").join(name);
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        for name in ["a.png", "b.png", "c.png"] {
+            std::fs::write(at(name), PNG).unwrap();
+        }
+        let start = || {
+            let journal = Journal::open(&journal).unwrap();
+            Watch::new(&folder.path().join("in"), &[], Some(journal)).unwrap()
+        };
+        let mut watch = start();
+        assert_eq!(wait(&mut watch), [at("a.png"), at("b.png"), at("c.png")]);
+        watch.judged(&at("a.png"), "good");
+        watch.judged(&at("b.png"), "flaw");
+        drop(watch);
+        // the end of a line that was never written whole
+        let mut torn = std::fs::read(&journal).unwrap();
+        torn.extend(b"{\"path\":\"c.p");
+        std::fs::write(&journal, torn).unwrap();
+        std::fs::write(at("b.png"), [PNG, PNG].concat()).unwrap();
+        let mut watch = start();
+        assert_eq!(wait(&mut watch), [at("b.png"), at("c.png")], "one changed");
+        watch.judged(&at("c.png"), "good");
+        std::fs::remove_file(at("a.png")).unwrap();
+        drop(watch);
+        drop(start());
+        let kept = std::fs::read_to_string(&journal).unwrap();
+        assert_eq!(kept.lines().count(), 1, "what is gone is forgotten: {kept}");
     }
 }

@@ -42,6 +42,36 @@ impl Region {
         }
     }
 
+    /// The region in an image of size `to` (height, width), of which a map of size `from` was drawn. The box covers every pixel
+    /// that it touches.
+    #[must_use]
+    pub fn scaled(&self, from: (usize, usize), to: (usize, usize)) -> Self {
+        if from == to {
+            return self.clone();
+        }
+        let floor = |v: usize, from: usize, to: usize| (v * to / from).min(to);
+        let ceiling = |v: usize, from: usize, to: usize| (v * to).div_ceil(from).min(to);
+        let (top, left) = (
+            floor(self.top, from.0, to.0),
+            floor(self.left, from.1, to.1),
+        );
+        let middle = |v: usize, from: usize, to: usize| ((2 * v + 1) * to / (2 * from)).min(to - 1);
+        let share = (to.0 * to.1) as f64 / (from.0 * from.1) as f64;
+        Self {
+            left,
+            top,
+            width: ceiling(self.left + self.width, from.1, to.1) - left,
+            height: ceiling(self.top + self.height, from.0, to.0) - top,
+            area: (self.area as f64 * share).round() as usize,
+            peak: self.peak,
+            peak_at: (
+                middle(self.peak_at.0, from.0, to.0),
+                middle(self.peak_at.1, from.1, to.1),
+            ),
+            mass: self.mass * share,
+        }
+    }
+
     /// Worse first: higher peak, then larger mass, then earlier in reading order.
     fn compare(&self, other: &Self) -> Ordering {
         (other.peak.total_cmp(&self.peak))
@@ -149,6 +179,25 @@ pub fn worst_region(map: &AnomalyMap, threshold: f32) -> Option<Region> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_region_of_a_smaller_map_covers_its_pixels_of_the_image() {
+        let region = Region {
+            left: 3,
+            top: 0,
+            width: 2,
+            height: 4,
+            area: 6,
+            peak: 0.5,
+            peak_at: (3, 4),
+            mass: 1.5,
+        };
+        assert_eq!(region.scaled((4, 5), (4, 5)), region);
+        let scaled = region.scaled((4, 5), (12, 14));
+        assert_eq!((scaled.left, scaled.width), (8, 6));
+        assert_eq!((scaled.top, scaled.height), (0, 12));
+        assert_eq!((scaled.area, scaled.peak_at), (50, (10, 12)));
+    }
     use proptest::prelude::*;
 
     fn map(width: usize, values: &[f32]) -> AnomalyMap {
