@@ -3,19 +3,44 @@
 
     pip install pillow==13.0.0 numpy tifffile imagecodecs
     python make_formats.py formats
+    python make_formats.py --check formats      # what Pillow reads today in the files that are there; needs Pillow alone
 
 Judges: Pillow for all of 8 bits (`Image.open(file).convert("RGB")`, of several frames the first), tifffile and imagecodecs
 for 16 bits a channel, of which `(v + 128) // 257` is taken because Pillow halves nothing evenly there. `expected.safetensors`
 holds [rows, columns, 3] bytes by file name, stored as `file_name -> array`; `formats.json` holds versions, the EXIF
 orientation of files that have one, and by name what is refused.
 """
-import io, json, os, struct, sys
+import json, os, struct, sys
 
-import imagecodecs
 import numpy as np
 import PIL
-import tifffile
 from PIL import Image, features
+
+
+def check(folder):
+    """Compares the files with what Pillow reads now; 16 bits and turned TIFF have other judges. Returns what differs."""
+    with open(os.path.join(folder, "expected.safetensors"), "rb") as file:
+        head = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        data = file.read()
+    wrong = []
+    for name, tensor in head.items():
+        if "16" in name.replace("16x", "") or name.startswith("tiff_turned") or name.endswith(".btf"):
+            continue
+        start, end = tensor["data_offsets"]
+        wanted = np.frombuffer(data[start:end], "u1").reshape(tensor["shape"])
+        read = np.asarray(Image.open(os.path.join(folder, name)).convert("RGB"))
+        if read.shape != wanted.shape or (read != wanted).any():
+            wrong.append(name)
+    return len(head), wrong
+
+
+if sys.argv[1:2] == ["--check"]:
+    count, wrong = check(sys.argv[2])
+    print(f"{count} files, Pillow {PIL.__version__}: " + (f"differs in {', '.join(wrong)}" if wrong else "as expected"))
+    sys.exit(1 if wrong else 0)
+
+import imagecodecs
+import tifffile
 
 out = sys.argv[1] if len(sys.argv) > 1 else "formats"
 os.makedirs(out, exist_ok=True)

@@ -86,7 +86,7 @@ pub enum ImageError {
     /// The header announces more pixels than the limit; nothing was allocated.
     #[error(
         "{}: {width}x{height} pixels are more than the limit of {limit} pixels\n\
-         hint: --max-megapixels raises the limit, where there is memory for it; or cut the image into several",
+         hint: `max_megapixels` raises the limit, where there is memory for it; or cut the image into several",
         path.display()
     )]
     TooManyPixels {
@@ -162,7 +162,7 @@ pub struct DecodeOptions {
     pub bit_depth: Option<u8>,
 }
 
-/// Most pixels a picture may have where nothing else is said: 16,384×16,384.
+/// Most pixels an image may have where nothing else is said: 16,384×16,384.
 pub const MAX_PIXELS: u64 = 1 << 28;
 
 /// The default of [`DecodeOptions::max_pixels`] in this process.

@@ -267,7 +267,7 @@ pub(crate) struct PredictArgs {
     /// With --watch: seconds between lines that say that it goes on; 0 for none
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) heartbeat: u32,
-    /// Copy every picture into DIR/good, DIR/flaw or DIR/unreadable
+    /// Copy every image into DIR/good, DIR/flaw or DIR/unreadable
     #[arg(long, value_name = "DIR")]
     pub(crate) sort_into: Option<PathBuf>,
     /// How results are printed; --json is jsonl

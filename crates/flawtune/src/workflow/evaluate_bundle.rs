@@ -290,7 +290,7 @@ fn check_owner(results: &Path, detector: &Path) -> Result<(), WorkflowError> {
     match of() {
         Some(owner) if whole(&owner) != whole(detector) => Err(WorkflowError::Input(format!(
             "{}: holds the results of another detector, {}\n\
-             hint: choose another --output-dir; --force overwrites them",
+             hint: choose another `output_dir`; `force` overwrites them",
             results.display(),
             owner.display()
         ))),

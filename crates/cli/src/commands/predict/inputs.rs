@@ -83,7 +83,7 @@ impl Source {
         }
     }
 
-    /// Takes down that a picture is judged, or given up.
+    /// Takes down that an image is judged, or given up.
     pub(super) fn judged(&mut self, path: &Path, verdict: &str) {
         if let Self::Watch(watch) = self {
             watch.judged(path, verdict);

@@ -72,7 +72,7 @@ impl Pulse {
     fn sum_up(self) -> (usize, usize) {
         let (scored, flaws) = (self.scored, self.flaws);
         self.console
-            .note(&format!("{flaws} of {scored} pictures are flawed"));
+            .note(&format!("{flaws} of {scored} images are flawed"));
         if self.left_out > 0 {
             self.console.note(&format!(
                 "{} images could not be read and are not judged",

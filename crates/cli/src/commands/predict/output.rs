@@ -203,7 +203,7 @@ impl Maps<'_> {
     }
 }
 
-/// The place of a picture below `folder`: by its path in the folder that was named, or by the path it was given by.
+/// The place of an image below `folder`: by its path in the folder that was named, or by the path it was given by.
 pub(super) fn place_below(folder: &Path, root: Option<&Path>, path: &Path) -> PathBuf {
     let inside = root
         .and_then(|root| path.strip_prefix(root).ok())

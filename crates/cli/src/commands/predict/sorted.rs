@@ -8,18 +8,18 @@ use flawtune::workflow::WorkflowError;
 
 use super::output::place_below;
 
-/// What a picture is sorted under when it cannot be read.
+/// What an image is sorted under when it cannot be read.
 pub(super) const UNREADABLE: &str = "unreadable";
 
 /// A folder with a folder for each verdict.
 pub(super) struct Sorted<'a> {
     pub(super) folder: &'a Path,
-    /// The one input, where it is a folder: copies lie below a verdict as pictures lie below it.
+    /// The one input, where it is a folder: copies lie below a verdict as images lie below it.
     pub(super) root: Option<PathBuf>,
 }
 
 impl Sorted<'_> {
-    /// Copies a picture under its verdict, whole or not at all, and over nothing that is there.
+    /// Copies an image under its verdict, whole or not at all, and over nothing that is there.
     pub(super) fn put(&self, path: &Path, verdict: &str) -> Result<(), WorkflowError> {
         let wanted = place_below(&self.folder.join(verdict), self.root.as_deref(), path);
         match copy(path, &wanted) {

@@ -131,7 +131,7 @@ impl Watch {
         false
     }
 
-    /// Takes down in the journal that a picture is judged, as it was when it was taken.
+    /// Takes down in the journal that an image is judged, as it was when it was taken.
     pub(super) fn judged(&mut self, path: &Path, verdict: &str) {
         if let (Some(journal), Some(seen)) = (&mut self.journal, self.files.get(path)) {
             journal.add(path, seen.length, seen.modified, verdict);

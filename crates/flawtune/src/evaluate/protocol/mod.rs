@@ -39,6 +39,16 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// What to do about a pool that takes all defects.
+fn pool_hint(defects: usize) -> String {
+    if defects < 2 {
+        "a single defect is learned from or tested: `flawtune fit` learns from what `defect` names, and tests nothing"
+            .to_owned()
+    } else {
+        format!("choose a smaller pool (at most {})", defects - 1)
+    }
+}
+
 /// Why a category cannot be split, or a checkpoint not be evaluated, as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
@@ -89,8 +99,8 @@ pub enum ProtocolError {
     },
     /// The pool would leave no defect to test.
     #[error(
-        "{category}: a pool of {pool} out of {defects} defects leaves none to test\nhint: choose a smaller pool (at most {})",
-        defects.saturating_sub(1)
+        "{category}: a pool of {pool} out of {defects} defects leaves none to test\nhint: {}",
+        pool_hint(*defects)
     )]
     PoolTakesAll {
         /// Category.
