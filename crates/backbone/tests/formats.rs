@@ -1,5 +1,7 @@
 //! Files of many formats against the readers that the rest of the world uses: `golden/make_formats.py` says which.
 
+#![allow(clippy::unwrap_used)] // a test may stop
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
