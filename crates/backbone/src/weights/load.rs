@@ -96,7 +96,15 @@ fn understand(source: &Source, expected: Option<&VitConfig>) -> Result<Loaded, W
 fn finite(parts: &Parts<'_>, source: &Source) -> Result<(), WeightsError> {
     let used: Vec<_> = parts
         .iter()
-        .filter(|(p, _)| !matches!(p, Part::LocalNorm | Part::Block(_, BlockPart::QkvMask)))
+        .filter(|(p, _)| match p {
+            Part::LocalNorm | Part::Block(_, BlockPart::QkvMask) => false,
+            // where a mask is multiplied in, what it hides may be anything
+            Part::Block(block, BlockPart::Qkv(Leaf::Bias)) => {
+                let mask = Part::Block(*block, BlockPart::QkvMask);
+                !parts.contains_key(&mask)
+            }
+            _ => true,
+        })
         .map(|(_, entry)| entry)
         .collect();
     let bad = used.par_iter().filter(|(_, tensor)| !tensor.is_finite());

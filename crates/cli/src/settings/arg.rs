@@ -215,6 +215,8 @@ fn value(arg: &Arg, matches: &ArgMatches) -> Value {
     };
     match (takes_list(arg), raw.first()) {
         (_, None) => Value::Null,
+        // one size is a number, as it always was
+        (true, Some(only)) if raw.len() == 1 && id == "image_size" => one(only),
         (true, _) => raw.iter().map(one).collect(),
         (false, Some(first)) => one(first),
     }

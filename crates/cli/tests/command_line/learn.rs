@@ -212,6 +212,29 @@ fn the_same_images_teach_the_same_at_once_or_one_after_the_other() {
 }
 
 #[test]
+fn a_detector_of_good_images_alone_learns_its_first_defects() {
+    let w = World::new();
+    moved(&w, "test/hole", "one/hole", 0..1);
+    moved(&w, "test/hole", "more/hole", 1..4);
+    fitted(&w, "--image-size 64");
+    // one shot cannot be judged without itself, so nothing says that it is worse
+    let found = w
+        .run("learn {}/m.flaw --defect {}/one --json")
+        .succeeds()
+        .json();
+    assert_eq!(found["defects"], 1);
+    assert_eq!(found["after"]["defects"], 0);
+    let found = w
+        .run("learn {}/m.flaw --defect {}/more --force --json")
+        .succeeds()
+        .json();
+    assert_eq!(
+        (&found["before"]["defects"], &found["after"]["defects"]),
+        (&3.into(), &3.into())
+    );
+}
+
+#[test]
 fn one_good_image_is_enough_to_rank_and_the_threshold_is_a_guess() {
     let w = World::new();
     fs::create_dir_all(w.path("one")).unwrap();

@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `kept` | U8, JSON of [`KeptImages`] |
 //! | `kept_nearest.0`, `kept_distance.0`, … | U32 and F32 `[judged + shots, blocks, patches]` of each image size: the nearest patch of each patch, and how far it is |
-//! | `kept_shots.0`, … | F16 `[shots, blocks, patches, dim]`, their patch tokens of unit length |
-//! | `kept_cover.0`, … | F32 `[shots, patches]`, the share of each patch that a mask covers; -1 without a mask |
+//! | `kept_shots.0`, … | only with shots: F16 `[shots, blocks, patches, dim]`, their patch tokens of unit length |
+//! | `kept_cover.0`, … | only with shots: F32 `[shots, patches]`, the share of each patch that a mask covers; -1 without a mask |
 
 use std::path::Path;
 
@@ -88,6 +88,9 @@ impl Kept {
             let distances = size.looks.iter().flat_map(|l| l.distances.iter().flatten());
             let distances = distances.flat_map(|d| d.to_le_bytes()).collect();
             tensors.push((key(DISTANCE), "F32", looks, distances));
+            if size.shots.is_empty() {
+                continue;
+            }
             let tokens = size.shots.iter().flatten().flatten();
             let tokens: Vec<u8> = tokens
                 .flat_map(|v| f16::from_f32(*v).to_le_bytes())
@@ -169,12 +172,17 @@ impl Kept {
             }
             let distances = data(DISTANCE, Dtype::F32, &looks)?;
             let distances = floats(&distances);
-            let tokens = data(SHOTS, Dtype::F16, &[shots, blocks, patches, dim])?;
+            let (tokens, covers) = if shots == 0 {
+                (Vec::new(), Vec::new())
+            } else {
+                let tokens = data(SHOTS, Dtype::F16, &[shots, blocks, patches, dim])?;
+                (tokens, data(COVER, Dtype::F32, &[shots, patches])?)
+            };
             let tokens: Vec<f32> = tokens
                 .chunks_exact(2)
                 .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect();
-            let covers = floats(&data(COVER, Dtype::F32, &[shots, patches])?);
+            let covers = floats(&covers);
             if tokens
                 .iter()
                 .chain(&distances)

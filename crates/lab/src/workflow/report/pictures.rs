@@ -149,7 +149,7 @@ impl<'a> Pictures<'a> {
         let mut notes = Vec::new();
         if let Some(first) = &self.first_missing {
             notes.push(format!(
-                "{} images of {} are not shown, the first because {first}; name the root of the data set if it has moved.",
+                "{} images of {} are not shown, the first because {first}\nhint: name the root of the data set by `root_dir` if it has moved",
                 self.missing, self.category
             ));
         }
