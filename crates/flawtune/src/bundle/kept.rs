@@ -142,81 +142,108 @@ impl Kept {
             return Err(wrong(IMAGES, "does not fit the support".into()));
         }
         let blocks = header.scorer.blocks();
-        let dim = header.dim / blocks;
         let grids = std::iter::once((header.grid, header.bank.rows))
             .chain(header.more_sizes.iter().map(|s| (s.grid, s.rows)));
-        let mut sizes = Vec::new();
-        for (i, (grid, rows)) in grids.enumerate() {
-            let patches = grid.0 * grid.1;
-            let data = |name: &str, dtype: Dtype, shape: &[usize]| {
-                let key = format!("{name}.{i}");
-                match tensors.tensor(&key) {
-                    Ok(found) if found.dtype() == dtype && found.shape() == shape => {
-                        Ok(found.data().to_vec())
-                    }
-                    _ => Err(wrong(&key, format!("is not {dtype:?} {shape:?}"))),
-                }
+        let sizes = grids.enumerate().map(|(i, ((height, width), rows))| {
+            let tensors = OfSize {
+                path,
+                tensors: &tensors,
+                i,
+                blocks,
+                patches: height * width,
+                dim: header.dim / blocks,
             };
-            let looks = [images.judged.len() + shots, blocks, patches];
-            let word = |b: &[u8]| [b[0], b[1], b[2], b[3]];
-            let nearest = data(NEAREST, Dtype::U32, &looks)?;
-            let nearest: Vec<u32> = nearest
-                .chunks_exact(4)
-                .map(|b| u32::from_le_bytes(word(b)))
-                .collect();
-            if nearest
-                .iter()
-                .any(|n| *n as usize >= rows && *n != u32::MAX)
-            {
-                return Err(wrong(NEAREST, "names patches that are not there".into()));
-            }
-            let distances = data(DISTANCE, Dtype::F32, &looks)?;
-            let distances = floats(&distances);
-            let (tokens, covers) = if shots == 0 {
-                (Vec::new(), Vec::new())
-            } else {
-                let tokens = data(SHOTS, Dtype::F16, &[shots, blocks, patches, dim])?;
-                (tokens, data(COVER, Dtype::F32, &[shots, patches])?)
-            };
-            let tokens: Vec<f32> = tokens
-                .chunks_exact(2)
-                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
-                .collect();
-            let covers = floats(&covers);
-            if tokens
-                .iter()
-                .chain(&distances)
-                .chain(&covers)
-                .any(|v| !v.is_finite())
-            {
-                return Err(wrong(SHOTS, "has numbers that are not finite".into()));
-            }
-            let look = |(nearest, distances): (&[u32], &[f32])| Look {
-                nearest: nearest.chunks_exact(patches).map(<[_]>::to_vec).collect(),
-                distances: distances.chunks_exact(patches).map(<[_]>::to_vec).collect(),
-            };
-            let each = blocks * patches;
-            sizes.push(KeptSize {
-                looks: nearest
-                    .chunks_exact(each)
-                    .zip(distances.chunks_exact(each))
-                    .map(look)
-                    .collect(),
-                shots: tokens
-                    .chunks_exact(each * dim)
-                    .map(|shot| {
-                        shot.chunks_exact(patches * dim)
-                            .map(<[_]>::to_vec)
-                            .collect()
-                    })
-                    .collect(),
-                covers: covers
-                    .chunks_exact(patches)
-                    .map(|cover| (cover[0] >= 0.0).then(|| cover.to_vec()))
-                    .collect(),
-            });
-        }
+            tensors.read(rows, images.judged.len(), shots)
+        });
+        let sizes = sizes.collect::<Result<_, _>>()?;
         Ok(Some(Self { images, sizes }))
+    }
+}
+
+/// The tensors of one size.
+struct OfSize<'a> {
+    path: &'a Path,
+    tensors: &'a SafeTensors<'a>,
+    i: usize,
+    blocks: usize,
+    patches: usize,
+    dim: usize,
+}
+
+impl OfSize<'_> {
+    fn wrong(&self, key: &str, what: String) -> BundleError {
+        BundleError::Header {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            what,
+        }
+    }
+
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<u8>, BundleError> {
+        let key = format!("{name}.{}", self.i);
+        match self.tensors.tensor(&key) {
+            Ok(found) if found.dtype() == dtype && found.shape() == shape => {
+                Ok(found.data().to_vec())
+            }
+            _ => Err(self.wrong(&key, format!("is not {dtype:?} {shape:?}"))),
+        }
+    }
+
+    /// Of a bank of so many `rows` in each block, and so many images.
+    fn read(&self, rows: usize, judged: usize, shots: usize) -> Result<KeptSize, BundleError> {
+        let &Self {
+            blocks,
+            patches,
+            dim,
+            ..
+        } = self;
+        let looks = [judged + shots, blocks, patches];
+        let nearest = self.bytes(NEAREST, Dtype::U32, &looks)?;
+        let nearest: Vec<u32> = nearest
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        if nearest
+            .iter()
+            .any(|n| *n as usize >= rows && *n != u32::MAX)
+        {
+            return Err(self.wrong(NEAREST, "names patches that are not there".into()));
+        }
+        let distances = floats(&self.bytes(DISTANCE, Dtype::F32, &looks)?);
+        let (tokens, covers) = if shots == 0 {
+            (Vec::new(), Vec::new())
+        } else {
+            let tokens = self.bytes(SHOTS, Dtype::F16, &[shots, blocks, patches, dim])?;
+            (tokens, self.bytes(COVER, Dtype::F32, &[shots, patches])?)
+        };
+        let tokens: Vec<f32> = tokens
+            .chunks_exact(2)
+            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect();
+        let covers = floats(&covers);
+        let mut all = tokens.iter().chain(&distances).chain(&covers);
+        if all.any(|v| !v.is_finite()) {
+            return Err(self.wrong(SHOTS, "has numbers that are not finite".into()));
+        }
+        let look = |(nearest, distances): (&[u32], &[f32])| Look {
+            nearest: nearest.chunks_exact(patches).map(<[_]>::to_vec).collect(),
+            distances: distances.chunks_exact(patches).map(<[_]>::to_vec).collect(),
+        };
+        let each = blocks * patches;
+        let by_block = |shot: &[f32]| {
+            shot.chunks_exact(patches * dim)
+                .map(<[_]>::to_vec)
+                .collect()
+        };
+        let looks = nearest.chunks_exact(each);
+        Ok(KeptSize {
+            looks: looks.zip(distances.chunks_exact(each)).map(look).collect(),
+            shots: tokens.chunks_exact(each * dim).map(by_block).collect(),
+            covers: covers
+                .chunks_exact(patches)
+                .map(|cover| (cover[0] >= 0.0).then(|| cover.to_vec()))
+                .collect(),
+        })
     }
 }
 
