@@ -72,6 +72,11 @@ fn two_sizes_are_looked_at_and_agree_everywhere() {
     fitted_refuses(&w, "--image-size 64,64", &["twice"]);
     fitted_refuses(
         &w,
+        "--image-size 64,32 --scorer patch-bank",
+        &["several", "hint:"],
+    );
+    fitted_refuses(
+        &w,
         "--image-size 64 --scorer patch-bank --budget 1s",
         &["residual", "hint:"],
     );

@@ -295,6 +295,12 @@ fn fitted(
 
     let (height, width) = engine.preprocess().size;
     let (grid, dim) = (engine.grid(height, width), engine.dim());
+    let of_size = |size: usize| {
+        let (height, width) = engine.preprocess_at(size).size;
+        let grid = engine.grid(height, width);
+        grid.0 * grid.1
+    };
+    let patches: usize = engine.sizes().into_iter().map(of_size).sum();
     let directions = if request.rotations {
         Turn::all().count()
     } else {
@@ -303,7 +309,7 @@ fn fitted(
     bank::state_memory(
         request,
         choice,
-        support.len() * grid.0 * grid.1 * directions,
+        support.len() * patches * directions,
         dim,
         on_event,
     )?;
@@ -360,6 +366,11 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
             "only the scorer residual learns from defects while it is fitted\nhint: take it, or train first and fit with the \
              checkpoint"
                 .into(),
+        ));
+    }
+    if choice != ScorerChoice::Residual && !request.backbone.more_sizes.is_empty() {
+        return Err(WorkflowError::Input(
+            "only the scorer residual looks at several image sizes\nhint: name one".into(),
         ));
     }
     if choice != ScorerChoice::Residual && request.budget.is_some() {
