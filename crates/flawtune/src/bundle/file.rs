@@ -114,13 +114,7 @@ impl Bundle {
         reason = "a check for each part of the file, in their order"
     )]
     pub fn read(path: &Path) -> Result<Self, BundleError> {
-        let hint = "name a file that 'flawtune fit' wrote";
-        let file = MappedFile::open(path).map_err(|source| BundleError::Io {
-            path: path.to_owned(),
-            source,
-            hint,
-        })?;
-        let file = Arc::new(file);
+        let file = Arc::new(open(path)?);
         let not = |what: String| BundleError::NotABundle {
             path: path.to_owned(),
             what,
@@ -388,6 +382,15 @@ impl Bundle {
             hint,
         })
     }
+}
+
+/// Maps the file of a bundle.
+pub(super) fn open(path: &Path) -> Result<MappedFile, BundleError> {
+    MappedFile::open(path).map_err(|source| BundleError::Io {
+        path: path.to_owned(),
+        source,
+        hint: "name a file that 'flawtune fit' wrote",
+    })
 }
 
 /// The tensor of the `i`-th further image size.

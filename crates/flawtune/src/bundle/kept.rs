@@ -10,13 +10,13 @@
 
 use std::path::Path;
 
-use flawtune_kernels::mapped::MappedFile;
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::error::BundleError;
+use super::file::open;
 use super::header::Header;
 use crate::evaluate::protocol::ImageRef;
 use crate::score::residual::Look;
@@ -112,12 +112,7 @@ impl Kept {
     /// # Errors
     /// Tensors that do not fit the header or each other.
     pub fn read(path: &Path, header: &Header) -> Result<Option<Self>, BundleError> {
-        let hint = "name a file that 'flawtune fit' wrote";
-        let file = MappedFile::open(path).map_err(|source| BundleError::Io {
-            path: path.to_owned(),
-            source,
-            hint,
-        })?;
+        let file = open(path)?;
         let wrong = |key: &str, what: String| BundleError::Header {
             path: path.to_owned(),
             key: key.to_owned(),

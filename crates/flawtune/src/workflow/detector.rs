@@ -117,7 +117,7 @@ impl Detector {
         if engine.variant() != header.variant {
             return differs("the tokens of", &header.variant, &engine.variant(), again);
         }
-        let (grid, dim) = (grid_at(&engine, engine.preprocess()), engine.dim());
+        let (grid, dim) = (engine.grid_of(&engine.preprocess()), engine.dim());
         let more: Vec<usize> = header.more_sizes.iter().map(|s| s.image_size).collect();
         if engine.options().more_sizes != more {
             let sizes = format!("{:?}", engine.options().more_sizes);
@@ -292,12 +292,6 @@ impl Detector {
     }
 }
 
-/// Rows and columns of patches of images that are prepared in this way.
-fn grid_at(engine: &Engine, preprocess: Preprocess) -> (usize, usize) {
-    let (height, width) = preprocess.size;
-    engine.grid(height, width)
-}
-
 /// What a bundle scores by, at each size.
 fn looks(path: &Path, bundle: &Bundle, engine: &Engine) -> Result<Vec<AtSize>, WorkflowError> {
     let header = &bundle.header;
@@ -305,7 +299,7 @@ fn looks(path: &Path, bundle: &Bundle, engine: &Engine) -> Result<Vec<AtSize>, W
         let preprocess = engine.preprocess_at(size);
         AtSize {
             preprocess,
-            grid: grid_at(engine, preprocess),
+            grid: engine.grid_of(&preprocess),
             scorer,
         }
     };

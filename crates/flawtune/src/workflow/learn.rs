@@ -4,16 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flawtune_backbone::preprocess::{decode, read_file};
 use serde::Serialize;
 
 use super::fit::finish::{MapsOf, calibrated};
-use super::fit::residual::{AtSize, together};
+use super::fit::residual::{AtSize, cover, together};
 use super::{Category, CategoryOptions, Detector, Engine, Event, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Kept, KeptSize, ScorerKind};
 use crate::dataset::{MoreImages, Source};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::ImageRef;
-use crate::features::{Forward as _, ImageTokens, Turn, patch_cover};
+use crate::features::{ImageTokens, Turn};
 use crate::score::residual::{
     BlockBanks, Good, ResidualOptions, Shot, block_bank, default_top, grown, learn_residual,
     of_blocks, unit_blocks,
@@ -104,7 +105,6 @@ pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, Wo
     let bundle = bundle(&old, kept, &new, sizes, &good, &defects, on_event)?;
 
     let was = old.header();
-    let known = (was.threshold.good.len(), new.good_found.len());
     let comparable = Comparable::of(was, &new, &good, &defects);
     let (before, after) = comparable.tallies(was.threshold.value, bundle.header.threshold.value);
     if let Some((was, is)) = comparable.worse()
@@ -114,7 +114,7 @@ pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, Wo
             "what was learned makes the detector worse: it told {} known good images and {} defects apart with an AUROC of {was:.3}, \
              and would with {is:.3}; {} was not changed\nhint: look whether the new images are labelled right, or take it anyway by \
              force",
-            known.0 + known.1,
+            before.good,
             before.defects,
             path.display()
         )));
@@ -258,8 +258,8 @@ impl NewImages {
         let mut all = Vec::with_capacity(positions.len());
         for &position in positions {
             let path = &self.category.dataset.samples[position].path;
-            let bytes = flawtune_backbone::preprocess::read_file(path, &decoding)?;
-            let image = flawtune_backbone::preprocess::decode(&bytes, path, &decoding)?;
+            let bytes = read_file(path, &decoding)?;
+            let image = decode(&bytes, path, &decoding)?;
             let found = old.predict(&image)?;
             all.push((found.size, found.score));
         }
@@ -316,20 +316,13 @@ fn at_sizes(
     for ((size, kept_size), old_bank) in engine.sizes().into_iter().zip(&kept.sizes).zip(old_banks)
     {
         let preprocess = engine.preprocess_at(size);
-        let grid = engine.grid(preprocess.size.0, preprocess.size.1);
+        let grid = engine.grid_of(&preprocess);
         let good = new.tokens(engine, size, &new.good, on_event)?;
         let defects = new.tokens(engine, size, &new.defects, on_event)?;
         on_event(Event::Scoring("what was kept, and new images"));
         let mut covers = kept_size.covers.clone();
         for &position in &new.defects {
-            let sample = &new.category.dataset.samples[position];
-            let patch = engine.config().patch_size;
-            covers.push(if sample.masks.is_empty() {
-                None
-            } else {
-                let cover = patch_cover(&sample.path, &sample.masks, &preprocess, grid, patch)?;
-                cover.iter().any(|share| *share > 0.0).then_some(cover)
-            });
+            covers.push(cover(engine, &preprocess, &samples[position])?);
         }
         let size = Growing {
             blocks,

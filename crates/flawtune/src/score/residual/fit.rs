@@ -131,27 +131,11 @@ pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> Vec<Look> {
     good.iter().filter_map(one).collect()
 }
 
-/// Learns from good images and shots. `top` is the number of patches whose mean is an image's score.
+/// Learns from good images and shots that were looked at, the good ones each without itself ([`look_at_good`]). `top` is the number of
+/// patches whose mean is an image's score.
 ///
 /// # Errors
 /// [`HeadError::TooFew`] without good images or where no patch of the shots can be taken for defective, [`HeadError::NotFinite`].
-pub fn fit_residual(
-    banks: &BlockBanks,
-    good: &[Good<'_>],
-    shots: &[Shot<'_>],
-    top: usize,
-    options: &ResidualOptions,
-) -> Result<ResidualFit, HeadError> {
-    let looks = look_at_good(banks, good);
-    let shown: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
-    let of_shots = banks.look(&shown);
-    learn_residual(banks, (good, &looks), (shots, &of_shots), top, options)
-}
-
-/// As [`fit_residual`], of images that were looked at before: the good ones each without itself.
-///
-/// # Errors
-/// As [`fit_residual`].
 pub fn learn_residual(
     banks: &BlockBanks,
     (good, looks): (&[Good<'_>], &[Look]),

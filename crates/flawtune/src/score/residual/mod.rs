@@ -29,9 +29,7 @@ mod kinds;
 mod look;
 mod model;
 
-pub use fit::{
-    Good, ResidualFit, ResidualOptions, Shot, fit_residual, learn_residual, look_at_good,
-};
+pub use fit::{Good, ResidualFit, ResidualOptions, Shot, learn_residual, look_at_good};
 pub use join::joined;
 pub use kinds::{Kind, Kinds, UNKNOWN};
 pub use look::{BlockBanks, Look, block_bank, grown, of_blocks, unit_blocks};

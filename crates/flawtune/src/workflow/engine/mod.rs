@@ -150,6 +150,18 @@ impl Engine {
         Ok(self)
     }
 
+    /// Rows and columns of the patches of images that are prepared in this way.
+    pub(super) fn grid_of(&self, preprocess: &Preprocess) -> (usize, usize) {
+        let (height, width) = preprocess.size;
+        self.grid(height, width)
+    }
+
+    /// Patches of an image as a square of `size` pixels.
+    pub(super) fn patches_at(&self, size: usize) -> usize {
+        let (rows, columns) = self.grid_of(&self.preprocess_at(size));
+        rows * columns
+    }
+
     /// Packs the weights now rather than with the first image.
     ///
     /// # Errors

@@ -43,9 +43,8 @@ impl Images<'_> {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let (height, width) = self.preprocess.size;
         if positions.is_empty() {
-            let (grid, dim) = (self.engine.grid(height, width), self.engine.dim());
+            let (grid, dim) = (self.engine.grid_of(&self.preprocess), self.engine.dim());
             return Ok((
                 Vec::new(),
                 TokenSet {

@@ -293,14 +293,9 @@ fn fitted(
     let applied = given.filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
     let adapted = applied.map(|g| g.tokens.source(&engine)).transpose()?;
 
-    let (height, width) = engine.preprocess().size;
-    let (grid, dim) = (engine.grid(height, width), engine.dim());
-    let of_size = |size: usize| {
-        let (height, width) = engine.preprocess_at(size).size;
-        let grid = engine.grid(height, width);
-        grid.0 * grid.1
-    };
-    let patches: usize = engine.sizes().into_iter().map(of_size).sum();
+    let (grid, dim) = (engine.grid_of(&engine.preprocess()), engine.dim());
+    let sizes = engine.sizes().into_iter();
+    let patches: usize = sizes.map(|size| engine.patches_at(size)).sum();
     let directions = if request.rotations {
         Turn::all().count()
     } else {

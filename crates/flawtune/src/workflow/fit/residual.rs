@@ -4,14 +4,15 @@ use flawtune_backbone::preprocess::Preprocess;
 
 use super::{FitRequest, IndexChoice, Job, MaskChoice, Scored};
 use crate::bundle::{Bank, Finding, Kept, KeptImages, KeptSize, PatchOptions, ScorerKind};
+use crate::dataset::Sample;
 use crate::evaluate::protocol::ImageRef;
-use crate::features::{Forward as _, TokenSet, patch_cover};
+use crate::features::{TokenSet, patch_cover};
 use crate::score::Aggregate;
 use crate::score::residual::{
     BlockBanks, Good, Judged, ResidualFit, ResidualOptions, Shot, block_bank, default_top, joined,
     learn_residual, look_at_good, unit_blocks,
 };
-use crate::workflow::{Event, OnEvent, WorkflowError};
+use crate::workflow::{Engine, Event, OnEvent, WorkflowError};
 
 /// Products of patches that good images may cost to be judged: beyond, a part of them is judged, spread over all.
 const MOST_PRODUCTS: f64 = 1.5e11;
@@ -142,11 +143,7 @@ struct Shown {
 fn judged(job: &Job<'_>, blocks: usize, on_event: OnEvent<'_>) -> Vec<usize> {
     let images = job.support.len();
     let engine = job.images.engine;
-    let patches = |size: usize| {
-        let (height, width) = engine.preprocess_at(size).size;
-        let grid = engine.grid(height, width);
-        (grid.0 * grid.1) as f64
-    };
+    let patches = |size: usize| engine.patches_at(size) as f64;
     // one image against all patches, in every block and size
     let sizes = engine.sizes().into_iter();
     let one: f64 =
@@ -189,7 +186,9 @@ fn at_size(
     let support = tokens(&job.support, &job.tokens)?;
     let others = tokens(&shown.others.0, &shown.others.1)?;
     let shot_tokens = tokens(&shown.shots.0, &shown.shots.1)?;
-    let covered = covers(job, &images.preprocess, support.grid, &shown.shots.0)?;
+    let samples = &images.category.dataset.samples;
+    let cover = |&i: &usize| cover(images.engine, &images.preprocess, &samples[i]);
+    let covered: Vec<_> = shown.shots.0.iter().map(cover).collect::<Result<_, _>>()?;
 
     let blocks = images.engine.options().layers.len();
     let dim = support.dim / blocks;
@@ -210,8 +209,6 @@ fn at_size(
     }));
     let own = judged.iter().copied().map(Good::Own);
     let good: Vec<Good<'_>> = own.chain(others.images.iter().map(Good::Other)).collect();
-    let samples = &job.images.category.dataset.samples;
-    let types: Vec<&Option<String>> = samples.iter().map(|s| &s.defect_type).collect();
     let shots: Vec<Shot<'_>> = shot_tokens
         .images
         .iter()
@@ -220,7 +217,7 @@ fn at_size(
         .map(|((image, covered), &position)| Shot {
             image,
             covered,
-            kind: types[position].as_deref().unwrap_or_default(),
+            kind: samples[position].defect_type.as_deref().unwrap_or_default(),
         })
         .collect();
     let options = ResidualOptions {
@@ -271,31 +268,24 @@ fn whole(parts: &[Judged]) -> Judged {
     }
 }
 
-/// The share of each patch that the masks of these shots cover; `None` for a shot without one.
-fn covers(
-    job: &Job<'_>,
+/// The share of each patch that the masks of a shot cover; `None` for a shot without one.
+pub(in crate::workflow) fn cover(
+    engine: &Engine,
     preprocess: &Preprocess,
-    grid: (usize, usize),
-    shots: &[usize],
-) -> Result<Vec<Option<Vec<f32>>>, WorkflowError> {
-    let (category, engine) = (job.images.category, job.images.engine);
-    let of = |&position: &usize| {
-        let sample = &category.dataset.samples[position];
-        let files = &sample.masks;
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let cover = patch_cover(
-            &sample.path,
-            files,
-            preprocess,
-            grid,
-            engine.config().patch_size,
-        )?;
-        // a mask that marks nothing says no more than none
-        Ok(cover.iter().any(|share| *share > 0.0).then_some(cover))
-    };
-    shots.iter().map(of).collect()
+    sample: &Sample,
+) -> Result<Option<Vec<f32>>, WorkflowError> {
+    if sample.masks.is_empty() {
+        return Ok(None);
+    }
+    let cover = patch_cover(
+        &sample.path,
+        &sample.masks,
+        preprocess,
+        engine.grid_of(preprocess),
+        engine.config().patch_size,
+    )?;
+    // a mask that marks nothing says no more than none
+    Ok(cover.iter().any(|share| *share > 0.0).then_some(cover))
 }
 
 /// What a request names that only the patch bank has.

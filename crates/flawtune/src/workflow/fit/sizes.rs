@@ -25,35 +25,30 @@ pub(super) fn with_sizes(
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
     let demo = engine.config().name == models::DEMO;
-    if request.backbone.image_size.is_some() || demo || engine.options().tiles.is_some() {
-        if let Some(budget) = request.budget {
-            let sizes = engine.sizes();
-            let engine = engine.with_sizes(&sizes)?;
-            let cost = seconds(&engine, good)?;
-            tell(&sizes, cost, budget, on_event);
-            return Ok(engine);
-        }
-        return Ok(engine);
-    }
-    let Some(budget) = request.budget else {
-        return engine.with_sizes(&DEFAULT_SIZES);
+    let named = request.backbone.image_size.is_some() || demo || engine.options().tiles.is_some();
+    let engine = if named {
+        engine
+    } else {
+        engine.with_sizes(&DEFAULT_SIZES)?
     };
-    let mut engine = engine.with_sizes(&DEFAULT_SIZES)?;
-    let both = seconds(&engine, good)?;
-    if both <= budget.as_secs_f64() {
-        tell(&DEFAULT_SIZES, both, budget, on_event);
+    let Some(budget) = request.budget else {
+        return Ok(engine);
+    };
+    let sizes = engine.sizes();
+    let costs = sizes.iter().map(|&size| seconds(&engine, size, good));
+    let costs: Vec<f64> = costs.collect::<Result<_, _>>()?;
+    let all: f64 = costs.iter().sum();
+    if named || all <= budget.as_secs_f64() {
+        tell(&sizes, all, budget, on_event);
         return Ok(engine);
     }
-    let one = &DEFAULT_SIZES[1..];
-    engine = engine.with_sizes(one)?;
-    let cost = seconds(&engine, good)?;
-    tell(one, cost, budget, on_event);
+    tell(&sizes[1..], costs[1..].iter().sum(), budget, on_event);
     on_event(Event::Note(format!(
         "next best, beyond it: {}, about {:.0} ms",
-        text(&DEFAULT_SIZES),
-        1e3 * both
+        text(&sizes),
+        1e3 * all
     )));
-    Ok(engine)
+    engine.with_sizes(&sizes[1..])
 }
 
 fn text(sizes: &[usize]) -> String {
@@ -76,28 +71,23 @@ fn tell(sizes: &[usize], cost: f64, budget: Duration, on_event: OnEvent<'_>) {
     }
 }
 
-/// Seconds that an image takes, one at a time, at all sizes of an engine with so many good images in its banks: the forward pass,
-/// and the search of every block's bank, timed on a part of it.
-fn seconds(engine: &Engine, good: usize) -> Result<f64, WorkflowError> {
+/// Seconds that an image takes, one at a time, at a size with so many good images in its bank: the forward pass, and the search of
+/// every block's bank, timed on a part of it.
+fn seconds(engine: &Engine, size: usize, good: usize) -> Result<f64, WorkflowError> {
     let blocks = engine.options().layers.len().max(1);
-    let (width, dim) = (engine.dim(), engine.dim() / blocks);
-    let mut all = 0.0;
-    for size in engine.sizes() {
-        let (height, across) = engine.preprocess_at(size).size;
-        let grid = engine.grid(height, across);
-        let patches = grid.0 * grid.1;
-        let pixels = vec![0.0; 3 * height * across];
-        let pass = || engine.tokens(&pixels, 1, height, across);
-        pass()?;
-        let (forward, tokens) = fastest(pass)?;
-        let image = ImageTokens::owned(tokens, patches, width);
-        let rows = TIMED_ROWS.min(patches * good).max(1);
-        let banks = BlockBanks::new(&noise(rows, dim), 1, &[rows]);
-        let one = ImageTokens::owned(image.patches()[..patches * dim].to_vec(), patches - 1, dim);
-        let (search, _) = fastest(|| Ok(banks.look(&[&one])))?;
-        all += forward + search * (blocks * good * patches) as f64 / rows as f64;
-    }
-    Ok(all)
+    let dim = engine.dim() / blocks;
+    let (height, width) = engine.preprocess_at(size).size;
+    let patches = engine.patches_at(size);
+    let pixels = vec![0.0; 3 * height * width];
+    let pass = || engine.tokens(&pixels, 1, height, width);
+    pass()?;
+    let (forward, tokens) = fastest(pass)?;
+    let image = ImageTokens::owned(tokens, patches, engine.dim());
+    let rows = TIMED_ROWS.min(patches * good).max(1);
+    let banks = BlockBanks::new(&noise(rows, dim), 1, &[rows]);
+    let one = ImageTokens::owned(image.patches()[..patches * dim].to_vec(), patches - 1, dim);
+    let (search, _) = fastest(|| Ok(banks.look(&[&one])))?;
+    Ok(forward + search * (blocks * good * patches) as f64 / rows as f64)
 }
 
 /// The least seconds of some runs, and what the last gave.

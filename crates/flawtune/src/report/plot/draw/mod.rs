@@ -255,6 +255,13 @@ fn x_marks(svg: &mut Svg, frame: &Frame) {
     }
 }
 
+/// What a plot of these series shows, in words.
+fn against<'a>(plot: &Plot, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let (x, y) = (plot.x.text(), plot.y.text());
+    format!("{y} against {x}: {}", names.join(", "))
+}
+
 fn no_data(svg: &mut Svg, frame: &Frame) {
     let middle = (
         f64::midpoint(frame.left, frame.right),
@@ -363,16 +370,8 @@ fn draw_lines(svg: &mut Svg, plot: &Plot, lines: &[Line], guides: &[Guide]) -> (
     if drawn == 0 {
         no_data(svg, &frame);
     }
-    let names: Vec<_> = lines.iter().map(|line| line.name.as_str()).collect();
-    (
-        height,
-        format!(
-            "{} against {}: {}",
-            plot.y.text(),
-            plot.x.text(),
-            names.join(", ")
-        ),
-    )
+    let names = lines.iter().map(|line| line.name.as_str());
+    (height, against(plot, names))
 }
 
 fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
@@ -428,16 +427,8 @@ fn draw_points(svg: &mut Svg, plot: &Plot, clouds: &[Cloud]) -> (f64, String) {
     if drawn == 0 {
         no_data(svg, &frame);
     }
-    let names: Vec<_> = clouds.iter().map(|cloud| cloud.name.as_str()).collect();
-    (
-        height,
-        format!(
-            "{} against {}: {}",
-            plot.y.text(),
-            plot.x.text(),
-            names.join(", ")
-        ),
-    )
+    let names = clouds.iter().map(|cloud| cloud.name.as_str());
+    (height, against(plot, names))
 }
 
 /// The points of a line that can be told apart, and its last: a drawing stays small however many images were tested.

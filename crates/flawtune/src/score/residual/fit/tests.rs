@@ -48,10 +48,22 @@ fn world(count: u64) -> World {
     }
 }
 
+fn learned(
+    banks: &BlockBanks,
+    good: &[Good<'_>],
+    shots: &[Shot<'_>],
+) -> Result<ResidualFit, HeadError> {
+    let looks = look_at_good(banks, good);
+    let shown: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
+    let of_shots = banks.look(&shown);
+    let options = ResidualOptions::default();
+    learn_residual(banks, (good, &looks), (shots, &of_shots), 2, &options)
+}
+
 impl World {
     fn fit(&self, shots: &[Shot<'_>]) -> ResidualFit {
         let good: Vec<_> = (0..self.count).map(Good::Own).collect();
-        fit_residual(&self.banks, &good, shots, 2, &ResidualOptions::default()).unwrap()
+        learned(&self.banks, &good, shots).unwrap()
     }
 }
 
@@ -205,7 +217,7 @@ fn one_good_image_can_be_scored_and_none_is_refused() {
     let world = world(1);
     let judged = world.fit(&[]);
     assert!(judged.good[0].score.is_finite());
-    let none = fit_residual(&world.banks, &[], &[], 2, &ResidualOptions::default());
+    let none = learned(&world.banks, &[], &[]);
     assert!(matches!(none, Err(HeadError::TooFew { .. })));
 }
 
