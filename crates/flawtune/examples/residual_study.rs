@@ -24,8 +24,8 @@ use flawtune::evaluate::statistics::{
 use flawtune::features::{FeatureCache, TokenSet, patch_cover};
 use flawtune::score::Finding;
 use flawtune::score::residual::{
-    BlockBanks, DEFAULT_SIZES, Good, Look, ResidualOptions, Shot, block_bank, default_blocks,
-    default_top, joined, learn_residual,
+    BlockBanks, DEFAULT_SIZES, Good, Look, LookedAt, ResidualOptions, Shot, block_bank,
+    default_blocks, default_top, joined, learn_residual, look_at_good,
 };
 use flawtune::score::threshold::{Method, from_good};
 use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
@@ -62,7 +62,7 @@ fn options() -> Result<Options, Failure> {
         category: next("CATEGORY")?,
         cache: next("CACHE")?.into(),
         image_sizes: DEFAULT_SIZES.to_vec(),
-        judged: 105,
+        judged: usize::MAX,
         blocks: None,
         top: None,
         masks: true,
@@ -117,7 +117,7 @@ struct AtSize {
     tokens: TokenSet,
     banks: BlockBanks,
     good: Vec<Good<'static>>,
-    good_looks: Vec<Look>,
+    looked_at: LookedAt,
     looks: Vec<Look>,
     patch: usize,
 }
@@ -157,7 +157,8 @@ impl AtSize {
             good.len()
         };
         let own: Vec<usize> = (0..judged).map(|i| i * good.len() / judged).collect();
-        let good_looks = banks.look_own(&own);
+        let good: Vec<Good<'static>> = own.into_iter().map(Good::Own).collect();
+        let looked_at = look_at_good(&banks, &good);
         let looks = banks.look(&images(others));
         eprintln!(
             "{} of {size} px looked at in {:.1} s",
@@ -167,10 +168,10 @@ impl AtSize {
         Ok(Self {
             preprocess: engine.preprocess(),
             patch: engine.config().patch_size,
-            good: own.into_iter().map(Good::Own).collect(),
+            good,
             tokens,
             banks,
-            good_looks,
+            looked_at,
             looks,
         })
     }
@@ -215,7 +216,7 @@ impl AtSize {
             .unwrap_or_else(|| default_top(self.tokens.patches()));
         let fit = learn_residual(
             &self.banks,
-            (&self.good, &self.good_looks),
+            (&self.good, &self.looked_at),
             (&given, &of_shots),
             top,
             &learning,

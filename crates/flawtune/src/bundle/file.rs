@@ -3,7 +3,7 @@
 //! | metadata | |
 //! |---|---|
 //! | `format` | `flawtune-bundle` |
-//! | `format_version` | 1 to 5, the lowest that reads it right; read before anything else, a higher one is refused |
+//! | `format_version` | 1 to 6, the lowest that reads it right; read before anything else, a higher one is refused |
 //! | `header` | JSON of [`Header`] |
 //!
 //! | tensor | |
@@ -12,7 +12,8 @@
 //! | `centres` | F32 `[cells, dim]`, directions of unit length; only with an index |
 //! | `cell_rows` | U64 `[cells]`, rows of the bank in each cell, which lie one cell after the other; only with an index |
 //! | `residual` | U8, JSON of what was learned beside the bank; only for that scorer, whose `bank` is `[blocks · rows, dim / blocks]`, one block after the other |
-//! | `bank.1`, `residual.1`, … | the same for each further image size |
+//! | `spacing`, `spacing_image` | F32 `[blocks · rows, 2]` and U32 `[blocks · rows]`, how far each row of the bank lies from the nearest patch of another good image and from that of a further one, and the image of the nearest; only where `residual` has slopes |
+//! | `bank.1`, `residual.1`, `spacing.1`, … | the same for each further image size |
 //! | `kept`, `kept_…` | what it keeps to learn more, see `kept.rs` |
 //! | `ensemble` | U8, JSON of the fitted ensemble; only for that scorer |
 //! | `adaptation` | U8, what was learned and changes the tokens, such as a torch file with a checkpoint's tensors; only where it does |
@@ -33,13 +34,14 @@ use super::cells::Cells;
 use super::error::BundleError;
 use super::header::{Header, ScorerKind};
 use super::kept::Kept;
+use super::spacings::{self, SPACING, SPACING_IMAGE};
 use crate::score::heads::Ensemble;
 use crate::score::residual::ResidualModel;
 
 /// What `format` in the metadata says.
 pub const FORMAT: &str = "flawtune-bundle";
 /// Highest format version that is read.
-pub const FORMAT_VERSION: u64 = 5;
+pub const FORMAT_VERSION: u64 = 6;
 /// The version of bundles whose patches are means of several; others stay readable for builds that know version 1 only.
 const WITH_NEIGHBOURHOOD: u64 = 2;
 /// The version of bundles that are searched by an index; builds that know less would search all of the bank.
@@ -48,6 +50,8 @@ const WITH_INDEX: u64 = 3;
 const WITH_BLOCKS: u64 = 4;
 /// The version of bundles that look at several image sizes.
 const WITH_SIZES: u64 = 5;
+/// The version of bundles that know how far the patches of their banks lie from each other.
+const WITH_SPACINGS: u64 = 6;
 
 const BANK: &str = "bank";
 const CENTRES: &str = "centres";
@@ -238,13 +242,38 @@ impl Bundle {
                 None => Ok(model),
             }
         };
+        // what a model that has slopes needs beside its bank
+        let spaced = |mut model: ResidualModel, key: &dyn Fn(&str) -> String, rows: usize| {
+            if model.slopes.is_empty() {
+                return Ok(model);
+            }
+            let all = model.slopes.len().saturating_mul(rows);
+            let far = tensor(
+                &key(SPACING),
+                &format!("F32 [{all}, 2]"),
+                &|dtype, shape| dtype == Dtype::F32 && shape == [all, 2],
+            )?;
+            let images = tensor(
+                &key(SPACING_IMAGE),
+                &format!("U32 [{all}]"),
+                &|dtype, shape| dtype == Dtype::U32 && shape == [all],
+            )?;
+            let spacings = spacings::of_bytes([&bytes[far], &bytes[images]], rows);
+            let spacings =
+                spacings.ok_or_else(|| wrong(SPACING, "has numbers that are not finite".into()))?;
+            model.spacings = spacings.into();
+            Ok::<_, BundleError>(model)
+        };
         let (mut residual, mut more) = (None, Vec::new());
         if let ScorerKind::Residual { blocks } = header.scorer {
-            residual = Some(model_of(RESIDUAL, blocks)?);
+            let model = model_of(RESIDUAL, blocks)?;
+            residual = Some(spaced(model, &str::to_owned, header.bank.rows)?);
             for (i, size) in header.more_sizes.iter().enumerate() {
                 let [bank, model] = [BANK, RESIDUAL].map(|key| numbered(key, i));
                 let rows = blocks.saturating_mul(size.rows);
-                more.push((bank_of(&bank, (rows, dim))?, model_of(&model, blocks)?));
+                let model = model_of(&model, blocks)?;
+                let model = spaced(model, &|key: &str| numbered(key, i), size.rows)?;
+                more.push((bank_of(&bank, (rows, dim))?, model));
             }
         }
         let ensemble = if header.scorer == ScorerKind::Ensemble {
@@ -335,6 +364,12 @@ impl Bundle {
             tensors.push((of_bank, dtype, vec![bank.rows(), bank.dim()], bank.bytes()));
             tensors.push((of_model, "U8", vec![model.len()], model));
         }
+        let spacings = self.spacings();
+        for (of_model, all, [far, images]) in &spacings {
+            let [far_key, images_key] = of_model;
+            tensors.push((far_key, "F32", vec![*all, 2], far));
+            tensors.push((images_key, "U32", vec![*all], images));
+        }
         let kept = self.kept.as_ref().map(|kept| kept.tensors()).transpose();
         let kept = kept.map_err(|e| json("kept", e.to_string()))?;
         for (key, dtype, shape, bytes) in kept.iter().flatten() {
@@ -342,6 +377,7 @@ impl Bundle {
         }
         self.header.data_hash = digest(&tensors.iter().map(|t| t.3).collect::<Vec<_>>());
         let version = match (&self.cells, self.header.patches.neighbourhood) {
+            _ if !spacings.is_empty() => WITH_SPACINGS,
             _ if !self.more.is_empty() => WITH_SIZES,
             _ if self.residual.is_some() => WITH_BLOCKS,
             (Some(_), _) => WITH_INDEX,
@@ -381,6 +417,24 @@ impl Bundle {
             source,
             hint,
         })
+    }
+}
+
+/// Keys, rows and bytes of the spacings beside one bank.
+type StoredSpacings = ([String; 2], usize, [Vec<u8>; 2]);
+
+impl Bundle {
+    /// The spacings of each bank that knows them.
+    fn spacings(&self) -> Vec<StoredSpacings> {
+        let of = |key: &dyn Fn(&str) -> String, model: &ResidualModel| {
+            let rows = model.spacings.iter().map(|s| s.nearest.len()).sum();
+            let keys = [SPACING, SPACING_IMAGE].map(key);
+            spacings::bytes(model).map(|bytes| (keys, rows, bytes))
+        };
+        let main = self.residual.iter().filter_map(|m| of(&str::to_owned, m));
+        let more = self.more.iter().enumerate();
+        let more = more.filter_map(|(i, (_, model))| of(&|key: &str| numbered(key, i), model));
+        main.chain(more).collect()
     }
 }
 

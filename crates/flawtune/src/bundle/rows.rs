@@ -12,7 +12,7 @@ use flawtune_kernels::matching::{Frame, Matches, PackedPatches, raise_matches, r
 use rayon::prelude::*;
 
 use super::bank::Bank;
-use crate::score::search::{both_ways, keep, raise};
+use crate::score::search::{Found, Placed, both_ways, keep, raise};
 
 /// Rows that are packed at a time: with 384 numbers each they and a panel of asking patches fit a second-level cache.
 const BLOCK_ROWS: usize = 192;
@@ -31,6 +31,8 @@ pub(crate) struct RowBank {
     bank: Bank,
     /// Rows of each part, such as the patches of an image.
     parts: Vec<usize>,
+    /// The first row of each.
+    firsts: Vec<usize>,
     blocks: Vec<Block>,
     frame: Option<Arc<Frame>>,
 }
@@ -65,8 +67,9 @@ impl Room {
 impl RowBank {
     /// Of a bank whose rows belong together in parts of these lengths; their sum is the number of rows.
     pub(crate) fn new(bank: Bank, parts: Vec<usize>) -> Self {
-        let (mut blocks, mut first) = (Vec::new(), 0);
+        let (mut blocks, mut firsts, mut first) = (Vec::new(), Vec::with_capacity(parts.len()), 0);
         for (part, &rows) in parts.iter().enumerate() {
+            firsts.push(first);
             let starts = (first..first + rows).step_by(BLOCK_ROWS);
             blocks.extend(starts.map(|at| Block {
                 first: at,
@@ -78,6 +81,7 @@ impl RowBank {
         let frame = frame(&bank);
         Self {
             bank,
+            firsts,
             parts,
             blocks,
             frame,
@@ -97,6 +101,24 @@ impl RowBank {
         self.bank.read(row, 1, room)
     }
 
+    /// The part that a row is of; `u32::MAX` for one that is not there.
+    pub(crate) fn part_of(&self, row: u32) -> u32 {
+        let part = self.firsts.partition_point(|first| *first <= row as usize);
+        if (row as usize) < self.bank.rows() {
+            part as u32 - 1
+        } else {
+            u32::MAX
+        }
+    }
+
+    /// The first row of a part.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub(crate) fn first_row(&self, part: usize) -> usize {
+        self.firsts[part]
+    }
+
     /// Parts.
     pub(crate) fn parts(&self) -> usize {
         self.parts.len()
@@ -107,8 +129,7 @@ impl RowBank {
     /// # Panics
     /// If there is no such part.
     pub(crate) fn part_rows(&self, part: usize) -> Vec<f32> {
-        let first = self.parts[..part].iter().sum();
-        self.bank.decode(first, self.parts[part])
+        self.bank.decode(self.firsts[part], self.parts[part])
     }
 
     /// Lays out unit patches (`[patches, dim]`) as the bank's own are for matching.
@@ -249,55 +270,87 @@ impl RowBank {
     /// [`Self::nearest_without`] of the bank's own parts, each against the others. Both directions of a pair come from one product,
     /// so it takes half the time.
     pub(crate) fn left_out_matches(&self) -> Vec<Matches> {
-        let mut best: Vec<Matches> = self
-            .parts
-            .iter()
-            .map(|&rows| Matches::none(rows, -1.0))
-            .collect();
-        let groups = self.groups();
-        for (i, group) in groups.iter().enumerate() {
-            let own = self.packed(group);
-            let asking = (&own.0[..], own.1);
-            let (there, back) = both_ways(asking, None);
-            keep(&mut best[group.clone()], &there);
-            keep(&mut best[group.clone()], &back);
-            for other in &groups[i + 1..] {
-                let others = self.packed(other);
-                let (there, back) = both_ways(asking, Some((&others.0, others.1)));
-                keep(&mut best[group.clone()], &there);
-                keep(&mut best[other.clone()], &back);
-            }
-        }
-        best
+        let all: Vec<usize> = (0..self.parts()).collect();
+        self.compared(&all, &[]).among
     }
 
-    /// Parts that are held in f32 together.
-    fn groups(&self) -> Vec<Range<usize>> {
+    /// Compares `asked` parts of the bank with each other and with `others`, both directions of a pair by one product.
+    pub(crate) fn compared<F: Found>(&self, asked: &[usize], others: &[usize]) -> Compared<F> {
+        let none =
+            |parts: &[usize]| -> Vec<F> { parts.iter().map(|&p| F::none(self.parts[p])).collect() };
+        let mut found = Compared {
+            among: none(asked),
+            beyond: none(asked),
+            back: none(others),
+        };
+        let (groups, other_groups) = (self.groups(asked), self.groups(others));
+        for (i, group) in groups.iter().enumerate() {
+            let own = self.packed(&asked[group.clone()]);
+            let own = placed(&own);
+            let (there, back) = both_ways(&own, None);
+            keep(&mut found.among[group.clone()], &there);
+            keep(&mut found.among[group.clone()], &back);
+            for other in &groups[i + 1..] {
+                let packed = self.packed(&asked[other.clone()]);
+                let (there, back) = both_ways(&own, Some(&placed(&packed)));
+                keep(&mut found.among[group.clone()], &there);
+                keep(&mut found.among[other.clone()], &back);
+            }
+            for other in &other_groups {
+                let packed = self.packed(&others[other.clone()]);
+                let (there, back) = both_ways(&own, Some(&placed(&packed)));
+                keep(&mut found.beyond[group.clone()], &there);
+                keep(&mut found.back[other.clone()], &back);
+            }
+        }
+        found
+    }
+
+    /// Places, among such parts, of those that are held in f32 together.
+    fn groups(&self, parts: &[usize]) -> Vec<Range<usize>> {
         let mut groups: Vec<Range<usize>> = Vec::new();
         let mut held = COMPARED_ROWS;
-        for (part, &rows) in self.parts.iter().enumerate() {
+        for (place, &part) in parts.iter().enumerate() {
+            let rows = self.parts[part];
             if held + rows > COMPARED_ROWS {
-                groups.push(part..part);
+                groups.push(place..place);
                 held = 0;
             }
             if let Some(group) = groups.last_mut() {
-                group.end = part + 1;
+                group.end = place + 1;
             }
             held += rows;
         }
         groups
     }
 
-    /// Parts laid out for matching, and the first row of the first.
-    fn packed(&self, group: &Range<usize>) -> (Vec<PackedPatches>, u32) {
-        let first: usize = self.parts[..group.start].iter().sum();
-        let mut packed = self.bank.pack(first, &self.parts[group.clone()]);
-        if let Some(frame) = &self.frame {
-            packed.par_iter_mut().for_each(|part| part.sketch(frame));
-        }
-        // rows of a bank are fewer than 2³²: they are held in memory
-        (packed, first as u32)
+    /// Parts laid out for matching, each with its first row.
+    fn packed(&self, parts: &[usize]) -> Vec<(PackedPatches, u32)> {
+        let one = |&part: &usize| {
+            let first = self.firsts[part];
+            let mut packed = self.bank.pack(first, &self.parts[part..=part]).remove(0);
+            if let Some(frame) = &self.frame {
+                packed.sketch(frame);
+            }
+            // rows of a bank are fewer than 2³²: they are held in memory
+            (packed, first as u32)
+        };
+        parts.par_iter().map(one).collect()
     }
+}
+
+/// What was found of parts of a bank in other parts of it.
+pub(crate) struct Compared<F> {
+    /// Of each asked part in the other asked ones.
+    pub(crate) among: Vec<F>,
+    /// Of each asked part in the others.
+    pub(crate) beyond: Vec<F>,
+    /// Of each other part in the asked ones.
+    pub(crate) back: Vec<F>,
+}
+
+fn placed(packed: &[(PackedPatches, u32)]) -> Vec<Placed<'_>> {
+    packed.iter().map(|(part, first)| (part, *first)).collect()
 }
 
 /// No match yet of any patch.

@@ -17,27 +17,99 @@ pub fn largest_cosine(test: &PackedPatches, parts: &[PackedPatches], least: f32)
 /// `1 − max cos` of every patch of each part to all other parts; 2 where there is none. Both directions of a pair come from one
 /// product.
 pub(crate) fn left_out_distances(parts: &[PackedPatches]) -> Vec<Vec<f32>> {
-    let (mut best, back) = both_ways((parts, 0), None);
+    let parts: Vec<Placed<'_>> = parts.iter().map(|part| (part, 0)).collect();
+    let (mut best, back) = both_ways::<Matches>(&parts, None);
     keep(&mut best, &back);
     let distances = |part: Matches| part.best.into_iter().map(|b| 1.0 - b).collect();
     best.into_iter().map(distances).collect()
 }
 
-/// The best matches of the patches of each of `parts` in `others`, and the other way round; without others, of each part in those
-/// that come after it. −1 and `u32::MAX` where nothing is compared. Parts come with the row of their first patch, and follow one
-/// another. Both ways come from one product.
-pub(crate) fn both_ways(
-    parts: (&[PackedPatches], u32),
-    others: Option<(&[PackedPatches], u32)>,
-) -> (Vec<Matches>, Vec<Matches>) {
-    let none = |parts: &[PackedPatches]| -> Vec<Matches> {
-        let none = |part: &PackedPatches| Matches::none(part.patches(), -1.0);
-        parts.iter().map(none).collect()
+/// What is known of the patches of a part while other parts are compared with it, each of them once.
+pub(crate) trait Found: Clone + Send + Sync {
+    /// Nothing of so many patches: −1 and `u32::MAX`.
+    fn none(patches: usize) -> Self;
+
+    /// What a match in another part has to beat to be kept.
+    fn bar(&mut self) -> &mut Matches;
+
+    /// Called when a part has raised the bar.
+    fn settle(&mut self);
+
+    /// Takes what was found in other parts.
+    fn take(&mut self, other: &Self);
+}
+
+impl Found for Matches {
+    fn none(patches: usize) -> Self {
+        Self::none(patches, -1.0)
+    }
+
+    fn bar(&mut self) -> &mut Matches {
+        self
+    }
+
+    fn settle(&mut self) {}
+
+    fn take(&mut self, other: &Self) {
+        self.raise(other);
+    }
+}
+
+/// The best matches and the best of another part than those.
+#[derive(Debug, Clone)]
+pub(crate) struct TwoMatches {
+    /// The best.
+    pub(crate) best: Matches,
+    /// The best of other parts than the best one's.
+    pub(crate) second: Matches,
+}
+
+impl Found for TwoMatches {
+    fn none(patches: usize) -> Self {
+        Self {
+            best: Matches::none(patches, -1.0),
+            second: Matches::none(patches, -1.0),
+        }
+    }
+
+    fn bar(&mut self) -> &mut Matches {
+        &mut self.second
+    }
+
+    fn settle(&mut self) {
+        let (best, second) = (&mut self.best, &mut self.second);
+        for i in 0..best.best.len() {
+            let (b, s) = (best.best[i], second.best[i]);
+            if s > b || (s == b && second.index[i] < best.index[i]) {
+                (best.best[i], second.best[i]) = (s, b);
+                std::mem::swap(&mut best.index[i], &mut second.index[i]);
+            }
+        }
+    }
+
+    fn take(&mut self, other: &Self) {
+        // no part is met twice, so the best of either are of two parts
+        for found in [&other.best, &other.second] {
+            self.second.raise(found);
+            self.settle();
+        }
+    }
+}
+
+/// A part, and the row of its first patch.
+pub(crate) type Placed<'a> = (&'a PackedPatches, u32);
+
+/// What is found of the patches of each of `parts` in `others`, and the other way round; without others, of each part in those that
+/// come after it. Both ways come from one product.
+pub(crate) fn both_ways<F: Found>(
+    parts: &[Placed<'_>],
+    others: Option<&[Placed<'_>]>,
+) -> (Vec<F>, Vec<F>) {
+    let none = |parts: &[Placed<'_>]| -> Vec<F> {
+        parts.iter().map(|(p, _)| F::none(p.patches())).collect()
     };
     let answering = others.unwrap_or(parts);
-    let (rows, other_rows) = (first_rows(parts), first_rows(answering));
-    let (parts, answering) = (parts.0, answering.0);
-    // the better of two matches does not depend on the order in which they are met, so any split over threads gives the same
+    // what is kept does not depend on the order in which parts are met, so any split over threads gives the same
     (0..parts.len())
         .into_par_iter()
         .fold(
@@ -45,12 +117,9 @@ pub(crate) fn both_ways(
             |(mut there, mut back), i| {
                 let first = if others.is_some() { 0 } else { i + 1 };
                 for j in first..answering.len() {
-                    raise_both(
-                        (&parts[i], rows[i]),
-                        (&answering[j], other_rows[j]),
-                        &mut there[i],
-                        &mut back[j],
-                    );
+                    raise_both(parts[i], answering[j], there[i].bar(), back[j].bar());
+                    there[i].settle();
+                    back[j].settle();
                 }
                 (there, back)
             },
@@ -65,21 +134,10 @@ pub(crate) fn both_ways(
         )
 }
 
-/// The row of each part's first patch.
-fn first_rows((parts, mut first): (&[PackedPatches], u32)) -> Vec<u32> {
-    let mut rows = Vec::with_capacity(parts.len());
-    for part in parts {
-        rows.push(first);
-        // rows of a bank are fewer than 2³²: they are held in memory
-        first += part.patches() as u32;
-    }
-    rows
-}
-
-/// Keeps the better matches of parts.
-pub(crate) fn keep(best: &mut [Matches], found: &[Matches]) {
-    let parts = best.iter_mut().zip(found);
-    parts.for_each(|(best, found)| best.raise(found));
+/// Takes what was found of each part.
+pub(crate) fn keep<F: Found>(known: &mut [F], found: &[F]) {
+    let parts = known.iter_mut().zip(found);
+    parts.for_each(|(known, found)| known.take(found));
 }
 
 /// Keeps the larger of two, number by number.

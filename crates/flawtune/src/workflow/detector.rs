@@ -14,7 +14,7 @@ use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, ScorerKind, TokenScorer};
 use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
 use crate::score::Scorer;
-use crate::score::residual::{BlockBanks, ResidualScorer, joined};
+use crate::score::residual::{BlockBanks, ResidualScorer, Spacing, joined};
 
 /// Sizes of images whose weights for drawing are kept.
 const DRAWINGS: usize = 8;
@@ -215,6 +215,13 @@ impl Detector {
     pub(super) fn banks(&self) -> Vec<&Bank> {
         let more = self.bundle.more.iter().map(|(bank, _)| bank);
         std::iter::once(&self.bundle.bank).chain(more).collect()
+    }
+
+    /// How far the patches of each of these banks lie from each other, block by block; empty where it is not known.
+    pub(super) fn spacings(&self) -> Vec<&[Spacing]> {
+        let more = self.bundle.more.iter().map(|(_, model)| model);
+        let models = self.bundle.residual.iter().chain(more);
+        models.map(|model| &model.spacings[..]).collect()
     }
 
     /// The lowest and the highest number that its maps tell apart.

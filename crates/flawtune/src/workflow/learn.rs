@@ -16,8 +16,8 @@ use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::ImageRef;
 use crate::features::{ImageTokens, Turn};
 use crate::score::residual::{
-    BlockBanks, Good, ResidualOptions, Shot, block_bank, default_top, grown, learn_residual,
-    of_blocks, unit_blocks,
+    BlockBanks, Good, LookedAt, ResidualOptions, Shot, Spacing, block_bank, default_top, grown,
+    learn_residual, of_blocks, unit_blocks,
 };
 use crate::score::threshold::{Method, from_good};
 
@@ -299,7 +299,7 @@ fn at_sizes(
 ) -> Result<Vec<AtSize>, WorkflowError> {
     let engine = old.engine();
     let blocks = old.header().scorer.blocks();
-    let old_banks = old.banks();
+    let (old_banks, spacings) = (old.banks(), old.spacings());
     let samples = &new.category.dataset.samples;
     let new_types = new
         .defects
@@ -313,8 +313,9 @@ fn at_sizes(
         .chain(new_types.map(Option::unwrap_or_default))
         .collect();
     let mut all = Vec::new();
-    for ((size, kept_size), old_bank) in engine.sizes().into_iter().zip(&kept.sizes).zip(old_banks)
-    {
+    let old_banks = old_banks.into_iter().zip(spacings);
+    let sizes = engine.sizes().into_iter().zip(&kept.sizes);
+    for ((size, kept_size), (old_bank, spacings)) in sizes.zip(old_banks) {
         let preprocess = engine.preprocess_at(size);
         let grid = engine.grid_of(&preprocess);
         let good = new.tokens(engine, size, &new.good, on_event)?;
@@ -328,6 +329,7 @@ fn at_sizes(
             blocks,
             patches: grid.0 * grid.1,
             old_bank,
+            spacings,
             kept: kept_size,
             judged: &kept.images.judged,
             good: &good,
@@ -344,6 +346,7 @@ struct Growing<'a> {
     blocks: usize,
     patches: usize,
     old_bank: &'a Bank,
+    spacings: &'a [Spacing],
     kept: &'a KeptSize,
     judged: &'a [usize],
     good: &'a [ImageTokens],
@@ -379,11 +382,26 @@ impl Growing<'_> {
             }
         }
         let mut of_shots = looks.split_off(self.judged.len());
-        let new: Vec<usize> = (images..images + self.good.len()).collect();
-        looks.extend(banks.look_own(&new));
         of_shots.extend(banks.look(&self.defects.iter().collect::<Vec<_>>()));
+        let judged: Vec<usize> = self
+            .judged
+            .iter()
+            .copied()
+            .chain(images..banks.images())
+            .collect();
+        let mut looked_at = LookedAt {
+            looks,
+            spacings: self.spacings.to_vec(),
+        };
+        if looked_at.spacings.is_empty() {
+            // a file of an earlier version, or of very few good images
+            (looked_at.looks, looked_at.spacings) = banks.look_and_measure(&judged);
+        } else {
+            let new = banks.look_and_go_on(images, self.judged, &mut looked_at.spacings);
+            looked_at.looks.extend(new);
+        }
 
-        let judged = self.judged.iter().copied().chain(new);
+        let judged = judged.iter().copied();
         let good: Vec<Good<'_>> = judged.map(Good::Own).collect();
         let mut shown: Vec<ImageTokens> =
             self.kept.shots.iter().map(|s| of_blocks(s, dim)).collect();
@@ -403,7 +421,14 @@ impl Growing<'_> {
             ..ResidualOptions::default()
         };
         let top = default_top(self.patches);
-        let fitted = learn_residual(&banks, (&good, &looks), (&shots, &of_shots), top, &options)?;
+        let fitted = learn_residual(
+            &banks,
+            (&good, &looked_at),
+            (&shots, &of_shots),
+            top,
+            &options,
+        )?;
+        let mut looks = looked_at.looks;
         looks.extend(of_shots);
         let mut kept_shots = self.kept.shots.clone();
         kept_shots.extend(

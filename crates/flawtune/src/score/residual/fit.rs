@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
 use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, Usual, logits};
+use super::spacing::{Expected, Spacing, of_nearest};
 use crate::features::ImageTokens;
 use crate::random::draws::{generator, shuffle};
 use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
@@ -105,6 +106,14 @@ pub enum Good<'a> {
 }
 
 impl Good<'_> {
+    /// Its place in the banks, where it is in there.
+    fn own(self) -> Option<usize> {
+        match self {
+            Self::Own(part) => Some(part),
+            Self::Other(_) => None,
+        }
+    }
+
     fn blocks(self, banks: &BlockBanks) -> Vec<Vec<f32>> {
         match self {
             Self::Own(part) => banks.own_blocks(part),
@@ -113,8 +122,17 @@ impl Good<'_> {
     }
 }
 
-/// Looks at good images.
-pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> Vec<Look> {
+/// What good images say of the banks.
+#[derive(Debug, Clone, Default)]
+pub struct LookedAt {
+    /// Of each, without itself.
+    pub looks: Vec<Look>,
+    /// How far the patches of the banks lie from each other; empty where it is not known.
+    pub spacings: Vec<Spacing>,
+}
+
+/// Looks at good images, and measures by those that are the banks' own how far their patches lie from each other.
+pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> LookedAt {
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for image in good {
         match image {
@@ -122,13 +140,17 @@ pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> Vec<Look> {
             Good::Other(image) => others.push(*image),
         }
     }
-    let mut own = banks.look_own(&own).into_iter();
+    let (own, spacings) = banks.look_and_measure(&own);
+    let mut own = own.into_iter();
     let mut others = banks.look(&others).into_iter();
     let one = |image: &Good<'_>| match image {
         Good::Own(_) => own.next(),
         Good::Other(_) => others.next(),
     };
-    good.iter().filter_map(one).collect()
+    LookedAt {
+        looks: good.iter().filter_map(one).collect(),
+        spacings,
+    }
 }
 
 /// Learns from good images and shots that were looked at, the good ones each without itself ([`look_at_good`]). `top` is the number of
@@ -138,7 +160,7 @@ pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> Vec<Look> {
 /// [`HeadError::TooFew`] without good images or where no patch of the shots can be taken for defective, [`HeadError::NotFinite`].
 pub fn learn_residual(
     banks: &BlockBanks,
-    (good, looks): (&[Good<'_>], &[Look]),
+    (good, looked_at): (&[Good<'_>], &LookedAt),
     (shots, of_shots): (&[Shot<'_>], &[Look]),
     top: usize,
     options: &ResidualOptions,
@@ -150,12 +172,22 @@ pub fn learn_residual(
             wanted: 1,
         });
     }
-    let per_block = |block: usize| {
-        let all = looks.iter().flat_map(move |look| &look.distances[block]);
-        Scale::of(all.map(|d| f64::from(*d)), LEAST_DEVIATION)
-    };
+    let LookedAt { looks, spacings } = looked_at;
+    let expected: Vec<Expected> = (0..banks.blocks())
+        .map(|block| {
+            let distances = looks.iter().flat_map(|look| &look.distances[block]);
+            let spaced = spaced(good, looks, spacings, block);
+            Expected::of(
+                distances.copied().zip(spaced.iter().copied()),
+                LEAST_DEVIATION,
+            )
+        })
+        .collect();
+    let known = !spacings.is_empty();
     let mut model = ResidualModel {
-        distances: (0..banks.blocks()).map(per_block).collect(),
+        distances: expected.iter().map(|e| e.excess).collect(),
+        slopes: expected.iter().map(|e| e.slope).filter(|_| known).collect(),
+        spacings: spacings.clone().into(),
         top,
         odd: Scale {
             mean: 0.0,
@@ -189,9 +221,23 @@ fn seen<'a>(
     let one = |(image, look)| Seen {
         image,
         look,
-        distances: model.standardised(look),
+        distances: model.standardised(look, image.own()),
     };
     images.map(one).collect()
+}
+
+/// The spacings of the nearest patches in a block, of all images one after the other; 0 where they are not known.
+fn spaced(good: &[Good<'_>], looks: &[Look], spacings: &[Spacing], block: usize) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (image, look) in good.iter().zip(looks) {
+        let nearest = &look.nearest[block..=block];
+        let known = spacings.get(block..=block).unwrap_or_default();
+        all.extend(of_nearest(known, nearest, image.own()).flatten());
+        if known.is_empty() {
+            all.resize(all.len() + nearest[0].len(), 0.0);
+        }
+    }
+    all
 }
 
 /// Fits the head, and heads that leave a part of the images out to judge that part.

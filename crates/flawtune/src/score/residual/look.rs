@@ -5,7 +5,10 @@ use rayon::prelude::*;
 
 use crate::bundle::{Bank, BankBuilder, Precision, RowBank};
 use crate::features::ImageTokens;
+use crate::score::search::{Found as _, TwoMatches};
 use crate::unit::normalise_rows;
+
+use super::spacing::{LEAST_IMAGES, Spacing};
 
 /// Images that are packed for matching at once; bounds memory, changes no result.
 const IMAGES_AT_ONCE: usize = 32;
@@ -197,6 +200,68 @@ impl BlockBanks {
             };
             for (look, found) in looks.iter_mut().zip(matches) {
                 look.push(found);
+            }
+        }
+        looks
+    }
+
+    /// Looks at these images of the banks themselves, each without itself, and measures how far every patch of the banks lies from
+    /// those of these images. Nothing is measured in banks of too few images.
+    pub fn look_and_measure(&self, parts: &[usize]) -> (Vec<Look>, Vec<Spacing>) {
+        if self.images() < LEAST_IMAGES {
+            return (self.look_own(parts), Vec::new());
+        }
+        let rest: Vec<usize> = (0..self.images()).filter(|p| !parts.contains(p)).collect();
+        let mut looks = vec![Look::default(); parts.len()];
+        let mut spacings = Vec::with_capacity(self.banks.len());
+        for bank in &self.banks {
+            let found = bank.compared::<TwoMatches>(parts, &rest);
+            let mut of_parts: Vec<Option<&TwoMatches>> = vec![None; self.images()];
+            for (of, which) in [(&found.among, parts), (&found.back, &rest[..])] {
+                of.iter()
+                    .zip(which)
+                    .for_each(|(two, &part)| of_parts[part] = Some(two));
+            }
+            let mut spacing = Spacing::default();
+            for two in of_parts.into_iter().flatten() {
+                spacing.push(two, |row| bank.part_of(row));
+            }
+            spacings.push(spacing);
+            let all = looks.iter_mut().zip(found.among).zip(found.beyond);
+            for ((look, mut among), beyond) in all {
+                among.take(&beyond);
+                look.push(among.best);
+            }
+        }
+        (looks, spacings)
+    }
+
+    /// As [`Self::look_and_measure`] of the images from `first` on, in banks that they were appended to: what was measured before,
+    /// by the images `judged`, takes them in.
+    pub fn look_and_go_on(
+        &self,
+        first: usize,
+        judged: &[usize],
+        spacings: &mut [Spacing],
+    ) -> Vec<Look> {
+        let new: Vec<usize> = (first..self.images()).collect();
+        let rest: Vec<usize> = (0..first).filter(|p| !judged.contains(p)).collect();
+        let mut looks = vec![Look::default(); new.len()];
+        for (bank, spacing) in self.banks.iter().zip(spacings) {
+            let image_of = |row| bank.part_of(row);
+            let found = bank.compared::<TwoMatches>(&new, judged);
+            let beyond = bank.compared::<TwoMatches>(&new, &rest);
+            for (back, parts) in [(&found.back, judged), (&beyond.back, &rest)] {
+                for (two, &part) in back.iter().zip(parts) {
+                    spacing.raise(bank.first_row(part), two, image_of);
+                }
+            }
+            let all = looks.iter_mut().zip(found.among).zip(found.beyond);
+            for (((look, mut among), by_judged), beyond) in all.zip(beyond.beyond) {
+                among.take(&by_judged);
+                spacing.push(&among, image_of);
+                among.take(&beyond);
+                look.push(among.best);
             }
         }
         looks

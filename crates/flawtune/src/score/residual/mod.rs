@@ -5,11 +5,16 @@
 //! images' (an image of the bank without itself):
 //!
 //! ```text
-//! distance  d_b = 1 − x_b · n_b                d = mean over b of (d_b − μ_b) / σ_b      (μ, σ of good images)
+//! distance  d_b = 1 − x_b · n_b
+//! spacing   s_b = 1 − n_b · (nearest patch of another good image)
+//! excess    e_b = d_b − slope_b · s_b          d = mean over b of (e_b − μ_b) / σ_b      (slope, μ, σ of good images)
 //! residual  r_b = x_b − n_b                    l = w · [r_1 … r_B] · 20 / √(B/2) + bias
 //! odd       O = mean of the largest d          known    K = mean of the largest l
 //! score     z(O) + weight · z(K)               z: standardised on good images
 //! ```
+//!
+//! Where good patches are alike, a small distance is odd; where they differ from image to image, a larger one is not. The spacing of
+//! the nearest good patch says which of the two it is, and the slope is the line of least squares through what good images have.
 //!
 //! A residual says how a patch departs from what is normal there, not what the patch is: so a head on residuals carries over
 //! from the place of a known defect to other places. The weight grows with the number of shots; without shots it is 0 and the score
@@ -19,6 +24,7 @@
 //! |---|---|
 //! | `look.rs` | banks of several blocks, and what they say of an image |
 //! | `model.rs` | what is learned beside the banks, and the scores that follow |
+//! | `spacing.rs` | how far good patches lie from each other |
 //! | `fit.rs` | learning it from good images and shots |
 //! | `join.rs` | several sizes of an image as one |
 //! | `kinds.rs` | what type of flaw an image shows |
@@ -28,12 +34,14 @@ mod join;
 mod kinds;
 mod look;
 mod model;
+mod spacing;
 
-pub use fit::{Good, ResidualFit, ResidualOptions, Shot, learn_residual, look_at_good};
+pub use fit::{Good, LookedAt, ResidualFit, ResidualOptions, Shot, learn_residual, look_at_good};
 pub use join::joined;
 pub use kinds::{Kind, Kinds, UNKNOWN};
 pub use look::{BlockBanks, Look, block_bank, grown, of_blocks, unit_blocks};
 pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale, Usual};
+pub use spacing::{Expected, Spacing};
 
 /// Blocks of a network of `depth` blocks that are looked at by default, counted from 0: four, spread evenly over the last two thirds
 /// (of twelve 4, 6, 8 and 10). Fewer where the network is shallow.

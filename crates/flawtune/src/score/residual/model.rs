@@ -1,10 +1,13 @@
 //! What is learned beside the banks, and the scores that follow.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
+use super::spacing::{Spacing, of_nearest};
 use crate::bundle::BundleError;
 use crate::features::{ImageTokens, TokenSet};
 use crate::score::heads::{HeadError, LinearHead};
@@ -72,8 +75,14 @@ pub struct ResidualHead {
 /// Everything but the banks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResidualModel {
-    /// Distance of a patch, over good images, in each block.
+    /// Distance of a patch, over good images, in each block; where spacings are known, its [`Expected::excess`].
     pub distances: Vec<Scale>,
+    /// [`Expected::slope`] of each block; none where spacings are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slopes: Vec<f64>,
+    /// How far the patches of the bank lie from each other, in each block; a file holds it beside the bank.
+    #[serde(skip)]
+    pub spacings: Arc<[Spacing]>,
     /// Patches whose mean is an image's score.
     pub top: usize,
     /// The mean of the largest distances of an image, over good images.
@@ -160,6 +169,10 @@ impl ResidualModel {
         if self.top == 0 {
             return Some("top is 0".into());
         }
+        let slopes = self.slopes.iter().all(|s| (0.0..=1.0).contains(s));
+        if !slopes || ![0, blocks].contains(&self.slopes.len()) {
+            return Some("slopes that are not of its blocks or not between 0 and 1".into());
+        }
         if !scales.into_iter().all(Scale::is_usable) {
             return Some("a scale is not finite or not positive".into());
         }
@@ -188,15 +201,23 @@ impl ResidualModel {
         mean_of_largest(values, self.top.min(values.len()))
     }
 
-    /// Distances of the patches of an image, standardised in each block and averaged over them.
-    pub fn standardised(&self, look: &Look) -> Vec<f32> {
+    /// Distances of the patches of an image, standardised in each block and averaged over them. `own` is the image's place in the
+    /// bank, where it is in there.
+    pub fn standardised(&self, look: &Look, own: Option<usize>) -> Vec<f32> {
         let patches = look.distances.first().map_or(0, Vec::len);
         let share = 1.0 / self.distances.len() as f64;
+        let spaced: Vec<Vec<f32>> = of_nearest(&self.spacings, &look.nearest, own).collect();
         (0..patches)
             .map(|patch| {
-                let blocks = self.distances.iter().zip(&look.distances);
-                let sum: f64 = blocks.map(|(s, d)| s.z(f64::from(d[patch]))).sum();
-                (share * sum) as f32
+                let blocks = self.distances.iter().zip(&look.distances).enumerate();
+                let of = |(block, (scale, d)): (usize, (&Scale, &Vec<f32>))| {
+                    let expected = match (self.slopes.get(block), spaced.get(block)) {
+                        (Some(slope), Some(spaced)) => slope * f64::from(spaced[patch]),
+                        _ => 0.0,
+                    };
+                    scale.z(f64::from(d[patch]) - expected)
+                };
+                (share * blocks.map(of).sum::<f64>()) as f32
             })
             .collect()
     }
@@ -281,7 +302,7 @@ impl ResidualModel {
         let head = self.head.as_ref();
         let rows = unit_blocks(image, banks.blocks(), banks.dim());
         let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
-        let mut judged = self.judge(&self.standardised(look), logits.as_deref());
+        let mut judged = self.judge(&self.standardised(look, None), logits.as_deref());
         judged.kind = self.kinds.as_ref().map(|kinds| {
             let direction = direction(banks, &rows, look, &judged.map, self.top);
             kinds.name(&direction).to_owned()
@@ -332,6 +353,8 @@ mod tests {
         let scale = |mean, deviation| Scale { mean, deviation };
         ResidualModel {
             distances: vec![scale(0.25, 0.5), scale(1.0, 0.25)],
+            slopes: Vec::new(),
+            spacings: Arc::default(),
             top: 2,
             odd: scale(1.0, 2.0),
             usual: None,
@@ -356,7 +379,33 @@ mod tests {
             distances: vec![vec![0.25, 1.25, 0.75], vec![1.0, 1.5, 0.5]],
             nearest: vec![vec![0; 3]; 2],
         };
-        assert_eq!(model(false).standardised(&look), [0.0, 2.0, -0.5]);
+        assert_eq!(model(false).standardised(&look, None), [0.0, 2.0, -0.5]);
+    }
+
+    #[test]
+    fn a_distance_is_held_against_the_spacing_of_its_neighbour() {
+        let look = Look {
+            distances: vec![vec![0.5, 0.5]; 2],
+            nearest: vec![vec![0, 1]; 2],
+        };
+        let spacing = Spacing {
+            nearest: vec![0.0, 0.5],
+            image: vec![1, 2],
+            second: vec![0.25, 1.0],
+        };
+        let mut model = model(false);
+        model.distances = vec![model.distances[0]; 2];
+        model.slopes = vec![1.0, 0.0];
+        model.spacings = vec![spacing; 2].into();
+        // of the first block (0.5, 0) and of the second (0.5, 0.5), less 0.25, in halves
+        assert_eq!(model.standardised(&look, None), [0.5, 0.0]);
+        // an image of the bank is not held against itself
+        assert_eq!(model.standardised(&look, Some(2)), [0.5, -0.5]);
+        assert_eq!(model.wrong(2, 2), None);
+        model.slopes = vec![0.5];
+        assert!(model.wrong(2, 2).unwrap().contains("slopes"));
+        model.slopes = vec![0.5, -1.0];
+        assert!(model.wrong(2, 2).unwrap().contains("slopes"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::score::residual::{
 use crate::workflow::{Engine, Event, OnEvent, WorkflowError};
 
 /// Products of patches that good images may cost to be judged: beyond, a part of them is judged, spread over all.
-const MOST_PRODUCTS: f64 = 1.5e11;
+const MOST_PRODUCTS: f64 = 4e11;
 /// Good images that are judged in any case.
 const LEAST_JUDGED: usize = 50;
 
@@ -224,11 +224,11 @@ fn at_size(
         seed: job.request.seed,
         ..ResidualOptions::default()
     };
-    let mut looks = look_at_good(&banks, &good);
+    let looked_at = look_at_good(&banks, &good);
     let of_shots = banks.look(&shot_tokens.images.iter().collect::<Vec<_>>());
     let mut fitted = learn_residual(
         &banks,
-        (&good, &looks),
+        (&good, &looked_at),
         (&shots, &of_shots),
         default_top(patches),
         &options,
@@ -236,6 +236,7 @@ fn at_size(
     if alone {
         fitted.good = vec![whole(&fitted.good)];
     }
+    let mut looks = looked_at.looks;
     looks.extend(of_shots);
     Ok(AtSize {
         grid: support.grid,
