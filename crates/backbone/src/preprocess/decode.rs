@@ -32,6 +32,7 @@ use super::depth;
 use super::facts::{foreign, format_of, is_wide};
 use super::image::RgbImage8;
 use super::jpeg;
+use super::roi::Roi;
 
 pub(super) const FORMATS: [ImageFormat; 7] = [
     ImageFormat::Png,
@@ -121,6 +122,20 @@ pub enum ImageError {
         /// Those of the image.
         image: (usize, usize),
     },
+    /// The region of interest reaches beyond the image.
+    #[error(
+        "{}: the region {roi} (left, top, width, height) reaches beyond the image, which has {}×{} pixels\n\
+         hint: `roi` names the part of every image that is looked at, in pixels or in percent such as 10%,10%,80%,80%",
+        path.display(), image.1, image.0
+    )]
+    Outside {
+        /// The image.
+        path: PathBuf,
+        /// The region.
+        roi: Box<Roi>,
+        /// Rows and columns of the image.
+        image: (usize, usize),
+    },
     /// A valid file of a kind that is not read.
     #[error("{}: {what} is not supported\nhint: save the image as 8- or 16-bit PNG", path.display())]
     Unsupported {
@@ -142,6 +157,7 @@ impl ImageError {
             | Self::TooManyPixels { path, .. }
             | Self::Damaged { path, .. }
             | Self::Across { path, .. }
+            | Self::Outside { path, .. }
             | Self::Unsupported { path, .. } => path,
         }
     }

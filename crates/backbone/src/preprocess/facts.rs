@@ -83,6 +83,15 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Height and width of the image as it is decoded, `turned` by its orientation or not.
+    pub fn size(&self, turned: bool) -> (usize, usize) {
+        if turned && self.lies() {
+            (self.width, self.height)
+        } else {
+            (self.height, self.width)
+        }
+    }
+
     /// Whether orientation swaps rows and columns.
     pub fn lies(&self) -> bool {
         self.orientation >= 5

@@ -28,7 +28,9 @@ mod facts;
 mod image;
 mod jpeg;
 mod resample;
+mod roi;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,7 @@ pub use self::decode::{
 pub use self::facts::{Facts, KIND_BYTES, Kind, facts, facts_of, kind};
 pub use self::image::RgbImage8;
 pub use self::resample::{Arithmetic, Filter, resize_f32, resize_u8};
+pub use self::roi::{Length, Part, Roi};
 
 use crate::config::Normalization;
 
@@ -73,6 +76,9 @@ pub struct Preprocess {
     /// Bits in use of those a 16-bit file has; see [`DecodeOptions::bit_depth`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_depth: Option<u8>,
+    /// Cut out of the image before anything else of it is seen; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roi: Option<Roi>,
 }
 
 /// Backbone input: `[3, height, width]`, normalised, f32.
@@ -97,6 +103,7 @@ impl Preprocess {
             normalization,
             apply_exif_orientation: false,
             bit_depth: None,
+            roi: None,
         }
     }
 
@@ -154,8 +161,11 @@ impl Preprocess {
         let bits = self
             .bit_depth
             .map_or_else(String::new, |bits| format!("-bits{bits}"));
+        let roi = self
+            .roi
+            .map_or_else(String::new, |roi| format!("-roi{roi}"));
         format!(
-            "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}{bits}-v1",
+            "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}{bits}{roi}-v1",
             self.size.0,
             self.size.1,
             list(self.normalization.mean),
@@ -187,7 +197,10 @@ impl Preprocess {
         let bits = self
             .bit_depth
             .map_or_else(String::new, |bits| format!(", {bits} of 16 bits"));
-        format!("{fit}, {filter} ({arithmetic}){exif}{bits}")
+        let roi = self
+            .roi
+            .map_or_else(String::new, |roi| format!(", the region {roi}"));
+        format!("{fit}, {filter} ({arithmetic}){exif}{bits}{roi}")
     }
 
     /// The bounds of [`DecodeOptions::default`] with this recipe's choice about EXIF.
@@ -199,11 +212,43 @@ impl Preprocess {
         }
     }
 
-    /// Share of an image of this size, as it is decoded, that a centre crop does not look at; 0 with squash.
+    /// The part of an image of this size that is looked at; all of it where a region reaches beyond it, which [`Self::check_size`] refuses.
+    pub fn part(&self, height: usize, width: usize) -> Part {
+        self.roi
+            .and_then(|roi| roi.within(height, width))
+            .unwrap_or_else(|| Part::whole(height, width))
+    }
+
+    /// Refuses an image of `size` (height, width) that the region of interest reaches beyond.
+    ///
+    /// # Errors
+    /// [`ImageError::Outside`].
+    pub fn check_size(&self, path: &Path, size: (usize, usize)) -> Result<(), ImageError> {
+        match self.roi {
+            Some(roi) if roi.within(size.0, size.1).is_none() => Err(ImageError::Outside {
+                path: path.to_owned(),
+                roi: Box::new(roi),
+                image: size,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The part of an image that is looked at, in pixels of its own.
+    pub fn cut<'a>(&self, image: &'a RgbImage8) -> Cow<'a, RgbImage8> {
+        let part = self.part(image.height(), image.width());
+        if part == Part::whole(image.height(), image.width()) {
+            return Cow::Borrowed(image);
+        }
+        Cow::Owned(image.cropped(part.top, part.left, part.height, part.width))
+    }
+
+    /// Share of what is looked at of an image of this size, as it is decoded, that a centre crop leaves out; 0 with squash.
     pub fn unseen(&self, height: usize, width: usize) -> f64 {
         if self.resize == Resize::Squash || height == 0 || width == 0 {
             return 0.0;
         }
+        let Part { height, width, .. } = self.part(height, width);
         let (to_height, to_width) = (self.size.0 as f64, self.size.1 as f64);
         let scale = (to_height / height as f64).max(to_width / width as f64);
         let seen = to_height * to_width / (scale * height as f64 * scale * width as f64);
@@ -243,7 +288,7 @@ impl Preprocess {
             "the result is [3, height, width]"
         );
         if self.arithmetic == Arithmetic::Float {
-            self.float_into(image, out);
+            self.float_into(&self.cut(image), out);
         } else {
             self.normalized_into(&self.resized(image), out);
         }
@@ -253,6 +298,7 @@ impl Preprocess {
     /// is given Pillow's).
     pub fn resized(&self, image: &RgbImage8) -> RgbImage8 {
         let (height, width) = self.size;
+        let image = &*self.cut(image);
         match self.resize {
             Resize::Squash => resize_u8(image, height, width, self.filter, self.arithmetic),
             Resize::CentreCrop => {
@@ -349,6 +395,38 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_all_that_is_seen() {
+        let image = |value: &dyn Fn(usize) -> u8| {
+            let pixels = (0..8 * 12 * 3).map(|i| value(i / 3)).collect();
+            RgbImage8::from_pixels(8, 12, pixels)
+        };
+        // rows 2 to 5 and columns 3 to 8 of 8 × 12
+        let seen = |at: usize| (2..6).contains(&(at / 12)) && (3..9).contains(&(at % 12));
+        let outside = image(&|at| if seen(at) { 90 } else { (at % 256) as u8 });
+        let inside = RgbImage8::from_pixels(4, 6, vec![90; 4 * 6 * 3]);
+        for base in [
+            Preprocess::squash(4, 4, Normalization::IMAGENET),
+            Preprocess::centre_crop(4, 4, Normalization::IMAGENET),
+            Preprocess::float(4, 4, Normalization::IMAGENET),
+        ] {
+            for roi in ["3,2,6,4", "25%,25%,50%,50%"] {
+                let roi = Some(roi.parse().unwrap());
+                let cut = Preprocess { roi, ..base };
+                assert_eq!(cut.apply(&outside), base.apply(&inside), "{}", cut.id());
+                assert_eq!(cut.unseen(8, 12), base.unseen(4, 6));
+            }
+        }
+        let beyond = Preprocess {
+            roi: "3,2,6,7".parse().ok(),
+            ..Preprocess::squash(4, 4, Normalization::IMAGENET)
+        };
+        let error = beyond.check_size(Path::new("a.png"), (8, 12)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("12×8") && text.contains("hint:"), "{text}");
+        assert!(beyond.check_size(Path::new("a.png"), (9, 12)).is_ok());
+    }
+
+    #[test]
     fn ids_are_stable_and_tell_recipes_apart() {
         let base = Preprocess::squash(224, 224, Normalization::IMAGENET);
         assert_eq!(
@@ -371,6 +449,10 @@ mod tests {
             },
             Preprocess {
                 filter: Filter::Bilinear,
+                ..base
+            },
+            Preprocess {
+                roi: "0,0,50%,50%".parse().ok(),
                 ..base
             },
         ];
