@@ -132,7 +132,7 @@ impl AtSize {
         let silent = &mut |_: flawtune::workflow::Event<'_>| {};
         let base = BackboneOptions {
             weights: Some(options.weights.clone()),
-            image_size: size,
+            image_size: size.into(),
             combine_layers: Combine::Concat,
             ..BackboneOptions::default()
         };

@@ -27,6 +27,7 @@ pub mod bundle;
 pub mod dataset;
 pub mod evaluate;
 pub mod features;
+pub mod image_size;
 pub mod machine;
 pub mod names;
 pub mod random;

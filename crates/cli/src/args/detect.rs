@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use flawtune::score::Aggregate;
+use flawtune_backbone::preprocess::Roi;
 
 use super::numbers::{bytes, part_above_zero, rate, share};
 use super::{BackboneArgs, CacheOptions, DataArgs};
@@ -118,6 +119,7 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
   flawtune fit --good parts/good --defect parts/defects --masks parts/masks --output part.flaw
   flawtune fit --category screw --num-defect-samples 10 --output screw.flaw
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
+  flawtune fit --good parts/good --resize keep --roi 10%,10%,80%,80% --output part.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
   flawtune fit --category screw --scorer patch-bank --coreset 0.1 --max-memory 2G --output screw.flaw
   flawtune fit --category screw --image-size 896 --tile-size 448 --index approximate --output screw.flaw
@@ -133,6 +135,9 @@ pub(crate) struct FitArgs {
     pub(crate) backbone: BackboneArgs,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
+    /// Look only at this part of every image: left, top, width and height, in pixels or in percent such as 10%,10%,80%,80%
+    #[arg(long, value_name = "X,Y,W,H")]
+    pub(crate) roi: Option<Roi>,
     /// Checkpoint of `flawtune train`, for what it learned from defects
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,

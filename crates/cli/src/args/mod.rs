@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flawtune::dataset::{Layout, VisaSplit};
+use flawtune::image_size::ImageSize;
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
@@ -223,15 +224,11 @@ pub(crate) struct BackboneArgs {
     /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
     #[arg(long, value_name = "PATH")]
     pub(crate) weights: Option<PathBuf>,
-    /// Side of the square that images are resized to, in pixels; fit can look at several sizes, such as 448,224 [default: 224]
-    #[arg(
-        long,
-        value_name = "PIXELS",
-        value_delimiter = ',',
-        value_parser = clap::value_parser!(u32).range(1..=8192)
-    )]
-    pub(crate) image_size: Vec<u32>,
-    /// How images become a square [default: squash]
+    /// Size that images are resized to, in pixels: the side of a square, or WxH such as 448x224; fit can look at several, such as
+    /// 448,224 [default: 224]
+    #[arg(long, value_name = "PIXELS", value_delimiter = ',')]
+    pub(crate) image_size: Vec<ImageSize>,
+    /// How images become that size [default: squash]
     #[arg(long, value_name = "HOW")]
     pub(crate) resize: Option<ResizeArg>,
     /// Resampling filter [default: bicubic]
@@ -293,9 +290,11 @@ pub(crate) enum PrecisionArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ResizeArg {
+    /// Shorter side to the size, the longer in the aspect that most good images have (fit, features)
+    Keep,
     /// Both sides to the size; the aspect is not kept
     Squash,
-    /// Shorter side to the size, then the centre square
+    /// Resized until the size is covered, then its centre; the rest is not seen
     CentreCrop,
 }
 

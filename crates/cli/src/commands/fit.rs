@@ -105,6 +105,7 @@ fn backbone(args: &FitArgs) -> BackboneOverrides {
     let from_zero = |blocks: &Vec<u32>| blocks.iter().map(|b| *b as i32 - 1).collect();
     BackboneOverrides {
         layers: given.layers.or_else(|| blocks.map(from_zero)),
+        roi: args.roi,
         ..given
     }
 }
@@ -232,7 +233,7 @@ fn summary(fitted: &Fitted) -> String {
 }
 
 /// `5, 7, 9`.
-fn join(numbers: &[usize]) -> String {
-    let texts: Vec<String> = numbers.iter().map(usize::to_string).collect();
+fn join(numbers: &[impl ToString]) -> String {
+    let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 use flawtune::evaluate::protocol::Protocol;
 use flawtune::record::OptionSource;
-use flawtune::workflow::{BackboneOptions, Fitted};
-use flawtune_backbone::preprocess::{Filter, Resize};
+use flawtune::workflow::{BackboneOptions, Fitted, ResizeChoice};
+use flawtune_backbone::preprocess::Filter;
 use flawtune_backbone::vit::Combine;
 use flawtune_lab::adapt::{EpochSteps, Loss, ModulationType};
 use flawtune_lab::workflow::TrainRequest;
@@ -86,10 +86,10 @@ pub(super) fn fit(args: &FitArgs) -> InForce {
         return Vec::new();
     }
     let options = super::request::backbone(&args.backbone).over(BackboneOptions::default());
-    // which block depends on the backbone's depth
+    // which block depends on the backbone's depth, which shape on the sizes
     backbone(&options)
         .into_iter()
-        .filter(|(name, ..)| *name != "layers")
+        .filter(|(name, ..)| !matches!(*name, "layers" | "resize"))
         .collect()
 }
 
@@ -98,11 +98,15 @@ pub(super) fn fitted(args: &FitArgs, fitted: &Fitted) -> InForce {
     if args.checkpoint.is_some() {
         return Vec::new();
     }
-    vec![(
-        "layers",
-        OptionSource::Default,
-        fitted.header.backbone["layers"].clone(),
-    )]
+    ["layers", "resize"]
+        .map(|name| {
+            (
+                name,
+                OptionSource::Default,
+                fitted.header.backbone[name].clone(),
+            )
+        })
+        .into()
 }
 
 /// One size as a number, several as a list.
@@ -125,8 +129,9 @@ pub(super) fn backbone(options: &BackboneOptions) -> InForce {
         (
             "resize",
             name(&match options.resize {
-                Resize::Squash => ResizeArg::Squash,
-                Resize::CentreCrop => ResizeArg::CentreCrop,
+                ResizeChoice::Keep => ResizeArg::Keep,
+                ResizeChoice::Squash => ResizeArg::Squash,
+                ResizeChoice::CentreCrop => ResizeArg::CentreCrop,
             }),
         ),
         (

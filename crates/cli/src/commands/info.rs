@@ -107,8 +107,18 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         header.model_name, header.weights_hash
     ));
     out(&format!("images      {}", header.preprocessing));
+    if let Some(aspect) = header.backbone["aspect"].as_f64() {
+        out(&format!(
+            "aspect      kept, {aspect:.2} times as wide as high"
+        ));
+    }
+    if let Some(roi) = header.backbone["roi"].as_str() {
+        out(&format!(
+            "region      {roi} (left, top, width, height); the rest of an image is not looked at"
+        ));
+    }
     if !header.more_sizes.is_empty() {
-        let sizes: Vec<String> = header.sizes().iter().map(usize::to_string).collect();
+        let sizes: Vec<String> = header.sizes().iter().map(ToString::to_string).collect();
         out(&format!(
             "sizes       {} px, each with a bank of its own",
             sizes.join(" and ")

@@ -6,8 +6,9 @@ use std::path::Path;
 use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
-use flawtune::workflow::{BackboneOverrides, CategoryOptions};
-use flawtune_backbone::preprocess::{Filter, Resize};
+use flawtune::image_size::ImageSize;
+use flawtune::workflow::{BackboneOverrides, CategoryOptions, ResizeChoice};
+use flawtune_backbone::preprocess::Filter;
 use flawtune_backbone::vit::{Combine, Precision};
 use flawtune_lab::adapt::{Loss, ModulationType, ScoreComparison, ScoreLoss};
 
@@ -20,17 +21,19 @@ use crate::failure::Failure;
 use crate::lock::Lock;
 
 pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
-    let mut sizes: Vec<usize> = args.image_size.iter().map(|&s| s as usize).collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let mut sizes = args.image_size.clone();
+    sizes.sort_unstable_by(ImageSize::larger_first);
     BackboneOverrides {
         model_name: args.model_name.clone(),
         weights: args.weights.clone(),
         image_size: sizes.first().copied(),
         more_sizes: sizes.into_iter().skip(1).collect(),
         resize: args.resize.map(|r| match r {
-            ResizeArg::Squash => Resize::Squash,
-            ResizeArg::CentreCrop => Resize::CentreCrop,
+            ResizeArg::Keep => ResizeChoice::Keep,
+            ResizeArg::Squash => ResizeChoice::Squash,
+            ResizeArg::CentreCrop => ResizeChoice::CentreCrop,
         }),
+        roi: None,
         filter: args.filter.map(|f| match f {
             FilterArg::Bicubic => Filter::Bicubic,
             FilterArg::Bilinear => Filter::Bilinear,

@@ -9,6 +9,7 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use flawtune::image_size::ImageSize;
 use flawtune::record::{OptionRecord, OptionSource};
 use serde_json::{Value, json};
 
@@ -84,6 +85,8 @@ fn is_number(parser: &ValueParser) -> bool {
         TypeId::of::<i64>(),
         TypeId::of::<f32>(),
         TypeId::of::<f64>(),
+        // a square is the number of its side
+        TypeId::of::<ImageSize>(),
     ]
     .iter()
     .any(|number| id == *number)

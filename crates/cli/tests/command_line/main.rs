@@ -27,6 +27,7 @@ mod reproduce;
 mod scaling;
 mod service;
 mod settings;
+mod shape;
 mod shell;
 mod shot_masks;
 mod synth;

@@ -297,7 +297,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (
             "resize = 'squish'",
             &[
-                "resize: 'squish' is not a value for it (is 'squash' meant?); it is one of squash, centre-crop",
+                "resize: 'squish' is not a value for it (is 'squash' meant?); it is one of keep, squash, centre-crop",
             ],
         ),
         (

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bank::Precision;
 use super::patches::PatchOptions;
 use crate::evaluate::protocol::{ImageRef, SplitManifest};
+use crate::image_size::ImageSize;
 use crate::score::Aggregate;
 use crate::score::threshold::{Calibration, Threshold};
 
@@ -153,8 +154,8 @@ impl IndexInfo {
 /// A further image size in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizeInfo {
-    /// Side of the square that images are resized to, in pixels.
-    pub image_size: usize,
+    /// The size that images are resized to.
+    pub image_size: ImageSize,
     /// Rows and columns of the patch grid.
     pub grid: (usize, usize),
     /// Patches of its bank, in each block.
@@ -246,13 +247,10 @@ impl Header {
         layers.into_iter().flatten().filter_map(from_one).collect()
     }
 
-    /// Sides of the squares that are looked at, in pixels, the largest first.
-    pub fn sizes(&self) -> Vec<usize> {
-        let main = self
-            .backbone
-            .get("image_size")
-            .and_then(serde_json::Value::as_u64);
-        let main = main.and_then(|size| usize::try_from(size).ok());
+    /// Sizes that are looked at, the largest first.
+    pub fn sizes(&self) -> Vec<ImageSize> {
+        let main = self.backbone.get("image_size");
+        let main = main.and_then(|size| ImageSize::deserialize(size).ok());
         let more = self.more_sizes.iter().map(|s| s.image_size);
         main.into_iter().chain(more).collect()
     }
@@ -322,7 +320,7 @@ impl Header {
                 let more = self
                     .more_sizes
                     .iter()
-                    .flat_map(|s| [s.grid.0, s.grid.1, s.image_size]);
+                    .flat_map(|s| [s.grid.0, s.grid.1, s.image_size.height, s.image_size.width]);
                 more.into_iter().find_map(|n| size("more_sizes", n))
             })
             .or_else(|| {

@@ -36,6 +36,8 @@ pub enum Oddity {
     NarrowDepth,
     /// An image of which a centre crop leaves parts out.
     Cropped,
+    /// An image of another shape than the good images, whose shape is kept.
+    Stretched,
     /// An image that cannot be read.
     Unreadable,
 }
@@ -104,6 +106,12 @@ impl Oddity {
             (Self::NarrowDepth, false) => "16-bit images use a small part of the range",
             (Self::Cropped, true) => "image is not looked at as a whole",
             (Self::Cropped, false) => "images are not looked at as a whole",
+            (Self::Stretched, true) => {
+                "image has another shape than most of the good images, and is stretched to theirs"
+            }
+            (Self::Stretched, false) => {
+                "images have another shape than most of the good images, and are stretched to theirs"
+            }
             (Self::Unreadable, true) => "image cannot be read, and is left out",
             (Self::Unreadable, false) => "images cannot be read, and are left out",
         }

@@ -29,11 +29,7 @@ pub fn load_mask(
         return Ok(found);
     };
     let applied = options.apply_exif_orientation && facts.lies();
-    let (height, width) = if applied {
-        (facts.width, facts.height)
-    } else {
-        (facts.height, facts.width)
-    };
+    let (height, width) = facts.size(options.apply_exif_orientation);
     let size = (found.height(), found.width());
     if fits(size, (height, width)) || !fits(size, (width, height)) {
         return Ok(found);

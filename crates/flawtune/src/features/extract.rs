@@ -356,13 +356,22 @@ impl<'a> Extractor<'a> {
                 });
             }
             let image = decode(&bytes, path, &options)?;
-            if compute {
-                put(&self.turn.apply(image));
+            self.preprocess
+                .check_size(path, (image.height(), image.width()))?;
+            if compute && self.turn.is_none() {
+                put(&image);
+            } else if compute {
+                // what is turned is the part that is looked at
+                put(&self.turn.apply(self.preprocess.cut(&image).into_owned()));
             }
             Ok(())
         };
         let (inputs, results) = if compute {
-            Inputs::load(batch, self.forward, &self.preprocess, load)
+            let after_turn = Preprocess {
+                roi: self.preprocess.roi.filter(|_| self.turn.is_none()),
+                ..self.preprocess
+            };
+            Inputs::load(batch, self.forward, &after_turn, load)
         } else {
             (
                 Inputs::default(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flawtune_backbone::preprocess::{ImageError, Preprocess, Resize, RgbImage8};
+use flawtune_backbone::preprocess::{ImageError, Part, Preprocess, Resize, RgbImage8, facts_of};
 
 use crate::dataset::load_mask;
 
@@ -41,7 +41,8 @@ pub fn patch_cover<P: AsRef<Path>>(
     let options = preprocess.decode_options();
     for path in masks {
         let mask = load_mask(image, path.as_ref(), &options)?;
-        let of_mask = cover(&mask, preprocess, grid, patch_size);
+        let part = part_of(&mask, image, preprocess);
+        let of_mask = cover(&mask, part, preprocess, grid, patch_size);
         for (all, one) in covered.iter_mut().zip(of_mask) {
             *all = all.max(one);
         }
@@ -49,18 +50,32 @@ pub fn patch_cover<P: AsRef<Path>>(
     Ok(covered)
 }
 
+/// The part of a mask that lies over what is looked at of its image. A mask may have another size than its image.
+fn part_of(mask: &RgbImage8, image: &Path, preprocess: &Preprocess) -> Part {
+    let size = (mask.height(), mask.width());
+    let whole = Part::whole(size.0, size.1);
+    if preprocess.roi.is_none() {
+        return whole;
+    }
+    let facts = facts_of(image);
+    let turned = preprocess.apply_exif_orientation;
+    let of = facts.map_or(size, |facts| facts.size(turned));
+    preprocess.part(of.0, of.1).scaled(of, size)
+}
+
 /// In patches: edges of pixels that fall on edges of patches must not spill over.
 const ROUNDING: f64 = 1e-9;
 
-/// The share of each patch that the mask's pixels cover.
+/// The share of each patch that the mask's pixels cover, of the `part` of it that is looked at.
 fn cover(
     mask: &RgbImage8,
+    part: Part,
     preprocess: &Preprocess,
     grid: (usize, usize),
     patch_size: usize,
 ) -> Vec<f32> {
     let mut covered = vec![0.0f64; grid.0 * grid.1];
-    let (width, height) = (mask.width() as f64, mask.height() as f64);
+    let (width, height) = (part.width as f64, part.height as f64);
     let (to_height, to_width) = (preprocess.size.0 as f64, preprocess.size.1 as f64);
     let (mut scale_y, mut scale_x) = (to_height / height, to_width / width);
     if preprocess.resize == Resize::CentreCrop {
@@ -80,13 +95,17 @@ fn cover(
             (cell, common)
         })
     };
-    for (i, pixel) in mask.pixels().chunks_exact(3).enumerate() {
-        if pixel.iter().all(|v| *v == 0) {
-            continue;
-        }
-        for (row, down) in cells(i / mask.width(), scale_y, height, to_height, grid.0) {
-            for (column, across) in cells(i % mask.width(), scale_x, width, to_width, grid.1) {
-                covered[row * grid.1 + column] += down * across;
+    let lines = mask.pixels().chunks_exact(3 * mask.width()).skip(part.top);
+    for (y, line) in lines.take(part.height).enumerate() {
+        let pixels = line.chunks_exact(3).skip(part.left).take(part.width);
+        for (x, pixel) in pixels.enumerate() {
+            if pixel.iter().all(|v| *v == 0) {
+                continue;
+            }
+            for (row, down) in cells(y, scale_y, height, to_height, grid.0) {
+                for (column, across) in cells(x, scale_x, width, to_width, grid.1) {
+                    covered[row * grid.1 + column] += down * across;
+                }
             }
         }
     }
@@ -116,7 +135,8 @@ mod tests {
             pixels[(y * width + x) * 3 + 1] = 1;
         }
         let mask = RgbImage8::from_pixels(height, width, pixels);
-        let covered = cover(&mask, preprocess, grid, 8);
+        let part = preprocess.part(height, width);
+        let covered = cover(&mask, part, preprocess, grid, 8);
         (0..covered.len()).filter(|&i| covered[i] > 0.0).collect()
     }
 
@@ -154,6 +174,40 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_is_cut_with_its_image() {
+        // rows 16 to 47 and columns 64 to 127 of 64 × 128
+        let region = Preprocess {
+            roi: "50%,25%,50%,50%".parse().ok(),
+            ..Preprocess::squash(32, 32, PLAIN)
+        };
+        assert_eq!(
+            found((64, 128), &[(15, 64), (16, 63), (48, 127)], &region, (4, 4)),
+            [0usize; 0]
+        );
+        assert_eq!(
+            found((64, 128), &[(16, 64), (47, 127), (24, 79)], &region, (4, 4)),
+            [0, 4, 15]
+        );
+        // a mask of half the size, over an image of which pixels are named
+        let folder = tempfile::tempdir().unwrap();
+        let (image, mask) = (folder.path().join("i.png"), folder.path().join("m.png"));
+        image::GrayImage::new(128, 64).save(&image).unwrap();
+        let marked =
+            image::GrayImage::from_fn(64, 32, |x, y| image::Luma([u8::from((x, y) == (33, 9))]));
+        marked.save(&mask).unwrap();
+        let pixels = Preprocess {
+            roi: "64,16,64,32".parse().ok(),
+            ..region
+        };
+        for preprocess in [region, pixels] {
+            let covered = patch_mask(&image, &[&mask], &preprocess, (4, 4), 8).unwrap();
+            // columns 2 and 3 and rows 2 and 3 of the part
+            assert_eq!(covered.iter().position(|c| *c), Some(0));
+            assert_eq!(covered.iter().filter(|c| **c).count(), 1);
+        }
+    }
+
+    #[test]
     fn a_share_is_that_of_the_area() {
         let mask = |height: usize, width: usize, set: &[usize]| {
             let mut pixels = vec![0; height * width * 3];
@@ -162,7 +216,10 @@ mod tests {
             }
             RgbImage8::from_pixels(height, width, pixels)
         };
-        let share = |mask: &RgbImage8, preprocess: &Preprocess| cover(mask, preprocess, (2, 2), 8);
+        let share = |mask: &RgbImage8, preprocess: &Preprocess| {
+            let part = Part::whole(mask.height(), mask.width());
+            cover(mask, part, preprocess, (2, 2), 8)
+        };
         let near = |found: Vec<f32>, wanted: [f32; 4]| {
             // edges are moved by ROUNDING
             let close = found.iter().zip(wanted).all(|(f, w)| (f - w).abs() < 1e-5);

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::dataset::{Folders, Source};
 use crate::features::FeatureCache;
+use crate::image_size::ImageSize;
 
 /// A frozen backbone: which weights, and how images get into it.
 #[derive(Debug, Clone)]
@@ -36,17 +37,17 @@ impl Backbone {
     /// # Errors
     /// As [`Self::open`]; options that the backbone cannot take.
     pub fn with(set: BackboneOverrides) -> Result<Self, WorkflowError> {
-        Engine::open(set.over(BackboneOptions::default()), &mut |_| {})?;
+        Engine::open_unshaped(set.over(BackboneOptions::default()), &mut |_| {})?;
         Ok(Self { set })
     }
 
-    /// Resizes images to a square of so many pixels (224 by default). Small flaws need larger images, which take longer.
+    /// Resizes images to a square of so many pixels, or to an [`ImageSize`]. Small flaws need larger images, which take longer.
     ///
     /// # Errors
     /// A size smaller than a patch.
-    pub fn image_size(self, pixels: usize) -> Result<Self, WorkflowError> {
+    pub fn image_size(self, pixels: impl Into<ImageSize>) -> Result<Self, WorkflowError> {
         Self::with(BackboneOverrides {
-            image_size: Some(pixels),
+            image_size: Some(pixels.into()),
             ..self.set
         })
     }

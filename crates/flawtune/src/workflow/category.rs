@@ -7,6 +7,7 @@ use flawtune_backbone::preprocess::{Facts, Preprocess, facts};
 use rayon::prelude::*;
 
 use super::intake::{self, Met};
+use super::shape::NamedSize;
 use super::{Engine, Event, OnEvent, WorkflowError, part};
 use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
@@ -116,6 +117,33 @@ impl Category {
             .collect()
     }
 
+    /// Names of the samples at `positions`, and height and width of what `preprocess` looks at of each, where their headers say it.
+    ///
+    /// # Errors
+    /// A region of interest that reaches beyond an image, unless bad images are skipped.
+    pub(super) fn sizes(
+        &self,
+        positions: impl Iterator<Item = usize>,
+        preprocess: &Preprocess,
+    ) -> Result<Vec<NamedSize<'_>>, WorkflowError> {
+        let one = |i: usize| {
+            let (sample, facts) = (&self.dataset.samples[i], self.facts[i]?);
+            let (height, width) = facts.size(preprocess.apply_exif_orientation);
+            let fits = preprocess.check_size(&sample.path, (height, width));
+            if fits.is_err() && self.options.skip_bad_images {
+                return None;
+            }
+            let part = preprocess.part(height, width);
+            Some(fits.map(|()| (sample.id.as_str(), (part.height, part.width))))
+        };
+        Ok(positions.filter_map(one).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a warning about the images is to be an error.
+    pub(super) fn strict(&self) -> bool {
+        self.options.strict
+    }
+
     /// Splits the category.
     ///
     /// # Errors
@@ -142,8 +170,8 @@ impl Category {
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
         if !engine.options().more_sizes.is_empty() {
             return Err(WorkflowError::Input(format!(
-                "image sizes {:?}: only a fit with the scorer residual looks at several\nhint: name one image size",
-                engine.sizes()
+                "image sizes {}: only a fit with the scorer residual looks at several\nhint: name one image size",
+                engine.sizes_text(", ")
             )));
         }
         self.turned_tokens(

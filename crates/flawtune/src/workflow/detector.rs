@@ -13,6 +13,7 @@ use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, ScorerKind, TokenScorer};
 use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
+use crate::image_size::ImageSize;
 use crate::score::Scorer;
 use crate::score::residual::{BlockBanks, ResidualScorer, Spacing, joined};
 
@@ -118,10 +119,14 @@ impl Detector {
             return differs("the tokens of", &header.variant, &engine.variant(), again);
         }
         let (grid, dim) = (engine.grid_of(&engine.preprocess()), engine.dim());
-        let more: Vec<usize> = header.more_sizes.iter().map(|s| s.image_size).collect();
+        let more: Vec<ImageSize> = header.more_sizes.iter().map(|s| s.image_size).collect();
         if engine.options().more_sizes != more {
-            let sizes = format!("{:?}", engine.options().more_sizes);
-            return differs("the sizes", &format!("{more:?}"), &sizes, again);
+            let text = |sizes: &[ImageSize]| {
+                let sizes: Vec<String> = sizes.iter().map(ImageSize::to_string).collect();
+                format!("[{}]", sizes.join(", "))
+            };
+            let sizes = text(&engine.options().more_sizes);
+            return differs("the sizes", &text(&more), &sizes, again);
         }
         if (grid, dim) != (header.grid, header.dim) {
             let text =
@@ -183,9 +188,10 @@ impl Detector {
             put(image);
             Ok::<(), WorkflowError>(())
         };
+        let size = (image.height(), image.width());
+        self.preprocess().check_size(Path::new("the image"), size)?;
         let (inputs, _) = self.prepare(&[image], load);
         let found = self.score(&inputs, 1)?;
-        let size = (image.height(), image.width());
         let found = found.first().ok_or_else(|| {
             WorkflowError::Input("the backbone gave no tokens for the image".into())
         })?;
@@ -277,10 +283,15 @@ impl Detector {
         Ok(joined(found))
     }
 
-    /// Draws maps of images of `size` (height, width).
-    pub(super) fn drawing(&self, size: (usize, usize)) -> Result<Arc<Drawing>, WorkflowError> {
+    /// Draws maps of size `drawn` (height, width) of images of size `of`.
+    pub(super) fn drawing(
+        &self,
+        drawn: (usize, usize),
+        of: (usize, usize),
+    ) -> Result<Arc<Drawing>, WorkflowError> {
+        let sizes = (of, drawn);
         let mut kept = self.drawings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.iter().find(|d| d.size() == size) {
+        if let Some(found) = kept.iter().find(|d| d.sizes() == sizes) {
             return Ok(Arc::clone(found));
         }
         let patch = self.engine.config().patch_size;
@@ -288,7 +299,7 @@ impl Detector {
             &self.preprocess(),
             self.bundle.header.grid,
             patch,
-            size,
+            sizes,
             self.bundle.header.map.sigma,
         )?);
         if kept.len() == DRAWINGS {
@@ -302,7 +313,7 @@ impl Detector {
 /// What a bundle scores by, at each size.
 fn looks(path: &Path, bundle: &Bundle, engine: &Engine) -> Result<Vec<AtSize>, WorkflowError> {
     let header = &bundle.header;
-    let at = |size: usize, scorer: Box<dyn Scorer>| {
+    let at = |size: ImageSize, scorer: Box<dyn Scorer>| {
         let preprocess = engine.preprocess_at(size);
         AtSize {
             preprocess,

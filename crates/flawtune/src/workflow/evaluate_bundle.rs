@@ -1,10 +1,12 @@
 //! Score a category's test set with a bundle, by the function that `predict` calls.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
+use flawtune_backbone::preprocess::Part;
 use serde::{Deserialize, Serialize};
 
 use super::source::TokenOpener;
@@ -382,6 +384,16 @@ fn score(
     Ok(ScoredImages { found, pixels })
 }
 
+/// The pixels of a part of rows of `width` pixels.
+fn inside<T: Copy>(values: &[T], width: usize, part: Part) -> Cow<'_, [T]> {
+    if part.height * part.width == values.len() {
+        return Cow::Borrowed(values);
+    }
+    let rows = values.chunks_exact(width).skip(part.top).take(part.height);
+    let of_row = |row: &[T]| row[part.left..][..part.width].to_vec();
+    Cow::Owned(rows.flat_map(of_row).collect())
+}
+
 impl Pixels {
     fn new(span: (f32, f32)) -> Self {
         Self {
@@ -400,13 +412,17 @@ impl Pixels {
         map: &crate::score::map::AnomalyMap,
     ) -> Result<(), WorkflowError> {
         let sample = &category.dataset.samples[at];
-        let (height, width) = (map.height(), map.width());
+        let size = (map.height(), map.width());
+        // nothing outside of a region of interest is judged
+        let part = detector.preprocess().part(size.0, size.1);
+        let (height, width) = (part.height, part.width);
+        let values = inside(map.values(), size.1, part);
         let Some(kind) = &sample.defect_type else {
             return Ok(self.good.add(&PixelImage {
                 width,
                 height,
                 mask: None,
-                map: map.values(),
+                map: &values,
             })?);
         };
         let none = || (PixelHistogram::spanning(self.span), 0, 0);
@@ -418,15 +434,16 @@ impl Pixels {
         let mask = read_mask(
             &sample.path,
             &sample.masks,
-            (height, width),
+            size,
             &detector.preprocess().decode_options(),
         )?;
+        let mask = inside(&mask, size.1, part);
         *masked += 1;
         histogram.add(&PixelImage {
             width,
             height,
             mask: Some(&mask),
-            map: map.values(),
+            map: &values,
         })?;
         Ok(())
     }

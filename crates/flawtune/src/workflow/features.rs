@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use flawtune_backbone::atomic_file;
+use flawtune_backbone::preprocess::facts_of;
 use flawtune_backbone::vit::VitError;
 use flawtune_kernels::mapped::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::shape::{self, NamedSize};
 use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, folder_of, writable_or};
 use crate::features::{Extractor, FeatureCache, Forward};
 
@@ -104,7 +106,15 @@ fn from_pictures(
     paths: &[PathBuf],
     on_event: OnEvent<'_>,
 ) -> Result<Extracted, WorkflowError> {
-    let engine = Engine::open(request.backbone.clone(), on_event)?;
+    let engine = Engine::open_unshaped(request.backbone.clone(), on_event)?;
+    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    let turned = engine.preprocess().apply_exif_orientation;
+    let sizes: Vec<NamedSize<'_>> = names
+        .iter()
+        .zip(paths)
+        .filter_map(|(name, path)| Some((name.as_str(), facts_of(path)?.size(turned))))
+        .collect();
+    let engine = shape::kept(engine, &sizes, &[], false, on_event)?;
     let mut extractor = Extractor::new(&engine, engine.preprocess());
     extractor.batch_size = request.batch_size;
     extractor.cache.clone_from(&request.cache);

@@ -168,12 +168,7 @@ pub(super) fn tell_preprocessing<'a>(
         if facts.orientation > 1 && !preprocess.apply_exif_orientation {
             ledger.add(Oddity::OrientationIgnored, &sample.id);
         }
-        let turned = preprocess.apply_exif_orientation && facts.lies();
-        let (height, width) = if turned {
-            (facts.width, facts.height)
-        } else {
-            (facts.height, facts.width)
-        };
+        let (height, width) = facts.size(preprocess.apply_exif_orientation);
         let share = preprocess.unseen(height, width);
         if share > UNSEEN {
             unseen.push((share, sample));

@@ -15,6 +15,7 @@ use crate::dataset::{MoreImages, Source};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::ImageRef;
 use crate::features::{ImageTokens, Turn};
+use crate::image_size::ImageSize;
 use crate::score::residual::{
     BlockBanks, Good, LookedAt, ResidualOptions, Shot, Spacing, block_bank, default_top, grown,
     learn_residual, of_blocks, unit_blocks,
@@ -270,7 +271,7 @@ impl NewImages {
     fn tokens(
         &self,
         engine: &Engine,
-        size: usize,
+        size: ImageSize,
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<Vec<ImageTokens>, WorkflowError> {

@@ -18,6 +18,7 @@ mod location;
 mod place;
 mod predict;
 mod set_threshold;
+mod shape;
 mod source;
 mod tiles;
 
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub use build::{Backbone, DetectorBuilder};
 pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
-pub use engine::{BackboneOptions, BackboneOverrides, Engine, default_layers};
+pub use engine::{BackboneOptions, BackboneOverrides, Engine, ResizeChoice, default_layers};
 pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
 pub use features::{FeaturesRequest, Source, Written, features};

@@ -1,6 +1,6 @@
 //! Where on an image the patches lie.
 
-use flawtune_backbone::preprocess::{Preprocess, Resize};
+use flawtune_backbone::preprocess::{Part, Preprocess, Resize};
 
 use super::WorkflowError;
 use crate::features::Turn;
@@ -23,6 +23,12 @@ impl Seen {
         patch: usize,
         size: (usize, usize),
     ) -> Self {
+        Self::within(preprocess, grid, patch, preprocess.part(size.0, size.1))
+    }
+
+    /// As [`Self::of`], where `part` is what is looked at of the image.
+    fn within(preprocess: &Preprocess, grid: (usize, usize), patch: usize, part: Part) -> Self {
+        let size = (part.height, part.width);
         let (to_height, to_width) = (preprocess.size.0 as f64, preprocess.size.1 as f64);
         let (height, width) = (size.0 as f64, size.1 as f64);
         let (mut down, mut across) = (height / to_height, width / to_width);
@@ -38,8 +44,8 @@ impl Seen {
         let (top, seen_height) = axis(height, to_height, down, grid.0, size.0);
         let (left, seen_width) = axis(width, to_width, across, grid.1, size.1);
         Self {
-            top,
-            left,
+            top: part.top + top,
+            left: part.left + left,
             height: seen_height,
             width: seen_width,
         }
@@ -70,13 +76,16 @@ impl Seen {
 /// Draws the maps of images of one size.
 #[derive(Debug)]
 pub(super) struct Drawing {
-    size: (usize, usize),
+    /// Height and width of the image, then of its map.
+    sizes: ((usize, usize), (usize, usize)),
     seen: Seen,
+    /// What stands where no patch lies: no number where a region is looked at, else 0.
+    outside: f32,
     renderer: Renderer,
 }
 
 impl Drawing {
-    /// For images of `size` (height, width), smoothed by `sigma` of their pixels.
+    /// Of images of the first of `sizes` (height, width), in maps of the second, smoothed by `sigma` of the maps' pixels.
     ///
     /// # Errors
     /// A sigma out of range.
@@ -84,32 +93,35 @@ impl Drawing {
         preprocess: &Preprocess,
         grid: (usize, usize),
         patch: usize,
-        size: (usize, usize),
+        sizes: ((usize, usize), (usize, usize)),
         sigma: f64,
     ) -> Result<Self, WorkflowError> {
-        let seen = Seen::of(preprocess, grid, patch, size);
+        let (image, map) = sizes;
+        let part = preprocess.part(image.0, image.1).scaled(image, map);
+        let seen = Seen::within(preprocess, grid, patch, part);
         Ok(Self {
-            size,
+            sizes,
             seen,
+            outside: preprocess.roi.map_or(0.0, |_| f32::NAN),
             renderer: Renderer::new(grid, (seen.height, seen.width), sigma)?,
         })
     }
 
-    pub(super) fn size(&self) -> (usize, usize) {
-        self.size
+    pub(super) fn sizes(&self) -> ((usize, usize), (usize, usize)) {
+        self.sizes
     }
 
-    /// The map at the image's own size; 0 where no patch lies.
+    /// The map; where no patch lies 0, or NaN outside of a region of interest.
     ///
     /// # Errors
     /// Distances of another grid.
     pub(super) fn draw(&self, distances: &[f32]) -> Result<AnomalyMap, WorkflowError> {
         let map = self.renderer.render(distances)?;
-        let ((height, width), seen) = (self.size, self.seen);
+        let ((height, width), seen) = (self.sizes.1, self.seen);
         if (seen.height, seen.width) == (height, width) {
             return Ok(map);
         }
-        let mut values = vec![0.0; height * width];
+        let mut values = vec![self.outside; height * width];
         for (row, line) in map.values().chunks_exact(seen.width).enumerate() {
             values[(seen.top + row) * width + seen.left..][..seen.width].copy_from_slice(line);
         }
@@ -154,10 +166,43 @@ mod tests {
             width: 200,
         };
         assert_eq!(Seen::of(&crop, (4, 4), 16, (300, 200)), middle);
-        let drawing = Drawing::new(&crop, (4, 4), 16, (300, 200), 0.0).unwrap();
+        let drawing = Drawing::new(&crop, (4, 4), 16, ((300, 200), (300, 200)), 0.0).unwrap();
         let map = drawing.draw(&[0.5; 16]).unwrap();
         let at = |y: usize| map.values()[y * 200 + 100];
         assert_eq!((map.height(), at(49), at(250)), (300, 0.0, 0.0));
         assert!((at(50) - 0.5).abs() < 1e-6 && (at(249) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn outside_of_a_region_a_map_has_no_number() {
+        let region = Preprocess {
+            roi: "20,30,100,200".parse().ok(),
+            ..Preprocess::squash(64, 32, PLAIN)
+        };
+        let part = Seen {
+            top: 30,
+            left: 20,
+            height: 200,
+            width: 100,
+        };
+        assert_eq!(Seen::of(&region, (4, 2), 16, (300, 200)), part);
+        for (drawn, first, last) in [
+            ((300, 200), (30, 20), (229, 119)),
+            ((150, 100), (15, 10), (114, 59)),
+        ] {
+            let drawing = Drawing::new(&region, (4, 2), 16, ((300, 200), drawn), 0.0).unwrap();
+            let map = drawing.draw(&[0.5; 8]).unwrap();
+            assert_eq!((map.height(), map.width()), drawn);
+            let at = |y: usize, x: usize| map.values()[y * drawn.1 + x];
+            assert_eq!([at(first.0, first.1), at(last.0, last.1)], [0.5; 2]);
+            let outside = [
+                at(first.0 - 1, first.1),
+                at(first.0, first.1 - 1),
+                at(last.0 + 1, last.1),
+                at(last.0, last.1 + 1),
+            ];
+            assert!(outside.iter().all(|v| v.is_nan()), "{outside:?}");
+            assert_eq!(map.range(), Some((0.5, 0.5)));
+        }
     }
 }

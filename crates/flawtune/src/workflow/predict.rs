@@ -9,6 +9,7 @@ use flawtune_backbone::preprocess::{
 use rayon::prelude::*;
 
 use super::intake::depth_text;
+use super::shape::is_stretched;
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::Finding;
 use crate::dataset::Oddity;
@@ -140,7 +141,10 @@ pub fn predict_past(
     on_bad: &mut dyn FnMut(BadImage, usize, OnEvent<'_>) -> Result<(), WorkflowError>,
     on_event: OnEvent<'_>,
 ) -> Result<usize, WorkflowError> {
-    let mut odd = Odd::default();
+    let mut odd = Odd {
+        aspect: detector.engine().options().aspect,
+        ..Odd::default()
+    };
     let preprocess = detector.preprocess();
     let mut scored = 0;
     let mut ahead: Option<Batch> = None;
@@ -196,7 +200,10 @@ pub fn predict_past(
 /// What is odd about the images so far.
 #[derive(Debug, Default)]
 struct Odd {
+    /// Width to height that the detector keeps.
+    aspect: Option<f64>,
     turned: usize,
+    stretched: usize,
     cropped: usize,
     /// Images of 16 bits, and the largest value in them.
     wide: usize,
@@ -236,6 +243,21 @@ impl Odd {
                 on_event(Event::Warning(format!(
                     "{name}: {:.0} % of it lie outside of the centre crop that the file was fitted with, and are not looked at",
                     100.0 * unseen
+                )));
+            }
+        }
+        let part = preprocess.part(ready.size.0, ready.size.1);
+        if self
+            .aspect
+            .is_some_and(|aspect| is_stretched(aspect, (part.height, part.width)))
+        {
+            self.stretched += 1;
+            oddities.push(Oddity::Stretched);
+            if self.stretched == 1 {
+                on_event(Event::Warning(format!(
+                    "{name}: {}×{} pixels are of another shape than the good images that the detector knows, and are stretched to \
+                     theirs",
+                    part.width, part.height
                 )));
             }
         }
@@ -285,6 +307,10 @@ impl Odd {
             ),
             (self.cropped, "are not looked at as a whole"),
             (
+                self.stretched,
+                "are stretched to the shape of the good images that the detector knows",
+            ),
+            (
                 self.unlike,
                 "do not look like the good images that the detector knows",
             ),
@@ -298,13 +324,16 @@ impl Odd {
 
 /// Decodes a batch in parallel.
 fn prepare(detector: &Detector, options: PredictOptions, paths: &[PathBuf]) -> Batch {
-    let decoding = detector.preprocess().decode_options();
+    let preprocess = detector.preprocess();
+    let decoding = preprocess.decode_options();
     let load = |path: &PathBuf, put: &mut dyn FnMut(&RgbImage8)| {
         let read =
             read_file(path, &decoding).and_then(|bytes| decode_looked(&bytes, path, &decoding));
         let (picture, looked) = read.map_err(|error| (path.clone(), error))?;
-        put(&picture);
         let size = (picture.height(), picture.width());
+        let fits = preprocess.check_size(path, size);
+        fits.map_err(|error| (path.clone(), error))?;
+        put(&picture);
         Ok(Ready {
             path: path.clone(),
             size,
@@ -380,7 +409,7 @@ pub(super) fn judge(
     let flaw = header.threshold.is_flaw(found.score);
     let drawn = bounded(size, wanted.max_pixels);
     let map = if flaw || wanted.map {
-        Some(detector.drawing(drawn)?.draw(&found.distances)?)
+        Some(detector.drawing(drawn, size)?.draw(&found.distances)?)
     } else {
         None
     };
@@ -409,7 +438,10 @@ pub(super) fn judge(
     };
     let untaught = match found.untaught.as_ref().filter(|_| wanted.untaught) {
         Some(untaught) => {
-            let drawing = wanted.map.then(|| detector.drawing(drawn)).transpose()?;
+            let drawing = wanted
+                .map
+                .then(|| detector.drawing(drawn, size))
+                .transpose()?;
             let map = drawing.map(|d| d.draw(&untaught.distances)).transpose()?;
             Some((untaught.score, map))
         }

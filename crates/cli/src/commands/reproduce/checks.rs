@@ -4,7 +4,7 @@ use std::path::Path;
 
 use flawtune::features::Forward as _;
 use flawtune::record::{DataRecord, RunRecord, file_record};
-use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine};
+use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine, ResizeChoice};
 
 use super::{line, title, working_folder};
 use crate::args::{BackboneArgs, Command};
@@ -106,7 +106,11 @@ pub(super) fn changes(
             weights: recorded.path.clone().filter(|p| p.exists()),
             ..BackboneOptions::default()
         };
-        let options = request::backbone(backbone).over(found);
+        // whatever shape images are given, the weights are the same
+        let options = BackboneOptions {
+            resize: ResizeChoice::Squash,
+            ..request::backbone(backbone).over(found)
+        };
         let engine = Engine::open(options, &mut |_| {}).map_err(|e| Failure::from_error(&e))?;
         if engine.weights_hash() != recorded.hash {
             changes.push(format!(

@@ -95,7 +95,7 @@ pub enum OverlayError {
     },
 }
 
-/// Lays `map` over `picture` in the colours of `scale`, draws the outline of everything at or above
+/// Lays `map` over `picture` in the colours of `scale`, but where it holds no number, draws the outline of everything at or above
 /// `threshold` and the box of `region` where they are given. Lines are white with a dark edge, as wide as a
 /// four-hundredth of the shorter side, and lie outside of what they surround.
 ///
@@ -120,6 +120,9 @@ pub fn overlay(
     }
     let mut out = picture.clone();
     for (pixel, &value) in out.pixels_mut().zip(map.values()) {
+        if value.is_nan() {
+            continue;
+        }
         let level = scale.level(value);
         let alpha =
             (style.alpha_low + (style.alpha_high - style.alpha_low) * level).clamp(0.0, 1.0);
@@ -213,6 +216,14 @@ mod tests {
         assert_eq!(out.get_pixel(0, 0).0, [100, 200, 50]);
         // half of [100, 200, 50] and half of viridis' last colour [253, 231, 37]
         assert_eq!(out.get_pixel(1, 0).0, [177, 216, 44]);
+        let style = Style {
+            alpha_low: 1.0,
+            alpha_high: 1.0,
+            ..style
+        };
+        let none = map(2, 1, |x, _| if x == 0 { f32::NAN } else { 1.0 });
+        let out = overlay(&picture, &none, scale, None, None, style).unwrap();
+        assert_eq!(out.get_pixel(0, 0).0, [100, 200, 50]);
     }
 
     #[test]

@@ -14,11 +14,12 @@ use flawtune_backbone::vjp::FrozenVit;
 use flawtune_backbone::weights::{BlockWeights, FeedForwardWeights, Linear, Norm, VitWeights};
 
 use self::options::DEFAULT_MODEL;
-pub use self::options::{BackboneOptions, BackboneOverrides, default_layers};
+pub use self::options::{BackboneOptions, BackboneOverrides, ResizeChoice, default_layers};
 use super::location::Location;
 use super::tiles::{TileOptions, Tiled};
 use super::{Event, OnEvent, WorkflowError, part};
 use crate::features::{Forward, ForwardError};
+use crate::image_size::ImageSize;
 use options::check_sizes;
 
 /// A frozen backbone that extracts features.
@@ -42,8 +43,24 @@ impl Engine {
     /// Finds (or fetches) and checks the weights.
     ///
     /// # Errors
-    /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have.
+    /// An unknown name, weights that cannot be found, fetched or read, layers the backbone does not have; images whose aspect is to be
+    /// kept before it was chosen.
     pub fn open(options: BackboneOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        if options.resize == ResizeChoice::Keep && options.aspect.is_none() {
+            return Err(WorkflowError::Input(
+                "`resize` keep: only a fit without a checkpoint, and `features`, choose a size of the images' shape\nhint: name such \
+                 a size with `image_size`, such as 336x224"
+                    .into(),
+            ));
+        }
+        Self::open_unshaped(options, on_event)
+    }
+
+    /// As [`Self::open`], also where the aspect that is to be kept is not known yet: see [`super::shape`].
+    pub(super) fn open_unshaped(
+        options: BackboneOptions,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
         let engine = part("weights", on_event, |on_event| {
             Self::find(options, on_event)
         })?;
@@ -86,22 +103,16 @@ impl Engine {
             layers: select(&options.layers, &config)?,
             combine: options.combine_layers,
         };
-        let (rest_h, rest_w) = (
-            options.image_size % config.patch_size,
-            options.image_size % config.patch_size,
-        );
         check_sizes(&options, &config)?;
-        if rest_h + rest_w > 0 {
+        let rest = options.image_size.height % config.patch_size;
+        if rest > 0 {
             on_event(Event::Note(format!(
-                "{} pixels are not a multiple of the patch size {}: the last {rest_w} columns and {rest_h} rows are not seen",
+                "{} pixels are not a multiple of the patch size {}: the last {rest} columns and {rest} rows are not seen",
                 options.image_size, config.patch_size
             )));
         }
-        if let Some(tiles) = &options.tiles {
-            let side = options.image_size / config.patch_size;
-            for note in tiles.check(&config, (side, side))? {
-                on_event(Event::Note(note));
-            }
+        if !(options.resize == ResizeChoice::Keep && options.aspect.is_none()) {
+            tell_tiles(&options, &config, on_event)?;
         }
         options.model_name = Some(config.name.clone());
         Ok(Self {
@@ -141,12 +152,38 @@ impl Engine {
     ///
     /// # Errors
     /// A size smaller than a patch.
-    pub(super) fn with_sizes(mut self, sizes: &[usize]) -> Result<Self, WorkflowError> {
+    pub(super) fn with_sizes(mut self, sizes: &[ImageSize]) -> Result<Self, WorkflowError> {
         if let Some((first, more)) = sizes.split_first() {
             self.options.image_size = *first;
             self.options.more_sizes = more.to_vec();
         }
         check_sizes(&self.options, &self.config)?;
+        Ok(self)
+    }
+
+    /// The same backbone with images of these sizes, which are of the `aspect` (width to height) that is kept.
+    ///
+    /// # Errors
+    /// A size that is not in whole patches.
+    pub(super) fn with_aspect(
+        mut self,
+        aspect: f64,
+        sizes: &[ImageSize],
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, WorkflowError> {
+        self.options.aspect = Some(aspect);
+        let engine = self.with_sizes(sizes)?;
+        tell_tiles(&engine.options, &engine.config, on_event)?;
+        Ok(engine)
+    }
+
+    /// The same backbone with images squashed to its sizes.
+    ///
+    /// # Errors
+    /// Tiles that do not fit.
+    pub(super) fn squashing(mut self, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        self.options.resize = ResizeChoice::Squash;
+        tell_tiles(&self.options, &self.config, on_event)?;
         Ok(self)
     }
 
@@ -156,8 +193,8 @@ impl Engine {
         self.grid(height, width)
     }
 
-    /// Patches of an image as a square of `size` pixels.
-    pub(super) fn patches_at(&self, size: usize) -> usize {
+    /// Patches of an image of `size`.
+    pub(super) fn patches_at(&self, size: ImageSize) -> usize {
         let (rows, columns) = self.grid_of(&self.preprocess_at(size));
         rows * columns
     }
@@ -195,12 +232,18 @@ impl Engine {
         format!("{:?} {:?}", self.layers.layers, self.layers.combine)
     }
 
-    /// Sides of the squares that a detector looks at, the largest first.
-    pub fn sizes(&self) -> Vec<usize> {
+    /// Sizes that a detector looks at, the largest first.
+    pub fn sizes(&self) -> Vec<ImageSize> {
         let more = self.options.more_sizes.iter().copied();
         std::iter::once(self.options.image_size)
             .chain(more)
             .collect()
+    }
+
+    /// The same as text: `448 and 224`.
+    pub(super) fn sizes_text(&self, between: &str) -> String {
+        let texts: Vec<String> = self.sizes().iter().map(ImageSize::to_string).collect();
+        texts.join(between)
     }
 
     /// How an image becomes pixels; the largest, where a detector looks at several sizes.
@@ -208,10 +251,11 @@ impl Engine {
         self.preprocess_at(self.options.image_size)
     }
 
-    /// How an image becomes a square of `size` pixels.
-    pub fn preprocess_at(&self, size: usize) -> Preprocess {
-        let mut p = Preprocess::squash(size, size, self.config.normalization);
-        p.resize = self.options.resize;
+    /// How an image becomes one of `size`.
+    pub fn preprocess_at(&self, size: ImageSize) -> Preprocess {
+        let mut p = Preprocess::squash(size.height, size.width, self.config.normalization);
+        p.resize = self.options.resize.fitting();
+        p.roi = self.options.roi;
         p.filter = self.options.filter;
         p.apply_exif_orientation = self.options.exif_orientation;
         p.bit_depth = self.options.bit_depth;
@@ -413,6 +457,22 @@ impl Forward for Engine {
             Ok(std::mem::take(&mut tokens.data))
         })
     }
+}
+
+/// Whether tiles fit, and what there is to say of them.
+fn tell_tiles(
+    options: &BackboneOptions,
+    config: &VitConfig,
+    on_event: OnEvent<'_>,
+) -> Result<(), WorkflowError> {
+    let Some(tiles) = &options.tiles else {
+        return Ok(());
+    };
+    let size = options.image_size;
+    for note in tiles.check(config, config.grid(size.height, size.width))? {
+        on_event(Event::Note(note));
+    }
+    Ok(())
 }
 
 pub(super) fn download<'a>(progress: &hub::Progress<'a>) -> Event<'a> {

@@ -4,12 +4,36 @@ use std::path::PathBuf;
 
 use flawtune_backbone::config::VitConfig;
 use flawtune_backbone::models;
-use flawtune_backbone::preprocess::{Filter, Resize};
+use flawtune_backbone::preprocess::{Filter, Resize, Roi};
 use flawtune_backbone::vit::{Combine, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::super::WorkflowError;
 use super::super::tiles::TileOptions;
+use crate::image_size::ImageSize;
+
+/// How an image is given the backbone's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeChoice {
+    /// The shorter side is the size, and the longer as much longer as with most of the good images. Chosen once, by `fit` and for the
+    /// images of `features`: then [`BackboneOptions::image_size`] is what it came to, and images are squashed to that.
+    Keep,
+    /// Both sides are resized to the size's.
+    Squash,
+    /// Resized until the size is just covered, then the centre is cut out.
+    CentreCrop,
+}
+
+impl ResizeChoice {
+    /// What is done with an image once its size is known.
+    pub(super) fn fitting(self) -> Resize {
+        match self {
+            Self::Keep | Self::Squash => Resize::Squash,
+            Self::CentreCrop => Resize::CentreCrop,
+        }
+    }
+}
 
 /// Which backbone, and how images get into it. Saved in every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,13 +43,20 @@ pub struct BackboneOptions {
     pub model_name: Option<String>,
     /// Weight file or folder; `None`: found or fetched by name.
     pub weights: Option<PathBuf>,
-    /// Side of the square that images are resized to.
-    pub image_size: usize,
+    /// The size that images are resized to.
+    pub image_size: ImageSize,
     /// Smaller sizes that a detector looks at besides, such as 224 beside 448.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub more_sizes: Vec<usize>,
-    /// How they become a square.
-    pub resize: Resize,
+    pub more_sizes: Vec<ImageSize>,
+    /// How they are given that size.
+    pub resize: ResizeChoice,
+    /// Width to height of most of the good images, where the aspect is kept: the sizes are of that shape. `None`: not kept, or not
+    /// chosen yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aspect: Option<f64>,
+    /// The part of every image that is looked at; `None`: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roi: Option<Roi>,
     /// Resampling filter.
     pub filter: Filter,
     /// Blocks whose normed tokens are the features; negative counts from the end.
@@ -82,9 +113,11 @@ impl Default for BackboneOptions {
         Self {
             model_name: None,
             weights: None,
-            image_size: 224,
+            image_size: ImageSize::square(224),
             more_sizes: Vec::new(),
-            resize: Resize::Squash,
+            resize: ResizeChoice::Squash,
+            aspect: None,
+            roi: None,
             filter: Filter::Bicubic,
             layers: vec![-1],
             combine_layers: Combine::Mean,
@@ -108,11 +141,13 @@ pub struct BackboneOverrides {
     /// As [`BackboneOptions::weights`].
     pub weights: Option<PathBuf>,
     /// As [`BackboneOptions::image_size`].
-    pub image_size: Option<usize>,
+    pub image_size: Option<ImageSize>,
     /// As [`BackboneOptions::more_sizes`].
-    pub more_sizes: Vec<usize>,
+    pub more_sizes: Vec<ImageSize>,
     /// As [`BackboneOptions::resize`].
-    pub resize: Option<Resize>,
+    pub resize: Option<ResizeChoice>,
+    /// As [`BackboneOptions::roi`].
+    pub roi: Option<Roi>,
     /// As [`BackboneOptions::filter`].
     pub filter: Option<Filter>,
     /// As [`BackboneOptions::layers`].
@@ -146,6 +181,8 @@ impl BackboneOverrides {
                 base.more_sizes
             },
             resize: self.resize.unwrap_or(base.resize),
+            aspect: base.aspect,
+            roi: self.roi.or(base.roi),
             filter: self.filter.unwrap_or(base.filter),
             layers: self.layers.clone().unwrap_or(base.layers),
             combine_layers: self.combine_layers.unwrap_or(base.combine_layers),
@@ -172,9 +209,11 @@ pub(super) fn check_sizes(
         }
         sizes.push(size);
     }
-    if sizes.iter().any(|size| *size > sizes[0]) {
+    if !sizes.is_sorted_by(|a, b| ImageSize::larger_first(a, b).is_le()) {
+        let texts: Vec<String> = sizes.iter().map(ImageSize::to_string).collect();
         return Err(WorkflowError::Input(format!(
-            "the image sizes {sizes:?} do not begin with the largest"
+            "the image sizes {} do not begin with the largest",
+            texts.join(", ")
         )));
     }
     if sizes.len() > 1 && options.tiles.is_some() {
@@ -182,11 +221,32 @@ pub(super) fn check_sizes(
             "images of several sizes are not cut into tiles\nhint: name one image size, or leave out the tiles".into(),
         ));
     }
-    match sizes.iter().find(|size| **size < config.patch_size) {
+    check_patches(&sizes, config)?;
+    match sizes.iter().find(|s| s.shorter() < config.patch_size) {
         Some(size) => Err(WorkflowError::Input(format!(
             "`image_size` {size} is smaller than one patch of {} ({} pixels)",
             config.name, config.patch_size
         ))),
         None => Ok(()),
     }
+}
+
+/// A size with two sides is in whole patches; of a square whose side is not, the rest is not seen, and that is said.
+fn check_patches(sizes: &[ImageSize], config: &VitConfig) -> Result<(), WorkflowError> {
+    let patch = config.patch_size;
+    let ragged = |size: &&ImageSize| {
+        !size.is_square() && [size.height, size.width].iter().any(|s| s % patch > 0)
+    };
+    let Some(size) = sizes.iter().find(ragged) else {
+        return Ok(());
+    };
+    let near = |side: usize| ((side + patch / 2) / patch).max(1) * patch;
+    let nearest = ImageSize {
+        height: near(size.height),
+        width: near(size.width),
+    };
+    Err(WorkflowError::Input(format!(
+        "`image_size` {size}: both sides are multiples of the patch size of {}, {patch}\nhint: take {nearest}",
+        config.name
+    )))
 }

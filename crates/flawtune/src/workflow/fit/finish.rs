@@ -12,6 +12,7 @@ use crate::bundle::{
 };
 use crate::evaluate::protocol::ImageRef;
 use crate::features::Forward as _;
+use crate::image_size::ImageSize;
 use crate::score::map::DEFAULT_SIGMA;
 use crate::score::threshold::{self, Calibration, Method, Threshold};
 use crate::workflow::place::Drawing;
@@ -136,12 +137,13 @@ fn reference(given: &Learned, applied: bool) -> CheckpointRef {
     }
 }
 
-fn more_sizes(scored: &Scored, sizes: &[usize]) -> Vec<SizeInfo> {
-    let info = |(&image_size, (grid, bank, _)): (&usize, &((usize, usize), Bank, _))| SizeInfo {
-        image_size,
-        grid: *grid,
-        rows: bank.rows() / scored.kind.blocks(),
-    };
+fn more_sizes(scored: &Scored, sizes: &[ImageSize]) -> Vec<SizeInfo> {
+    let info =
+        |(&image_size, (grid, bank, _)): (&ImageSize, &((usize, usize), Bank, _))| SizeInfo {
+            image_size,
+            grid: *grid,
+            rows: bank.rows() / scored.kind.blocks(),
+        };
     sizes.iter().zip(&scored.more).map(info).collect()
 }
 
@@ -215,8 +217,13 @@ impl MapsOf {
         rate: f64,
     ) -> Result<MapScale, WorkflowError> {
         let one = |(&size, found): (&(usize, usize), &Finding)| {
-            let drawing =
-                Drawing::new(&self.preprocess, self.grid, self.patch, size, DEFAULT_SIGMA)?;
+            let drawing = Drawing::new(
+                &self.preprocess,
+                self.grid,
+                self.patch,
+                (size, size),
+                DEFAULT_SIGMA,
+            )?;
             let map = drawing.draw(&found.distances)?;
             let (low, high) = map.range().unwrap_or((f32::NAN, f32::NAN));
             Ok((low.into(), high.into()))

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::bank::View;
 use crate::features::{Forward as _, TokenSet, Turn};
+use crate::image_size::ImageSize;
 use crate::workflow::place::Seen;
 use crate::workflow::source::{self, TokenSource};
 use crate::workflow::{Category, Engine, OnEvent, WorkflowError};
@@ -19,8 +20,8 @@ pub(super) struct Images<'a> {
 }
 
 impl Images<'_> {
-    /// The same as squares of `size` pixels.
-    pub(super) fn at(&self, size: usize) -> Self {
+    /// The same at another size.
+    pub(super) fn at(&self, size: ImageSize) -> Self {
         Self {
             preprocess: self.engine.preprocess_at(size),
             ..*self
@@ -73,11 +74,20 @@ impl Images<'_> {
         positions: &[usize],
         on_event: OnEvent<'_>,
     ) -> Result<Vec<View>, WorkflowError> {
-        let preprocess = self.preprocess;
+        // what is turned is the part that is looked at
+        let preprocess = Preprocess {
+            roi: None,
+            ..self.preprocess
+        };
+        let part = |&position: &usize| {
+            let (height, width) = self.size(position)?;
+            let part = self.preprocess.part(height, width);
+            Ok((part.height, part.width))
+        };
         let sizes: Vec<(usize, usize)> = positions
             .par_iter()
-            .map(|&p| self.size(p))
-            .collect::<Result<_, _>>()?;
+            .map(part)
+            .collect::<Result<_, WorkflowError>>()?;
         let turns = Turn::all().filter(|t| !t.is_none());
         turns
             .map(|turn| {

@@ -6,6 +6,7 @@ mod images;
 mod index;
 mod plain;
 pub(super) mod residual;
+mod shape;
 mod sizes;
 
 use std::path::PathBuf;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use images::Images;
 pub use index::{EXACT_UP_TO, IndexChoice};
+use shape::{Shape, tell_region};
 
 use super::source::Learned;
 use super::{
-    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Detector, Engine, Event,
-    OnEvent, WorkflowError, default_layers, folder_of, sorted, writable_or,
+    BackboneOverrides, Category, CategoryOptions, Detector, Engine, Event, OnEvent, WorkflowError,
+    default_layers, folder_of, sorted, writable_or,
 };
 use crate::bundle::{
     Bank, Cells, Finding, Header, IndexInfo, Kept, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
@@ -289,7 +291,14 @@ fn fitted(
     let normals = sorted(split.train_normals.iter().chain(&split.holdout_normals));
     on_event(Event::Split(&split.manifest));
     let support = bank::draw_support(&normals, request)?;
-    let engine = open_engine(request, given, choice, support.len(), on_event)?;
+    let shape = Shape {
+        category: &category,
+        normals: &normals,
+        shots: &split.shots,
+        support: support.len(),
+    };
+    let engine = open_engine(request, given, choice, &shape, on_event)?;
+    tell_region(&shape, &engine, on_event)?;
     let applied = given.filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
     let adapted = applied.map(|g| g.tokens.source(&engine)).transpose()?;
 
@@ -390,6 +399,12 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
             "`augment` rotations turns the support of the patch bank\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
     }
+    if given.is_some() && request.backbone.roi.is_some() {
+        return Err(WorkflowError::Input(
+            "`roi`: the checkpoint was trained with whole images\nhint: fit without a checkpoint"
+                .into(),
+        ));
+    }
     index::check(request, choice)?;
     if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
@@ -445,11 +460,11 @@ fn open_engine(
     request: &FitRequest,
     given: Option<&Learned>,
     choice: ScorerChoice,
-    good: usize,
+    shape: &Shape<'_>,
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
     let Some(given) = given else {
-        let engine = Engine::open(request.backbone.over(BackboneOptions::default()), on_event)?;
+        let engine = Engine::open_unshaped(shape::options(request)?, on_event)?;
         if choice == ScorerChoice::Residual {
             let layers = match &request.backbone.layers {
                 Some(layers) => layers.clone(),
@@ -459,8 +474,9 @@ fn open_engine(
                     .collect(),
             };
             let engine = engine.with_layers_apart(&layers)?;
-            return sizes::with_sizes(request, engine, good, on_event);
+            return sizes::with_sizes(request, engine, shape, on_event);
         }
+        let engine = shape.given_to(engine, on_event)?;
         if request.backbone.layers.is_some() {
             return Ok(engine);
         }

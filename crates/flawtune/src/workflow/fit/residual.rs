@@ -7,6 +7,7 @@ use crate::bundle::{Bank, Finding, Kept, KeptImages, KeptSize, PatchOptions, Sco
 use crate::dataset::Sample;
 use crate::evaluate::protocol::ImageRef;
 use crate::features::{TokenSet, patch_cover};
+use crate::image_size::ImageSize;
 use crate::score::Aggregate;
 use crate::score::residual::{
     BlockBanks, Good, Judged, ResidualFit, ResidualOptions, Shot, block_bank, default_top, joined,
@@ -63,6 +64,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         others: job.images.tokens(&job.others, on_event)?,
         shots: job.images.tokens(job.shots(), on_event)?,
     };
+    tell_outside(job, &shown.shots.0, on_event)?;
     let mut sizes = Vec::new();
     for size in engine.sizes() {
         let judged = by_halves.unwrap_or(&judged);
@@ -101,6 +103,34 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         index: None,
         ensemble: None,
     })
+}
+
+/// Warns of shots whose masks mark nothing inside of the region of interest: what is odd there is taken for their flaw.
+fn tell_outside(
+    job: &Job<'_>,
+    shots: &[usize],
+    on_event: OnEvent<'_>,
+) -> Result<(), WorkflowError> {
+    let preprocess = job.images.preprocess;
+    if preprocess.roi.is_none() {
+        return Ok(());
+    }
+    let samples = &job.images.category.dataset.samples;
+    let mut outside = Vec::new();
+    for sample in shots.iter().map(|&i| &samples[i]) {
+        if !sample.masks.is_empty() && cover(job.images.engine, &preprocess, sample)?.is_none() {
+            outside.push(sample.id.as_str());
+        }
+    }
+    if let Some(first) = outside.first() {
+        on_event(Event::Warning(format!(
+            "{} of {} defects are marked outside of the region only, such as {first}: the oddest places inside are taken for \
+             their flaws\nhint: leave such defects out, or widen `roi`",
+            outside.len(),
+            shots.len()
+        )));
+    }
+    Ok(())
 }
 
 /// What is kept to learn more; nothing where good images outside of the bank were judged, for their patches are not kept.
@@ -143,7 +173,7 @@ struct Shown {
 fn judged(job: &Job<'_>, blocks: usize, on_event: OnEvent<'_>) -> Vec<usize> {
     let images = job.support.len();
     let engine = job.images.engine;
-    let patches = |size: usize| engine.patches_at(size) as f64;
+    let patches = |size: ImageSize| engine.patches_at(size) as f64;
     // one image against all patches, in every block and size
     let sizes = engine.sizes().into_iter();
     let one: f64 =
@@ -164,7 +194,7 @@ fn judged(job: &Job<'_>, blocks: usize, on_event: OnEvent<'_>) -> Vec<usize> {
 /// Fits bank and head at one size.
 fn at_size(
     job: &Job<'_>,
-    size: usize,
+    size: ImageSize,
     judged: &[usize],
     shown: &Shown,
     on_event: OnEvent<'_>,

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use flawtune_backbone::models;
 
-use super::FitRequest;
+use super::{FitRequest, Shape};
 use crate::bundle::{Bank, BankBuilder};
 use crate::features::{Forward as _, ImageTokens};
+use crate::image_size::ImageSize;
 use crate::score::residual::{BlockBanks, DEFAULT_SIZES};
 use crate::workflow::{Engine, Event, OnEvent, WorkflowError};
 
@@ -21,7 +22,7 @@ const RUNS: usize = 2;
 pub(super) fn with_sizes(
     request: &FitRequest,
     engine: Engine,
-    good: usize,
+    shape: &Shape<'_>,
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
     let demo = engine.config().name == models::DEMO;
@@ -29,35 +30,34 @@ pub(super) fn with_sizes(
     let engine = if named {
         engine
     } else {
-        engine.with_sizes(&DEFAULT_SIZES)?
+        engine.with_sizes(&DEFAULT_SIZES.map(ImageSize::square))?
     };
+    let engine = shape.given_to(engine, on_event)?;
+    let good = shape.support;
     let Some(budget) = request.budget else {
         return Ok(engine);
     };
-    let sizes = engine.sizes();
+    let (sizes, best) = (engine.sizes(), engine.sizes_text(" and "));
     let costs = sizes.iter().map(|&size| seconds(&engine, size, good));
     let costs: Vec<f64> = costs.collect::<Result<_, _>>()?;
     let all: f64 = costs.iter().sum();
     if named || all <= budget.as_secs_f64() {
-        tell(&sizes, all, budget, on_event);
+        tell(&engine, all, budget, on_event);
         return Ok(engine);
     }
-    tell(&sizes[1..], costs[1..].iter().sum(), budget, on_event);
+    let engine = engine.with_sizes(&sizes[1..])?;
+    let cost = costs[1..].iter().sum();
+    tell(&engine, cost, budget, on_event);
     on_event(Event::Note(format!(
-        "next best, beyond it: {}, about {:.0} ms",
-        text(&sizes),
+        "next best, beyond it: {best} px, about {:.0} ms",
         1e3 * all
     )));
-    engine.with_sizes(&sizes[1..])
+    Ok(engine)
 }
 
-fn text(sizes: &[usize]) -> String {
-    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-    format!("{} px", sizes.join(" and "))
-}
-
-fn tell(sizes: &[usize], cost: f64, budget: Duration, on_event: OnEvent<'_>) {
-    let (sizes, cost, budget) = (text(sizes), 1e3 * cost, 1e3 * budget.as_secs_f64());
+fn tell(engine: &Engine, cost: f64, budget: Duration, on_event: OnEvent<'_>) {
+    let sizes = format!("{} px", engine.sizes_text(" and "));
+    let (cost, budget) = (1e3 * cost, 1e3 * budget.as_secs_f64());
     if cost <= budget {
         on_event(Event::Note(format!(
             "{sizes}: about {cost:.0} ms an image on this machine, {budget:.0} ms are allowed"
@@ -73,7 +73,7 @@ fn tell(sizes: &[usize], cost: f64, budget: Duration, on_event: OnEvent<'_>) {
 
 /// Seconds that an image takes, one at a time, at a size with so many good images in its bank: the forward pass, and the search of
 /// every block's bank, timed on a part of it.
-fn seconds(engine: &Engine, size: usize, good: usize) -> Result<f64, WorkflowError> {
+fn seconds(engine: &Engine, size: ImageSize, good: usize) -> Result<f64, WorkflowError> {
     let blocks = engine.options().layers.len().max(1);
     let dim = engine.dim() / blocks;
     let (height, width) = engine.preprocess_at(size).size;
