@@ -243,6 +243,7 @@ fn main() -> Result<(), Failure> {
             needs_test: true,
             skip_bad_images: false,
             strict: false,
+            exclude: Vec::new(),
             cache: Some(FeatureCache::at(&options.cache)),
             batch_size: 32,
         },

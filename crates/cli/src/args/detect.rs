@@ -119,6 +119,7 @@ fn aggregate(text: &str) -> Result<Aggregate, String> {
   flawtune fit --good parts/good --defect parts/defects --masks parts/masks --output part.flaw
   flawtune fit --category screw --num-defect-samples 10 --output screw.flaw
   flawtune fit --category screw --checkpoint outputs/screw_prompts.pt --output screw.flaw
+  flawtune fit --good parts/good --exclude parts/good/017.png --exclude '*_blurred.png' --output part.flaw
   flawtune fit --good parts/good --resize keep --roi 10%,10%,80%,80% --output part.flaw
   flawtune fit --category screw --support-shots 16 --max-false-alarm 0.001 --output screw.flaw
   flawtune fit --category screw --scorer patch-bank --coreset 0.1 --max-memory 2G --output screw.flaw
@@ -138,6 +139,12 @@ pub(crate) struct FitArgs {
     /// Look only at this part of every image: left, top, width and height, in pixels or in percent such as 10%,10%,80%,80%
     #[arg(long, value_name = "X,Y,W,H")]
     pub(crate) roi: Option<Roi>,
+    /// Good images to leave out: a file or folder, a name, or a quoted pattern with * ? []; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// The same, a line each, from a text file; lines that begin with # are comments
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exclude_from: Option<PathBuf>,
     /// Checkpoint of `flawtune train`, for what it learned from defects
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use flawtune::bundle::Precision;
+use flawtune::features::FeatureCache;
 use flawtune::score::threshold::{Rule, trade_offs};
 use flawtune::workflow::{
     BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
@@ -23,12 +24,8 @@ use crate::recording::{Recording, json_with_intake, outcome};
 
 pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     let cache = request::cache(&args.cache, context.console);
-    let data = request::data(&args.data, cache, args.batch_size as usize)?;
     let request = FitRequest {
-        data: CategoryOptions {
-            needs_test: false,
-            ..data
-        },
+        data: data(args, cache)?,
         backbone: backbone(args),
         output: args.output.clone(),
         scorer: args.scorer.map(|s| match s {
@@ -98,6 +95,18 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
     report(&fitted, &request, context)
 }
 
+/// The images, without those that are left out.
+pub(super) fn data(
+    args: &FitArgs,
+    cache: Option<FeatureCache>,
+) -> Result<CategoryOptions, Failure> {
+    Ok(CategoryOptions {
+        needs_test: false,
+        exclude: excluded(args)?,
+        ..request::data(&args.data, cache, args.batch_size as usize)?
+    })
+}
+
 /// The backbone, whose blocks can be counted from 1.
 fn backbone(args: &FitArgs) -> BackboneOverrides {
     let given = request::backbone(&args.backbone);
@@ -108,6 +117,23 @@ fn backbone(args: &FitArgs) -> BackboneOverrides {
         roi: args.roi,
         ..given
     }
+}
+
+/// The good images to leave out: those named, and those of a list.
+fn excluded(args: &FitArgs) -> Result<Vec<String>, Failure> {
+    let mut all = args.exclude.clone();
+    if let Some(list) = &args.exclude_from {
+        let text = std::fs::read_to_string(list).map_err(|e| {
+            Failure::Input(format!(
+                "{}: {e}\nhint: --exclude-from names a text file with a path or pattern a line",
+                list.display()
+            ))
+        })?;
+        let lines = text.lines().map(str::trim);
+        let named = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        all.extend(named.map(str::to_owned));
+    }
+    Ok(all)
 }
 
 /// The folder of a file.
@@ -138,6 +164,8 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) -> Result<(),
             "shots": header.manifest.shots,
             "blocks": header.blocks(),
             "image_sizes": header.sizes(),
+            "oddest": fitted.oddest,
+            "oddest_file": fitted.oddest_file,
             "map_threshold": header.map.threshold,
         });
         out(&json_with_intake(&result)?);
@@ -197,6 +225,9 @@ fn report(fitted: &Fitted, request: &FitRequest, context: Context) -> Result<(),
     }
     if header.patches.mask.is_some() {
         console.note("the background is cut away: flaws there are not seen");
+    }
+    if let Some(file) = &fitted.oddest_file {
+        console.note(&format!("{} shows the oddest good images", file.display()));
     }
     out(&request.output.display().to_string());
     console.note(&summary(fitted));

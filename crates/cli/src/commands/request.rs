@@ -106,6 +106,7 @@ pub(super) fn data_of(
         needs_test: true,
         skip_bad_images: args.skip_bad_images,
         strict: args.strict,
+        exclude: Vec::new(),
         cache,
         batch_size,
     })

@@ -78,6 +78,7 @@ impl Events {
                 );
             }
             Event::Epoch(report) => self.epoch(report, clock),
+            Event::Oddest(images) => self.write("oddest", json!({"images": images})),
             Event::Scoring(what) => self.write("scoring", json!({"text": what})),
             _ => {}
         }

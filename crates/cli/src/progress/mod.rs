@@ -5,8 +5,7 @@ mod json;
 use std::time::Instant;
 
 use flawtune::features::{Progress, Stage};
-use flawtune::workflow::EpochReport;
-use flawtune::workflow::Event;
+use flawtune::workflow::{EpochReport, Event, OddImage};
 use indicatif::ProgressBar;
 
 use self::json::Events;
@@ -143,12 +142,35 @@ impl Display {
                 }
             }
             Event::Epoch(report) => self.epoch(report),
+            Event::Oddest(images) => self.oddest(images),
             Event::Scoring(what) => {
                 self.finish();
                 self.console.note(&format!("scoring: {what}"));
             }
             _ => {}
         }
+    }
+
+    fn oddest(&mut self, images: &[OddImage]) {
+        if images.is_empty() {
+            return;
+        }
+        let some = images.iter().any(OddImage::stands_out);
+        let mut lines = vec![if some {
+            "look at the oddest good images: are they good? (--exclude leaves out those that are not)"
+                .to_owned()
+        } else {
+            "the oddest good images; none stands out".to_owned()
+        }];
+        lines.extend(images.iter().map(|odd| {
+            let out = if odd.stands_out() { ", stands out" } else { "" };
+            let (score, deviations) = (odd.score, odd.deviations);
+            format!(
+                "  {score:.3}, {deviations:.1} deviations{out}  {}",
+                odd.image
+            )
+        }));
+        self.text(|console| lines.iter().for_each(|line| console.note(line)));
     }
 
     /// Takes the bar away.

@@ -32,6 +32,7 @@ mod shell;
 mod shot_masks;
 mod synth;
 mod tokens;
+mod training_data;
 mod universal;
 mod visualize;
 mod world;

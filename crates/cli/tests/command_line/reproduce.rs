@@ -61,6 +61,7 @@ fn runs_give_the_same_bytes_on_other_threads_whatever_is_set_today() {
             ("train", "cloth_history.json"),
             ("train", "cloth_prompts.pt"),
             ("fit", "cloth.flaw"),
+            ("fit", "cloth.oddest.png"),
             ("evaluate", "cloth_comparison.json"),
             ("evaluate", "cloth_scores.csv"),
         ]
@@ -110,6 +111,7 @@ fn every_way_to_train_and_fit_is_repeated() {
         ("train", "--loss-type ranking --num-epochs 1 --augment-defects flips --guard-folds 2"),
         ("train", "--protocol hard --defect-type hole --num-defect-samples 2 --pool-size 3 --num-epochs 1"),
         ("fit", "--scorer image-pair --support-shots 4 --max-memory 1G --top-fraction max"),
+        ("fit", "--resize keep --roi 10%,10%,80%,80% --exclude 001.png --exclude train/good/002.png"),
         ("baseline", "--pool-size 4 --layers=0,-1 --bootstrap 100"),
     ]
     .iter()

@@ -38,6 +38,8 @@ pub enum Oddity {
     Cropped,
     /// An image of another shape than the good images, whose shape is kept.
     Stretched,
+    /// A good image that the user took out.
+    Excluded,
     /// An image that cannot be read.
     Unreadable,
 }
@@ -112,6 +114,8 @@ impl Oddity {
             (Self::Stretched, false) => {
                 "images have another shape than most of the good images, and are stretched to theirs"
             }
+            (Self::Excluded, true) => "good image is left out by `exclude`",
+            (Self::Excluded, false) => "good images are left out by `exclude`",
             (Self::Unreadable, true) => "image cannot be read, and is left out",
             (Self::Unreadable, false) => "images cannot be read, and are left out",
         }
@@ -119,7 +123,10 @@ impl Oddity {
 
     /// Whether nothing is lost or guessed by it.
     pub fn is_harmless(self) -> bool {
-        matches!(self, Self::OwnOutput | Self::MaskLossy | Self::MaskTurned)
+        matches!(
+            self,
+            Self::OwnOutput | Self::MaskLossy | Self::MaskTurned | Self::Excluded
+        )
     }
 }
 

@@ -18,6 +18,8 @@ const FOREIGN_EXTENSIONS: [&str; 17] = [
 ];
 /// What an overlay adds to the name of its image.
 const OVERLAY: &str = ".overlay.png";
+/// What the sheet of the oddest good images, beside a detector, adds to the detector's name.
+pub const ODDEST: &str = ".oddest.png";
 /// What a map adds.
 const MAPS: [&str; 2] = [".tiff", ".npy"];
 
@@ -214,12 +216,15 @@ pub fn file_kind(path: &Path) -> FileKind {
     }
 }
 
-/// Whether a file is a map or an overlay of this program: `<image>.overlay.png`, and `<image>.tiff` or `.npy` beside such
-/// an overlay.
+/// Whether a file is a map, an overlay or a sheet of this program: `<image>.overlay.png`, `<image>.tiff` or `.npy` beside such
+/// an overlay, `<detector>.oddest.png`.
 pub fn is_own_output(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
         return false;
     };
+    if name.ends_with(ODDEST) {
+        return true;
+    }
     if let Some(image) = name.strip_suffix(OVERLAY) {
         return is_picture(Path::new(image)) || path.with_file_name(image).exists();
     }

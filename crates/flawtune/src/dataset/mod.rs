@@ -38,7 +38,9 @@ pub use folders::{Folders, MoreImages};
 pub use layout::{Layout, VisaSplit};
 pub use ledger::{Ledger, LedgerEntry, Oddity};
 pub use list::{ListRow, parse_list};
-pub use listing::{FileKind, file_kind, gather, is_own_output, is_picture, own_outputs, pictures};
+pub use listing::{
+    FileKind, ODDEST, file_kind, gather, is_own_output, is_picture, own_outputs, pictures,
+};
 pub(crate) use mask::fits;
 pub use mask::{load_mask, read_mask};
 pub use root::is_category;

@@ -66,6 +66,7 @@ pub struct DetectorBuilder {
     good: Option<PathBuf>,
     defect: Option<PathBuf>,
     masks: Option<PathBuf>,
+    exclude: Vec<String>,
     max_false_alarm: f64,
     seed: u64,
     cache: Option<FeatureCache>,
@@ -78,6 +79,7 @@ impl DetectorBuilder {
             good: None,
             defect: None,
             masks: None,
+            exclude: Vec::new(),
             max_false_alarm: 0.01,
             seed: 0,
             cache: None,
@@ -130,6 +132,12 @@ impl DetectorBuilder {
         self
     }
 
+    /// Learns nothing from the good images that this path, name or pattern (`*`, `?`, `[]`) names; may be called again.
+    pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+        self.exclude.push(pattern.into());
+        self
+    }
+
     /// Fits the detector.
     ///
     /// # Errors
@@ -160,6 +168,7 @@ impl DetectorBuilder {
             needs_test: false,
             skip_bad_images: false,
             strict: false,
+            exclude: self.exclude,
             cache: self.cache,
             batch_size: 32,
         };

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::intake::{self, Met};
 use super::shape::NamedSize;
-use super::{Engine, Event, OnEvent, WorkflowError, part};
+use super::{Engine, Event, OnEvent, WorkflowError, exclude, part};
 use crate::dataset::{Dataset, Source, Subset};
 use crate::evaluate::protocol::{SampleInfo, Split, SplitOptions};
 use crate::features::{Extractor, FeatureCache, Forward, TokenSet, Turn};
@@ -26,6 +26,8 @@ pub struct CategoryOptions {
     pub skip_bad_images: bool,
     /// Fail where something would only be warned of.
     pub strict: bool,
+    /// Good images that are not learned from: paths, names or patterns with `*`, `?` and `[]`.
+    pub exclude: Vec<String>,
     /// Where features are kept; `None` keeps none.
     pub cache: Option<FeatureCache>,
     /// Images a forward pass.
@@ -60,6 +62,7 @@ impl Category {
     fn read(options: &CategoryOptions, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
         let mut dataset = Dataset::open(&options.source, &options.category, options.needs_test)?;
         intake::check_names(&dataset, options.skip_bad_images)?;
+        exclude::exclude(&mut dataset, &options.source, &options.exclude)?;
         let looks: Vec<_> = dataset.samples.par_iter().map(|s| look(&s.path)).collect();
         let mut met = Vec::with_capacity(looks.len());
         for (sample, look) in dataset.samples.drain(..).zip(looks) {

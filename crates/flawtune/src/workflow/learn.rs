@@ -184,6 +184,7 @@ impl NewImages {
                 needs_test: false,
                 skip_bad_images: request.skip_bad_images,
                 strict: request.strict,
+                exclude: Vec::new(),
                 cache: None,
                 batch_size: request.batch_size,
             },

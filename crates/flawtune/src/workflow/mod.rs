@@ -10,6 +10,7 @@ mod detector;
 mod engine;
 mod epoch;
 mod evaluate_bundle;
+mod exclude;
 mod features;
 mod fit;
 mod intake;
@@ -32,8 +33,8 @@ pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
-    EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice, fit,
-    fit_in_memory, fit_learned,
+    EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, OddImage, ScorerChoice,
+    ThresholdChoice, fit, fit_in_memory, fit_learned,
 };
 pub use learn::{LearnRequest, Learnt, Tally, learn};
 pub use predict::{Next, PredictOptions, Predicted, Prediction, predict, predict_past};
@@ -114,6 +115,8 @@ pub enum Event<'a> {
     Backbone(&'a Engine),
     /// The images are split.
     Split(&'a SplitManifest),
+    /// The oddest good images of a fit, the oddest first; are they good?
+    Oddest(&'a [OddImage]),
     /// A file that is neither an image nor a weight file is read.
     Read(&'a Path),
     /// A result was written: a file, or a folder of files.

@@ -8,7 +8,7 @@ use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine, Res
 
 use super::{line, title, working_folder};
 use crate::args::{BackboneArgs, Command};
-use crate::commands::{evaluate, request};
+use crate::commands::{evaluate, fit, request};
 use crate::failure::Failure;
 use crate::settings::{self, Refusal};
 
@@ -47,7 +47,7 @@ pub(super) fn changes(
         Command::Train(args) => (of(&args.data)?, &args.backbone, true),
         Command::Evaluate(args) => (evaluate::data(args)?, &args.backbone, true),
         Command::Baseline(args) => (of(&args.data)?, &args.backbone, true),
-        Command::Fit(args) => (of(&args.data)?, &args.backbone, false),
+        Command::Fit(args) => (fit::data(args, None)?, &args.backbone, false),
         _ => return Err(of_record("no such command can be repeated")),
     };
     let mut changes = Vec::new();

@@ -40,6 +40,24 @@ impl Tile {
         }
     }
 
+    /// An image as it is, as large as the tile holds it without stretching it.
+    pub fn whole(caption: impl Into<String>, note: impl Into<String>, picture: &RgbImage) -> Self {
+        let longest = picture.width().max(picture.height()).max(1);
+        let side = |side: u32| (side * SIDE / longest).max(1);
+        let (width, height) = (side(picture.width()), side(picture.height()));
+        let filter = image::imageops::FilterType::Triangle;
+        let small = image::imageops::resize(picture, width, height, filter);
+        let mut canvas = RgbImage::from_pixel(SIDE, SIDE, Rgb([255; 3]));
+        let (x, y) = ((SIDE - width) / 2, (SIDE - height) / 2);
+        image::imageops::replace(&mut canvas, &small, x.into(), y.into());
+        Self {
+            caption: caption.into(),
+            note: note.into(),
+            picture: canvas,
+            bar: None,
+        }
+    }
+
     /// Numbers of the patches of `grid` (rows, columns), row-major, as colours over the image, from black through red to
     /// light yellow between the ends of `range`. Between patches they are interpolated.
     pub fn heat(
@@ -201,6 +219,17 @@ mod tests {
         );
         // half way to red: (247 + 178) / 2, (247 + 24) / 2, (247 + 43) / 2
         assert_eq!(diverging(0.5), [213, 136, 145]);
+    }
+
+    #[test]
+    fn a_whole_image_keeps_its_shape() {
+        let tile = Tile::whole("", "", &RgbImage::from_pixel(8, 2, Rgb([9, 8, 7])));
+        let at = |y: u32| tile.picture.get_pixel(SIDE / 2, y).0;
+        assert_eq!(tile.picture.dimensions(), (SIDE, SIDE));
+        assert_eq!([at(0), at(SIDE - 1)], [[255; 3]; 2]);
+        assert_eq!(at(SIDE / 2), [9, 8, 7]);
+        let dark = (0..SIDE).filter(|y| at(*y) == [9, 8, 7]).count();
+        assert_eq!(dark, SIDE as usize / 4);
     }
 
     #[test]

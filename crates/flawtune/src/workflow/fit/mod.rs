@@ -4,6 +4,7 @@ mod bank;
 pub(super) mod finish;
 mod images;
 mod index;
+mod oddest;
 mod plain;
 pub(super) mod residual;
 mod shape;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use images::Images;
 pub use index::{EXACT_UP_TO, IndexChoice};
+pub use oddest::OddImage;
 use shape::{Shape, tell_region};
 
 use super::source::Learned;
@@ -170,6 +172,10 @@ pub struct Fitted {
     pub header: Header,
     /// Its size in bytes.
     pub bytes: u64,
+    /// The oddest good images, the oddest first, each judged without itself.
+    pub oddest: Vec<OddImage>,
+    /// The PNG that shows them; none where there are none.
+    pub oddest_file: Option<PathBuf>,
 }
 
 /// What every scorer is fitted to.
@@ -248,13 +254,22 @@ fn fit_given(
     on_event: OnEvent<'_>,
 ) -> Result<Fitted, WorkflowError> {
     request.check()?;
-    let detector = fitted(request, given, on_event)?;
+    let (detector, oddest) = fitted(request, given, on_event)?;
     detector.save(&request.output)?;
     on_event(Event::Wrote(&request.output));
+    let mut oddest_file = None;
+    if !oddest.is_empty() {
+        let file = oddest::file_beside(&request.output);
+        oddest::write(&oddest, &detector.preprocess(), &file)?;
+        on_event(Event::Wrote(&file));
+        oddest_file = Some(file);
+    }
     let bytes = std::fs::metadata(&request.output).map_or(0, |m| m.len());
     Ok(Fitted {
         header: detector.header().clone(),
         bytes,
+        oddest,
+        oddest_file,
     })
 }
 
@@ -267,14 +282,14 @@ pub fn fit_in_memory(
     on_event: OnEvent<'_>,
 ) -> Result<Detector, WorkflowError> {
     request.aggregate.check()?;
-    fitted(request, None, on_event)
+    Ok(fitted(request, None, on_event)?.0)
 }
 
 fn fitted(
     request: &FitRequest,
     given: Option<&Learned>,
     on_event: OnEvent<'_>,
-) -> Result<Detector, WorkflowError> {
+) -> Result<(Detector, Vec<OddImage>), WorkflowError> {
     let choice = scorer(request, given)?;
     let mut category = Category::open(&request.data, on_event)?;
     if choice == ScorerChoice::Residual {
@@ -348,10 +363,12 @@ fn fitted(
             plain::fit(&job, on_event)?
         }
     };
+    let oddest = oddest::oddest(&category, &scored);
+    on_event(Event::Oddest(&oddest));
     let bundle = finish::bundle(&job, scored, applied, on_event)?;
     drop(job);
     on_event(Event::PartEnds("scoring"));
-    Detector::fitted(bundle, engine, adapted)
+    Ok((Detector::fitted(bundle, engine, adapted)?, oddest))
 }
 
 fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
@@ -399,12 +416,7 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
             "`augment` rotations turns the support of the patch bank\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
     }
-    if given.is_some() && request.backbone.roi.is_some() {
-        return Err(WorkflowError::Input(
-            "`roi`: the checkpoint was trained with whole images\nhint: fit without a checkpoint"
-                .into(),
-        ));
-    }
+    check_images(request, given)?;
     index::check(request, choice)?;
     if !PatchOptions::has_middle(request.neighbourhood) {
         return Err(WorkflowError::Input(format!(
@@ -418,6 +430,21 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
         ));
     }
     Ok(choice)
+}
+
+/// Refuses choices of images that a checkpoint has made already.
+fn check_images(request: &FitRequest, given: Option<&Learned>) -> Result<(), WorkflowError> {
+    let (roi, exclude) = (request.backbone.roi.is_some(), &request.data.exclude);
+    let what = match given {
+        Some(_) if roi => "`roi`: the checkpoint was trained with whole images",
+        Some(_) if !exclude.is_empty() => {
+            "`exclude`: the checkpoint was trained with all good images"
+        }
+        _ => return Ok(()),
+    };
+    Err(WorkflowError::Input(format!(
+        "{what}\nhint: fit without a checkpoint"
+    )))
 }
 
 /// Of folders that the user names as good and defective nothing is kept back for a test.
