@@ -158,7 +158,7 @@ impl AtSize {
         };
         let own: Vec<usize> = (0..judged).map(|i| i * good.len() / judged).collect();
         let good: Vec<Good<'static>> = own.into_iter().map(Good::Own).collect();
-        let looked_at = look_at_good(&banks, &good);
+        let looked_at = look_at_good(&banks, &good, &mut |_| {});
         let looks = banks.look(&images(others));
         eprintln!(
             "{} of {size} px looked at in {:.1} s",

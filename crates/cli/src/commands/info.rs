@@ -1,6 +1,7 @@
 //! `flawtune info`
 
-use flawtune::bundle::Bundle;
+use flawtune::bundle::{Bundle, Header};
+use flawtune::score::residual::ResidualModel;
 use flawtune_backbone::weights::describe;
 use serde_json::{Map, Value, json};
 
@@ -88,14 +89,13 @@ pub(crate) fn run(args: &InfoArgs, context: Context) -> Result<(), Failure> {
 
 /// A file of `flawtune fit`.
 fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
-    let header = Bundle::read(&args.file)
-        .map_err(|e| Failure::from_error(&e))?
-        .header;
+    let bundle = Bundle::read(&args.file).map_err(|e| Failure::from_error(&e))?;
+    let header = &bundle.header;
     if context.json {
-        return out_json(&header);
+        return out_json(header);
     }
     let (rows, columns) = header.grid;
-    let (bank, t, map) = (&header.bank, &header.threshold, &header.map);
+    let (t, map) = (&header.threshold, &header.map);
     out(&format!(
         "{}: detector of flawtune fit {}",
         args.file.display(),
@@ -124,21 +124,16 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
             sizes.join(" and ")
         ));
     }
-    out(&format!(
-        "tokens      {rows}×{columns} patches of {} numbers, {}",
-        header.dim, header.variant
-    ));
     out(&format!("scorer      {}", header.scorer.name()));
-    out(&format!(
-        "bank        {} patches of {} good images, {:?}{}",
-        thousands(bank.rows),
-        header.support.len(),
-        bank.precision,
-        bank.coreset
-            .map_or_else(String::new, |share| format!(", coreset of {share}"))
-    ));
-    if let Some(index) = &bank.index {
-        out(&format!("index       {}", index.text()));
+    match &bundle.residual {
+        Some(model) => residual(header, model),
+        None => {
+            out(&format!(
+                "tokens      {rows}×{columns} patches of {} numbers, {}",
+                header.dim, header.variant
+            ));
+            bank(header, "");
+        }
     }
     if let Some(c) = &header.checkpoint {
         let used = if c.applied {
@@ -153,14 +148,65 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         n => format!("fitted to {n} defects"),
     };
     out(&format!(
-        "threshold   {} from {} good images and {} defects; probability: {curve}",
+        "threshold   {:.4} from {} good images and {} defects; probability: {curve}",
         t.value,
         t.good.len(),
         t.defects.len()
     ));
     out(&format!(
-        "maps        flaws from {}, colours from {} to {}",
+        "maps        flaws from {:.4}, colours from {:.4} to {:.4}",
         map.threshold, map.low, map.high
     ));
     Ok(())
+}
+
+/// What is looked at, and how far that is learned from defects.
+fn residual(header: &Header, model: &ResidualModel) {
+    let (rows, columns) = header.grid;
+    let blocks = header.scorer.blocks();
+    // counted from 1, as people read them
+    let named: Vec<String> = header.backbone["layers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_i64)
+        .map(|layer| if layer < 0 { layer } else { layer + 1 }.to_string())
+        .collect();
+    out(&format!(
+        "blocks      {}, in each {rows}×{columns} patches of {} numbers",
+        named.join(", "),
+        header.dim / blocks
+    ));
+    bank(header, " in each block");
+    let slopes: Vec<String> = model.slopes.iter().map(|s| format!("{s:.2}")).collect();
+    if !slopes.is_empty() {
+        out(&format!(
+            "spacing     {} of it is expected of a distance, block by block",
+            slopes.join(", ")
+        ));
+    }
+    if let Some(head) = &model.head {
+        out(&format!(
+            "learned     from {} defects, {} with masks: {} patches, weight {:.2}",
+            head.shots,
+            head.masked_shots,
+            thousands(head.positives),
+            head.weight
+        ));
+    }
+}
+
+fn bank(header: &Header, each: &str) {
+    let bank = &header.bank;
+    out(&format!(
+        "bank        {} patches of {} good images{each}, {:?}{}",
+        thousands(bank.rows),
+        header.support.len(),
+        bank.precision,
+        bank.coreset
+            .map_or_else(String::new, |share| format!(", coreset of {share}"))
+    ));
+    if let Some(index) = &bank.index {
+        out(&format!("index       {}", index.text()));
+    }
 }

@@ -244,6 +244,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Reading => "reading",
         Stage::Extracting => "features",
+        Stage::Comparing => "comparing",
     }
 }
 

@@ -162,7 +162,7 @@ impl Bank {
     }
 
     /// The stored bytes, little-endian.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         let len = self.rows * self.dim * self.precision.bytes();
         match &self.bytes {
             Bytes::Owned { bytes, offset } => &bytes[*offset..][..len],

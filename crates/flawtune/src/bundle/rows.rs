@@ -271,11 +271,17 @@ impl RowBank {
     /// so it takes half the time.
     pub(crate) fn left_out_matches(&self) -> Vec<Matches> {
         let all: Vec<usize> = (0..self.parts()).collect();
-        self.compared(&all, &[]).among
+        self.compared(&all, &[], &mut |_| {}).among
     }
 
-    /// Compares `asked` parts of the bank with each other and with `others`, both directions of a pair by one product.
-    pub(crate) fn compared<F: Found>(&self, asked: &[usize], others: &[usize]) -> Compared<F> {
+    /// Compares `asked` parts of the bank with each other and with `others`, both directions of a pair by one product. `on_share`
+    /// hears which share of the work is done.
+    pub(crate) fn compared<F: Found>(
+        &self,
+        asked: &[usize],
+        others: &[usize],
+        on_share: &mut dyn FnMut(f64),
+    ) -> Compared<F> {
         let none =
             |parts: &[usize]| -> Vec<F> { parts.iter().map(|&p| F::none(self.parts[p])).collect() };
         let mut found = Compared {
@@ -284,23 +290,33 @@ impl RowBank {
             back: none(others),
         };
         let (groups, other_groups) = (self.groups(asked), self.groups(others));
+        let pairs = (asked.len() * asked.len()) as f64 / 2.0 + (asked.len() * others.len()) as f64;
+        let mut done = 0.0;
+        let mut compared = |pairs_more: f64| {
+            done += pairs_more;
+            on_share((done / pairs.max(1.0)).min(1.0));
+        };
         for (i, group) in groups.iter().enumerate() {
             let own = self.packed(&asked[group.clone()]);
             let own = placed(&own);
             let (there, back) = both_ways(&own, None);
             keep(&mut found.among[group.clone()], &there);
             keep(&mut found.among[group.clone()], &back);
+            let own_count = group.len() as f64;
+            compared(own_count * own_count / 2.0);
             for other in &groups[i + 1..] {
                 let packed = self.packed(&asked[other.clone()]);
                 let (there, back) = both_ways(&own, Some(&placed(&packed)));
                 keep(&mut found.among[group.clone()], &there);
                 keep(&mut found.among[other.clone()], &back);
+                compared(own_count * other.len() as f64);
             }
             for other in &other_groups {
                 let packed = self.packed(&others[other.clone()]);
                 let (there, back) = both_ways(&own, Some(&placed(&packed)));
                 keep(&mut found.beyond[group.clone()], &there);
                 keep(&mut found.back[other.clone()], &back);
+                compared(own_count * other.len() as f64);
             }
         }
         found

@@ -3,6 +3,7 @@
 //! ```text
 //! <cache>/<model, 16 hex digits>/model.json        which weights, layers and preprocessing
 //! <cache>/<model, 16 hex digits>/<key, 64 hex digits>.tokens
+//! <cache>/<model, 16 hex digits>/<key, 64 hex digits>.looks   what was found by comparing good images, found by their tokens
 //! ```
 //!
 //! The key is BLAKE3 over the image's bytes, the weights, the preprocessing, the layers and the format version, so
@@ -22,6 +23,9 @@ use super::entry::{Entry, encode_entry, open_entry};
 /// Rises when the meaning of cached tokens changes. 2: JPEG is decoded by libjpeg-turbo.
 const FORMAT: u32 = 2;
 const ENTRY: &str = "tokens";
+const LOOKS: &str = "looks";
+/// Bytes of the hash at the start of such a file.
+const HASH: usize = 32;
 const MODEL: &str = "model.json";
 
 /// Everything besides the image that decides its tokens.
@@ -151,17 +155,48 @@ impl FeatureCache {
     ) -> io::Result<()> {
         let key = source.key(image);
         let path = self.entry_path(source, &key);
-        let bytes = encode_entry(key.as_bytes(), grid, dim, tokens);
-        match write_renamed(&path, &bytes) {
+        self.write(
+            source,
+            &path,
+            &encode_entry(key.as_bytes(), grid, dim, tokens),
+        )
+    }
+
+    fn write(&self, source: &Source, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match write_renamed(path, bytes) {
             // the first entry of this source, or another process cleared the cache just now
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = self.folder.join(source.folder());
                 fs::create_dir_all(&folder)?;
                 write_renamed(&folder.join(MODEL), &serde_json::to_vec_pretty(source)?)?;
-                write_renamed(&path, &bytes)
+                write_renamed(path, bytes)
             }
             result => result,
         }
+    }
+
+    /// What comparing the good images found whose tokens, and all that it depends on besides, have this hash; `None` if it is absent
+    /// or does not verify.
+    pub(crate) fn load_looks(&self, source: &Source, key: &blake3::Hash) -> Option<Vec<u8>> {
+        let mut bytes = fs::read(self.looks_path(source, key)).ok()?;
+        let found = bytes.split_off(HASH.min(bytes.len()));
+        (blake3::hash(&found).as_bytes()[..] == bytes[..]).then_some(found)
+    }
+
+    /// Stores what comparing good images found.
+    pub(crate) fn store_looks(
+        &self,
+        source: &Source,
+        key: &blake3::Hash,
+        found: &[u8],
+    ) -> io::Result<()> {
+        let bytes = [&blake3::hash(found).as_bytes()[..], found].concat();
+        self.write(source, &self.looks_path(source, key), &bytes)
+    }
+
+    fn looks_path(&self, source: &Source, key: &blake3::Hash) -> PathBuf {
+        let name = format!("{}.{LOOKS}", key.to_hex());
+        self.folder.join(source.folder()).join(name)
     }
 
     /// Counts what is there. An absent folder is an empty cache.
@@ -228,7 +263,9 @@ impl FeatureCache {
                 let name = file.file_name();
                 let Some(name) = name.to_str() else { continue };
                 let is_entry = name.strip_suffix(ENTRY).is_some_and(|n| n.len() == 65);
-                if !(is_entry || name == MODEL || name.starts_with(atomic_file::PREFIX)) {
+                let is_looks = name.strip_suffix(LOOKS).is_some_and(|n| n.len() == 65);
+                if !(is_entry || is_looks || name == MODEL || name.starts_with(atomic_file::PREFIX))
+                {
                     continue;
                 }
                 // gone meanwhile: not ours to count

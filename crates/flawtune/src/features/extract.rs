@@ -40,6 +40,8 @@ pub enum Stage {
     Reading,
     /// Images that are not in the cache go through the backbone.
     Extracting,
+    /// Good images are compared with each other.
+    Comparing,
 }
 
 /// How far a stage is.

@@ -160,6 +160,11 @@ impl Category {
         Ok(split(&self.dataset.category, &self.infos(), options)?)
     }
 
+    /// Where tokens are kept, if anywhere.
+    pub(crate) fn cache(&self) -> Option<&FeatureCache> {
+        self.options.cache.as_ref()
+    }
+
     /// Tokens of the samples at `positions`, from the cache where it has them. Returns the positions that could be
     /// read (all of them unless bad images are skipped) and their tokens, in the same order.
     ///

@@ -397,7 +397,7 @@ impl Growing<'_> {
         };
         if looked_at.spacings.is_empty() {
             // a file of an earlier version, or of very few good images
-            (looked_at.looks, looked_at.spacings) = banks.look_and_measure(&judged);
+            (looked_at.looks, looked_at.spacings) = banks.look_and_measure(&judged, &mut |_| {});
         } else {
             let new = banks.look_and_go_on(images, self.judged, &mut looked_at.spacings);
             looked_at.looks.extend(new);

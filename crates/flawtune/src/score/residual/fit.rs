@@ -131,8 +131,13 @@ pub struct LookedAt {
     pub spacings: Vec<Spacing>,
 }
 
-/// Looks at good images, and measures by those that are the banks' own how far their patches lie from each other.
-pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> LookedAt {
+/// Looks at good images, and measures by those that are the banks' own how far their patches lie from each other. `on_share` hears
+/// which share of the work is done.
+pub fn look_at_good(
+    banks: &BlockBanks,
+    good: &[Good<'_>],
+    on_share: &mut dyn FnMut(f64),
+) -> LookedAt {
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for image in good {
         match image {
@@ -140,7 +145,7 @@ pub fn look_at_good(banks: &BlockBanks, good: &[Good<'_>]) -> LookedAt {
             Good::Other(image) => others.push(*image),
         }
     }
-    let (own, spacings) = banks.look_and_measure(&own);
+    let (own, spacings) = banks.look_and_measure(&own, on_share);
     let mut own = own.into_iter();
     let mut others = banks.look(&others).into_iter();
     let one = |image: &Good<'_>| match image {

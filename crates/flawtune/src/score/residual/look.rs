@@ -206,16 +206,22 @@ impl BlockBanks {
     }
 
     /// Looks at these images of the banks themselves, each without itself, and measures how far every patch of the banks lies from
-    /// those of these images. Nothing is measured in banks of too few images.
-    pub fn look_and_measure(&self, parts: &[usize]) -> (Vec<Look>, Vec<Spacing>) {
+    /// those of these images. Nothing is measured in banks of too few images. `on_share` hears which share of the work is done.
+    pub fn look_and_measure(
+        &self,
+        parts: &[usize],
+        on_share: &mut dyn FnMut(f64),
+    ) -> (Vec<Look>, Vec<Spacing>) {
         if self.images() < LEAST_IMAGES {
             return (self.look_own(parts), Vec::new());
         }
         let rest: Vec<usize> = (0..self.images()).filter(|p| !parts.contains(p)).collect();
         let mut looks = vec![Look::default(); parts.len()];
         let mut spacings = Vec::with_capacity(self.banks.len());
-        for bank in &self.banks {
-            let found = bank.compared::<TwoMatches>(parts, &rest);
+        let blocks = self.banks.len() as f64;
+        for (block, bank) in self.banks.iter().enumerate() {
+            let on_share = &mut |share: f64| on_share((block as f64 + share) / blocks);
+            let found = bank.compared::<TwoMatches>(parts, &rest, on_share);
             let mut of_parts: Vec<Option<&TwoMatches>> = vec![None; self.images()];
             for (of, which) in [(&found.among, parts), (&found.back, &rest[..])] {
                 of.iter()
@@ -249,8 +255,8 @@ impl BlockBanks {
         let mut looks = vec![Look::default(); new.len()];
         for (bank, spacing) in self.banks.iter().zip(spacings) {
             let image_of = |row| bank.part_of(row);
-            let found = bank.compared::<TwoMatches>(&new, judged);
-            let beyond = bank.compared::<TwoMatches>(&new, &rest);
+            let found = bank.compared::<TwoMatches>(&new, judged, &mut |_| {});
+            let beyond = bank.compared::<TwoMatches>(&new, &rest, &mut |_| {});
             for (back, parts) in [(&found.back, judged), (&beyond.back, &rest)] {
                 for (two, &part) in back.iter().zip(parts) {
                     spacing.raise(bank.first_row(part), two, image_of);

@@ -23,6 +23,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `look.rs` | banks of several blocks, and what they say of an image |
+//! | `looks.rs` | what good images said of the banks, as bytes for a cache |
 //! | `model.rs` | what is learned beside the banks, and the scores that follow |
 //! | `spacing.rs` | how far good patches lie from each other |
 //! | `fit.rs` | learning it from good images and shots |
@@ -33,6 +34,7 @@ mod fit;
 mod join;
 mod kinds;
 mod look;
+mod looks;
 mod model;
 mod spacing;
 

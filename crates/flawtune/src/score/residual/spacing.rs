@@ -160,7 +160,7 @@ mod tests {
         let banks = banks(&good);
         let rows: Vec<_> = good.iter().map(|i| unit_blocks(i, BLOCKS, DIM)).collect();
         for judged in [vec![0, 1, 2, 3, 4, 5], vec![0, 2, 5]] {
-            let (looks, spacings) = banks.look_and_measure(&judged);
+            let (looks, spacings) = banks.look_and_measure(&judged, &mut |_| {});
             assert_eq!(looks, banks.look_own(&judged));
             for (block, spacing) in spacings.iter().enumerate() {
                 assert!(spacing.is_usable(6 * PATCHES));
@@ -188,11 +188,11 @@ mod tests {
     fn images_that_are_appended_are_measured_as_if_they_had_been_there() {
         let good = images(7);
         for judged in [vec![0, 1, 2, 3, 4], vec![0, 3]] {
-            let (_, mut spacings) = banks(&good[..5]).look_and_measure(&judged);
+            let (_, mut spacings) = banks(&good[..5]).look_and_measure(&judged, &mut |_| {});
             let all = banks(&good);
             let looks = all.look_and_go_on(5, &judged, &mut spacings);
             let now: Vec<usize> = judged.iter().copied().chain([5, 6]).collect();
-            let (wanted_looks, wanted) = all.look_and_measure(&now);
+            let (wanted_looks, wanted) = all.look_and_measure(&now, &mut |_| {});
             assert_eq!(looks, wanted_looks[judged.len()..]);
             assert_eq!(spacings, wanted);
         }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn few_images_say_nothing() {
-        let (looks, spacings) = banks(&images(3)).look_and_measure(&[0, 1, 2]);
+        let (looks, spacings) = banks(&images(3)).look_and_measure(&[0, 1, 2], &mut |_| {});
         assert_eq!((looks.len(), spacings.len()), (3, 0));
     }
 

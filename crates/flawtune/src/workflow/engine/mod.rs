@@ -241,7 +241,7 @@ impl Engine {
     }
 
     /// The same as text: `448 and 224`.
-    pub(super) fn sizes_text(&self, between: &str) -> String {
+    pub(in crate::workflow) fn sizes_text(&self, between: &str) -> String {
         let texts: Vec<String> = self.sizes().iter().map(ImageSize::to_string).collect();
         texts.join(between)
     }

@@ -4,7 +4,7 @@ use flawtune_backbone::preprocess::{DecodeOptions, Preprocess, decode, read_file
 use rayon::prelude::*;
 
 use super::bank::View;
-use crate::features::{Forward as _, TokenSet, Turn};
+use crate::features::{Extractor, Forward as _, Source, TokenSet, Turn};
 use crate::image_size::ImageSize;
 use crate::workflow::place::Seen;
 use crate::workflow::source::{self, TokenSource};
@@ -26,6 +26,11 @@ impl Images<'_> {
             preprocess: self.engine.preprocess_at(size),
             ..*self
         }
+    }
+
+    /// What decides the tokens of a bundle without anything learned besides the images.
+    pub(super) fn source(&self) -> Source {
+        Extractor::new(self.engine, self.preprocess).source()
     }
 
     /// Tokens of the samples at `positions`; an empty list gives none.

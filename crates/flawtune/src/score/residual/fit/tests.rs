@@ -53,7 +53,7 @@ fn learned(
     good: &[Good<'_>],
     shots: &[Shot<'_>],
 ) -> Result<ResidualFit, HeadError> {
-    let looks = look_at_good(banks, good);
+    let looks = look_at_good(banks, good, &mut |_| {});
     let shown: Vec<&ImageTokens> = shots.iter().map(|shot| shot.image).collect();
     let of_shots = banks.look(&shown);
     let options = ResidualOptions::default();
