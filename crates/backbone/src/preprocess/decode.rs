@@ -33,6 +33,7 @@ use super::facts::{foreign, format_of, is_wide};
 use super::image::RgbImage8;
 use super::jpeg;
 use super::roi::Roi;
+use super::tiff_jpeg::Inside;
 
 pub(super) const FORMATS: [ImageFormat; 7] = [
     ImageFormat::Png,
@@ -307,6 +308,11 @@ pub fn decode_looked(
             path: path.to_path_buf(),
         });
     };
+    if format == ImageFormat::Tiff
+        && let Some(inside) = Inside::of(bytes)
+    {
+        return decode_inside(&inside, bytes, path, options);
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // until the size is known: room for metadata, however well it is compressed
     reader.limits(at_most(HEADER_BYTES.saturating_add(4 * bytes.len() as u64)));
@@ -320,15 +326,7 @@ pub fn decode_looked(
             message,
         });
     }
-    if u64::from(width) * u64::from(height) > options.max_pixels {
-        let limit = options.max_pixels;
-        return Err(ImageError::TooManyPixels {
-            path: path.to_path_buf(),
-            width,
-            height,
-            limit,
-        });
-    }
+    check_pixels(width, height, path, options)?;
     // the widest pixel is four 16-bit channels; decoders keep a second copy or tables beside the result
     let pixels = u64::from(width) * u64::from(height);
     decoder
@@ -381,6 +379,53 @@ pub fn decode_looked(
         Orientation::NoTransforms
     };
     Ok((oriented(width, height, pixels, applied), looked))
+}
+
+/// Refuses a header that announces more pixels than may be.
+fn check_pixels(
+    width: u32,
+    height: u32,
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<(), ImageError> {
+    let limit = options.max_pixels;
+    if u64::from(width) * u64::from(height) > limit {
+        return Err(ImageError::TooManyPixels {
+            path: path.to_path_buf(),
+            width,
+            height,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// Decodes a TIFF with JPEG inside.
+fn decode_inside(
+    inside: &Inside,
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<(RgbImage8, Looked), ImageError> {
+    check_pixels(inside.width, inside.height, path, options)?;
+    let pixels = inside
+        .pixels(bytes)
+        .map_err(|message| ImageError::Damaged {
+            path: path.to_path_buf(),
+            message,
+        })?;
+    let looked = Looked {
+        orientation: inside.orientation.to_exif(),
+        largest: None,
+        said: None,
+    };
+    let applied = if options.apply_exif_orientation {
+        inside.orientation
+    } else {
+        Orientation::NoTransforms
+    };
+    let image = oriented(inside.width, inside.height, pixels, applied);
+    Ok((image, looked))
 }
 
 /// The largest value of a 16-bit image, alpha left out.

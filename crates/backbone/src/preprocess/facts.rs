@@ -7,6 +7,7 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder as _, ImageFormat, ImageReader};
 
 use super::decode::{FORMATS, HEADER_BYTES, at_most};
+use super::tiff_jpeg::Inside;
 
 /// Bytes from the start of a file that [`kind`] wants to see.
 pub const KIND_BYTES: usize = 64;
@@ -101,6 +102,17 @@ impl Facts {
 /// What the header of an image says; none where it cannot be read.
 pub fn facts(bytes: &[u8]) -> Option<Facts> {
     let format = format_of(bytes)?;
+    if format == ImageFormat::Tiff
+        && let Some(inside) = Inside::of(bytes)
+    {
+        return Some(Facts {
+            height: inside.height as usize,
+            width: inside.width as usize,
+            orientation: inside.orientation.to_exif(),
+            wide: false,
+            jpeg: true,
+        });
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(at_most(HEADER_BYTES.saturating_add(4 * bytes.len() as u64)));
     let mut decoder = reader.into_decoder().ok()?;

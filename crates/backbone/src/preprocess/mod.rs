@@ -29,6 +29,7 @@ mod image;
 mod jpeg;
 mod resample;
 mod roi;
+mod tiff_jpeg;
 
 use std::borrow::Cow;
 use std::path::Path;

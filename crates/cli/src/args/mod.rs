@@ -409,7 +409,7 @@ pub(crate) struct EvaluateArgs {
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub(crate) output_dir: PathBuf,
-    /// Overwrite the results of another detector
+    /// Overwrite the results of another detector or checkpoint
     #[arg(long)]
     pub(crate) force: bool,
     /// Who is tested [default: what the checkpoint was trained under]

@@ -81,6 +81,7 @@ pub(super) fn request_of(
         guard: !args.no_guard,
         frozen: FrozenScores::default(),
         output_dir: args.output_dir.clone(),
+        overwrite: args.force,
     })
 }
 

@@ -29,6 +29,22 @@ fn results_of_another_detector_are_not_overwritten() {
 }
 
 #[test]
+fn results_of_another_checkpoint_are_not_overwritten() {
+    let w = World::new();
+    let first = w.trained("--num-defect-samples 1");
+    fs::copy(first, w.path("out/other.pt")).unwrap();
+    let evaluate = |file: &str, more: &str| {
+        let rest =
+            format!("--checkpoint {{}}/out/{file} --output-dir {{}}/e --bootstrap 100 {more}");
+        w.job("evaluate", &rest)
+    };
+    evaluate("cloth_prompts.pt", "").succeeds();
+    evaluate("cloth_prompts.pt", "").succeeds();
+    evaluate("other.pt", "").refuses(&["cloth_comparison.json", "cloth_prompts.pt", "--force"]);
+    evaluate("other.pt", "--force").succeeds();
+}
+
+#[test]
 fn two_runs_do_not_write_the_same_results_at_once() {
     let w = World::new();
     let long = "--num-epochs 100000 --patience 0 --epoch one --num-prompts 2 --modulation-type global --output-dir {}/out";

@@ -148,7 +148,8 @@ pub fn evaluate_bundle(
     writable(&request.output_dir)?;
     let path = request.output_dir.join(format!("{name}_detection.json"));
     if !request.overwrite {
-        check_owner(&path, &request.bundle)?;
+        // 'bundle' in those of older versions
+        check_owner(&path, &["detector", "bundle"], &request.bundle)?;
     }
 
     on_event(Event::PartBegins("scoring"));
@@ -279,22 +280,25 @@ fn named<'a>(
     kinds
 }
 
-/// Refuses results that are there and tell of another detector.
-fn check_owner(results: &Path, detector: &Path) -> Result<(), WorkflowError> {
+/// Refuses results that are there and tell of another file than `owner`, in the first of the fields `named` that they have.
+///
+/// # Errors
+/// [`WorkflowError::Input`], naming both files.
+pub fn check_owner(results: &Path, named: &[&str], owner: &Path) -> Result<(), WorkflowError> {
     let of = || -> Option<PathBuf> {
         let text = std::fs::read_to_string(results).ok()?;
         let there: serde_json::Value = serde_json::from_str(&text).ok()?;
-        // 'bundle' in those of older versions
-        let owner = there.get("detector").or_else(|| there.get("bundle"))?;
+        let owner = named.iter().find_map(|field| there.get(field))?;
         Some(PathBuf::from(owner.as_str()?))
     };
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     match of() {
-        Some(owner) if whole(&owner) != whole(detector) => Err(WorkflowError::Input(format!(
-            "{}: holds the results of another detector, {}\n\
+        Some(other) if whole(&other) != whole(owner) => Err(WorkflowError::Input(format!(
+            "{}: holds the results of another {}, {}\n\
              hint: choose another `output_dir`; `force` overwrites them",
             results.display(),
-            owner.display()
+            named[0],
+            other.display()
         ))),
         _ => Ok(()),
     }

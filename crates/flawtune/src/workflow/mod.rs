@@ -30,7 +30,9 @@ pub use category::{Category, CategoryOptions};
 pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, ResizeChoice, default_layers};
 pub use epoch::{EpochRecord, EpochReport};
-pub use evaluate_bundle::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
+pub use evaluate_bundle::{
+    BundleEvaluateRequest, DetectorEvaluation, check_owner, evaluate_bundle,
+};
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, OddImage, ScorerChoice,

@@ -55,5 +55,6 @@ pub use visualize::{
 use flawtune::workflow::{
     BackboneOptions, BackboneOverrides, Category, CategoryOptions, DetectorEvaluation, Engine,
     Event, FitRequest, Fitted, Learned, LearnedTokens, OnEvent, TokenSource, WorkflowError,
-    default_layers, fit_learned, folder_of, part, sorted, writable, writable_or, write_json,
+    check_owner, default_layers, fit_learned, folder_of, part, sorted, writable, writable_or,
+    write_json,
 };

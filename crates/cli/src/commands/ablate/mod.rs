@@ -185,6 +185,8 @@ fn requests_of(
         },
         evaluate: EvaluateRequest {
             frozen: frozen.clone(),
+            // a run's folder is its own
+            overwrite: true,
             ..evaluate
         },
         asked: [train_line.asked, evaluate_line.asked],

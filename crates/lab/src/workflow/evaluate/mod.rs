@@ -16,7 +16,7 @@ use super::universal::adaptation_for;
 use super::{
     AdaptedTokens, BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine,
     EnsembleEvaluation, Event, HeldOutThresholds, HierarchyEvaluation, OnEvent, WorkflowError,
-    held_out::HeldOut, writable, write_json,
+    check_owner, held_out::HeldOut, writable, write_json,
 };
 use crate::adapt::guard::PromptGuard;
 use crate::adapt::{self, Adaptation, Checkpoint};
@@ -54,6 +54,8 @@ pub struct EvaluateRequest {
     pub frozen: FrozenScores,
     /// Where `<category>_comparison.json` and `<category>_scores.csv` go.
     pub output_dir: PathBuf,
+    /// Overwrite what another checkpoint's evaluation left there.
+    pub overwrite: bool,
 }
 
 /// AUROC on the defect type that was learned (`--protocol hard` only), apart from the unseen types.
@@ -191,6 +193,12 @@ pub fn evaluate(
     on_event: OnEvent<'_>,
 ) -> Result<Evaluated, WorkflowError> {
     let opened = open(request, on_event)?;
+    let path = request
+        .output_dir
+        .join(format!("{}_comparison.json", opened.name));
+    if !request.overwrite {
+        check_owner(&path, &["checkpoint"], &request.checkpoint)?;
+    }
     let tokens = Tokens::of(&opened, on_event)?;
     let (split, k) = (&opened.split, request.k_neighbors);
     let infos = opened.category.infos();
@@ -280,7 +288,6 @@ pub fn evaluate(
         flawtune_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let name = &opened.name;
-    let path = request.output_dir.join(format!("{name}_comparison.json"));
     write_json(&path, &evaluation)?;
     on_event(Event::Wrote(&path));
     let scores = request.output_dir.join(format!("{name}_scores.csv"));
