@@ -125,15 +125,14 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         ));
     }
     out(&format!("scorer      {}", header.scorer.name()));
-    match &bundle.residual {
-        Some(model) => residual(header, model),
-        None => {
-            out(&format!(
-                "tokens      {rows}×{columns} patches of {} numbers, {}",
-                header.dim, header.variant
-            ));
-            bank(header, "");
-        }
+    if let Some(model) = &bundle.residual {
+        residual(header, model);
+    } else {
+        out(&format!(
+            "tokens      {rows}×{columns} patches of {} numbers, {}",
+            header.dim, header.variant
+        ));
+        bank(header, "");
     }
     if let Some(c) = &header.checkpoint {
         let used = if c.applied {

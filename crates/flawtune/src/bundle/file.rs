@@ -391,33 +391,44 @@ impl Bundle {
             ("format_version", version.to_string()),
             ("header", header),
         ]);
-        let mut index = serde_json::Map::from_iter([("__metadata__".to_owned(), json!(marks))]);
-        let mut at = 0;
-        for (key, dtype, shape, bytes) in &tensors {
-            let entry =
-                json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]});
-            index.insert((*key).to_owned(), entry);
-            at += bytes.len();
-        }
-        let mut index = serde_json::Value::from(index).to_string();
-        // the data starts at a multiple of 8
-        index.push_str(&" ".repeat(index.len().next_multiple_of(8) - index.len()));
-        let attempt = || -> std::io::Result<()> {
-            let mut out = AtomicFile::create(path)?;
-            out.write_all(&(index.len() as u64).to_le_bytes())?;
-            out.write_all(index.as_bytes())?;
-            for (_, _, _, bytes) in &tensors {
-                out.write_all(bytes)?;
-            }
-            out.commit()
-        };
-        let hint = "choose another `output` or make room";
-        attempt().map_err(|source| BundleError::Io {
-            path: path.to_owned(),
-            source,
-            hint,
-        })
+        write_tensors(path, &json!(marks), &tensors)
     }
+}
+
+/// A tensor to write: key, type, shape, bytes.
+type Tensor<'a> = (&'a str, &'static str, Vec<usize>, &'a [u8]);
+
+/// Writes a file of safetensors, whole or not at all.
+fn write_tensors(
+    path: &Path,
+    metadata: &serde_json::Value,
+    tensors: &[Tensor<'_>],
+) -> Result<(), BundleError> {
+    let mut index = serde_json::Map::from_iter([("__metadata__".to_owned(), metadata.clone())]);
+    let mut at = 0;
+    for (key, dtype, shape, bytes) in tensors {
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]});
+        index.insert((*key).to_owned(), entry);
+        at += bytes.len();
+    }
+    let mut index = serde_json::Value::from(index).to_string();
+    // the data starts at a multiple of 8
+    index.push_str(&" ".repeat(index.len().next_multiple_of(8) - index.len()));
+    let attempt = || -> std::io::Result<()> {
+        let mut out = AtomicFile::create(path)?;
+        out.write_all(&(index.len() as u64).to_le_bytes())?;
+        out.write_all(index.as_bytes())?;
+        for (_, _, _, bytes) in tensors {
+            out.write_all(bytes)?;
+        }
+        out.commit()
+    };
+    let hint = "choose another `output` or make room";
+    attempt().map_err(|source| BundleError::Io {
+        path: path.to_owned(),
+        source,
+        hint,
+    })
 }
 
 /// Keys, rows and bytes of the spacings beside one bank.

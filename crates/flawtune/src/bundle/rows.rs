@@ -81,8 +81,8 @@ impl RowBank {
         let frame = frame(&bank);
         Self {
             bank,
-            firsts,
             parts,
+            firsts,
             blocks,
             frame,
         }

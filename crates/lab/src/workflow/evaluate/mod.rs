@@ -58,6 +58,17 @@ pub struct EvaluateRequest {
     pub overwrite: bool,
 }
 
+impl EvaluateRequest {
+    /// Where the comparison goes; refused where it would overwrite another checkpoint's.
+    fn path_of(&self, category: &str) -> Result<PathBuf, WorkflowError> {
+        let path = self.output_dir.join(format!("{category}_comparison.json"));
+        if !self.overwrite {
+            check_owner(&path, &["checkpoint"], &self.checkpoint)?;
+        }
+        Ok(path)
+    }
+}
+
 /// AUROC on the defect type that was learned (`--protocol hard` only), apart from the unseen types.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeenType {
@@ -193,12 +204,7 @@ pub fn evaluate(
     on_event: OnEvent<'_>,
 ) -> Result<Evaluated, WorkflowError> {
     let opened = open(request, on_event)?;
-    let path = request
-        .output_dir
-        .join(format!("{}_comparison.json", opened.name));
-    if !request.overwrite {
-        check_owner(&path, &["checkpoint"], &request.checkpoint)?;
-    }
+    let path = request.path_of(&opened.name)?;
     let tokens = Tokens::of(&opened, on_event)?;
     let (split, k) = (&opened.split, request.k_neighbors);
     let infos = opened.category.infos();
