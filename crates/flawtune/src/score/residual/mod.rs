@@ -43,7 +43,7 @@ pub use join::joined;
 pub use kinds::{Kind, Kinds, UNKNOWN};
 pub use look::{BlockBanks, Look, block_bank, grown, of_blocks, unit_blocks};
 pub use model::{Judged, ResidualHead, ResidualModel, ResidualScorer, Scale, Usual};
-pub use spacing::{Expected, Spacing};
+pub use spacing::Spacing;
 
 /// Blocks of a network of `depth` blocks that are looked at by default, counted from 0: four, spread evenly over the last two thirds
 /// (of twelve 4, 6, 8 and 10). Fewer where the network is shallow.

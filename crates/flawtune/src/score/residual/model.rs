@@ -75,9 +75,9 @@ pub struct ResidualHead {
 /// Everything but the banks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResidualModel {
-    /// Distance of a patch, over good images, in each block; where spacings are known, its [`Expected::excess`].
+    /// Distance of a patch, over good images, in each block; where spacings are known, of what it exceeds the expected one by.
     pub distances: Vec<Scale>,
-    /// [`Expected::slope`] of each block; none where spacings are not known.
+    /// Distance that is expected for each unit of the spacing, in each block; none where spacings are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slopes: Vec<f64>,
     /// How far the patches of the bank lie from each other, in each block; a file holds it beside the bank.

@@ -1,7 +1,5 @@
 //! How far good patches lie from each other: what a distance to one of them has to be compared with.
 
-use serde::{Deserialize, Serialize};
-
 use super::model::Scale;
 use crate::score::search::TwoMatches;
 
@@ -70,12 +68,12 @@ impl Spacing {
 }
 
 /// What is expected of a patch's distance where its nearest good patch lies among others as it does.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Expected {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Expected {
     /// Distance that a patch has for each unit of its neighbour's spacing, between 0 and 1.
-    pub slope: f64,
+    pub(super) slope: f64,
     /// What the distance exceeds that by, over good images.
-    pub excess: Scale,
+    pub(super) excess: Scale,
 }
 
 impl Expected {
