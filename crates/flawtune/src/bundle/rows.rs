@@ -261,17 +261,17 @@ impl RowBank {
     }
 
     /// `1 − max cos` of every patch of the bank's own parts, each part against the others; 2 where there is none.
-    pub(super) fn left_out_distances(&self) -> Vec<Vec<f32>> {
-        let matches = self.left_out_matches();
+    pub(super) fn left_out_distances(&self, on_share: &mut dyn FnMut(f64)) -> Vec<Vec<f32>> {
+        let matches = self.left_out_matches(on_share);
         let distances = |part: &Matches| part.best.iter().map(|best| 1.0 - best).collect();
         matches.iter().map(distances).collect()
     }
 
     /// [`Self::nearest_without`] of the bank's own parts, each against the others. Both directions of a pair come from one product,
     /// so it takes half the time.
-    pub(crate) fn left_out_matches(&self) -> Vec<Matches> {
+    pub(crate) fn left_out_matches(&self, on_share: &mut dyn FnMut(f64)) -> Vec<Matches> {
         let all: Vec<usize> = (0..self.parts()).collect();
-        self.compared(&all, &[], &mut |_| {}).among
+        self.compared(&all, &[], on_share).among
     }
 
     /// Compares `asked` parts of the bank with each other and with `others`, both directions of a pair by one product. `on_share`
@@ -439,11 +439,11 @@ mod tests {
                 max_similarity(&PackedPatches::pack(&test.rows(), dim), &plain, &mut best);
                 assert_eq!(best.iter().map(|b| 1.0 - b).collect::<Vec<_>>(), found);
             }
-            let all = parted.left_out_distances();
+            let all = parted.left_out_distances(&mut |_| {});
             let own = parted.bank.pack(0, &parted.parts);
             assert_eq!(all, left_out_distances(&own));
             assert_eq!(all, parted.distances_without(&own, Some));
-            let matches = parted.left_out_matches();
+            let matches = parted.left_out_matches(&mut |_| {});
             for (found, wanted) in matches.iter().zip(parted.nearest_without(&own, Some)) {
                 assert_eq!((&found.best, &found.index), (&wanted.best, &wanted.index));
             }

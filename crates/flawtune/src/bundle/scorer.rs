@@ -209,7 +209,7 @@ impl TokenScorer {
     /// Scores the bank's own images, each without its own part of the bank. With an ensemble scorer `score` is the patch
     /// bank's part of the evidence: an ensemble has left-out scores of its own.
     ///
-    /// Rows are compared as the bank holds them, rounded on both sides.
+    /// Rows are compared as the bank holds them, rounded on both sides. `on_share` hears which share of the work is done.
     ///
     /// # Errors
     /// As [`Self::score`].
@@ -217,6 +217,7 @@ impl TokenScorer {
         &self,
         tokens: &TokenSet,
         whole: bool,
+        on_share: &mut dyn FnMut(f64),
     ) -> Result<Vec<Finding>, BundleError> {
         let measured = match &self.search {
             Search::Rows(bank) if whole => {
@@ -227,15 +228,20 @@ impl TokenScorer {
                     .par_iter()
                     .map(kept)
                     .collect::<Result<_, _>>()?;
-                over_grid(kept.into_iter().zip(bank.left_out_distances()))
+                over_grid(kept.into_iter().zip(bank.left_out_distances(on_share)))
             }
-            _ => self.measured(tokens, true)?,
+            _ => self.measured(tokens, true, on_share)?,
         };
         self.findings(&tokens.images, measured)
     }
 
     /// Compares images with the bank; with `own`, image i is the bank's image i, whose part is left out.
-    fn measured(&self, tokens: &TokenSet, own: bool) -> Result<Vec<Measured>, BundleError> {
+    fn measured(
+        &self,
+        tokens: &TokenSet,
+        own: bool,
+        on_share: &mut dyn FnMut(f64),
+    ) -> Result<Vec<Measured>, BundleError> {
         self.check(tokens)?;
         let plain = |rows: &[f32]| PackedPatches::pack(rows, self.dim);
         if let Search::Images(images) = &self.search {
@@ -260,6 +266,7 @@ impl TokenScorer {
                 Search::Images(_) => break,
             };
             measured.extend(over_grid(queries.kept.into_iter().zip(found)));
+            on_share(measured.len() as f64 / tokens.images.len() as f64);
         }
         Ok(measured)
     }
@@ -365,7 +372,7 @@ impl TokenScorer {
 
 impl Scorer for TokenScorer {
     fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
-        let measured = self.measured(tokens, false)?;
+        let measured = self.measured(tokens, false, &mut |_| {})?;
         self.findings(&tokens.images, measured)
     }
 }
@@ -485,7 +492,7 @@ mod tests {
         ] {
             let all = scorer(&support, kind);
             for whole in [true, false] {
-                let found = all.score_left_out(&support, whole).unwrap();
+                let found = all.score_left_out(&support, whole, &mut |_| {}).unwrap();
                 for (i, found) in found.iter().enumerate() {
                     let mut others = support.clone();
                     let own = others.images.remove(i);
@@ -511,7 +518,10 @@ mod tests {
             let distances: Vec<Vec<f32>> = found.iter().map(|f| f.distances.clone()).collect();
             Evidence::with_distances(&set.images, &distances, BANK_SHARE).unwrap()
         };
-        let normals = evidence(&support, &scorer.score_left_out(&support, true).unwrap());
+        let normals = evidence(
+            &support,
+            &scorer.score_left_out(&support, true, &mut |_| {}).unwrap(),
+        );
         let shots = evidence(&shots, &scorer.score(&shots).unwrap());
         let fitted = Ensemble::fit(&normals, &shots, &EnsembleOptions::default()).unwrap();
         scorer.set_ensemble(fitted.clone());

@@ -192,7 +192,7 @@ impl BlockBanks {
         let mut looks = vec![Look::default(); parts.len()];
         for bank in &self.banks {
             let matches = if all {
-                bank.left_out_matches()
+                bank.left_out_matches(&mut |_| {})
             } else {
                 let own = |&part: &usize| bank.pack(&bank.part_rows(part));
                 let packed: Vec<PackedPatches> = parts.par_iter().map(own).collect();

@@ -1,5 +1,6 @@
 //! Scorers of one block's tokens: the patch bank, image pairs and the ensemble of a checkpoint.
 
+use super::residual::shown;
 use super::{Job, Scored, ScorerChoice, bank, index};
 use crate::bundle::{Finding, PatchOptions, ScorerKind, TokenScorer};
 use crate::features::TokenSet;
@@ -71,11 +72,13 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         }
     }
     let whole = request.coreset.is_none() && !request.rotations;
-    let left_out = |scorer: &TokenScorer| scorer.score_left_out(tokens, whole);
+    let left_out = |scorer: &TokenScorer, on_event: OnEvent<'_>| {
+        scorer.score_left_out(tokens, whole, &mut shown(tokens.images.len(), on_event))
+    };
     let mut own: Option<Vec<Finding>> = None;
     let mut ensemble = None;
     if choice == ScorerChoice::Ensemble {
-        let mut findings = left_out(&token_scorer)?;
+        let mut findings = left_out(&token_scorer, on_event)?;
         let shots = source.tokens(job.shots(), on_event)?.1;
         let record = given.and_then(|g| g.ensemble.as_ref());
         let fitted = fit_ensemble(
@@ -118,7 +121,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         }
         good.extend(match own {
             Some(findings) => findings,
-            None => left_out(&token_scorer)?,
+            None => left_out(&token_scorer, on_event)?,
         });
         good_at.extend(support);
     }

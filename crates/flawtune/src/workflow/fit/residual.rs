@@ -325,6 +325,18 @@ fn at_size(
     })
 }
 
+/// Shows which share of so many images was compared.
+pub(super) fn shown(total: usize, on_event: OnEvent<'_>) -> impl FnMut(f64) {
+    let mut last = None;
+    move |share| {
+        let done = (share * total as f64) as usize;
+        if last.replace(done) != Some(done) {
+            let stage = Stage::Comparing;
+            on_event(Event::Images(Progress { stage, done, total }));
+        }
+    }
+}
+
 /// What good images say of the banks, from the cache where they were compared before.
 fn compared(
     category: &Category,
@@ -333,17 +345,7 @@ fn compared(
     good: &[Good<'_>],
     on_event: OnEvent<'_>,
 ) -> LookedAt {
-    let total = good.len();
-    let mut shown = None;
-    let mut compare = || {
-        look_at_good(banks, good, &mut |share| {
-            let done = (share * total as f64) as usize;
-            if shown.replace(done) != Some(done) {
-                let stage = Stage::Comparing;
-                on_event(Event::Images(Progress { stage, done, total }));
-            }
-        })
-    };
+    let mut compare = || look_at_good(banks, good, &mut shown(good.len(), on_event));
     let all_own = good.iter().all(|g| matches!(g, Good::Own(_)));
     let work = bank.rows() as f64 * (good.len() * bank.rows() / banks.images().max(1)) as f64;
     let cache = category.cache().filter(|_| all_own && work > WORTH_KEEPING);
