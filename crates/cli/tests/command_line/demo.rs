@@ -41,6 +41,8 @@ fn it_runs_from_end_to_end_and_shows_the_commands_that_it_runs() {
     }
 
     // one of the commands, typed in that folder, says what the demonstration said
+    // every number that is told is there
+    assert!(!first.stdout.contains("null"), "{}", first.stdout);
     let commands = shown(&first.stdout);
     let names = [
         "cd", "baseline", "baseline", "train", "evaluate", "train", "evaluate", "ablate", "fit",

@@ -102,11 +102,10 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
     out(&summary.verdict());
     out(&format!("\n{}", page.display()));
     context.console.note(
-        "\nOn your own parts, in folders <parts>/train/good, <parts>/test/good and <parts>/test/<kind of defect>:\n\
-         \x20 flawtune train    --root-dir <parts> --model-name dinov2_vits14\n\
-         \x20 flawtune evaluate --root-dir <parts> --checkpoint outputs/<parts>_prompts.pt\n\
-         \x20 flawtune fit      --root-dir <parts> --checkpoint outputs/<parts>_prompts.pt --output parts.flaw\n\
-         \x20 flawtune predict  parts.flaw new_pictures/ --maps maps",
+        "\nOn your own parts, good ones in a folder, and defects if you have some in another:\n\
+         \x20 flawtune fit     --good parts/good --defect parts/defects --model-name dinov2_vits14 --output parts.flaw\n\
+         \x20 flawtune predict parts.flaw new/ --maps maps\n\
+         It looks at several blocks of the network and at two sizes, and finds more than what was shown here.",
     );
     Ok(())
 }
@@ -215,13 +214,15 @@ impl Demo {
             );
             self.show
                 .command(&["predict", &bundle, &pictures, "--maps", &maps])?;
+            let row = &found["rows"][0];
+            let (stopped, known) = (&row["metrics"]["false_alarms"], &row["metrics"]["found"]);
             self.show.text(&format!(
                 "  {name}: {} of {} defects found, {} false alarms among {} good images; place of the flaws: pixel AUROC {}",
-                found["found"]["count"],
-                found["found"]["of"],
-                found["false_alarms"]["count"],
-                found["false_alarms"]["of"],
-                number(&found["pixels"]["auroc"])
+                known["count"],
+                known["of"],
+                stopped["count"],
+                stopped["of"],
+                number(&row["pixels"]["auroc"])
             ));
             all.push(found);
         }
