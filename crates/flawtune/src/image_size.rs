@@ -38,6 +38,12 @@ impl ImageSize {
         self.height.min(self.width)
     }
 
+    /// Several as text, with something between them.
+    pub fn join(sizes: &[Self], between: &str) -> String {
+        let texts: Vec<String> = sizes.iter().map(Self::to_string).collect();
+        texts.join(between)
+    }
+
     /// Larger first: by area, then by height.
     pub fn larger_first(a: &Self, b: &Self) -> Ordering {
         let key = |size: &Self| (size.height * size.width, size.height);

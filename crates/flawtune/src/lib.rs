@@ -28,6 +28,7 @@ pub mod dataset;
 pub mod evaluate;
 pub mod features;
 pub mod image_size;
+mod little_endian;
 pub mod machine;
 pub mod names;
 pub mod random;

@@ -373,12 +373,7 @@ pub fn decode_looked(
             what,
         });
     };
-    let applied = if options.apply_exif_orientation {
-        orientation
-    } else {
-        Orientation::NoTransforms
-    };
-    Ok((oriented(width, height, pixels, applied), looked))
+    Ok((upright(width, height, pixels, orientation, options), looked))
 }
 
 /// Refuses a header that announces more pixels than may be.
@@ -419,13 +414,25 @@ fn decode_inside(
         largest: None,
         said: None,
     };
+    let (width, height) = (inside.width, inside.height);
+    let image = upright(width, height, pixels, inside.orientation, options);
+    Ok((image, looked))
+}
+
+/// The image of RGB pixels, turned by its orientation where that is asked for.
+fn upright(
+    width: u32,
+    height: u32,
+    pixels: Vec<u8>,
+    orientation: Orientation,
+    options: &DecodeOptions,
+) -> RgbImage8 {
     let applied = if options.apply_exif_orientation {
-        inside.orientation
+        orientation
     } else {
         Orientation::NoTransforms
     };
-    let image = oriented(inside.width, inside.height, pixels, applied);
-    Ok((image, looked))
+    oriented(width, height, pixels, applied)
 }
 
 /// The largest value of a 16-bit image, alpha left out.

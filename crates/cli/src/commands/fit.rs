@@ -4,6 +4,7 @@ use std::path::Path;
 
 use flawtune::bundle::Precision;
 use flawtune::features::FeatureCache;
+use flawtune::image_size::ImageSize;
 use flawtune::score::threshold::{Rule, trade_offs};
 use flawtune::workflow::{
     BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
@@ -247,7 +248,7 @@ fn summary(fitted: &Fitted) -> String {
     };
     let sizes = match header.sizes().as_slice() {
         [] | [_] => String::new(),
-        several => format!(" at {} px", join(several).replace(", ", " and ")),
+        several => format!(" at {} px", ImageSize::join(several, " and ")),
     };
     let shots = match header.manifest.shots {
         0 => String::new(),

@@ -1,6 +1,7 @@
 //! `flawtune info`
 
 use flawtune::bundle::{Bundle, Header};
+use flawtune::image_size::ImageSize;
 use flawtune::score::residual::ResidualModel;
 use flawtune_backbone::weights::describe;
 use serde_json::{Map, Value, json};
@@ -118,10 +119,9 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         ));
     }
     if !header.more_sizes.is_empty() {
-        let sizes: Vec<String> = header.sizes().iter().map(ToString::to_string).collect();
         out(&format!(
             "sizes       {} px, each with a bank of its own",
-            sizes.join(" and ")
+            ImageSize::join(&header.sizes(), " and ")
         ));
     }
     out(&format!("scorer      {}", header.scorer.name()));

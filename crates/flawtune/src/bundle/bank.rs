@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error::BundleError;
+use crate::little_endian::f32s;
 
 /// Element type of a stored bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -265,11 +266,7 @@ impl Bank {
                     return rows;
                 }
                 room.clear();
-                room.extend(
-                    bytes
-                        .chunks_exact(4)
-                        .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])),
-                );
+                room.extend(f32s(bytes));
             }
             Precision::F16 => {
                 room.resize(rows * self.dim, 0.0);

@@ -439,8 +439,9 @@ impl Bundle {
     fn spacings(&self) -> Vec<StoredSpacings> {
         let of = |key: &dyn Fn(&str) -> String, model: &ResidualModel| {
             let rows = model.spacings.iter().map(|s| s.nearest.len()).sum();
+            let known = !model.spacings.is_empty();
             let keys = [SPACING, SPACING_IMAGE].map(key);
-            spacings::bytes(model).map(|bytes| (keys, rows, bytes))
+            known.then(|| (keys, rows, spacings::bytes(&model.spacings)))
         };
         let main = self.residual.iter().filter_map(|m| of(&str::to_owned, m));
         let more = self.more.iter().enumerate();

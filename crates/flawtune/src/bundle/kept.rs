@@ -19,6 +19,7 @@ use super::error::BundleError;
 use super::file::open;
 use super::header::Header;
 use crate::evaluate::protocol::ImageRef;
+use crate::little_endian::{f32s, u32s};
 use crate::score::residual::Look;
 
 const IMAGES: &str = "kept";
@@ -194,17 +195,15 @@ impl OfSize<'_> {
         } = self;
         let looks = [judged + shots, blocks, patches];
         let nearest = self.bytes(NEAREST, Dtype::U32, &looks)?;
-        let nearest: Vec<u32> = nearest
-            .chunks_exact(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let nearest: Vec<u32> = u32s(&nearest).collect();
         if nearest
             .iter()
             .any(|n| *n as usize >= rows && *n != u32::MAX)
         {
             return Err(self.wrong(NEAREST, "names patches that are not there".into()));
         }
-        let distances = floats(&self.bytes(DISTANCE, Dtype::F32, &looks)?);
+        let distances = self.bytes(DISTANCE, Dtype::F32, &looks)?;
+        let distances: Vec<f32> = f32s(&distances).collect();
         let (tokens, covers) = if shots == 0 {
             (Vec::new(), Vec::new())
         } else {
@@ -215,7 +214,7 @@ impl OfSize<'_> {
             .chunks_exact(2)
             .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
             .collect();
-        let covers = floats(&covers);
+        let covers: Vec<f32> = f32s(&covers).collect();
         let mut all = tokens.iter().chain(&distances).chain(&covers);
         if all.any(|v| !v.is_finite()) {
             return Err(self.wrong(SHOTS, "has numbers that are not finite".into()));
@@ -240,11 +239,4 @@ impl OfSize<'_> {
                 .collect(),
         })
     }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
 }

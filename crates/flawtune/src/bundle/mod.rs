@@ -13,7 +13,7 @@ mod kept;
 mod patches;
 mod rows;
 mod scorer;
-mod spacings;
+pub(crate) mod spacings;
 
 pub use bank::{Bank, BankBuilder, Precision};
 pub use cells::Cells;

@@ -269,7 +269,7 @@ impl RowBank {
 
     /// [`Self::nearest_without`] of the bank's own parts, each against the others. Both directions of a pair come from one product,
     /// so it takes half the time.
-    pub(crate) fn left_out_matches(&self, on_share: &mut dyn FnMut(f64)) -> Vec<Matches> {
+    fn left_out_matches(&self, on_share: &mut dyn FnMut(f64)) -> Vec<Matches> {
         let all: Vec<usize> = (0..self.parts()).collect();
         self.compared(&all, &[], on_share).among
     }

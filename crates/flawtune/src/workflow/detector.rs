@@ -121,10 +121,7 @@ impl Detector {
         let (grid, dim) = (engine.grid_of(&engine.preprocess()), engine.dim());
         let more: Vec<ImageSize> = header.more_sizes.iter().map(|s| s.image_size).collect();
         if engine.options().more_sizes != more {
-            let text = |sizes: &[ImageSize]| {
-                let sizes: Vec<String> = sizes.iter().map(ImageSize::to_string).collect();
-                format!("[{}]", sizes.join(", "))
-            };
+            let text = |sizes: &[ImageSize]| format!("[{}]", ImageSize::join(sizes, ", "));
             let sizes = text(&engine.options().more_sizes);
             return differs("the sizes", &text(&more), &sizes, again);
         }

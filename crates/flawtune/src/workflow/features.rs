@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use super::shape::{self, NamedSize};
 use super::{BackboneOptions, Engine, Event, OnEvent, WorkflowError, folder_of, writable_or};
 use crate::features::{Extractor, FeatureCache, Forward};
+use crate::little_endian::f32s;
 
 /// What tokens are made from.
 #[derive(Debug, Clone)]
@@ -189,11 +190,7 @@ fn from_pixels(
     if images == 0 {
         return Err(wrong("'pixels' holds no image".into()));
     }
-    let values: Vec<f32> = pixels
-        .data()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let values: Vec<f32> = f32s(pixels.data()).collect();
     let engine = Engine::open(request.backbone.clone(), on_event)?;
     let grid = engine.grid(height, width);
     if grid.0 * grid.1 == 0 {

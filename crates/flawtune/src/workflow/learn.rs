@@ -374,34 +374,26 @@ impl Growing<'_> {
 
         // what was seen before looks at the new good images only
         let mut looks = self.kept.looks.clone();
+        let mut of_shots = looks.split_off(self.judged.len());
         if !self.good.is_empty() {
             let more = block_bank(self.good, blocks, dim, precision);
             let more = BlockBanks::new(&more, blocks, &parts(self.good.len()));
-            let own = more.look_each(self.judged, |&part| banks.own_blocks(part));
             let shots = more.look_each(&self.kept.shots, Clone::clone);
-            for (look, found) in looks.iter_mut().zip(own.iter().chain(&shots)) {
+            for (look, found) in of_shots.iter_mut().zip(&shots) {
                 look.raise(found, rows);
             }
         }
-        let mut of_shots = looks.split_off(self.judged.len());
         of_shots.extend(banks.look(&self.defects.iter().collect::<Vec<_>>()));
-        let judged: Vec<usize> = self
-            .judged
-            .iter()
-            .copied()
-            .chain(images..banks.images())
-            .collect();
-        let mut looked_at = LookedAt {
-            looks,
-            spacings: self.spacings.to_vec(),
-        };
-        if looked_at.spacings.is_empty() {
+        let new = images..banks.images();
+        let judged: Vec<usize> = self.judged.iter().copied().chain(new).collect();
+        let mut spacings = self.spacings.to_vec();
+        if spacings.is_empty() {
             // a file of an earlier version, or of very few good images
-            (looked_at.looks, looked_at.spacings) = banks.look_and_measure(&judged, &mut |_| {});
+            (looks, spacings) = banks.look_and_measure(&judged, &mut |_| {});
         } else {
-            let new = banks.look_and_go_on(images, self.judged, &mut looked_at.spacings);
-            looked_at.looks.extend(new);
+            banks.look_and_go_on(images, self.judged, (&mut looks, &mut spacings));
         }
+        let looked_at = LookedAt { looks, spacings };
 
         let judged = judged.iter().copied();
         let good: Vec<Good<'_>> = judged.map(Good::Own).collect();

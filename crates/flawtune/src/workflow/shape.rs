@@ -102,10 +102,9 @@ pub(super) fn kept(
         .map(|size| shaped(size, aspect, patch))
         .collect();
     let engine = engine.with_aspect(aspect, &shaped, on_event)?;
-    let texts: Vec<String> = shaped.iter().map(ImageSize::to_string).collect();
     on_event(Event::Note(format!(
         "the aspect is kept: good images are {aspect:.2} times as wide as they are high, and are looked at as {} px",
-        texts.join(" and ")
+        ImageSize::join(&shaped, " and ")
     )));
     let mut ledger = Ledger::default();
     for (name, size) in good.iter().chain(others) {

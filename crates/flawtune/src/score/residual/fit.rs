@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
 use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, Usual, logits};
-use super::spacing::{Expected, Spacing, of_nearest};
+use super::spacing::{Expected, Spacing};
 use crate::features::ImageTokens;
 use crate::random::draws::{generator, shuffle};
 use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
@@ -178,16 +178,16 @@ pub fn learn_residual(
         });
     }
     let LookedAt { looks, spacings } = looked_at;
-    let expected: Vec<Expected> = (0..banks.blocks())
-        .map(|block| {
-            let distances = looks.iter().flat_map(|look| &look.distances[block]);
-            let spaced = spaced(good, looks, spacings, block);
-            Expected::of(
-                distances.copied().zip(spaced.iter().copied()),
-                LEAST_DEVIATION,
-            )
-        })
-        .collect();
+    let expected = |block: usize| {
+        let spacing = spacings.get(block);
+        let known = good.iter().zip(looks).flat_map(move |(image, look)| {
+            let own = image.own();
+            let near = look.distances[block].iter().zip(&look.nearest[block]);
+            near.map(move |(&d, &row)| (d, spacing.map_or(0.0, |s| s.of(row, own))))
+        });
+        Expected::of(known, LEAST_DEVIATION)
+    };
+    let expected: Vec<Expected> = (0..banks.blocks()).map(expected).collect();
     let known = !spacings.is_empty();
     let mut model = ResidualModel {
         distances: expected.iter().map(|e| e.excess).collect(),
@@ -229,20 +229,6 @@ fn seen<'a>(
         distances: model.standardised(look, image.own()),
     };
     images.map(one).collect()
-}
-
-/// The spacings of the nearest patches in a block, of all images one after the other; 0 where they are not known.
-fn spaced(good: &[Good<'_>], looks: &[Look], spacings: &[Spacing], block: usize) -> Vec<f32> {
-    let mut all = Vec::new();
-    for (image, look) in good.iter().zip(looks) {
-        let nearest = &look.nearest[block..=block];
-        let known = spacings.get(block..=block).unwrap_or_default();
-        all.extend(of_nearest(known, nearest, image.own()).flatten());
-        if known.is_empty() {
-            all.resize(all.len() + nearest[0].len(), 0.0);
-        }
-    }
-    all
 }
 
 /// Fits the head, and heads that leave a part of the images out to judge that part.

@@ -35,25 +35,37 @@ pub struct Look {
 impl Look {
     /// Takes what is nearer among the patches that were appended to each block's bank, which had `rows` before.
     pub fn raise(&mut self, more: &Self, rows: usize) {
-        let places = self.nearest.iter_mut().zip(&mut self.distances);
-        let found = more.nearest.iter().zip(&more.distances);
-        for ((nearest, distances), (new, new_distances)) in places.zip(found) {
-            for patch in 0..nearest.len() {
-                // the first among equals stays
-                if new_distances[patch] < distances[patch] {
-                    distances[patch] = new_distances[patch];
-                    nearest[patch] = new[patch] + rows as u32;
-                }
+        for (block, (nearest, distances)) in more.nearest.iter().zip(&more.distances).enumerate() {
+            let found = nearest.iter().copied().zip(distances.iter().copied());
+            self.raise_block(block, found, rows);
+        }
+    }
+
+    /// Takes what is nearer in one block, of rows that are counted from `first` on.
+    fn raise_block(&mut self, block: usize, found: impl Iterator<Item = (u32, f32)>, first: usize) {
+        let places = self.nearest[block]
+            .iter_mut()
+            .zip(&mut self.distances[block]);
+        for ((nearest, distance), (row, new)) in places.zip(found) {
+            // the first among equals stays
+            if new < *distance {
+                *distance = new;
+                *nearest = row + first as u32;
             }
         }
     }
 
     /// Appends a block.
     fn push(&mut self, found: Matches) {
-        self.distances
-            .push(found.best.iter().map(|best| 1.0 - best).collect());
+        self.distances.push(far(&found).map(|(_, d)| d).collect());
         self.nearest.push(found.index);
     }
+}
+
+/// Rows of matches and how far they are.
+fn far(found: &Matches) -> impl Iterator<Item = (u32, f32)> {
+    let rows = found.index.iter().copied();
+    rows.zip(found.best.iter().map(|best| 1.0 - best))
 }
 
 /// The patch tokens of an image block by block, each of unit length: `[blocks][patches · dim]` of tokens `[patches, blocks · dim]`.
@@ -185,24 +197,24 @@ impl BlockBanks {
         looks
     }
 
-    /// Looks at these images of the banks themselves, each without itself. All of them take half the time, for the two ways of a
-    /// pair come from one product.
+    /// Looks at these images of the banks themselves, each without itself. The two ways of a pair come from one product.
     pub fn look_own(&self, parts: &[usize]) -> Vec<Look> {
-        let all = parts.iter().copied().eq(0..self.images());
+        let rest = self.others(parts);
         let mut looks = vec![Look::default(); parts.len()];
         for bank in &self.banks {
-            let matches = if all {
-                bank.left_out_matches(&mut |_| {})
-            } else {
-                let own = |&part: &usize| bank.pack(&bank.part_rows(part));
-                let packed: Vec<PackedPatches> = parts.par_iter().map(own).collect();
-                bank.nearest_without(&packed, |i| Some(parts[i]))
-            };
-            for (look, found) in looks.iter_mut().zip(matches) {
-                look.push(found);
+            let found = bank.compared::<Matches>(parts, &rest, &mut |_| {});
+            let all = looks.iter_mut().zip(found.among).zip(found.beyond);
+            for ((look, mut among), beyond) in all {
+                among.take(&beyond);
+                look.push(among);
             }
         }
         looks
+    }
+
+    /// The images of the banks but these.
+    fn others(&self, parts: &[usize]) -> Vec<usize> {
+        (0..self.images()).filter(|p| !parts.contains(p)).collect()
     }
 
     /// Looks at these images of the banks themselves, each without itself, and measures how far every patch of the banks lies from
@@ -215,7 +227,7 @@ impl BlockBanks {
         if self.images() < LEAST_IMAGES {
             return (self.look_own(parts), Vec::new());
         }
-        let rest: Vec<usize> = (0..self.images()).filter(|p| !parts.contains(p)).collect();
+        let rest = self.others(parts);
         let mut looks = vec![Look::default(); parts.len()];
         let mut spacings = Vec::with_capacity(self.banks.len());
         let blocks = self.banks.len() as f64;
@@ -242,18 +254,18 @@ impl BlockBanks {
         (looks, spacings)
     }
 
-    /// As [`Self::look_and_measure`] of the images from `first` on, in banks that they were appended to: what was measured before,
-    /// by the images `judged`, takes them in.
+    /// As [`Self::look_and_measure`], of the images `judged` and of those from `first` on, in banks that the latter were appended to:
+    /// what was found before, `looks` of the judged ones and `spacings`, takes them in.
     pub fn look_and_go_on(
         &self,
         first: usize,
         judged: &[usize],
-        spacings: &mut [Spacing],
-    ) -> Vec<Look> {
+        (looks, spacings): (&mut Vec<Look>, &mut [Spacing]),
+    ) {
         let new: Vec<usize> = (first..self.images()).collect();
         let rest: Vec<usize> = (0..first).filter(|p| !judged.contains(p)).collect();
-        let mut looks = vec![Look::default(); new.len()];
-        for (bank, spacing) in self.banks.iter().zip(spacings) {
+        let mut looks_of_new = vec![Look::default(); new.len()];
+        for (block, (bank, spacing)) in self.banks.iter().zip(spacings).enumerate() {
             let image_of = |row| bank.part_of(row);
             let found = bank.compared::<TwoMatches>(&new, judged, &mut |_| {});
             let beyond = bank.compared::<TwoMatches>(&new, &rest, &mut |_| {});
@@ -262,7 +274,10 @@ impl BlockBanks {
                     spacing.raise(bank.first_row(part), two, image_of);
                 }
             }
-            let all = looks.iter_mut().zip(found.among).zip(found.beyond);
+            for (look, two) in looks.iter_mut().zip(&found.back) {
+                look.raise_block(block, far(&two.best), 0);
+            }
+            let all = looks_of_new.iter_mut().zip(found.among).zip(found.beyond);
             for (((look, mut among), by_judged), beyond) in all.zip(beyond.beyond) {
                 among.take(&by_judged);
                 spacing.push(&among, image_of);
@@ -270,7 +285,7 @@ impl BlockBanks {
                 look.push(among.best);
             }
         }
-        looks
+        looks.extend(looks_of_new);
     }
 
     /// The patches of an image of the banks, as [`unit_blocks`] gives those of another.

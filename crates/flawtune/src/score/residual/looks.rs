@@ -1,11 +1,12 @@
 //! What good images said of their banks, as bytes for a cache.
 //!
 //! Little-endian: the number of images; the patches of each; of each image, block by block, the nearest rows and the distances; then,
-//! where spacings are known, of each block the nearest distances, their images, and the second distances.
+//! where spacings are known, these as a file has them.
 
 use super::fit::LookedAt;
 use super::look::Look;
-use super::spacing::Spacing;
+use crate::bundle::spacings;
+use crate::little_endian::{f32s, u32s};
 
 impl LookedAt {
     /// As bytes.
@@ -25,11 +26,7 @@ impl LookedAt {
                 floats(&mut bytes, distances);
             }
         }
-        for spacing in &self.spacings {
-            floats(&mut bytes, &spacing.nearest);
-            whole(&mut bytes, &spacing.image);
-            floats(&mut bytes, &spacing.second);
-        }
+        bytes.extend(spacings::bytes(&self.spacings).concat());
         bytes
     }
 
@@ -40,34 +37,28 @@ impl LookedAt {
         let mut looks = Vec::new();
         for _ in 0..images {
             let patches = number(&mut rest)?;
+            let bytes = patches.checked_mul(4)?;
             let mut look = Look::default();
             for _ in 0..blocks {
-                let nearest: Vec<u32> =
-                    fours(&mut rest, patches)?.map(u32::from_le_bytes).collect();
+                let nearest: Vec<u32> = u32s(take(&mut rest, bytes)?).collect();
                 // none, or one that is there
-                if nearest
-                    .iter()
-                    .any(|&row| row as usize >= rows && row != u32::MAX)
-                {
+                let there = |&row: &u32| (row as usize) < rows || row == u32::MAX;
+                if !nearest.iter().all(there) {
                     return None;
                 }
                 look.nearest.push(nearest);
-                look.distances
-                    .push(fours(&mut rest, patches)?.map(f32::from_le_bytes).collect());
+                look.distances.push(f32s(take(&mut rest, bytes)?).collect());
             }
             looks.push(look);
         }
-        let mut spacings = Vec::new();
-        while !rest.is_empty() && spacings.len() < blocks {
-            let spacing = Spacing {
-                nearest: fours(&mut rest, rows)?.map(f32::from_le_bytes).collect(),
-                image: fours(&mut rest, rows)?.map(u32::from_le_bytes).collect(),
-                second: fours(&mut rest, rows)?.map(f32::from_le_bytes).collect(),
-            };
-            spacings.push(spacing);
-        }
-        let whole = rest.is_empty() && [0, blocks].contains(&spacings.len());
-        whole.then_some(Self { looks, spacings })
+        let spacings = if rest.is_empty() {
+            Vec::new()
+        } else {
+            let far = take(&mut rest, blocks.checked_mul(rows)?.checked_mul(8)?)?;
+            let images = take(&mut rest, 4 * blocks * rows)?;
+            spacings::of_bytes([far, images], rows)?
+        };
+        rest.is_empty().then_some(Self { looks, spacings })
     }
 }
 
@@ -77,15 +68,16 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
     usize::try_from(u64::from_le_bytes(*bytes)).ok()
 }
 
-fn fours<'a>(rest: &mut &'a [u8], count: usize) -> Option<impl Iterator<Item = [u8; 4]> + 'a> {
-    let (bytes, after) = rest.split_at_checked(count.checked_mul(4)?)?;
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (bytes, after) = rest.split_at_checked(count)?;
     *rest = after;
-    Some(bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]))
+    Some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::residual::Spacing;
 
     #[test]
     fn bytes_come_back_and_others_are_refused() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kinds::{Kinds, direction};
 use super::look::{BlockBanks, Look, unit_blocks};
-use super::spacing::{Spacing, of_nearest};
+use super::spacing::Spacing;
 use crate::bundle::BundleError;
 use crate::features::{ImageTokens, TokenSet};
 use crate::score::heads::{HeadError, LinearHead};
@@ -206,13 +206,14 @@ impl ResidualModel {
     pub fn standardised(&self, look: &Look, own: Option<usize>) -> Vec<f32> {
         let patches = look.distances.first().map_or(0, Vec::len);
         let share = 1.0 / self.distances.len() as f64;
-        let spaced: Vec<Vec<f32>> = of_nearest(&self.spacings, &look.nearest, own).collect();
         (0..patches)
             .map(|patch| {
                 let blocks = self.distances.iter().zip(&look.distances).enumerate();
                 let of = |(block, (scale, d)): (usize, (&Scale, &Vec<f32>))| {
-                    let expected = match (self.slopes.get(block), spaced.get(block)) {
-                        (Some(slope), Some(spaced)) => slope * f64::from(spaced[patch]),
+                    let expected = match (self.slopes.get(block), self.spacings.get(block)) {
+                        (Some(slope), Some(spacing)) => {
+                            slope * f64::from(spacing.of(look.nearest[block][patch], own))
+                        }
                         _ => 0.0,
                     };
                     scale.z(f64::from(d[patch]) - expected)

@@ -242,8 +242,7 @@ impl Engine {
 
     /// The same as text: `448 and 224`.
     pub(in crate::workflow) fn sizes_text(&self, between: &str) -> String {
-        let texts: Vec<String> = self.sizes().iter().map(ImageSize::to_string).collect();
-        texts.join(between)
+        ImageSize::join(&self.sizes(), between)
     }
 
     /// How an image becomes pixels; the largest, where a detector looks at several sizes.

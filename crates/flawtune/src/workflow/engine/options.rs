@@ -210,10 +210,9 @@ pub(super) fn check_sizes(
         sizes.push(size);
     }
     if !sizes.is_sorted_by(|a, b| ImageSize::larger_first(a, b).is_le()) {
-        let texts: Vec<String> = sizes.iter().map(ImageSize::to_string).collect();
         return Err(WorkflowError::Input(format!(
             "the image sizes {} do not begin with the largest",
-            texts.join(", ")
+            ImageSize::join(&sizes, ", ")
         )));
     }
     if sizes.len() > 1 && options.tiles.is_some() {

@@ -20,7 +20,7 @@ const MOST_PRODUCTS: f64 = 4e11;
 /// Products of patches, in all blocks, from which on what they find is kept in the cache.
 const WORTH_KEEPING: f64 = 1e9;
 /// What the keys of what is kept begin with.
-const LOOKS_FORMAT: &[u8] = b"looks of good images and spacings, 1";
+const LOOKS_FORMAT: &[u8] = b"looks of good images and spacings, 2";
 /// Good images that are judged in any case.
 const LEAST_JUDGED: usize = 50;
 
@@ -347,7 +347,8 @@ fn compared(
 ) -> LookedAt {
     let mut compare = || look_at_good(banks, good, &mut shown(good.len(), on_event));
     let all_own = good.iter().all(|g| matches!(g, Good::Own(_)));
-    let work = bank.rows() as f64 * (good.len() * bank.rows() / banks.images().max(1)) as f64;
+    let rows = bank.rows() / banks.blocks().max(1);
+    let work = bank.rows() as f64 * (good.len() * rows / banks.images().max(1)) as f64;
     let cache = category.cache().filter(|_| all_own && work > WORTH_KEEPING);
     let Some(cache) = cache else {
         return compare();
@@ -363,7 +364,6 @@ fn compared(
         }
     }
     let key = hasher.update_rayon(bank.bytes()).finalize();
-    let rows = bank.rows() / banks.blocks().max(1);
     let kept = cache.load_looks(source, &key);
     if let Some(kept) = kept.and_then(|kept| LookedAt::of_bytes(&kept, banks.blocks(), rows)) {
         return kept;
