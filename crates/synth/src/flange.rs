@@ -74,13 +74,14 @@ struct Part {
 /// Draws one flange, with one kind of defect or none.
 pub(super) fn draw(
     defect: Option<DefectType>,
+    severity: f32,
     size: u32,
     scene: &mut Chance,
     flaw: &mut Chance,
 ) -> Drawing {
     let mut part = Part::draw(scene);
     if let Some(defect) = defect {
-        part.damage(defect, flaw);
+        part.damage(defect, severity, flaw);
     }
     part.render(size)
 }
@@ -194,13 +195,13 @@ impl Part {
         place
     }
 
-    fn damage(&mut self, defect: DefectType, chance: &mut Chance) {
+    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
         match defect {
             DefectType::Scratch => {
                 for _ in 0..=chance.below(2) {
                     let place = self.on_face(chance);
-                    let length = chance.range(0.12, 0.34);
-                    let half_width = chance.range(0.005, 0.010);
+                    let length = chance.range(0.12, 0.34) * severity;
+                    let half_width = chance.range(0.005, 0.010) * severity;
                     let turn = chance.unit();
                     let shape = Stroke::draw(chance, place, turn, length, half_width, 0.12);
                     let gain = if chance.chance(0.7) {
@@ -210,22 +211,22 @@ impl Part {
                     };
                     self.scratches.push(Mark {
                         shape,
-                        gain: [gain; 3],
+                        gain: [(1.0 + (gain - 1.0) * severity).max(0.1); 3],
                     });
                 }
             }
             DefectType::Hole => {
-                self.pit_depth = chance.range(0.5, 0.8);
+                self.pit_depth = (chance.range(0.5, 0.8) * severity).min(0.95);
                 for _ in 0..=chance.below(3) {
                     let place = self.on_face(chance);
-                    let radius = chance.range(0.016, 0.036);
+                    let radius = chance.range(0.016, 0.036) * severity;
                     self.pits.push(Blob::draw(chance, place, radius, 0.35));
                 }
             }
             DefectType::Stain => {
                 let place = self.on_face(chance);
-                let radius = chance.range(0.06, 0.14);
-                let depth = chance.range(0.11, 0.24);
+                let radius = chance.range(0.06, 0.14) * severity;
+                let depth = (chance.range(0.11, 0.24) * severity).min(0.6);
                 // thin oil goes blue, rust and old coolant go brown
                 let tint = if chance.chance(0.5) {
                     [1.25, 1.0, 0.7]
@@ -251,7 +252,7 @@ impl Part {
                     1 => screw.state = ScrewState::Wrong,
                     _ => {
                         let (c, s) = cos_sin(chance.unit());
-                        let off = chance.range(0.04, 0.062);
+                        let off = chance.range(0.04, 0.062) * severity.min(1.6);
                         screw.head = (screw.pocket.0 + c * off, screw.pocket.1 + s * off);
                     }
                 }

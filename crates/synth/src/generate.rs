@@ -14,7 +14,7 @@ use super::{Category, DefectType, SIZE_RANGE, SynthError, draw};
 const JPEG_QUALITY: u8 = 88;
 
 /// How many images a category gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Counts {
     /// Images in `train/good`.
     pub train_good: u32,
@@ -22,6 +22,8 @@ pub struct Counts {
     pub test_good: u32,
     /// Images in each `test/<defect type>`.
     pub test_per_type: u32,
+    /// How plain their defects are; see [`draw`].
+    pub severity: f32,
 }
 
 impl Default for Counts {
@@ -31,6 +33,7 @@ impl Default for Counts {
             train_good: 40,
             test_good: 30,
             test_per_type: 12,
+            severity: 1.0,
         }
     }
 }
@@ -99,7 +102,15 @@ pub fn generate(
     let bytes = jobs
         .par_iter()
         .map(|job| {
-            let (picture, mask) = draw(category, job.defect, job.split, job.index, seed, size);
+            let (picture, mask) = draw(
+                category,
+                job.defect,
+                counts.severity,
+                job.split,
+                job.index,
+                seed,
+                size,
+            );
             let mut bytes = write_jpeg(
                 &root
                     .join(job.split)
@@ -154,6 +165,7 @@ mod tests {
         train_good: 3,
         test_good: 2,
         test_per_type: 2,
+        severity: 1.0,
     };
 
     #[test]
@@ -225,7 +237,7 @@ mod tests {
             for &category in categories {
                 for split in splits {
                     for defect in [None].into_iter().chain(DefectType::ALL.map(Some)) {
-                        let (picture, mask) = draw(category, defect, split, 0, 1, 64);
+                        let (picture, mask) = draw(category, defect, 1.0, split, 0, 1, 64);
                         hasher.update(picture.as_raw());
                         hasher.update(mask.as_raw());
                     }
@@ -251,6 +263,7 @@ mod tests {
             let (_, mask) = draw(
                 Category::Flange,
                 Some(DefectType::Misplaced),
+                1.0,
                 "test",
                 index,
                 1,
@@ -271,12 +284,37 @@ mod tests {
     }
 
     #[test]
+    fn severity_changes_the_defect_and_not_the_part() {
+        for category in Category::ALL {
+            let good = |severity| draw(category, None, severity, "test", 3, 1, 64).0;
+            assert_eq!(good(1.0), good(2.0), "{category}");
+            for defect in DefectType::ALL {
+                let marked = |severity| -> usize {
+                    (0..4)
+                        .map(|i| draw(category, Some(defect), severity, "test", i, 1, 64).1)
+                        .map(|mask| mask.pixels().filter(|p| p.0[0] == 255).count())
+                        .sum()
+                };
+                // a screw that is out of place is as large as any
+                let least =
+                    usize::from((category, defect) != (Category::Flange, DefectType::Misplaced));
+                assert!(
+                    marked(2.0) >= marked(1.0) + least,
+                    "{category} {}",
+                    defect.name()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn nothing_is_overwritten_and_sizes_are_checked() {
         let folder = tempfile::tempdir().unwrap();
         let none = Counts {
             train_good: 0,
             test_good: 0,
             test_per_type: 0,
+            ..Counts::default()
         };
         let made = generate(Category::Twill, &none, 0, 64, folder.path(), &|_, _| {}).unwrap();
         assert_eq!((made.images, made.bytes), (0, 0));

@@ -68,6 +68,7 @@ struct Slab {
 /// Draws one slab, with one kind of defect or none, from the half of the photograph that belongs to `split`.
 pub(super) fn draw(
     defect: Option<DefectType>,
+    severity: f32,
     split: &str,
     size: u32,
     scene: &mut Chance,
@@ -80,7 +81,7 @@ pub(super) fn draw(
     };
     let mut slab = Slab::draw(photograph, scene);
     if let Some(defect) = defect {
-        slab.damage(defect, flaw);
+        slab.damage(defect, severity, flaw);
     }
     slab.render(size)
 }
@@ -139,17 +140,18 @@ impl Slab {
         slab
     }
 
-    fn damage(&mut self, defect: DefectType, chance: &mut Chance) {
+    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
         let place = (chance.range(24.0, 168.0), chance.range(24.0, 168.0));
         match defect {
             DefectType::Scratch => {
                 let (turn, length, half_width) = (
                     chance.unit(),
-                    chance.range(45.0, 100.0),
-                    chance.range(1.2, 2.2),
+                    chance.range(45.0, 100.0) * severity,
+                    chance.range(1.2, 2.2) * severity,
                 );
                 let line = Stroke::draw(chance, place, turn, length, half_width, 0.06);
-                self.scratches.push((line, chance.range(0.55, 1.0)));
+                let strength = (chance.range(0.55, 1.0) * severity).min(1.0);
+                self.scratches.push((line, strength));
             }
             DefectType::Hole => {
                 for _ in 0..=chance.below(3) {
@@ -157,14 +159,14 @@ impl Slab {
                         place.0 + chance.range(-18.0, 18.0),
                         place.1 + chance.range(-18.0, 18.0),
                     );
-                    let radius = chance.range(5.0, 9.5);
+                    let radius = chance.range(5.0, 9.5) * severity;
                     self.holes
                         .push((Blob::draw(chance, at, radius, 0.2), chance.range(0.85, 1.0)));
                 }
             }
             DefectType::Stain => {
-                let radius = chance.range(14.0, 28.0);
-                let depth = chance.range(0.30, 0.60);
+                let radius = chance.range(14.0, 28.0) * severity;
+                let depth = (chance.range(0.30, 0.60) * severity).min(0.7);
                 let (gain, crust) = match chance.below(3) {
                     // rust
                     0 => ([-0.45 * depth, -depth, -1.6 * depth], 0.0),
@@ -214,7 +216,7 @@ impl Slab {
                     }
                 };
                 self.intruder = Some(Intruder {
-                    shape: Blob::draw(chance, place, radius, 0.3),
+                    shape: Blob::draw(chance, place, radius * severity, 0.3),
                     kind,
                 });
             }

@@ -16,7 +16,7 @@
 //! use flawtune_synth::{Category, Counts, generate};
 //!
 //! let folder = tempfile::tempdir()?;
-//! let counts = Counts { train_good: 2, test_good: 1, test_per_type: 1 };
+//! let counts = Counts { train_good: 2, test_good: 1, test_per_type: 1, ..Counts::default() };
 //! let made = generate(Category::Flange, &counts, 7, 64, folder.path(), &|_, _| {})?;
 //! assert_eq!(made.images, 2 + 1 + 4);
 //! assert!(folder.path().join("flange/test/scratch/000.jpg").is_file());
@@ -55,6 +55,9 @@ use random::Chance;
 
 /// Smallest and largest image edge that can be drawn, in pixels.
 pub const SIZE_RANGE: std::ops::RangeInclusive<u32> = 32..=2048;
+
+/// How plain a defect can be drawn; see [`draw`].
+pub const SEVERITY_RANGE: std::ops::RangeInclusive<f32> = 0.5..=3.0;
 
 /// Image edge that the categories are designed for, in pixels.
 pub const DEFAULT_SIZE: u32 = 192;
@@ -145,15 +148,20 @@ struct Drawing {
 /// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments and
 /// `split`, so that images of different splits never share a scene; a texture that is cut from a
 /// photograph is cut from one half of it for the split `train`, from the other half for any other.
+///
+/// `severity`, clamped to [`SEVERITY_RANGE`], multiplies how large a defect is and how far it stands out: at 1
+/// it is no plainer than the harmless marks of a good part, at 2 a person sees it at a glance.
 pub fn draw(
     category: Category,
     defect: Option<DefectType>,
+    severity: f32,
     split: &str,
     index: u32,
     seed: u64,
     size: u32,
 ) -> (RgbImage, GrayImage) {
     let size = size.clamp(*SIZE_RANGE.start(), *SIZE_RANGE.end());
+    let severity = severity.clamp(*SEVERITY_RANGE.start(), *SEVERITY_RANGE.end());
     let stream = |use_for: &str| {
         Chance::named(&[
             &seed.to_le_bytes(),
@@ -166,9 +174,9 @@ pub fn draw(
     };
     let (mut scene, mut flaw, mut exposure) = (stream("scene"), stream("flaw"), stream("exposure"));
     let drawing = match category {
-        Category::Flange => flange::draw(defect, size, &mut scene, &mut flaw),
-        Category::Gravel => gravel::draw(defect, split, size, &mut scene, &mut flaw),
-        Category::Twill => twill::draw(defect, size, &mut scene, &mut flaw),
+        Category::Flange => flange::draw(defect, severity, size, &mut scene, &mut flaw),
+        Category::Gravel => gravel::draw(defect, severity, split, size, &mut scene, &mut flaw),
+        Category::Twill => twill::draw(defect, severity, size, &mut scene, &mut flaw),
     };
     let camera = Camera::draw(&mut exposure);
     (

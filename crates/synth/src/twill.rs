@@ -57,13 +57,14 @@ struct Cloth {
 /// Draws one piece of cloth, with one kind of defect or none.
 pub(super) fn draw(
     defect: Option<DefectType>,
+    severity: f32,
     size: u32,
     scene: &mut Chance,
     flaw: &mut Chance,
 ) -> Drawing {
     let mut cloth = Cloth::draw(scene);
     if let Some(defect) = defect {
-        cloth.damage(defect, flaw);
+        cloth.damage(defect, severity, flaw);
     }
     cloth.render(size)
 }
@@ -126,17 +127,18 @@ impl Cloth {
         cloth
     }
 
-    fn damage(&mut self, defect: DefectType, chance: &mut Chance) {
+    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
         let place = (chance.range(22.0, 170.0), chance.range(22.0, 170.0));
         match defect {
             DefectType::Scratch => {
                 let (turn, length, half_width) = (
                     chance.unit(),
-                    chance.range(20.0, 52.0),
-                    chance.range(0.6, 1.15),
+                    chance.range(20.0, 52.0) * severity,
+                    chance.range(0.6, 1.15) * severity,
                 );
                 let line = Stroke::draw(chance, place, turn, length, half_width, 0.12);
-                self.scratches.push((line, chance.range(0.24, 0.42)));
+                let strength = (chance.range(0.24, 0.42) * severity).min(1.0);
+                self.scratches.push((line, strength));
             }
             DefectType::Hole => {
                 for _ in 0..=chance.below(2) {
@@ -144,14 +146,14 @@ impl Cloth {
                         place.0 + chance.range(-16.0, 16.0),
                         place.1 + chance.range(-16.0, 16.0),
                     );
-                    let radius = chance.range(2.0, 4.2);
+                    let radius = chance.range(2.0, 4.2) * severity;
                     self.holes
                         .push((Blob::draw(chance, at, radius, 0.5), chance.range(0.55, 0.9)));
                 }
             }
             DefectType::Stain => {
-                let radius = chance.range(7.0, 16.0);
-                let depth = chance.range(0.10, 0.24);
+                let radius = chance.range(7.0, 16.0) * severity;
+                let depth = (chance.range(0.10, 0.24) * severity).min(0.6);
                 let tint = if chance.chance(0.6) {
                     [0.6, 1.0, 1.4]
                 } else {
@@ -164,7 +166,7 @@ impl Cloth {
             DefectType::Misplaced => {
                 let (u, v) = self.to_cloth(place.0, place.1);
                 let yarn = v.floor() as i32;
-                let length = chance.range(4.0, 9.0);
+                let length = chance.range(4.0, 9.0) * severity;
                 let from = (u - 0.5 * length).floor();
                 let kind = if chance.chance(0.5) {
                     Misweave::Gone

@@ -41,11 +41,14 @@ pub(crate) struct SynthArgs {
     /// Defects of each type
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub(crate) test_per_type: u32,
+    /// How large and strong drawn defects are: 1 no plainer than harmless marks, 2 seen at a glance (0.5 to 3)
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = numbers::severity)]
+    pub(crate) severity: f32,
     /// Seed of everything drawn, pasted or divided
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Draw nothing: put synthetic defects on these good images (files, folders at any depth, or patterns; at least 3)
-    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["size", "train_good", "test_good", "test_per_type"])]
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["size", "train_good", "test_good", "test_per_type", "severity"])]
     pub(crate) paste_on: Vec<PathBuf>,
     /// Kinds of defects to put on: scratch, hole, stain, cut-paste (a piece of the image in a wrong place), blend (a
     /// foreign texture let in) [default: all]

@@ -50,6 +50,7 @@ fn draw(args: &SynthArgs, context: Context) -> Result<(), Failure> {
         train_good: args.train_good,
         test_good: args.test_good,
         test_per_type: args.test_per_type,
+        severity: args.severity,
     };
     let mut made = Vec::new();
     for category in categories {
