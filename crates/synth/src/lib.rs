@@ -36,6 +36,7 @@ mod noise;
 mod paste;
 mod paste_on;
 mod photograph;
+mod plate;
 mod random;
 mod shape;
 mod twill;
@@ -69,19 +70,22 @@ pub enum Category {
     Flange,
     /// A slab of exposed gravel that fills the frame, cut from a photograph.
     Gravel,
+    /// A brushed and drilled steel plate with oil and chips on it, which are harmless.
+    Plate,
     /// A two-coloured 2/2 twill cloth that fills the frame.
     Twill,
 }
 
 impl Category {
     /// Every category, in the order of their names.
-    pub const ALL: [Self; 3] = [Self::Flange, Self::Gravel, Self::Twill];
+    pub const ALL: [Self; 4] = [Self::Flange, Self::Gravel, Self::Plate, Self::Twill];
 
     /// Name of the category's folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flange => "flange",
             Self::Gravel => "gravel",
+            Self::Plate => "plate",
             Self::Twill => "twill",
         }
     }
@@ -103,7 +107,7 @@ impl FromStr for Category {
             .ok_or_else(|| SynthError::UnknownName {
                 what: "category",
                 found: text.to_owned(),
-                known: "flange, gravel, twill",
+                known: "flange, gravel, plate, twill",
             })
     }
 }
@@ -113,7 +117,7 @@ impl FromStr for Category {
 pub enum DefectType {
     /// A pit in the steel or between stones; a hole worn through the cloth.
     Hole,
-    /// A screw that is missing, off its seat or of the wrong kind; a weft yarn missing or misrouted; a
+    /// A screw that is missing, off its seat or of the wrong kind; a washer left on the plate; a weft yarn missing or misrouted; a
     /// stone missing, foreign or too large.
     Misplaced,
     /// A thin line across the surface.
@@ -176,6 +180,7 @@ pub fn draw(
     let drawing = match category {
         Category::Flange => flange::draw(defect, severity, size, &mut scene, &mut flaw),
         Category::Gravel => gravel::draw(defect, severity, split, size, &mut scene, &mut flaw),
+        Category::Plate => plate::draw(defect, severity, size, &mut scene, &mut flaw),
         Category::Twill => twill::draw(defect, severity, size, &mut scene, &mut flaw),
     };
     let camera = Camera::draw(&mut exposure);

@@ -159,61 +159,192 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
-struct Problem<'a> {
-    defective: &'a [f32],
-    normal: &'a [f32],
+/// Rows that heads are fitted to together: `[rows, width]`, and which part of a cross-validation each belongs to; rows beyond the
+/// end of `parts` belong to none.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// `[rows, width]`.
+    pub rows: &'a [f32],
+    /// One a row.
+    pub parts: &'a [usize],
+}
+
+/// One of the heads that are fitted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// Of each segment whether its rows are defective; `None`: it is not fitted to.
+    pub defective: Vec<Option<bool>>,
+    /// The part whose rows it is not fitted to.
+    pub without: Option<usize>,
+}
+
+/// Rows of one segment that one piece of work sums.
+struct Chunk<'a> {
+    segment: usize,
+    rows: &'a [f32],
+    parts: &'a [usize],
+}
+
+/// A point that is asked about, as the rows need it.
+struct Point {
+    fit: usize,
+    weight: Vec<f32>,
+    bias: f64,
+}
+
+/// Loss without its penalty and its gradient (bias last), of one point, summed over some rows.
+type Sums = (f64, Vec<f64>);
+
+/// Rows whose dot products are taken before their gradient is added: they stay in the nearest cache.
+const ROWS_IN_CACHE: usize = 8;
+
+struct Problems<'a> {
+    chunks: Vec<Chunk<'a>>,
+    fits: &'a [Fit],
+    /// Of each fit what a normal and a defective row weigh.
+    shares: Vec<[f64; 2]>,
     width: usize,
     penalty: f64,
 }
 
-impl Problem<'_> {
-    /// Loss and its gradient `[width + 1]` (bias last) at `at`.
-    fn evaluate(&self, at: &[f64]) -> (f64, Vec<f64>) {
+impl<'a> Problems<'a> {
+    fn new(
+        segments: &[Segment<'a>],
+        fits: &'a [Fit],
+        width: usize,
+        penalty: f64,
+    ) -> Result<Self, HeadError> {
+        let mut chunks = Vec::new();
+        for (segment, of) in segments.iter().enumerate() {
+            for (i, rows) in of.rows.chunks(ROWS_AT_ONCE * width).enumerate() {
+                let from = (i * ROWS_AT_ONCE).min(of.parts.len());
+                let to = (from + ROWS_AT_ONCE).min(of.parts.len());
+                chunks.push(Chunk {
+                    segment,
+                    rows,
+                    parts: &of.parts[from..to],
+                });
+            }
+        }
+        let mut problems = Self {
+            chunks,
+            fits,
+            shares: Vec::new(),
+            width,
+            penalty,
+        };
+        for fit in fits {
+            let mut counts = [0usize; 2];
+            for chunk in &problems.chunks {
+                if let Some(defective) = fit.defective[chunk.segment] {
+                    let rows = chunk.rows.len() / width;
+                    let kept = (0..rows).filter(|&row| fit.has(chunk, row)).count();
+                    counts[usize::from(defective)] += kept;
+                }
+            }
+            for (what, count) in [("normal rows", counts[0]), ("defective rows", counts[1])] {
+                if count == 0 {
+                    return Err(HeadError::TooFew {
+                        what,
+                        found: 0,
+                        wanted: 1,
+                    });
+                }
+            }
+            problems.shares.push(counts.map(|n| 0.5 / n as f64));
+        }
+        Ok(problems)
+    }
+
+    /// Loss and gradient of every point, in one pass over the rows.
+    fn evaluate(&self, asked: &[(usize, &[f64])]) -> Vec<Sums> {
         let width = self.width;
-        let weight: Vec<f32> = at[..width].iter().map(|w| *w as f32).collect();
-        let bias = at[width];
-        let mut gradient = vec![0.0; width + 1];
-        let mut loss = 0.0;
-        for (rows, sign) in [(self.defective, 1.0), (self.normal, -1.0)] {
-            let share = 0.5 / (rows.len() / width) as f64;
-            let pieces: Vec<(f64, Vec<f64>)> = rows
-                .par_chunks(ROWS_AT_ONCE * width)
-                .map(|rows| {
-                    let mut piece = vec![0.0f32; width];
-                    let (mut loss, mut of_bias) = (0.0, 0.0);
-                    for row in rows.chunks_exact(width) {
-                        let margin = sign * (f64::from(dot(&weight, row)) + bias);
-                        // log(1 + e^-m) and its derivative without overflow
-                        let e = (-margin.abs()).exp();
-                        loss += e.ln_1p() + (-margin).max(0.0);
-                        let slope = if margin > 0.0 {
-                            e / (1.0 + e)
-                        } else {
-                            1.0 / (1.0 + e)
-                        };
-                        let step = -sign * slope;
-                        of_bias += step;
-                        let step = step as f32;
-                        piece.iter_mut().zip(row).for_each(|(g, x)| *g += step * x);
-                    }
-                    let mut piece: Vec<f64> = piece.into_iter().map(f64::from).collect();
-                    piece.push(of_bias);
-                    (loss, piece)
-                })
-                .collect();
-            for (part, piece) in pieces {
-                loss += share * part;
+        let points: Vec<Point> = asked
+            .iter()
+            .map(|(fit, at)| Point {
+                fit: *fit,
+                weight: at[..width].iter().map(|w| *w as f32).collect(),
+                bias: at[width],
+            })
+            .collect();
+        let pieces: Vec<Vec<Sums>> = self
+            .chunks
+            .par_iter()
+            .map(|chunk| self.chunk(chunk, &points))
+            .collect();
+        let mut all: Vec<Sums> = vec![(0.0, vec![0.0; width + 1]); points.len()];
+        // the order of the chunks: defective rows first, where there is one segment of each
+        for (chunk, pieces) in self.chunks.iter().zip(pieces) {
+            let of = points.iter().zip(&mut all).zip(pieces);
+            for ((point, (loss, gradient)), (part, piece)) in of {
+                let Some(defective) = self.fits[point.fit].defective[chunk.segment] else {
+                    continue;
+                };
+                let share = self.shares[point.fit][usize::from(defective)];
+                *loss += share * part;
                 gradient
                     .iter_mut()
                     .zip(piece)
                     .for_each(|(g, p)| *g += share * p);
             }
         }
-        for (g, w) in gradient.iter_mut().zip(&at[..width]) {
-            *g += self.penalty * w;
+        for ((loss, gradient), (_, at)) in all.iter_mut().zip(asked) {
+            for (g, w) in gradient.iter_mut().zip(&at[..width]) {
+                *g += self.penalty * w;
+            }
+            *loss += 0.5 * self.penalty * at[..width].iter().map(|w| w * w).sum::<f64>();
         }
-        loss += 0.5 * self.penalty * at[..width].iter().map(|w| w * w).sum::<f64>();
-        (loss, gradient)
+        all
+    }
+
+    /// What the rows of one chunk add to each point.
+    fn chunk(&self, chunk: &Chunk<'_>, points: &[Point]) -> Vec<Sums> {
+        let width = self.width;
+        let mut pieces = vec![vec![0.0f32; width]; points.len()];
+        let mut sums = vec![(0.0, 0.0); points.len()];
+        for (block, rows) in chunk.rows.chunks(ROWS_IN_CACHE * width).enumerate() {
+            for ((point, piece), (loss, of_bias)) in points.iter().zip(&mut pieces).zip(&mut sums) {
+                let fit = &self.fits[point.fit];
+                let Some(defective) = fit.defective[chunk.segment] else {
+                    continue;
+                };
+                let sign = if defective { 1.0 } else { -1.0 };
+                for (i, row) in rows.chunks_exact(width).enumerate() {
+                    if !fit.has(chunk, block * ROWS_IN_CACHE + i) {
+                        continue;
+                    }
+                    let margin = sign * (f64::from(dot(&point.weight, row)) + point.bias);
+                    // log(1 + e^-m) and its derivative without overflow
+                    let e = (-margin.abs()).exp();
+                    *loss += e.ln_1p() + (-margin).max(0.0);
+                    let slope = if margin > 0.0 {
+                        e / (1.0 + e)
+                    } else {
+                        1.0 / (1.0 + e)
+                    };
+                    let step = -sign * slope;
+                    *of_bias += step;
+                    let step = step as f32;
+                    piece.iter_mut().zip(row).for_each(|(g, x)| *g += step * x);
+                }
+            }
+        }
+        pieces
+            .into_iter()
+            .zip(sums)
+            .map(|(piece, (loss, of_bias))| {
+                let mut piece: Vec<f64> = piece.into_iter().map(f64::from).collect();
+                piece.push(of_bias);
+                (loss, piece)
+            })
+            .collect()
+    }
+}
+
+impl Fit {
+    /// Whether it is fitted to a row of a chunk of one of its segments.
+    fn has(&self, chunk: &Chunk<'_>, row: usize) -> bool {
+        self.without.is_none() || chunk.parts.get(row).copied() != self.without
     }
 }
 
@@ -252,26 +383,118 @@ fn direction(gradient: &[f64], memory: &[Step]) -> Vec<f64> {
     d
 }
 
-/// Fits a head to `defective` and `normal` rows, both `[rows, width]`, each class weighing one half.
-///
-/// # Errors
-/// [`HeadError::TooFew`] without rows of a class, [`HeadError::Option`] for a penalty that is not positive,
-/// [`HeadError::NotFinite`] for features that are not finite.
-pub fn fit_logistic(
-    defective: &[f32],
-    normal: &[f32],
-    width: usize,
-    options: &LogisticOptions,
-) -> Result<Solution, HeadError> {
-    for (what, rows) in [("defective rows", defective), ("normal rows", normal)] {
-        if width == 0 || rows.len() < width {
-            return Err(HeadError::TooFew {
-                what,
-                found: 0,
-                wanted: 1,
-            });
+/// One minimisation, which asks for loss and gradient point by point.
+struct Solver {
+    at: Vec<f64>,
+    loss: f64,
+    gradient: Vec<f64>,
+    memory: Vec<Step>,
+    steps: usize,
+    /// The point that is asked about; none at the end.
+    asks: Option<Vec<f64>>,
+    /// Where the line search goes, how steeply the loss falls there, and how far it went.
+    direction: Vec<f64>,
+    slope: f64,
+    length: f64,
+}
+
+impl Solver {
+    fn new(width: usize) -> Self {
+        Self {
+            at: Vec::new(),
+            loss: 0.0,
+            gradient: Vec::new(),
+            memory: Vec::new(),
+            steps: 0,
+            asks: Some(vec![0.0; width + 1]),
+            direction: Vec::new(),
+            slope: 0.0,
+            length: 0.0,
         }
     }
+
+    /// Hears loss and gradient of the point it asked about.
+    fn hear(&mut self, (loss, gradient): Sums, options: &LogisticOptions) -> Result<(), HeadError> {
+        let Some(next) = self.asks.take() else {
+            return Ok(());
+        };
+        if self.at.is_empty() {
+            if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
+                return Err(HeadError::NotFinite);
+            }
+            (self.at, self.loss, self.gradient) = (next, loss, gradient);
+        } else if loss <= self.loss + 1e-4 * self.length * self.slope {
+            self.accept(next, loss, gradient);
+        } else {
+            self.length *= 0.5;
+            // no lower point along a descent direction: the f32 rows allow no better answer
+            if self.length >= 1e-10 {
+                self.ask();
+            }
+            return Ok(());
+        }
+        if self.steps < options.max_steps && largest(&self.gradient) > options.tolerance {
+            self.direction = direction(&self.gradient, &self.memory);
+            self.slope = inner(&self.direction, &self.gradient);
+            self.length = if self.memory.is_empty() {
+                (1.0 / largest(&self.gradient)).min(1.0)
+            } else {
+                1.0
+            };
+            self.ask();
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        let along = self.at.iter().zip(&self.direction);
+        self.asks = Some(along.map(|(x, d)| x + self.length * d).collect());
+    }
+
+    fn accept(&mut self, next: Vec<f64>, loss: f64, gradient: Vec<f64>) {
+        let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        let s: Vec<f64> = difference(&next, &self.at);
+        let y: Vec<f64> = difference(&gradient, &self.gradient);
+        let curvature = inner(&s, &y);
+        if curvature > 1e-12 * inner(&y, &y) {
+            if self.memory.len() == MEMORY {
+                self.memory.remove(0);
+            }
+            self.memory.push((s, y, 1.0 / curvature));
+        }
+        (self.at, self.loss, self.gradient) = (next, loss, gradient);
+        self.steps += 1;
+    }
+
+    fn solution(self) -> Solution {
+        let width = self.at.len() - 1;
+        Solution {
+            head: LinearHead {
+                weight: self.at[..width].iter().map(|w| *w as f32).collect(),
+                bias: self.at[width] as f32,
+            },
+            loss: self.loss,
+            gradient: largest(&self.gradient),
+            steps: self.steps,
+        }
+    }
+}
+
+/// Fits several heads to rows that they share, each class weighing one half of each. Every row is read once for all of them: heads
+/// of a cross-validation cost little more than one.
+///
+/// # Errors
+/// [`HeadError::TooFew`] for a head without rows of a class, [`HeadError::Option`] for a penalty that is not positive,
+/// [`HeadError::NotFinite`] for features that are not finite.
+///
+/// # Panics
+/// If a fit does not say of every segment what it is.
+pub fn fit_together(
+    segments: &[Segment<'_>],
+    fits: &[Fit],
+    width: usize,
+    options: &LogisticOptions,
+) -> Result<Vec<Solution>, HeadError> {
     if !(options.penalty > 0.0 && options.penalty.is_finite()) {
         return Err(HeadError::Option {
             option: "penalty",
@@ -279,68 +502,52 @@ pub fn fit_logistic(
             wanted: "a positive number is needed",
         });
     }
-    let problem = Problem {
-        defective,
-        normal,
-        width,
-        penalty: options.penalty,
-    };
-    let mut at = vec![0.0; width + 1];
-    let (mut loss, mut gradient) = problem.evaluate(&at);
-    if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
-        return Err(HeadError::NotFinite);
+    for fit in fits {
+        assert_eq!(fit.defective.len(), segments.len(), "one a segment");
     }
-    let mut memory: Vec<Step> = Vec::new();
-    let mut steps = 0;
-    while steps < options.max_steps && largest(&gradient) > options.tolerance {
-        let d = direction(&gradient, &memory);
-        let slope = inner(&d, &gradient);
-        let mut length = if memory.is_empty() {
-            (1.0 / largest(&gradient)).min(1.0)
-        } else {
-            1.0
-        };
-        let found = loop {
-            let next: Vec<f64> = at.iter().zip(&d).map(|(x, d)| x + length * d).collect();
-            let (next_loss, next_gradient) = problem.evaluate(&next);
-            if next_loss <= loss + 1e-4 * length * slope {
-                break Some((next, next_loss, next_gradient));
-            }
-            length *= 0.5;
-            if length < 1e-10 {
-                break None;
-            }
-        };
-        // no lower point along a descent direction: the f32 rows allow no better answer
-        let Some((next, next_loss, next_gradient)) = found else {
-            break;
-        };
-        let s: Vec<f64> = next.iter().zip(&at).map(|(a, b)| a - b).collect();
-        let y: Vec<f64> = next_gradient
+    if width == 0 {
+        return Err(HeadError::TooFew {
+            what: "features",
+            found: 0,
+            wanted: 1,
+        });
+    }
+    let problems = Problems::new(segments, fits, width, options.penalty)?;
+    let mut solvers: Vec<Solver> = fits.iter().map(|_| Solver::new(width)).collect();
+    loop {
+        let asked: Vec<(usize, &[f64])> = solvers
             .iter()
-            .zip(&gradient)
-            .map(|(a, b)| a - b)
+            .enumerate()
+            .filter_map(|(i, solver)| Some((i, solver.asks.as_deref()?)))
             .collect();
-        let curvature = inner(&s, &y);
-        if curvature > 1e-12 * inner(&y, &y) {
-            if memory.len() == MEMORY {
-                memory.remove(0);
-            }
-            memory.push((s, y, 1.0 / curvature));
+        if asked.is_empty() {
+            break;
         }
-        (at, loss, gradient) = (next, next_loss, next_gradient);
-        steps += 1;
+        let which: Vec<usize> = asked.iter().map(|(i, _)| *i).collect();
+        for (i, sums) in which.into_iter().zip(problems.evaluate(&asked)) {
+            solvers[i].hear(sums, options)?;
+        }
     }
-    let head = LinearHead {
-        weight: at[..width].iter().map(|w| *w as f32).collect(),
-        bias: at[width] as f32,
+    Ok(solvers.into_iter().map(Solver::solution).collect())
+}
+
+/// Fits a head to `defective` and `normal` rows, both `[rows, width]`, each class weighing one half.
+///
+/// # Errors
+/// As [`fit_together`].
+pub fn fit_logistic(
+    defective: &[f32],
+    normal: &[f32],
+    width: usize,
+    options: &LogisticOptions,
+) -> Result<Solution, HeadError> {
+    let segments = [defective, normal].map(|rows| Segment { rows, parts: &[] });
+    let fit = Fit {
+        defective: vec![Some(true), Some(false)],
+        without: None,
     };
-    Ok(Solution {
-        head,
-        loss,
-        gradient: largest(&gradient),
-        steps,
-    })
+    let mut found = fit_together(&segments, &[fit], width, options)?;
+    Ok(found.remove(0))
 }
 
 #[cfg(test)]
@@ -405,6 +612,44 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn heads_fitted_together_are_those_fitted_alone() {
+        let (defective, normal) = rows();
+        let options = LogisticOptions::with_penalty(0.01);
+        // rows in turn to three parts; the last segment is a copy that only the third head is fitted to
+        let parts: Vec<usize> = (0..32).map(|row| row % 3).collect();
+        let segment = |rows| Segment {
+            rows,
+            parts: &parts,
+        };
+        let segments = [segment(&defective), segment(&normal), segment(&defective)];
+        let fit = |defective: [Option<bool>; 3], without| Fit {
+            defective: defective.to_vec(),
+            without,
+        };
+        let fits = [
+            fit([Some(true), Some(false), None], None),
+            fit([Some(true), Some(false), None], Some(1)),
+            fit([None, Some(false), Some(true)], None),
+        ];
+        let together = fit_together(&segments, &fits, 5, &options).unwrap();
+        let alone = fit_logistic(&defective, &normal, 5, &options).unwrap();
+        assert_eq!((&together[0], &together[2]), (&alone, &alone));
+        let kept = |rows: &[f32]| -> Vec<f32> {
+            let rows = rows.chunks_exact(5).enumerate();
+            rows.filter(|(i, _)| i % 3 != 1)
+                .flat_map(|(_, row)| row.to_vec())
+                .collect()
+        };
+        let alone = fit_logistic(&kept(&defective), &kept(&normal), 5, &options).unwrap();
+        assert_eq!(together[1], alone);
+        let nothing = fit([None, Some(false), None], None);
+        assert!(matches!(
+            fit_together(&segments, &[nothing], 5, &options),
+            Err(HeadError::TooFew { .. })
+        ));
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub use ensemble::{
     BANK_SHARE, Ensemble, EnsembleOptions, EnsembleScore, Evidence, Guard, NORMALS_NEEDED,
 };
 pub use image_head::{ImageHead, image_features};
-pub use logistic::{LinearHead, LogisticOptions, Solution, fit_logistic};
+pub use logistic::{
+    Fit, LinearHead, LogisticOptions, Segment, Solution, fit_logistic, fit_together,
+};
 pub use normality::{Departure, Normality};
 pub use patch_head::{PatchExample, PatchHead, PatchHeadOptions};
 pub use record::EnsembleRecord;

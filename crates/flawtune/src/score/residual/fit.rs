@@ -9,7 +9,7 @@ use super::model::{Judged, LEAST_DEVIATION, ResidualHead, ResidualModel, Scale, 
 use super::spacing::{Expected, Spacing};
 use crate::features::ImageTokens;
 use crate::random::draws::{generator, shuffle};
-use crate::score::heads::{HeadError, LinearHead, LogisticOptions, fit_logistic};
+use crate::score::heads::{Fit, HeadError, LinearHead, LogisticOptions, Segment, fit_together};
 
 /// First stream of the seed that patches are drawn with, one an image; the split has 0 and 1, the support 2.
 const STREAM_PATCHES: u64 = 1 << 20;
@@ -248,26 +248,27 @@ fn with_head(
     let masked = shots.iter().filter(|s| s.covered.is_some()).count();
     // what a mask marks and what looks odd are two opinions of where the flaw is; each alone fails somewhere
     let opinions: &[bool] = if masked > 0 { &[true, false] } else { &[false] };
-    let mut positives = 0;
-    let mut all = Vec::new();
-    for &by_mask in opinions {
-        let shot_rows: Vec<Rows> = defects
-            .par_iter()
-            .zip(shots)
-            .map(|(seen, shot)| {
-                let covered = shot.covered.as_ref().filter(|_| by_mask);
-                rows_of_shot(banks, seen, covered, options)
-            })
-            .collect();
-        let rows = shot_rows.iter().map(|rows| rows.positive.len());
-        positives += rows.sum::<usize>() / banks.width();
-        all.push(Opinion::fit(
-            banks,
-            (good, &good_rows),
-            (defects, &shot_rows),
-            options,
-        )?);
-    }
+    let shot_rows: Vec<Vec<Rows>> = opinions
+        .iter()
+        .map(|&by_mask| {
+            defects
+                .par_iter()
+                .zip(shots)
+                .map(|(seen, shot)| {
+                    let covered = shot.covered.as_ref().filter(|_| by_mask);
+                    rows_of_shot(banks, seen, covered, options)
+                })
+                .collect()
+        })
+        .collect();
+    let positives = shot_rows.iter().flatten().map(|rows| rows.positive.len());
+    let positives = positives.sum::<usize>() / banks.width();
+    let folds = Folds::of(good.len(), defects.len());
+    let heads = folds.heads(&good_rows, &shot_rows, banks.width(), options)?;
+    let all = heads
+        .into_iter()
+        .map(|heads| Opinion::of(banks, heads, good, defects, folds))
+        .collect();
     let joined = Opinion::joined(&model, all);
     let known = joined.good.iter().map(|logits| model.top_mean(logits));
     model.head = Some(ResidualHead {
@@ -322,45 +323,133 @@ struct Opinion {
     shots: Vec<Vec<f32>>,
 }
 
-impl Opinion {
-    fn fit(
-        banks: &BlockBanks,
-        (good, good_rows): (&[Seen<'_>], &[Rows]),
-        (defects, shot_rows): (&[Seen<'_>], &[Rows]),
-        options: &ResidualOptions,
-    ) -> Result<Self, HeadError> {
-        let fit = |leaves: &dyn Fn(usize) -> bool, leaves_shot: &dyn Fn(usize) -> bool| {
-            fit_head(good_rows, shot_rows, leaves, leaves_shot, banks, options)
-        };
-        let linear = fit(&|_| false, &|_| false)?;
-        // good images need two parts at least; one shot stays in both, for there is no other
-        let folds = MOST_FOLDS.min(defects.len().max(2)).min(good.len().max(1));
-        let crossed = defects.len() >= 2 && folds >= 2;
-        let mut own = Self {
-            linear,
-            good: vec![Vec::new(); good.len()],
-            shots: vec![Vec::new(); if crossed { defects.len() } else { 0 }],
-        };
-        for fold in 0..folds {
-            let head = if folds == 1 {
-                // a single good image: nothing else can be fitted to
-                own.linear.clone()
-            } else {
-                fit(&|i| i % folds == fold, &|i| crossed && i % folds == fold)?
-            };
-            let of = |seen: &Seen<'_>| logits(banks, &head, &seen.image.blocks(banks), seen.look);
-            let judge = |all: &[Seen<'_>], out: &mut [Vec<f32>]| {
-                let own: Vec<usize> = (fold..out.len()).step_by(folds).collect();
-                let own: Vec<(usize, Vec<f32>)> =
-                    own.par_iter().map(|&i| (i, of(&all[i]))).collect();
-                for (i, logits) in own {
-                    out[i] = logits;
-                }
-            };
-            judge(good, &mut own.good);
-            judge(defects, &mut own.shots);
+/// How good images and shots are judged by heads that were not fitted to them: in turn, part by part.
+#[derive(Debug, Clone, Copy)]
+struct Folds {
+    /// Parts.
+    count: usize,
+    /// Whether shots are left out too: one shot stays in all parts, for there is no other.
+    crossed: bool,
+}
+
+impl Folds {
+    fn of(good: usize, shots: usize) -> Self {
+        // good images need two parts at least
+        let count = MOST_FOLDS.min(shots.max(2)).min(good.max(1));
+        Self {
+            count,
+            crossed: shots >= 2 && count >= 2,
         }
-        Ok(own)
+    }
+
+    /// Of each opinion, whose rows of every shot are given, the head of all images and then those without one part each; the
+    /// first alone where a single good image leaves nothing else to fit to.
+    fn heads(
+        self,
+        good: &[Rows],
+        opinions: &[Vec<Rows>],
+        width: usize,
+        options: &ResidualOptions,
+    ) -> Result<Vec<Vec<LinearHead>>, HeadError> {
+        // what only one opinion takes for defective or for sound, and the good images of all
+        let mut collected = vec![Collected::of(
+            good.iter().map(|rows| &rows.negative),
+            width,
+            |image| Some(image % self.count),
+        )];
+        let part = |shot: usize| self.crossed.then_some(shot % self.count);
+        for shots in opinions {
+            let positive = shots.iter().map(|rows| &rows.positive);
+            let negative = shots.iter().map(|rows| &rows.negative);
+            collected.push(Collected::of(positive, width, part));
+            collected.push(Collected::of(negative, width, part));
+        }
+        let segments: Vec<Segment<'_>> = collected.iter().map(Collected::segment).collect();
+        let parts = if self.count < 2 { 0 } else { self.count };
+        let mut fits = Vec::new();
+        for opinion in 0..opinions.len() {
+            let mut defective = vec![None; segments.len()];
+            defective[0] = Some(false);
+            defective[1 + 2 * opinion] = Some(true);
+            defective[2 + 2 * opinion] = Some(false);
+            fits.extend(
+                [None]
+                    .into_iter()
+                    .chain((0..parts).map(Some))
+                    .map(|without| Fit {
+                        defective: defective.clone(),
+                        without,
+                    }),
+            );
+        }
+        let solver = LogisticOptions {
+            penalty: options.penalty,
+            tolerance: 1e-6,
+            max_steps: options.steps,
+        };
+        let found = fit_together(&segments, &fits, width, &solver)?;
+        let heads: Vec<LinearHead> = found.into_iter().map(|solution| solution.head).collect();
+        Ok(heads.chunks(1 + parts).map(<[_]>::to_vec).collect())
+    }
+}
+
+/// Rows of several images, and the part of each row.
+struct Collected {
+    rows: Vec<f32>,
+    parts: Vec<usize>,
+}
+
+/// The part of rows that are never left out.
+const NO_PART: usize = usize::MAX;
+
+impl Collected {
+    fn of<'a>(
+        images: impl Iterator<Item = &'a Vec<f32>>,
+        width: usize,
+        part: impl Fn(usize) -> Option<usize>,
+    ) -> Self {
+        let (mut all, mut parts) = (Vec::new(), Vec::new());
+        for (image, rows) in images.enumerate() {
+            all.extend_from_slice(rows);
+            parts.resize(all.len() / width, part(image).unwrap_or(NO_PART));
+        }
+        Self { rows: all, parts }
+    }
+
+    fn segment(&self) -> Segment<'_> {
+        Segment {
+            rows: &self.rows,
+            parts: &self.parts,
+        }
+    }
+}
+
+impl Opinion {
+    /// Judges every image by the head of the part that it was left out of. `heads` are that of all images, and one a part.
+    fn of(
+        banks: &BlockBanks,
+        mut heads: Vec<LinearHead>,
+        good: &[Seen<'_>],
+        defects: &[Seen<'_>],
+        folds: Folds,
+    ) -> Self {
+        let linear = heads.remove(0);
+        let head_of = |image: usize| heads.get(image % folds.count).unwrap_or(&linear);
+        let judge = |all: &[Seen<'_>]| -> Vec<Vec<f32>> {
+            let one = |(i, seen): (usize, &Seen<'_>)| {
+                logits(banks, head_of(i), &seen.image.blocks(banks), seen.look)
+            };
+            all.par_iter().enumerate().map(one).collect()
+        };
+        Self {
+            good: judge(good),
+            shots: if folds.crossed {
+                judge(defects)
+            } else {
+                Vec::new()
+            },
+            linear,
+        }
     }
 
     /// The mean of several, each in deviations of good images.
@@ -400,30 +489,6 @@ impl Opinion {
                 .collect(),
         }
     }
-}
-
-/// The head of all images but those left out.
-fn fit_head(
-    good: &[Rows],
-    shots: &[Rows],
-    leaves_good: &dyn Fn(usize) -> bool,
-    leaves_shot: &dyn Fn(usize) -> bool,
-    banks: &BlockBanks,
-    options: &ResidualOptions,
-) -> Result<LinearHead, HeadError> {
-    let (mut positive, mut negative) = (Vec::new(), Vec::new());
-    let kept = (0..good.len()).filter(|&i| !leaves_good(i));
-    kept.for_each(|i| negative.extend_from_slice(&good[i].negative));
-    for i in (0..shots.len()).filter(|&i| !leaves_shot(i)) {
-        negative.extend_from_slice(&shots[i].negative);
-        positive.extend_from_slice(&shots[i].positive);
-    }
-    let solver = LogisticOptions {
-        penalty: options.penalty,
-        tolerance: 1e-6,
-        max_steps: options.steps,
-    };
-    Ok(fit_logistic(&positive, &negative, banks.width(), &solver)?.head)
 }
 
 /// Some patches of a good image, drawn with the seed.
