@@ -25,7 +25,8 @@ pub(crate) struct SynthArgs {
     /// Folder that the categories are put into; a category that exists is not touched
     #[arg(long, value_name = "DIR", default_value = "synth_data")]
     pub(crate) output_dir: PathBuf,
-    /// Categories to draw: flange (a machined part), gravel (a photographed texture) or twill (a drawn one); with --paste-on
+    /// Categories to draw: flange (a machined part), gravel (a photographed texture), plate (drilled
+    /// steel with oil on it) or twill (a cloth); with --paste-on
     /// the name of the one that is made, 'pasted' if none is given [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) category: Vec<String>,

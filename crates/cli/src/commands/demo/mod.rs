@@ -12,10 +12,10 @@ use std::path::Path;
 
 use flawtune::synth::embedded;
 use flawtune_backbone::models;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::show::Shown;
-use self::tell::number;
+use self::tell::Counted;
 use crate::Context;
 use crate::args::DemoArgs;
 use crate::console::{out, out_json};
@@ -23,22 +23,24 @@ use crate::failure::Failure;
 
 /// Defects that are learned from: all that are reserved for learning and left out of the test.
 const SHOTS: usize = 20;
-/// Epochs of the prompts: a tenth of the default, for a minute in all; the ensemble, which is what is shown, knows none.
-const EPOCHS: usize = 10;
+/// Side of the images as the backbone sees them, in pixels: one size, for a demonstration of seconds.
+const IMAGE_SIZE: &str = "288";
 /// Folders in the demonstration's own.
 const DATA: &str = "data";
 const RESULTS: &str = "outputs";
-/// Scorer that the demonstration is about, as results name it.
-const ADAPTED: &str = "ensemble";
+/// What good images alone find, apart from what the page shows.
+const BEFORE: &str = "before";
 
 pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
     let folder = &args.output_dir;
     let unpacked = embedded::unpack(&folder.join(DATA)).map_err(|e| Failure::from_error(&e))?;
-    replace(&folder.join(study(args.seeds)))?;
+    for results in [RESULTS, BEFORE] {
+        replace(&folder.join(results))?;
+    }
     let show = Shown::new(context);
     show.text(&format!(
-        "A demonstration. Backbone ({}) and images are inside of this program: generated images and a small network \
-         show\nwhat flawtune does, not how well it will do on your parts.",
+        "A demonstration. Backbone ({}) and images are inside of this program: drawn parts and a small network show\n\
+         what flawtune does, not how well it will do on your parts.",
         models::DEMO
     ));
 
@@ -54,7 +56,9 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
             types.join(", ")
         ));
     }
-    show.text(&format!("  '{}' makes them.", embedded::MADE_BY));
+    for drawn in &embedded::DRAWN {
+        show.text(&format!("  '{}' draws them.", embedded::made_by(drawn)));
+    }
     let names: Vec<&str> = unpacked
         .categories
         .iter()
@@ -69,12 +73,10 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
     ));
     let demo = Demo { show };
 
-    let zero_shot = demo.untouched(&names)?;
-    let adapted = demo.learned(&names)?;
-    let study = demo.study(&names, args.seeds)?;
-    let detection = demo.detector(&names)?;
-    let summary = tell::over_seeds(&study, &names, args.seeds)?;
-    demo.page(&names, &summary.introduction(args.seeds), args.open)?;
+    let before = demo.good_alone(&names)?;
+    let after = demo.taught(&names, args.seeds)?;
+    let told = tell::both(&names, &before, &after);
+    demo.page(&names, &told.introduction(), args.open)?;
     let page = folder.join("report.html");
 
     if context.json {
@@ -84,28 +86,17 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
             "model_name": models::DEMO,
             "seeds": args.seeds,
             "shots": SHOTS,
-            "categories": names.iter().enumerate().map(|(i, name)| json!({
-                "category": name,
-                "baseline": zero_shot[i],
-                "evaluation": adapted[i],
-                "detection": detection[i],
-            })).collect::<Vec<_>>(),
-            "over_seeds": summary.rows,
+            "categories": told.rows(),
         }));
     }
     out("");
-    out(&format!(
-        "Held-out AUROC over {} draws of the {SHOTS} defects learned from:",
-        args.seeds
-    ));
-    out(summary.table().trim_end());
-    out(&summary.verdict());
+    out(told.table().trim_end());
     out(&format!("\n{}", page.display()));
     context.console.note(
         "\nOn your own parts, good ones in a folder, and defects if you have some in another:\n\
          \x20 flawtune fit     --good parts/good --defect parts/defects --model-name dinov2_vits14 --output parts.flaw\n\
          \x20 flawtune predict parts.flaw new/ --maps maps\n\
-         It looks at several blocks of the network and at two sizes, and finds more than what was shown here.",
+         A real backbone at two sizes finds more than what was shown here.",
     );
     Ok(())
 }
@@ -116,121 +107,75 @@ struct Demo {
 }
 
 impl Demo {
-    /// `NAME --root-dir … --category …`, and more.
-    fn of(&self, command: &str, category: &str, more: &[&str]) -> Result<Value, Failure> {
+    /// `fit` of a category, and what `evaluate` says of the file.
+    fn fit(
+        &self,
+        category: &str,
+        file: &str,
+        more: &[&str],
+        results: &str,
+    ) -> Result<Counted, Failure> {
+        let fit = ["fit", "--root-dir", DATA, "--category", category];
+        let of = ["--model-name", models::DEMO, "--image-size", IMAGE_SIZE];
         self.show
-            .command(&[&[command, "--root-dir", DATA, "--category", category], more].concat())
+            .command(&[&fit, &of[..], more, &["--output", file]].concat())?;
+        let mut evaluate = vec!["evaluate", file, "--root-dir", DATA];
+        if results != RESULTS {
+            evaluate.extend(["--output-dir", results]);
+        }
+        let found = self.show.command(&evaluate)?;
+        Counted::of(&found)
     }
 
-    fn untouched(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
-        self.show
-            .step("The untouched network: how far is an image from the nearest good ones?");
+    fn good_alone(&self, names: &[&str]) -> Result<Vec<Counted>, Failure> {
+        self.show.step(
+            "From good images alone: one file a category, with a threshold that lets 2 % of good parts be stopped",
+        );
         let mut all = Vec::new();
         for name in names {
-            let found = self.of("baseline", name, &["--model-name", models::DEMO])?;
-            let best = tell::best(&found["scorers"]);
-            self.show.text(&format!(
-                "  {name}: AUROC {} ({})",
-                number(&best["auroc"]),
-                tell::word(&best["scorer"])
-            ));
-            all.push(found);
+            let counted = self.fit(name, &format!("{name}_good.flaw"), &[], BEFORE)?;
+            self.show.text(&format!("  {name}: {counted}"));
+            all.push(counted);
         }
         Ok(all)
     }
 
-    fn learned(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
+    /// For each category, what was found after learning from each draw of the defects; the first is the one on the page.
+    fn taught(&self, names: &[&str], seeds: u32) -> Result<Vec<Vec<Counted>>, Failure> {
         self.show.step(&format!(
-            "Learn from the good images and {SHOTS} defects; test on images that nothing was learned from"
+            "Show it {SHOTS} defects, and test on the same good images and on defects that it has not seen"
         ));
+        let shots = SHOTS.to_string();
         let mut all = Vec::new();
         for name in names {
-            let (shots, epochs) = (SHOTS.to_string(), EPOCHS.to_string());
-            self.of(
-                "train",
-                name,
-                &[
-                    "--model-name",
-                    models::DEMO,
-                    "--num-defect-samples",
-                    &shots,
-                    "--num-epochs",
-                    &epochs,
-                ],
-            )?;
-            let found = self.of("evaluate", name, &["--checkpoint", &checkpoint(name)])?;
-            let ensemble = &found[ADAPTED];
-            self.show.text(&format!(
-                "  {name}: AUROC {} without the defects, {} with them ({} trained numbers)",
-                number(&ensemble["zero_shot"]["auroc"]),
-                number(&ensemble["prompt_tuned"]["auroc"]),
-                ensemble["trainable"]
-            ));
-            all.push(found);
-        }
-        Ok(all)
-    }
-
-    fn study(&self, names: &[&str], seeds: u32) -> Result<Value, Failure> {
-        self.show.step(&format!(
-            "Was that luck? The same with {seeds} draws of the {SHOTS} defects that are learned from"
-        ));
-        self.show.command(&[
-            "ablate",
-            "--root-dir",
-            DATA,
-            "--category",
-            &names.join(","),
-            "--model-name",
-            models::DEMO,
-            "--grid",
-            &format!("num-defect-samples={SHOTS}"),
-            "--set",
-            &format!("num-epochs={EPOCHS}"),
-            "--seeds",
-            &seeds.to_string(),
-            "--with-ensemble",
-            "--guard",
-            "--output-dir",
-            &study(seeds),
-        ])
-    }
-
-    fn detector(&self, names: &[&str]) -> Result<Vec<Value>, Failure> {
-        self.show
-            .step("One file for the line: a verdict on each image, and where the flaw is");
-        let mut all = Vec::new();
-        for name in names {
-            let bundle = format!("{name}.flaw");
-            self.of(
-                "fit",
-                name,
-                &["--checkpoint", &checkpoint(name), "--output", &bundle],
-            )?;
-            let found = self.of("evaluate", name, &["--bundle", &bundle])?;
-            let (pictures, maps) = (
-                format!("{DATA}/{name}/test"),
-                format!("{RESULTS}/maps/{name}/test"),
-            );
-            self.show
-                .command(&["predict", &bundle, &pictures, "--maps", &maps])?;
-            let row = &found["rows"][0];
-            let (stopped, known) = (&row["metrics"]["false_alarms"], &row["metrics"]["found"]);
-            self.show.text(&format!(
-                "  {name}: {} of {} defects found, {} false alarms among {} good images; place of the flaws: pixel AUROC {}",
-                known["count"],
-                known["of"],
-                stopped["count"],
-                stopped["of"],
-                number(&row["pixels"]["auroc"])
-            ));
-            all.push(found);
+            let mut draws = Vec::new();
+            for seed in 0..seeds {
+                let number = seed.to_string();
+                let mut more = vec!["--num-defect-samples", &shots];
+                let (mut file, mut results) = (format!("{name}.flaw"), RESULTS.to_owned());
+                if seed > 0 {
+                    more.extend(["--seed", &number]);
+                    file = format!("{name}_{seed}.flaw");
+                    results = format!("{BEFORE}/seed_{seed}");
+                }
+                let counted = self.fit(name, &file, &more, &results)?;
+                self.show.text(&format!("  {name}: {counted}"));
+                draws.push(counted);
+            }
+            all.push(draws);
         }
         Ok(all)
     }
 
     fn page(&self, names: &[&str], introduction: &str, open: bool) -> Result<(), Failure> {
-        self.show.step("A page to look at and to pass on");
+        self.show
+            .step("Where the flaws are: a map of each image, and a page to look at and to pass on");
+        for name in names {
+            let (file, images) = (format!("{name}.flaw"), format!("{DATA}/{name}/test"));
+            let maps = format!("{RESULTS}/maps/{name}/test");
+            self.show
+                .command(&["predict", &file, &images, "--maps", &maps])?;
+        }
         let title = format!("flawtune demo: {}", names.join(" and "));
         let mut line = vec![
             "report",
@@ -246,12 +191,7 @@ impl Demo {
     }
 }
 
-/// Folder of the study.
-fn study(seeds: u32) -> String {
-    format!("study_{seeds}_seeds")
-}
-
-/// Removes the study of an earlier demonstration, whose runs would not be repeated.
+/// Removes the results of an earlier demonstration.
 fn replace(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::Input(format!(
@@ -260,8 +200,4 @@ fn replace(folder: &Path) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
-}
-
-fn checkpoint(category: &str) -> String {
-    format!("{RESULTS}/{category}_prompts.pt")
 }

@@ -172,7 +172,12 @@ pub(super) fn source(records: &[RunRecord]) -> Option<Source> {
             .and_then(|t| t.parse().ok())
             .unwrap_or_default();
         let root: PathBuf = path("root-dir")?;
-        if text("category").is_none() {
+        // a detector's category needs no option
+        let below = record
+            .category
+            .as_ref()
+            .is_some_and(|c| root.join(c).is_dir());
+        if text("category").is_none() && !below {
             // the root was the category itself
             return Source::root_as_category(&root, layout, visa_split)
                 .ok()
@@ -224,6 +229,23 @@ mod tests {
             .into_record(Outcome::Finished);
         record.working_folder = Some(PathBuf::from("/w"));
         record
+    }
+
+    #[test]
+    fn the_category_of_a_detector_lies_below_its_root() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("data/plate/train/good")).unwrap();
+        let mut evaluated = record("evaluate", &[("root-dir", "data")]);
+        evaluated.working_folder = Some(folder.path().to_owned());
+        evaluated.category = Some("plate".to_owned());
+        let root = |record: &RunRecord| match source(std::slice::from_ref(record)) {
+            Some(Source::Root { root, .. }) => Some(root),
+            _ => None,
+        };
+        assert_eq!(root(&evaluated), Some(folder.path().join("data")));
+        // no such folder: the root is the category
+        evaluated.category = Some("bottle".to_owned());
+        assert_ne!(root(&evaluated), Some(folder.path().join("data")));
     }
 
     #[test]

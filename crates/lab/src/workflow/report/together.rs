@@ -8,7 +8,7 @@ use super::read::RunData;
 use super::scorers::{self, Scorer};
 use flawtune::evaluate::metrics::roc_curve_corners;
 use flawtune::evaluate::statistics::Rate;
-use flawtune::report::page::{Cell, Estimate, Gallery, Page, RunReport, Table};
+use flawtune::report::page::{Cell, Gallery, Page, RunReport, Table};
 use flawtune::report::plot::{Axis, Bar, BarSeries, Chart, Line, Plot};
 
 /// Lines in one plot that can still be told apart.
@@ -102,18 +102,20 @@ fn tested(data: &RunData) -> impl Iterator<Item = &str> {
 fn table(runs: &[RunReport], data: &[RunData]) -> Table {
     let mut rows = Vec::new();
     let text = |text: &str| Cell::Text(text.to_owned());
-    let value = |value| {
-        Cell::Estimate(Estimate {
-            value,
-            ..Estimate::default()
-        })
-    };
     for (run, data) in runs.iter().zip(data) {
         let marked = |protocol: &str| {
             if run.mark.is_empty() || protocol == run.mark {
                 protocol.to_owned()
             } else {
                 format!("{protocol}, {}", run.mark)
+            }
+        };
+        // a number of a leaky run is never without that word
+        let shown = |v: Option<f64>, interval| {
+            if run.mark.is_empty() {
+                Cell::Estimate(scorers::estimate(v, interval))
+            } else {
+                Cell::Text(v.map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)))
             }
         };
         for scorer in scorers::scorers(data) {
@@ -123,14 +125,6 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
                 ..
             } = scorer;
             let (a, z) = (&c.prompt_tuned, &c.zero_shot);
-            // a number of a leaky run is never without that word
-            let shown = |v: Option<f64>, interval| {
-                if run.mark.is_empty() {
-                    Cell::Estimate(scorers::estimate(v, interval))
-                } else {
-                    Cell::Text(v.map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)))
-                }
-            };
             rows.push(vec![
                 text(&run.title),
                 text(name),
@@ -148,24 +142,25 @@ fn table(runs: &[RunReport], data: &[RunData]) -> Table {
         }
         if let Some(d) = &data.detection {
             let (split, own) = (&d.evaluation.split, &d.shipped().metrics);
-            let auroc = if run.mark.is_empty() {
-                Cell::Estimate(scorers::estimate(own.auroc, own.auroc_interval.as_ref()))
-            } else {
-                Cell::Text(
-                    own.auroc
-                        .map_or_else(|| "–".to_owned(), |v| format!("{v:.3} {}", run.mark)),
-                )
-            };
+            // the same file without its defects, where it learned from some
+            let tested = &d.evaluation.rows;
+            let against = d.shipped().against.as_ref();
+            let without = tested.iter().find(|row| Some(&row.scorer) == against);
+            let without = without.map(|row| &row.metrics);
+            let difference = d.shipped().difference.as_ref().and_then(|i| i.auroc);
             rows.push(vec![
                 text(&run.title),
                 text(&format!("detector ({})", d.shipped().scorer)),
-                value(None),
+                Cell::Number(split.shots as f64),
                 text(&marked(&split.protocol)),
                 Cell::Number(split.seed as f64),
-                value(None),
-                auroc,
-                value(None),
-                Cell::Number(own.average_precision),
+                shown(
+                    without.and_then(|m| m.auroc),
+                    without.and_then(|m| m.auroc_interval.as_ref()),
+                ),
+                shown(own.auroc, own.auroc_interval.as_ref()),
+                shown(difference, None),
+                shown(Some(own.average_precision), None),
                 share(own.found),
                 share(own.false_alarms),
                 text(&short(&split.test_set_hash)),

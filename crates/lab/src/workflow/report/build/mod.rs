@@ -165,8 +165,9 @@ fn done(data: &RunData) -> String {
     }
     if let Some(d) = &data.detection {
         return format!(
-            "{category}: a detector of {} good images, tested on {} good and {} defective images (protocol {}, seed {}).",
+            "{category}: a detector of {} good images and {} defects, tested on {} good and {} defective images (protocol {}, seed {}).",
             d.support_images,
+            d.evaluation.split.shots,
             d.evaluation.split.good,
             d.evaluation.split.defects,
             d.evaluation.split.protocol,
