@@ -134,7 +134,7 @@ pub enum DatasetError {
         category: String,
     },
     /// A folder of images is none.
-    #[error("{}: no such folder of images", folder.display())]
+    #[error("{}: no such folder of images\nhint: look whether the path is right; it is taken from the current folder", folder.display())]
     NoFolder {
         /// The folder asked for.
         folder: PathBuf,
