@@ -19,6 +19,21 @@
 //! # }
 //! ```
 //!
+//! A detector that has learned goes on to learn, in seconds and without the images of before:
+//!
+//! ```no_run
+//! use flawtune::{Detector, Lessons, MoreImages};
+//!
+//! # fn main() -> Result<(), flawtune::Error> {
+//! let detector = Detector::open("parts.flaw")?;
+//! let missed = MoreImages { defect: Some("missed_flaws".into()), good: Some("false_alarms".into()), ..MoreImages::default() };
+//! let taught = detector.learn(&Lessons::new(missed))?; // an error if it would be worse
+//! println!("finds {} of {} defects, found {} before", taught.after.found, taught.after.defects, taught.before.found);
+//! taught.detector.save("parts.flaw")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Modules follow the data: dataset, features, score, evaluate, report. [`bundle`] is the file of a detector; [`workflow`] walks
 //! all of them from end to end.
 #![warn(missing_docs)]
@@ -39,6 +54,9 @@ pub use flawtune_synth as synth;
 pub mod unit;
 pub mod workflow;
 
+pub use dataset::MoreImages;
 pub use flawtune_backbone::preprocess::RgbImage8 as Image;
 pub use score::map::{AnomalyMap, Region};
-pub use workflow::{Backbone, Detector, DetectorBuilder, Prediction, WorkflowError as Error};
+pub use workflow::{
+    Backbone, Detector, DetectorBuilder, Lessons, Prediction, Taught, WorkflowError as Error,
+};

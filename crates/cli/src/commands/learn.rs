@@ -1,7 +1,7 @@
 //! `flawtune learn`
 
 use flawtune::dataset::MoreImages;
-use flawtune::workflow::{Event, LearnRequest, Learnt, Tally, learn};
+use flawtune::workflow::{Event, LearnRequest, Learnt, Lessons, Tally, learn};
 use serde_json::json;
 
 use crate::Context;
@@ -10,23 +10,20 @@ use crate::console::{bytes, out, out_json};
 use crate::failure::Failure;
 use crate::progress::Display;
 
-/// Images a forward pass.
-const BATCH: usize = 8;
-
 pub(crate) fn run(args: &LearnArgs, context: Context) -> Result<(), Failure> {
+    let mut lessons = Lessons::new(MoreImages {
+        good: args.good.clone(),
+        defect: args.defect.clone(),
+        masks: args.masks.clone(),
+    });
+    lessons.force = args.force;
+    lessons.skip_bad_images = args.skip_bad_images;
+    lessons.strict = args.strict;
     let request = LearnRequest {
         detector: args.file.clone(),
         weights: args.weights.clone(),
-        images: MoreImages {
-            good: args.good.clone(),
-            defect: args.defect.clone(),
-            masks: args.masks.clone(),
-        },
+        lessons,
         output: args.output.clone().unwrap_or_else(|| args.file.clone()),
-        force: args.force,
-        skip_bad_images: args.skip_bad_images,
-        strict: args.strict,
-        batch_size: BATCH,
     };
     let mut display = Display::new(context.console);
     let result = learn(&request, &mut |event: Event<'_>| display.show(event));

@@ -1,6 +1,6 @@
 //! The detector: what a `.flaw` file holds, put to work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
@@ -11,7 +11,7 @@ use super::predict::{Prediction, Wanted, judge};
 use super::set_threshold::{NewThreshold, change};
 use super::source::{TokenOpener, TokenSource, modulate, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
-use crate::bundle::{Bank, Bundle, Finding, Header, ScorerKind, TokenScorer};
+use crate::bundle::{Bank, Bundle, Finding, Header, Kept, ScorerKind, TokenScorer};
 use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
 use crate::image_size::ImageSize;
 use crate::score::Scorer;
@@ -24,7 +24,9 @@ const DRAWINGS: usize = 8;
 #[derive(Debug)]
 pub struct Detector {
     bundle: Bundle,
-    engine: Engine,
+    /// The file it was read from, which holds what it keeps to learn more.
+    path: Option<PathBuf>,
+    engine: Arc<Engine>,
     adapted: Option<Box<dyn TokenSource>>,
     /// What it looks at: the image at one size or more, the largest first.
     looks: Vec<AtSize>,
@@ -139,13 +141,15 @@ impl Detector {
         warm?;
         let looks = looks?;
         let adapted = learned.map(|l| l.source(&engine)).transpose()?;
-        Ok(Self::of(bundle, engine, adapted, looks))
+        let mut detector = Self::of(bundle, Arc::new(engine), adapted, looks);
+        detector.path = Some(path.to_owned());
+        Ok(detector)
     }
 
     /// A detector that was just fitted: without a file.
     pub(super) fn fitted(
         bundle: Bundle,
-        engine: Engine,
+        engine: Arc<Engine>,
         adapted: Option<Box<dyn TokenSource>>,
     ) -> Result<Self, WorkflowError> {
         let looks = looks(Path::new("the detector"), &bundle, &engine)?;
@@ -154,12 +158,13 @@ impl Detector {
 
     fn of(
         bundle: Bundle,
-        engine: Engine,
+        engine: Arc<Engine>,
         adapted: Option<Box<dyn TokenSource>>,
         looks: Vec<AtSize>,
     ) -> Self {
         Self {
             bundle,
+            path: None,
             engine,
             adapted,
             looks,
@@ -170,10 +175,21 @@ impl Detector {
     /// Writes the detector as one file, whole or not at all: everything but the backbone's weights, which it names with their hash.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written; the file that it was opened from is gone or damaged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WorkflowError> {
         // what is large in it is shared
-        Ok(self.bundle.clone().write(path.as_ref())?)
+        let mut bundle = self.bundle.clone();
+        bundle.kept = self.kept()?;
+        Ok(bundle.write(path.as_ref())?)
+    }
+
+    /// What it keeps to learn more; none where it cannot.
+    pub(super) fn kept(&self) -> Result<Option<Arc<Kept>>, WorkflowError> {
+        match (&self.bundle.kept, &self.path) {
+            (Some(kept), _) => Ok(Some(Arc::clone(kept))),
+            (None, Some(path)) => Ok(Kept::read(path, self.header())?.map(Arc::new)),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Looks at one image: verdict, places and map. It is what `flawtune predict` says of the image, to the last bit.
@@ -210,7 +226,7 @@ impl Detector {
     }
 
     /// The backbone.
-    pub(super) fn engine(&self) -> &Engine {
+    pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
@@ -269,15 +285,23 @@ impl Detector {
                 .collect();
             let mut tokens = TokenSet { grid, dim, images };
             modulate(self.adapted.as_deref(), &mut tokens)?;
-            Ok((grid, look.scorer.score(&tokens)?))
+            Ok(tokens)
         };
-        let found: Vec<_> = self
+        let tokens: Vec<TokenSet> = self
             .looks
             .iter()
             .zip(inputs)
             .map(one)
             .collect::<Result<_, WorkflowError>>()?;
-        Ok(joined(found))
+        self.found(&tokens)
+    }
+
+    /// What it says of images by their tokens, at each size that it looks at.
+    pub(super) fn found(&self, tokens: &[TokenSet]) -> Result<Vec<Finding>, WorkflowError> {
+        let one =
+            |(look, tokens): (&AtSize, &TokenSet)| Ok((look.grid, look.scorer.score(tokens)?));
+        let found = self.looks.iter().zip(tokens).map(one);
+        Ok(joined(found.collect::<Result<_, WorkflowError>>()?))
     }
 
     /// Draws maps of size `drawn` (height, width) of images of size `of`.

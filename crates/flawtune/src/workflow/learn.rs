@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flawtune_backbone::preprocess::{decode, read_file};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::fit::finish::{MapsOf, calibrated};
 use super::fit::residual::{AtSize, cover, together};
-use super::{Category, CategoryOptions, Detector, Engine, Event, OnEvent, WorkflowError};
+use super::{Category, CategoryOptions, Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Kept, KeptSize, ScorerKind};
 use crate::dataset::{MoreImages, Source};
 use crate::evaluate::metrics::auroc;
 use crate::evaluate::protocol::ImageRef;
-use crate::features::{ImageTokens, Turn};
-use crate::image_size::ImageSize;
+use crate::features::{ImageTokens, TokenSet, Turn};
 use crate::score::residual::{
     BlockBanks, Good, LookedAt, ResidualOptions, Shot, Spacing, block_bank, default_top, grown,
     learn_residual, of_blocks, unit_blocks,
@@ -27,15 +27,10 @@ const WORSE: f64 = 0.005;
 
 /// What a detector is to learn.
 #[derive(Debug, Clone)]
-pub struct LearnRequest {
-    /// The detector.
-    pub detector: PathBuf,
-    /// Weight file to use.
-    pub weights: Option<PathBuf>,
+#[non_exhaustive]
+pub struct Lessons {
     /// The images.
     pub images: MoreImages,
-    /// Where the detector is written; where that is the detector itself, its old version stays beside it.
-    pub output: PathBuf,
     /// Take what was learned even where known images are told apart worse.
     pub force: bool,
     /// Leave unreadable images out.
@@ -44,6 +39,32 @@ pub struct LearnRequest {
     pub strict: bool,
     /// Images a forward pass.
     pub batch_size: usize,
+}
+
+impl Lessons {
+    /// To learn from these images.
+    pub fn new(images: MoreImages) -> Self {
+        Self {
+            images,
+            force: false,
+            skip_bad_images: false,
+            strict: false,
+            batch_size: 8,
+        }
+    }
+}
+
+/// A detector file that is to learn.
+#[derive(Debug, Clone)]
+pub struct LearnRequest {
+    /// The detector.
+    pub detector: PathBuf,
+    /// Weight file to use.
+    pub weights: Option<PathBuf>,
+    /// What it is to learn.
+    pub lessons: Lessons,
+    /// Where the detector is written; where that is the detector itself, its old version stays beside it.
+    pub output: PathBuf,
 }
 
 /// Images that a detector had not seen, or had left out to judge them.
@@ -59,7 +80,23 @@ pub struct Tally {
     pub found: usize,
 }
 
-/// A detector that learned.
+/// A detector that learned, without a file yet.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Taught {
+    /// The detector as it is now.
+    pub detector: Detector,
+    /// Good images it learned now.
+    pub good: usize,
+    /// Defects it learned now.
+    pub defects: usize,
+    /// The same images by the old detector and by the new one, each by models that had not seen it.
+    pub before: Tally,
+    /// See `before`.
+    pub after: Tally,
+}
+
+/// A detector file that learned.
 #[derive(Debug, Clone)]
 pub struct Learnt {
     /// What its file says.
@@ -78,48 +115,79 @@ pub struct Learnt {
     pub old_version: Option<PathBuf>,
 }
 
-/// Learns and writes the detector.
-///
-/// Good images and shots are judged by models that had not seen them, before and after. Where the new detector tells the known
-/// images apart worse, it is refused unless forced.
+impl Detector {
+    /// The detector after it learned from more images, in seconds: what it learned from before is kept in it. This one stays as it is.
+    ///
+    /// # Errors
+    /// A detector that keeps nothing to learn from; an image that it knows under the other label; no image that it does not know; what
+    /// was learned and tells known images apart worse, unless it is forced; anything wrong with the images.
+    pub fn learn(&self, lessons: &Lessons) -> Result<Taught, WorkflowError> {
+        self.learn_with(lessons, &mut |_| {})
+    }
+
+    /// As [`Self::learn`], and tells what happens on the way.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub fn learn_with(
+        &self,
+        lessons: &Lessons,
+        on_event: OnEvent<'_>,
+    ) -> Result<Taught, WorkflowError> {
+        let kept = match self.header().scorer {
+            ScorerKind::Residual { .. } => self.kept()?,
+            _ => None,
+        };
+        let kept = kept.ok_or_else(|| {
+            WorkflowError::Input(
+                "the detector keeps nothing that it could learn more from\nhint: fit it again with the scorer residual and all good \
+                 images"
+                    .into(),
+            )
+        })?;
+        let kept = (*kept).clone().as_in_file();
+        let new = NewImages::read(lessons, self, &kept, on_event)?;
+        let sizes = at_sizes(self, &kept, &new, on_event)?;
+        let (good, defects) = together(&sizes);
+        let bundle = bundle(self, kept, &new, sizes, &good, &defects, on_event)?;
+
+        let was = self.header();
+        let comparable = Comparable::of(was, &new, &good, &defects);
+        let (before, after) =
+            comparable.tallies(was.threshold.value, bundle.header.threshold.value);
+        if let Some((was, is)) = comparable.worse()
+            && !lessons.force
+        {
+            return Err(WorkflowError::Input(format!(
+                "what was learned makes the detector worse: it told {} known good images and {} defects apart with an AUROC of \
+                 {was:.3}, and would with {is:.3}; it was not changed\nhint: look whether the new images are labelled right, or take \
+                 it anyway by force",
+                before.good, before.defects,
+            )));
+        }
+        Ok(Taught {
+            detector: Self::fitted(bundle, Arc::clone(self.engine()), None)?,
+            good: new.good.len(),
+            defects: new.defects.len(),
+            before,
+            after,
+        })
+    }
+}
+
+/// Learns and writes the detector; see [`Detector::learn`].
 ///
 /// # Errors
-/// A detector that keeps nothing to learn from; an image that it knows under the other label; no image that it does not know; what
-/// was learned and is worse; anything wrong with the images or the file.
+/// As [`Detector::learn`]; anything wrong with the file.
 pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, WorkflowError> {
     let path = &request.detector;
     let old = Detector::open_with(path, request.weights.as_deref(), None, on_event)?;
     on_event(Event::Read(path));
-    let kept = match old.header().scorer {
-        ScorerKind::Residual { .. } => Kept::read(path, old.header())?,
-        _ => None,
-    };
-    let kept = kept.ok_or_else(|| {
-        WorkflowError::Input(format!(
-            "{}: keeps nothing that it could learn more from\nhint: fit it again with the scorer residual and all good images",
-            path.display()
-        ))
+    let taught = old.learn_with(&request.lessons, on_event);
+    let taught = taught.map_err(|error| match error {
+        WorkflowError::Input(what) => WorkflowError::Input(format!("{}: {what}", path.display())),
+        other => other,
     })?;
-    let new = NewImages::read(request, &old, &kept, on_event)?;
-    let sizes = at_sizes(&old, &kept, &new, on_event)?;
-    let (good, defects) = together(&sizes);
-    let bundle = bundle(&old, kept, &new, sizes, &good, &defects, on_event)?;
-
-    let was = old.header();
-    let comparable = Comparable::of(was, &new, &good, &defects);
-    let (before, after) = comparable.tallies(was.threshold.value, bundle.header.threshold.value);
-    if let Some((was, is)) = comparable.worse()
-        && !request.force
-    {
-        return Err(WorkflowError::Input(format!(
-            "what was learned makes the detector worse: it told {} known good images and {} defects apart with an AUROC of {was:.3}, \
-             and would with {is:.3}; {} was not changed\nhint: look whether the new images are labelled right, or take it anyway by \
-             force",
-            before.good,
-            before.defects,
-            path.display()
-        )));
-    }
     let old_version = if request.output == *path {
         let beside = free_name(path);
         std::fs::copy(path, &beside).map_err(|source| WorkflowError::Io {
@@ -131,16 +199,15 @@ pub fn learn(request: &LearnRequest, on_event: OnEvent<'_>) -> Result<Learnt, Wo
     } else {
         None
     };
-    let mut bundle = bundle;
-    bundle.write(&request.output)?;
+    taught.detector.save(&request.output)?;
     on_event(Event::Wrote(&request.output));
     Ok(Learnt {
-        header: bundle.header,
+        header: taught.detector.header().clone(),
         bytes: std::fs::metadata(&request.output).map_or(0, |m| m.len()),
-        good: new.good.len(),
-        defects: new.defects.len(),
-        before,
-        after,
+        good: taught.good,
+        defects: taught.defects,
+        before: taught.before,
+        after: taught.after,
         old_version,
     })
 }
@@ -154,9 +221,6 @@ fn free_name(path: &Path) -> PathBuf {
         .map_or_else(|| name(0), name)
 }
 
-/// Height and width of an image, and its score.
-type SizeAndScore = ((usize, usize), f64);
-
 /// Images that the detector does not know yet.
 struct NewImages {
     category: Category,
@@ -165,6 +229,8 @@ struct NewImages {
     defects: Vec<usize>,
     /// Height and width of the good ones.
     sizes: Vec<(usize, usize)>,
+    /// Tokens of the good ones and then of the defects, at each size that the detector looks at.
+    tokens: Vec<TokenSet>,
     /// What the old detector says of them.
     good_found: Vec<f64>,
     defects_found: Vec<f64>,
@@ -172,21 +238,21 @@ struct NewImages {
 
 impl NewImages {
     fn read(
-        request: &LearnRequest,
+        lessons: &Lessons,
         old: &Detector,
         kept: &Kept,
         on_event: OnEvent<'_>,
     ) -> Result<Self, WorkflowError> {
         let category = Category::open(
             &CategoryOptions {
-                source: Source::More(request.images.clone()),
+                source: Source::More(lessons.images.clone()),
                 category: old.header().category.clone(),
                 needs_test: false,
-                skip_bad_images: request.skip_bad_images,
-                strict: request.strict,
+                skip_bad_images: lessons.skip_bad_images,
+                strict: lessons.strict,
                 exclude: Vec::new(),
                 cache: None,
-                batch_size: request.batch_size,
+                batch_size: lessons.batch_size,
             },
             on_event,
         )?;
@@ -234,61 +300,60 @@ impl NewImages {
                 "no image that the detector does not know\nhint: name a folder of new good images or of new defects".into(),
             ));
         }
-        let mut new = Self {
+        Self {
             category,
             good,
             defects,
             sizes: Vec::new(),
+            tokens: Vec::new(),
             good_found: Vec::new(),
             defects_found: Vec::new(),
-        };
-        let of_good = new.judged(old, &new.good)?;
-        let of_defects = new.judged(old, &new.defects)?;
-        new.sizes = of_good.iter().map(|f| f.0).collect();
-        new.good_found = of_good.into_iter().map(|f| f.1).collect();
-        new.defects_found = of_defects.into_iter().map(|f| f.1).collect();
-        Ok(new)
+        }
+        .looked_at(old, on_event)
     }
 
-    /// Size and score of images by the detector as it is.
-    fn judged(
-        &self,
-        old: &Detector,
-        positions: &[usize],
-    ) -> Result<Vec<SizeAndScore>, WorkflowError> {
+    /// Makes the tokens of the images, once, and has the old detector judge them by those. Images that cannot be read and may be left
+    /// out are.
+    fn looked_at(mut self, old: &Detector, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
+        let engine = old.engine();
+        let asked: Vec<usize> = self.good.iter().chain(&self.defects).copied().collect();
+        let mut readable = asked.clone();
+        for size in engine.sizes() {
+            let (kept, tokens) = self.category.tokens_of(
+                &**engine,
+                engine.preprocess_at(size),
+                None,
+                &asked,
+                Turn::default(),
+                on_event,
+            )?;
+            readable = kept;
+            self.tokens.push(tokens);
+        }
+        self.good.retain(|i| readable.contains(i));
+        self.defects.retain(|i| readable.contains(i));
+        if readable.is_empty() {
+            return Err(WorkflowError::Input(
+                "none of the new images can be read\nhint: name a folder of images".into(),
+            ));
+        }
+        let found = old.found(&self.tokens)?;
+        let mut scores = found.into_iter().map(|finding| finding.score);
+        self.good_found = scores.by_ref().take(self.good.len()).collect();
+        self.defects_found = scores.collect();
         let decoding = old.preprocess().decode_options();
-        let mut all = Vec::with_capacity(positions.len());
-        for &position in positions {
+        let size = |&position: &usize| -> Result<(usize, usize), WorkflowError> {
             let path = &self.category.dataset.samples[position].path;
-            let bytes = read_file(path, &decoding)?;
-            let image = decode(&bytes, path, &decoding)?;
-            let found = old.predict(&image)?;
-            all.push((found.size, found.score));
-        }
-        Ok(all)
+            let image = decode(&read_file(path, &decoding)?, path, &decoding)?;
+            Ok((image.height(), image.width()))
+        };
+        self.sizes = self.good.par_iter().map(size).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
-    /// Tokens of images at a size.
-    fn tokens(
-        &self,
-        engine: &Engine,
-        size: ImageSize,
-        positions: &[usize],
-        on_event: OnEvent<'_>,
-    ) -> Result<Vec<ImageTokens>, WorkflowError> {
-        if positions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let preprocess = engine.preprocess_at(size);
-        let (_, tokens) = self.category.tokens_of(
-            engine,
-            preprocess,
-            None,
-            positions,
-            Turn::default(),
-            on_event,
-        )?;
-        Ok(tokens.images)
+    /// Tokens at one of the sizes, of the good images and of the defects.
+    fn tokens(&self, size: usize) -> (&[ImageTokens], &[ImageTokens]) {
+        self.tokens[size].images.split_at(self.good.len())
     }
 }
 
@@ -317,11 +382,10 @@ fn at_sizes(
     let mut all = Vec::new();
     let old_banks = old_banks.into_iter().zip(spacings);
     let sizes = engine.sizes().into_iter().zip(&kept.sizes);
-    for ((size, kept_size), (old_bank, spacings)) in sizes.zip(old_banks) {
+    for (at, ((size, kept_size), (old_bank, spacings))) in sizes.zip(old_banks).enumerate() {
         let preprocess = engine.preprocess_at(size);
         let grid = engine.grid_of(&preprocess);
-        let good = new.tokens(engine, size, &new.good, on_event)?;
-        let defects = new.tokens(engine, size, &new.defects, on_event)?;
+        let (good, defects) = new.tokens(at);
         on_event(Event::Scoring("what was kept, and new images"));
         let mut covers = kept_size.covers.clone();
         for &position in &new.defects {
@@ -334,8 +398,8 @@ fn at_sizes(
             spacings,
             kept: kept_size,
             judged: &kept.images.judged,
-            good: &good,
-            defects: &defects,
+            good,
+            defects,
             types: types.clone(),
         };
         all.push(size.fit(grid, covers, kept.images.seed)?);

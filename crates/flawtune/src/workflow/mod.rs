@@ -38,7 +38,7 @@ pub use fit::{
     EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, OddImage, ScorerChoice,
     ThresholdChoice, fit, fit_in_memory, fit_learned,
 };
-pub use learn::{LearnRequest, Learnt, Tally, learn};
+pub use learn::{LearnRequest, Learnt, Lessons, Tally, Taught, learn};
 pub use predict::{Next, PredictOptions, Predicted, Prediction, predict, predict_past};
 pub use set_threshold::{NewThreshold, set_threshold};
 pub use source::{Learned, LearnedTokens, TokenOpener, TokenSource};

@@ -11,6 +11,7 @@ mod shape;
 mod sizes;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use images::Images;
@@ -368,7 +369,7 @@ fn fitted(
     let bundle = finish::bundle(&job, scored, applied, on_event)?;
     drop(job);
     on_event(Event::PartEnds("scoring"));
-    Ok((Detector::fitted(bundle, engine, adapted)?, oddest))
+    Ok((Detector::fitted(bundle, Arc::new(engine), adapted)?, oddest))
 }
 
 fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
