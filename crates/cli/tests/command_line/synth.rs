@@ -38,13 +38,13 @@ fn below<'a>(found: &'a BTreeMap<String, Vec<u8>>, folder: &str) -> Vec<&'a Vec<
 }
 
 #[test]
-fn three_categories_are_drawn_unless_some_are_named() {
+fn all_categories_are_drawn_unless_some_are_named() {
     let w = World::new();
     let few = "--size 32 --train-good 2 --test-good 1 --test-per-type 1";
     let run = w
         .run(&format!("synth {few} --output-dir {{}}/all"))
         .succeeds();
-    for category in ["flange", "gravel", "twill"] {
+    for category in ["flange", "gravel", "plate", "twill"] {
         assert!(run.stdout.contains(category), "{}", run.stdout);
         assert_eq!(files(&w.path("all").join(category)).len(), 2 + 1 + 4 + 4);
     }
@@ -60,7 +60,7 @@ fn three_categories_are_drawn_unless_some_are_named() {
     );
     assert_eq!(files(&w.path("one/gravel")), files(&w.path("all/gravel")));
     w.run("synth --category slate --output-dir {}/two")
-        .refuses(&["'slate'", "flange, gravel, twill"]);
+        .refuses(&["'slate'", "flange, gravel, plate, twill"]);
     assert!(!w.path("two").exists());
 }
 
