@@ -4,9 +4,10 @@
 //! Good parts differ in pose, light, finish, handling marks, dust and smudges; every screw is driven
 //! to its own angle. The defects are close in size and contrast to those benign marks.
 
-use super::camera::{SAMPLES, mask};
+use super::camera::SAMPLES;
 use super::noise::{cos_sin, fractal, lattice, mix, perlin, smoothstep};
 use super::random::Chance;
+use super::scene::{Scene, drawing};
 use super::shape::{Blob, Stroke};
 use super::{DefectType, Drawing};
 
@@ -50,7 +51,8 @@ struct Mark<S> {
     gain: [f32; 3],
 }
 
-struct Part {
+/// One flange.
+pub(super) struct Part {
     centre: (f32, f32),
     axis: (f32, f32),
     scale: f32,
@@ -71,23 +73,9 @@ struct Part {
     misplaced: Option<usize>,
 }
 
-/// Draws one flange, with one kind of defect or none.
-pub(super) fn draw(
-    defect: Option<DefectType>,
-    severity: f32,
-    size: u32,
-    scene: &mut Chance,
-    flaw: &mut Chance,
-) -> Drawing {
-    let mut part = Part::draw(scene);
-    if let Some(defect) = defect {
-        part.damage(defect, severity, flaw);
-    }
-    part.render(size)
-}
-
 impl Part {
-    fn draw(chance: &mut Chance) -> Self {
+    /// A sound one.
+    pub(super) fn draw(chance: &mut Chance) -> Self {
         // a fixture holds the part: it lies within 5° of the same way round
         let turn = chance.range(-0.014, 0.014);
         let (lx, ly) = cos_sin(chance.range(0.52, 0.72));
@@ -195,71 +183,6 @@ impl Part {
         place
     }
 
-    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
-        match defect {
-            DefectType::Scratch => {
-                for _ in 0..=chance.below(2) {
-                    let place = self.on_face(chance);
-                    let length = chance.range(0.12, 0.34) * severity;
-                    let half_width = chance.range(0.005, 0.010) * severity;
-                    let turn = chance.unit();
-                    let shape = Stroke::draw(chance, place, turn, length, half_width, 0.12);
-                    let gain = if chance.chance(0.7) {
-                        chance.range(1.3, 1.6)
-                    } else {
-                        chance.range(0.5, 0.72)
-                    };
-                    self.scratches.push(Mark {
-                        shape,
-                        gain: [(1.0 + (gain - 1.0) * severity).max(0.1); 3],
-                    });
-                }
-            }
-            DefectType::Hole => {
-                self.pit_depth = (chance.range(0.5, 0.8) * severity).min(0.95);
-                for _ in 0..=chance.below(3) {
-                    let place = self.on_face(chance);
-                    let radius = chance.range(0.016, 0.036) * severity;
-                    self.pits.push(Blob::draw(chance, place, radius, 0.35));
-                }
-            }
-            DefectType::Stain => {
-                let place = self.on_face(chance);
-                let radius = chance.range(0.06, 0.14) * severity;
-                let depth = (chance.range(0.11, 0.24) * severity).min(0.6);
-                // thin oil goes blue, rust and old coolant go brown
-                let tint = if chance.chance(0.5) {
-                    [1.25, 1.0, 0.7]
-                } else {
-                    [0.7, 0.95, 1.35]
-                };
-                let gain = [
-                    1.0 - depth * tint[0],
-                    1.0 - depth * tint[1],
-                    1.0 - depth * tint[2],
-                ];
-                self.stains.push(Mark {
-                    shape: Blob::draw(chance, place, radius, 0.55),
-                    gain,
-                });
-            }
-            DefectType::Misplaced => {
-                let index = chance.below(6) as usize;
-                self.misplaced = Some(index);
-                let screw = &mut self.screws[index];
-                match chance.below(4) {
-                    0 => screw.state = ScrewState::Missing,
-                    1 => screw.state = ScrewState::Wrong,
-                    _ => {
-                        let (c, s) = cos_sin(chance.unit());
-                        let off = chance.range(0.04, 0.062) * severity.min(1.6);
-                        screw.head = (screw.pocket.0 + c * off, screw.pocket.1 + s * off);
-                    }
-                }
-            }
-        }
-    }
-
     /// Height of the surface and what it is made of; lengths in part units.
     fn surface(&self, x: f32, y: f32, soft: f32) -> Surface {
         let r = (x * x + y * y).sqrt();
@@ -322,51 +245,6 @@ impl Part {
             ));
         }
         cover
-    }
-
-    fn render(&self, size: u32) -> Drawing {
-        let n = size as usize * SAMPLES;
-        let step = 2.0 / n as f32;
-        let soft = 2.0 / size as f32;
-        let to_part = |px: usize, py: usize| {
-            let (u, v) = (
-                ((px as f32 + 0.5) * step - 1.0 - self.centre.0) / self.scale,
-                ((py as f32 + 0.5) * step - 1.0 - self.centre.1) / self.scale,
-            );
-            (
-                u * self.axis.0 + v * self.axis.1,
-                v * self.axis.0 - u * self.axis.1,
-            )
-        };
-        let surfaces: Vec<Surface> = (0..n * n)
-            .map(|index| {
-                let (x, y) = to_part(index % n, index / n);
-                self.surface(x, y, soft)
-            })
-            .collect();
-        let mut coverage = vec![0.0_f32; n * n];
-        let mut light = vec![[0.0_f32; 3]; n * n];
-        for index in 0..n * n {
-            let (px, py) = (index % n, index / n);
-            let (x, y) = to_part(px, py);
-            let here = &surfaces[index];
-            coverage[index] = self.flaw_at(x, y, soft) * here.body;
-            // slope by central difference, one-sided at the frame
-            let (left, right) = (px.saturating_sub(1), (px + 1).min(n - 1));
-            let (up, down) = (py.saturating_sub(1), (py + 1).min(n - 1));
-            let slope_x = (surfaces[py * n + right].height - surfaces[py * n + left].height)
-                / ((right - left) as f32 * step);
-            let slope_y = (surfaces[down * n + px].height - surfaces[up * n + px].height)
-                / ((down - up) as f32 * step);
-            let normal = unit([-slope_x, -slope_y, 1.0]);
-            let steel = self.steel(x, y, normal, here);
-            let tray = self.tray(px as f32 * step - 1.0, py as f32 * step - 1.0, x, y);
-            for c in 0..3 {
-                light[index][c] = mix(tray[c], steel[c], here.body);
-            }
-        }
-        let mask = mask(&coverage, size, 0.3);
-        Drawing { light, mask }
     }
 
     /// Light that the part sends to the camera.
@@ -456,6 +334,117 @@ impl Part {
         let mut rgb = [value * 0.80, value * 0.95, value * 1.25];
         self.dust(&mut rgb, x, y);
         rgb
+    }
+}
+
+impl Scene for Part {
+    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
+        match defect {
+            DefectType::Scratch => {
+                for _ in 0..=chance.below(2) {
+                    let place = self.on_face(chance);
+                    let length = chance.range(0.12, 0.34) * severity;
+                    let half_width = chance.range(0.005, 0.010) * severity;
+                    let turn = chance.unit();
+                    let shape = Stroke::draw(chance, place, turn, length, half_width, 0.12);
+                    let gain = if chance.chance(0.7) {
+                        chance.range(1.3, 1.6)
+                    } else {
+                        chance.range(0.5, 0.72)
+                    };
+                    self.scratches.push(Mark {
+                        shape,
+                        gain: [(1.0 + (gain - 1.0) * severity).max(0.1); 3],
+                    });
+                }
+            }
+            DefectType::Hole => {
+                self.pit_depth = (chance.range(0.5, 0.8) * severity).min(0.95);
+                for _ in 0..=chance.below(3) {
+                    let place = self.on_face(chance);
+                    let radius = chance.range(0.016, 0.036) * severity;
+                    self.pits.push(Blob::draw(chance, place, radius, 0.35));
+                }
+            }
+            DefectType::Stain => {
+                let place = self.on_face(chance);
+                let radius = chance.range(0.06, 0.14) * severity;
+                let depth = (chance.range(0.11, 0.24) * severity).min(0.6);
+                // thin oil goes blue, rust and old coolant go brown
+                let tint = if chance.chance(0.5) {
+                    [1.25, 1.0, 0.7]
+                } else {
+                    [0.7, 0.95, 1.35]
+                };
+                let gain = [
+                    1.0 - depth * tint[0],
+                    1.0 - depth * tint[1],
+                    1.0 - depth * tint[2],
+                ];
+                self.stains.push(Mark {
+                    shape: Blob::draw(chance, place, radius, 0.55),
+                    gain,
+                });
+            }
+            DefectType::Misplaced => {
+                let index = chance.below(6) as usize;
+                self.misplaced = Some(index);
+                let screw = &mut self.screws[index];
+                match chance.below(4) {
+                    0 => screw.state = ScrewState::Missing,
+                    1 => screw.state = ScrewState::Wrong,
+                    _ => {
+                        let (c, s) = cos_sin(chance.unit());
+                        let off = chance.range(0.04, 0.062) * severity.min(1.6);
+                        screw.head = (screw.pocket.0 + c * off, screw.pocket.1 + s * off);
+                    }
+                }
+            }
+        }
+    }
+
+    fn render(&self, size: u32) -> Drawing {
+        let n = size as usize * SAMPLES;
+        let step = 2.0 / n as f32;
+        let soft = 2.0 / size as f32;
+        let to_part = |px: usize, py: usize| {
+            let (u, v) = (
+                ((px as f32 + 0.5) * step - 1.0 - self.centre.0) / self.scale,
+                ((py as f32 + 0.5) * step - 1.0 - self.centre.1) / self.scale,
+            );
+            (
+                u * self.axis.0 + v * self.axis.1,
+                v * self.axis.0 - u * self.axis.1,
+            )
+        };
+        let surfaces: Vec<Surface> = (0..n * n)
+            .map(|index| {
+                let (x, y) = to_part(index % n, index / n);
+                self.surface(x, y, soft)
+            })
+            .collect();
+        let mut coverage = vec![0.0_f32; n * n];
+        let mut light = vec![[0.0_f32; 3]; n * n];
+        for index in 0..n * n {
+            let (px, py) = (index % n, index / n);
+            let (x, y) = to_part(px, py);
+            let here = &surfaces[index];
+            coverage[index] = self.flaw_at(x, y, soft) * here.body;
+            // slope by central difference, one-sided at the frame
+            let (left, right) = (px.saturating_sub(1), (px + 1).min(n - 1));
+            let (up, down) = (py.saturating_sub(1), (py + 1).min(n - 1));
+            let slope_x = (surfaces[py * n + right].height - surfaces[py * n + left].height)
+                / ((right - left) as f32 * step);
+            let slope_y = (surfaces[down * n + px].height - surfaces[up * n + px].height)
+                / ((down - up) as f32 * step);
+            let normal = unit([-slope_x, -slope_y, 1.0]);
+            let steel = self.steel(x, y, normal, here);
+            let tray = self.tray(px as f32 * step - 1.0, py as f32 * step - 1.0, x, y);
+            for c in 0..3 {
+                light[index][c] = mix(tray[c], steel[c], here.body);
+            }
+        }
+        drawing(light, &coverage, size)
     }
 }
 

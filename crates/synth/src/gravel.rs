@@ -5,14 +5,13 @@
 //! learned from. Good slabs differ in the cut, the way round they lie, distance, tilt, light, colour
 //! and dampness, and carry straws and pale chips; the defects are of the same size and contrast.
 
-use super::camera::{SAMPLES, mask};
 use super::noise::{cos_sin, fractal, mix, perlin, smoothstep};
-use super::photograph::{self, Photograph};
+use super::photograph::Photograph;
 use super::random::Chance;
+use super::scene::{FRAME, Scene, lit, paint};
 use super::shape::{Blob, Stroke};
 use super::{DefectType, Drawing};
 
-const FRAME: f32 = 192.0;
 /// Half the edge of the ground that an image shows, in pixels of the photograph.
 const HALF_EDGE: (f32, f32) = (74.0, 94.0);
 /// Most that one side of the image is nearer than its middle, a part of the distance.
@@ -42,7 +41,8 @@ struct Stain {
     crust: f32,
 }
 
-struct Slab {
+/// One slab.
+pub(super) struct Slab {
     photograph: Photograph,
     /// middle of the cut, in pixels of the photograph
     centre: (f32, f32),
@@ -65,29 +65,9 @@ struct Slab {
     intruder: Option<Intruder>,
 }
 
-/// Draws one slab, with one kind of defect or none, from the half of the photograph that belongs to `split`.
-pub(super) fn draw(
-    defect: Option<DefectType>,
-    severity: f32,
-    split: &str,
-    size: u32,
-    scene: &mut Chance,
-    flaw: &mut Chance,
-) -> Drawing {
-    let photograph = if split == "train" {
-        photograph::left()
-    } else {
-        photograph::right()
-    };
-    let mut slab = Slab::draw(photograph, scene);
-    if let Some(defect) = defect {
-        slab.damage(defect, severity, flaw);
-    }
-    slab.render(size)
-}
-
 impl Slab {
-    fn draw(photograph: Photograph, chance: &mut Chance) -> Self {
+    /// A sound one.
+    pub(super) fn draw(photograph: Photograph, chance: &mut Chance) -> Self {
         // a square slab: four ways to lie, each within 7°
         let axis = cos_sin(0.25 * chance.below(4) as f32 + chance.range(-0.02, 0.02));
         let half_edge = chance.range(HALF_EDGE.0, HALF_EDGE.1);
@@ -140,6 +120,158 @@ impl Slab {
         slab
     }
 
+    /// A place of the image on the photograph.
+    fn on_photograph(&self, x: f32, y: f32) -> (f32, f32) {
+        let (u, v) = (2.0 * x / FRAME - 1.0, 2.0 * y / FRAME - 1.0);
+        let near = self.half_edge / (1.0 + self.tilt.0 * u + self.tilt.1 * v);
+        let (u, v) = (u * near * self.mirror, v * near);
+        (
+            self.centre.0 + u * self.axis.0 - v * self.axis.1,
+            self.centre.1 + u * self.axis.1 + v * self.axis.0,
+        )
+    }
+
+    /// Light of the bare ground at a place of the image, linear.
+    fn ground(&self, x: f32, y: f32) -> f32 {
+        let (px, py) = self.on_photograph(x, y);
+        let tone = self.photograph.tone(px, py);
+        // brightness stands in for height: a slope turned to the lamp is lit a little more
+        let slope = (self.photograph.tone(px + 1.0, py) - self.photograph.tone(px - 1.0, py))
+            * self.lamp.0
+            + (self.photograph.tone(px, py + 1.0) - self.photograph.tone(px, py - 1.0))
+                * self.lamp.1;
+        let tone = (0.5 + (tone - 0.5) * self.contrast + 0.10 * slope).max(0.0);
+        // the camera's tone curve is √
+        tone * tone
+    }
+
+    /// The ground about `from`, `zoom` times as large, as seen at `(dx, dy)` from a place; mirrored at the frame.
+    fn piece(&self, from: (f32, f32), dx: f32, dy: f32, zoom: f32) -> f32 {
+        let fold = |v: f32| {
+            let v = v.abs();
+            if v > FRAME {
+                (2.0 * FRAME - v).max(0.0)
+            } else {
+                v
+            }
+        };
+        self.ground(fold(from.0 + dx / zoom), fold(from.1 + dy / zoom))
+    }
+
+    /// Puts the misplaced stone over the ground and returns how much of the place it covers.
+    fn intrude(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) -> f32 {
+        let Some(Intruder { shape, kind }) = &self.intruder else {
+            return 0.0;
+        };
+        if !shape.near(x, y, 6.0) {
+            return 0.0;
+        }
+        let inside = shape.inside(x, y);
+        let on = smoothstep(-0.5 * soft, 0.5 * soft, inside);
+        let (dx, dy) = shape.offset(x, y);
+        let depth = (inside / shape.radius()).clamp(0.0, 1.0);
+        // a stone shades the bed about it
+        let shadow = 1.0 - 0.45 * smoothstep(-5.0, 0.0, inside);
+        match kind {
+            IntruderKind::Missing { grit } => {
+                let fine = self.piece(*grit, dx, dy, 0.35);
+                let wall = 0.12 + 0.26 * smoothstep(0.0, 0.7, depth);
+                for (value, tone) in rgb.iter_mut().zip(self.tone) {
+                    *value = mix(*value, fine * tone * wall, on);
+                }
+            }
+            IntruderKind::Pebble { colour, grain } => {
+                let height = (depth * (2.0 - depth)).sqrt();
+                let facing = (dx * self.lamp.0 + dy * self.lamp.1) / shape.radius();
+                let skin = 1.0 + 0.14 * fractal(x / 2.5, y / 2.5, 3, *grain);
+                let lit = (0.45 + 0.6 * height + 0.12 * facing) * skin;
+                for (value, c) in rgb.iter_mut().zip(colour) {
+                    *value = mix(*value * shadow, c * lit, on);
+                }
+            }
+            IntruderKind::Coarse { from, gain } => {
+                // magnified, the photograph lacks the finest grain
+                let grain = 1.0 + 0.2 * fractal(x / 2.0, y / 2.0, 2, self.tone_seed ^ 7);
+                let large = self.piece(*from, dx, dy, 2.0) * gain * grain;
+                for (value, tone) in rgb.iter_mut().zip(self.tone) {
+                    *value = mix(*value * shadow, large * tone, on);
+                }
+            }
+        }
+        on
+    }
+
+    /// Light of a place, and how much of it the defect covers.
+    fn at(&self, x: f32, y: f32, soft: f32) -> ([f32; 3], f32) {
+        let bare = self.ground(x, y);
+        // stones come in slightly different greys
+        let warm = 0.05 * perlin(x / 13.0, y / 13.0, self.tone_seed);
+        let mut rgb = [
+            bare * self.tone[0] * (1.0 + warm),
+            bare * self.tone[1],
+            bare * self.tone[2] * (1.0 - warm),
+        ];
+        let damp = smoothstep(-0.1, 0.5, fractal(x / 60.0, y / 60.0, 3, self.damp_seed));
+        for value in &mut rgb {
+            *value *= 1.0 - self.damp * damp;
+        }
+        let mut cover = self.intrude(&mut rgb, x, y, soft);
+        for (chip, strength) in &self.chips {
+            if chip.near(x, y, soft) {
+                let on = chip.coverage(x, y, soft) * strength;
+                for value in &mut rgb {
+                    *value = mix(*value, 0.5, on);
+                }
+            }
+        }
+        for (line, strength) in &self.scratches {
+            let on = line.coverage(x, y, soft);
+            if on > 0.0 {
+                cover = cover.max(on);
+                // what scrapes over stones reaches their tops, hardly the gaps
+                let top = 0.4 + 0.6 * smoothstep(0.06, 0.22, bare);
+                for value in &mut rgb {
+                    *value = mix(*value, 0.85, on * strength * top);
+                }
+            }
+        }
+        for stain in &self.stains {
+            if stain.shape.near(x, y, soft) {
+                cover = cover.max(stain.shape.coverage(x, y, soft));
+                let wet = stain.shape.tide(x, y, soft * 5.0);
+                for (value, gain) in rgb.iter_mut().zip(stain.gain) {
+                    *value = mix(
+                        *value * (1.0 + gain * wet).max(0.05),
+                        0.75,
+                        stain.crust * wet.min(1.0),
+                    );
+                }
+            }
+        }
+        for (hole, depth) in &self.holes {
+            if hole.near(x, y, soft * 2.0) {
+                let inside = hole.inside(x, y);
+                cover = cover.max(smoothstep(-0.5 * soft, 0.5 * soft, inside));
+                let open = smoothstep(-0.4, 1.2, inside);
+                // what was drilled out lies about it as dust
+                let dust = 0.5 * smoothstep(-3.2, -0.8, inside) * (1.0 - open);
+                for value in &mut rgb {
+                    *value = mix(mix(*value, 0.42, dust * depth), 0.015, open * depth);
+                }
+            }
+        }
+        for (line, strength) in &self.straws {
+            let on = line.coverage(x, y, soft) * strength;
+            for (value, straw) in rgb.iter_mut().zip([0.50, 0.45, 0.33]) {
+                *value = mix(*value, straw, on);
+            }
+        }
+        let lit = lit(self.gradient, x, y);
+        (rgb.map(|value| value * lit), cover)
+    }
+}
+
+impl Scene for Slab {
     fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
         let place = (chance.range(24.0, 168.0), chance.range(24.0, 168.0));
         match defect {
@@ -223,178 +355,15 @@ impl Slab {
         }
     }
 
-    /// A place of the image on the photograph.
-    fn on_photograph(&self, x: f32, y: f32) -> (f32, f32) {
-        let (u, v) = (2.0 * x / FRAME - 1.0, 2.0 * y / FRAME - 1.0);
-        let near = self.half_edge / (1.0 + self.tilt.0 * u + self.tilt.1 * v);
-        let (u, v) = (u * near * self.mirror, v * near);
-        (
-            self.centre.0 + u * self.axis.0 - v * self.axis.1,
-            self.centre.1 + u * self.axis.1 + v * self.axis.0,
-        )
-    }
-
-    /// Light of the bare ground at a place of the image, linear.
-    fn ground(&self, x: f32, y: f32) -> f32 {
-        let (px, py) = self.on_photograph(x, y);
-        let tone = self.photograph.tone(px, py);
-        // brightness stands in for height: a slope turned to the lamp is lit a little more
-        let slope = (self.photograph.tone(px + 1.0, py) - self.photograph.tone(px - 1.0, py))
-            * self.lamp.0
-            + (self.photograph.tone(px, py + 1.0) - self.photograph.tone(px, py - 1.0))
-                * self.lamp.1;
-        let tone = (0.5 + (tone - 0.5) * self.contrast + 0.10 * slope).max(0.0);
-        // the camera's tone curve is √
-        tone * tone
-    }
-
-    /// The ground about `from`, `zoom` times as large, as seen at `(dx, dy)` from a place; mirrored at the frame.
-    fn piece(&self, from: (f32, f32), dx: f32, dy: f32, zoom: f32) -> f32 {
-        let fold = |v: f32| {
-            let v = v.abs();
-            if v > FRAME {
-                (2.0 * FRAME - v).max(0.0)
-            } else {
-                v
-            }
-        };
-        self.ground(fold(from.0 + dx / zoom), fold(from.1 + dy / zoom))
-    }
-
     fn render(&self, size: u32) -> Drawing {
-        let n = size as usize * SAMPLES;
-        let step = FRAME / n as f32;
-        let soft = FRAME / size as f32;
-        let mut light = vec![[0.0_f32; 3]; n * n];
-        let mut coverage = vec![0.0_f32; n * n];
-        for index in 0..n * n {
-            let (x, y) = (
-                ((index % n) as f32 + 0.5) * step,
-                ((index / n) as f32 + 0.5) * step,
-            );
-            let bare = self.ground(x, y);
-            // stones come in slightly different greys
-            let warm = 0.05 * perlin(x / 13.0, y / 13.0, self.tone_seed);
-            let mut rgb = [
-                bare * self.tone[0] * (1.0 + warm),
-                bare * self.tone[1],
-                bare * self.tone[2] * (1.0 - warm),
-            ];
-            let damp = smoothstep(-0.1, 0.5, fractal(x / 60.0, y / 60.0, 3, self.damp_seed));
-            for value in &mut rgb {
-                *value *= 1.0 - self.damp * damp;
-            }
-            let mut cover = self.intrude(&mut rgb, x, y, soft);
-            for (chip, strength) in &self.chips {
-                if chip.near(x, y, soft) {
-                    let on = chip.coverage(x, y, soft) * strength;
-                    for value in &mut rgb {
-                        *value = mix(*value, 0.5, on);
-                    }
-                }
-            }
-            for (line, strength) in &self.scratches {
-                let on = line.coverage(x, y, soft);
-                if on > 0.0 {
-                    cover = cover.max(on);
-                    // what scrapes over stones reaches their tops, hardly the gaps
-                    let top = 0.4 + 0.6 * smoothstep(0.06, 0.22, bare);
-                    for value in &mut rgb {
-                        *value = mix(*value, 0.85, on * strength * top);
-                    }
-                }
-            }
-            for stain in &self.stains {
-                if stain.shape.near(x, y, soft) {
-                    cover = cover.max(stain.shape.coverage(x, y, soft));
-                    let wet = stain.shape.tide(x, y, soft * 5.0);
-                    for (value, gain) in rgb.iter_mut().zip(stain.gain) {
-                        *value = mix(
-                            *value * (1.0 + gain * wet).max(0.05),
-                            0.75,
-                            stain.crust * wet.min(1.0),
-                        );
-                    }
-                }
-            }
-            for (hole, depth) in &self.holes {
-                if hole.near(x, y, soft * 2.0) {
-                    let inside = hole.inside(x, y);
-                    cover = cover.max(smoothstep(-0.5 * soft, 0.5 * soft, inside));
-                    let open = smoothstep(-0.4, 1.2, inside);
-                    // what was drilled out lies about it as dust
-                    let dust = 0.5 * smoothstep(-3.2, -0.8, inside) * (1.0 - open);
-                    for value in &mut rgb {
-                        *value = mix(mix(*value, 0.42, dust * depth), 0.015, open * depth);
-                    }
-                }
-            }
-            for (line, strength) in &self.straws {
-                let on = line.coverage(x, y, soft) * strength;
-                for (value, straw) in rgb.iter_mut().zip([0.50, 0.45, 0.33]) {
-                    *value = mix(*value, straw, on);
-                }
-            }
-            let (cx, cy) = (x / FRAME - 0.5, y / FRAME - 0.5);
-            let lit = 1.0 + 2.0 * (self.gradient.0 * cx + self.gradient.1 * cy);
-            for (out, value) in light[index].iter_mut().zip(rgb) {
-                *out = value * lit;
-            }
-            coverage[index] = cover;
-        }
-        Drawing {
-            light,
-            mask: mask(&coverage, size, 0.3),
-        }
-    }
-
-    /// Puts the misplaced stone over the ground and returns how much of the place it covers.
-    fn intrude(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) -> f32 {
-        let Some(Intruder { shape, kind }) = &self.intruder else {
-            return 0.0;
-        };
-        if !shape.near(x, y, 6.0) {
-            return 0.0;
-        }
-        let inside = shape.inside(x, y);
-        let on = smoothstep(-0.5 * soft, 0.5 * soft, inside);
-        let (dx, dy) = shape.offset(x, y);
-        let depth = (inside / shape.radius()).clamp(0.0, 1.0);
-        // a stone shades the bed about it
-        let shadow = 1.0 - 0.45 * smoothstep(-5.0, 0.0, inside);
-        match kind {
-            IntruderKind::Missing { grit } => {
-                let fine = self.piece(*grit, dx, dy, 0.35);
-                let wall = 0.12 + 0.26 * smoothstep(0.0, 0.7, depth);
-                for (value, tone) in rgb.iter_mut().zip(self.tone) {
-                    *value = mix(*value, fine * tone * wall, on);
-                }
-            }
-            IntruderKind::Pebble { colour, grain } => {
-                let height = (depth * (2.0 - depth)).sqrt();
-                let facing = (dx * self.lamp.0 + dy * self.lamp.1) / shape.radius();
-                let skin = 1.0 + 0.14 * fractal(x / 2.5, y / 2.5, 3, *grain);
-                let lit = (0.45 + 0.6 * height + 0.12 * facing) * skin;
-                for (value, c) in rgb.iter_mut().zip(colour) {
-                    *value = mix(*value * shadow, c * lit, on);
-                }
-            }
-            IntruderKind::Coarse { from, gain } => {
-                // magnified, the photograph lacks the finest grain
-                let grain = 1.0 + 0.2 * fractal(x / 2.0, y / 2.0, 2, self.tone_seed ^ 7);
-                let large = self.piece(*from, dx, dy, 2.0) * gain * grain;
-                for (value, tone) in rgb.iter_mut().zip(self.tone) {
-                    *value = mix(*value * shadow, large * tone, on);
-                }
-            }
-        }
-        on
+        paint(size, |x, y, soft| self.at(x, y, soft))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chance, FRAME, Slab, photograph};
+    use super::super::photograph;
+    use super::{Chance, FRAME, Slab};
 
     #[test]
     fn a_picture_never_reaches_the_edge_of_its_half() {

@@ -38,6 +38,7 @@ mod paste_on;
 mod photograph;
 mod plate;
 mod random;
+mod scene;
 mod shape;
 mod twill;
 
@@ -53,6 +54,7 @@ pub use paste_on::{PasteOn, PasteStage, Pasted, paste_on};
 
 use camera::Camera;
 use random::Chance;
+use scene::Scene;
 
 /// Smallest and largest image edge that can be drawn, in pixels.
 pub const SIZE_RANGE: std::ops::RangeInclusive<u32> = 32..=2048;
@@ -149,8 +151,8 @@ struct Drawing {
 
 /// Draws one image and its mask (0 sound, 255 defect), both `size` × `size` pixels.
 ///
-/// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments and
-/// `split`, so that images of different splits never share a scene; a texture that is cut from a
+/// `size` is clamped to [`SIZE_RANGE`]. The stream of random numbers is named by all arguments but
+/// `severity` and `size`, so that images of different splits never share a scene; a texture that is cut from a
 /// photograph is cut from one half of it for the split `train`, from the other half for any other.
 ///
 /// `severity`, clamped to [`SEVERITY_RANGE`], multiplies how large a defect is and how far it stands out: at 1
@@ -177,12 +179,16 @@ pub fn draw(
         ])
     };
     let (mut scene, mut flaw, mut exposure) = (stream("scene"), stream("flaw"), stream("exposure"));
-    let drawing = match category {
-        Category::Flange => flange::draw(defect, severity, size, &mut scene, &mut flaw),
-        Category::Gravel => gravel::draw(defect, severity, split, size, &mut scene, &mut flaw),
-        Category::Plate => plate::draw(defect, severity, size, &mut scene, &mut flaw),
-        Category::Twill => twill::draw(defect, severity, size, &mut scene, &mut flaw),
+    let mut part: Box<dyn Scene> = match category {
+        Category::Flange => Box::new(flange::Part::draw(&mut scene)),
+        Category::Gravel => Box::new(gravel::Slab::draw(photograph::of(split), &mut scene)),
+        Category::Plate => Box::new(plate::Plate::draw(&mut scene)),
+        Category::Twill => Box::new(twill::Cloth::draw(&mut scene)),
     };
+    if let Some(defect) = defect {
+        part.damage(defect, severity, &mut flaw);
+    }
+    let drawing = part.render(size);
     let camera = Camera::draw(&mut exposure);
     (
         camera.develop(&drawing.light, size, &mut exposure),

@@ -37,6 +37,11 @@ fn gravel() -> &'static Levels {
     })
 }
 
+/// The half that the images of a split are cut from: no tested stone was ever learned from.
+pub(super) fn of(split: &str) -> Photograph {
+    if split == "train" { left() } else { right() }
+}
+
 /// The left half: training images are cut from it.
 pub(super) fn left() -> Photograph {
     let levels = gravel();

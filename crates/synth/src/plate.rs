@@ -4,13 +4,12 @@
 //! the brushing, in light, and in the oil and chips on them, which are plain to see and harmless: what is odd is not
 //! what is wrong. At twice their usual severity the defects are as plain.
 
-use super::camera::{SAMPLES, mask};
 use super::noise::{fractal, lattice, mix, perlin, smoothstep};
 use super::random::Chance;
+use super::scene::{FRAME, Scene, lit, paint};
 use super::shape::{Blob, Stroke};
 use super::{DefectType, Drawing};
 
-const FRAME: f32 = 192.0;
 /// Where the holes are drilled, from either edge.
 const HOLE_AT: f32 = 40.0;
 const HOLE: f32 = 11.5;
@@ -36,7 +35,8 @@ struct Chip {
     shade: f32,
 }
 
-struct Plate {
+/// One plate.
+pub(super) struct Plate {
     offset: (f32, f32),
     brushing: u32,
     depth: f32,
@@ -50,23 +50,9 @@ struct Plate {
     washer: Option<Washer>,
 }
 
-/// Draws one plate, with one kind of defect or none.
-pub(super) fn draw(
-    defect: Option<DefectType>,
-    severity: f32,
-    size: u32,
-    scene: &mut Chance,
-    flaw: &mut Chance,
-) -> Drawing {
-    let mut plate = Plate::draw(scene);
-    if let Some(defect) = defect {
-        plate.damage(defect, severity, flaw);
-    }
-    plate.render(size)
-}
-
 impl Plate {
-    fn draw(chance: &mut Chance) -> Self {
+    /// A sound one.
+    pub(super) fn draw(chance: &mut Chance) -> Self {
         let mut plate = Self {
             offset: (chance.range(-3.0, 3.0), chance.range(-3.0, 3.0)),
             brushing: chance.bits(),
@@ -126,6 +112,91 @@ impl Plate {
         place
     }
 
+    /// Light of the bare steel.
+    fn steel(&self, x: f32, y: f32) -> f32 {
+        // brushed along the rows: streaks that are long and thin, over slower ones
+        let streak = perlin(x / 26.0, y * 1.7, self.brushing)
+            + 0.6 * perlin(x / 11.0, y * 3.1, self.brushing ^ 1);
+        let grain = lattice((x * 2.0) as i32, (y * 2.0) as i32, self.brushing ^ 2);
+        let room = fractal(x / 120.0, y / 120.0, 2, self.room);
+        0.30 * (1.0 + self.depth * streak + 0.03 * grain + 0.10 * room)
+    }
+
+    /// Draws the holes over the steel.
+    fn drill(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) {
+        for index in 0..4 {
+            let inside = |radius| round((x, y), self.hole(index), radius, soft);
+            for value in rgb.iter_mut() {
+                *value = mix(
+                    mix(*value, 0.17, inside(HOLE + CHAMFER)),
+                    0.008,
+                    inside(HOLE),
+                );
+            }
+        }
+    }
+
+    /// Puts the washer over what is there and returns how much of the place it covers.
+    fn leave(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) -> f32 {
+        let Some(Washer { at, radius }) = self.washer else {
+            return 0.0;
+        };
+        let on = round((x, y), at, radius, soft) * (1.0 - round((x, y), at, 0.42 * radius, soft));
+        for (value, shade) in rgb.iter_mut().zip([0.62, 0.64, 0.68]) {
+            *value = mix(*value, shade, on);
+        }
+        on
+    }
+
+    /// Light of a place, and how much of it the defect covers.
+    fn at(&self, x: f32, y: f32, soft: f32) -> ([f32; 3], f32) {
+        let steel = self.steel(x, y);
+        let mut rgb = [steel * 0.97, steel, steel * 1.05];
+        self.drill(&mut rgb, x, y, soft);
+        let mut cover = 0.0_f32;
+        for (films, flawed) in [(&self.rust, true), (&self.oil, false)] {
+            for Film { shape, gain } in films {
+                if shape.near(x, y, soft) {
+                    if flawed {
+                        cover = cover.max(shape.coverage(x, y, soft));
+                    }
+                    // a film thins out to its rim
+                    let wet = shape.coverage(x, y, 7.0);
+                    for (value, gain) in rgb.iter_mut().zip(gain) {
+                        *value *= (1.0 + gain * wet).max(0.05);
+                    }
+                }
+            }
+        }
+        for (line, shade) in &self.scratches {
+            let on = line.coverage(x, y, soft);
+            cover = cover.max(on);
+            for value in &mut rgb {
+                *value = mix(*value, *shade, on);
+            }
+        }
+        for pit in &self.pits {
+            if pit.near(x, y, soft) {
+                let inside = pit.coverage(x, y, soft);
+                cover = cover.max(inside);
+                for value in &mut rgb {
+                    *value = mix(*value, 0.012, inside);
+                }
+            }
+        }
+        cover = cover.max(self.leave(&mut rgb, x, y, soft));
+        for chip in &self.chips {
+            let on = round((x, y), (chip.x, chip.y), chip.radius, soft);
+            for value in &mut rgb {
+                *value = mix(*value, chip.shade, on);
+            }
+        }
+        let lit = lit(self.gradient, x, y);
+        (rgb.map(|value| value * lit), cover)
+    }
+}
+
+impl Scene for Plate {
     fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
         match defect {
             DefectType::Scratch => {
@@ -172,105 +243,8 @@ impl Plate {
         }
     }
 
-    /// Light of the bare steel.
-    fn steel(&self, x: f32, y: f32) -> f32 {
-        // brushed along the rows: streaks that are long and thin, over slower ones
-        let streak = perlin(x / 26.0, y * 1.7, self.brushing)
-            + 0.6 * perlin(x / 11.0, y * 3.1, self.brushing ^ 1);
-        let grain = lattice((x * 2.0) as i32, (y * 2.0) as i32, self.brushing ^ 2);
-        let room = fractal(x / 120.0, y / 120.0, 2, self.room);
-        0.30 * (1.0 + self.depth * streak + 0.03 * grain + 0.10 * room)
-    }
-
-    /// Draws the holes over the steel.
-    fn drill(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) {
-        for index in 0..4 {
-            let inside = |radius| round((x, y), self.hole(index), radius, soft);
-            for value in rgb.iter_mut() {
-                *value = mix(
-                    mix(*value, 0.17, inside(HOLE + CHAMFER)),
-                    0.008,
-                    inside(HOLE),
-                );
-            }
-        }
-    }
-
-    /// Puts the washer over what is there and returns how much of the place it covers.
-    fn leave(&self, rgb: &mut [f32; 3], x: f32, y: f32, soft: f32) -> f32 {
-        let Some(Washer { at, radius }) = self.washer else {
-            return 0.0;
-        };
-        let on = round((x, y), at, radius, soft) * (1.0 - round((x, y), at, 0.42 * radius, soft));
-        for (value, shade) in rgb.iter_mut().zip([0.62, 0.64, 0.68]) {
-            *value = mix(*value, shade, on);
-        }
-        on
-    }
-
     fn render(&self, size: u32) -> Drawing {
-        let n = size as usize * SAMPLES;
-        let step = FRAME / n as f32;
-        let soft = FRAME / size as f32;
-        let mut light = vec![[0.0_f32; 3]; n * n];
-        let mut coverage = vec![0.0_f32; n * n];
-        for index in 0..n * n {
-            let (x, y) = (
-                ((index % n) as f32 + 0.5) * step,
-                ((index / n) as f32 + 0.5) * step,
-            );
-            let steel = self.steel(x, y);
-            let mut rgb = [steel * 0.97, steel, steel * 1.05];
-            self.drill(&mut rgb, x, y, soft);
-            let mut cover = 0.0_f32;
-            for (films, flawed) in [(&self.rust, true), (&self.oil, false)] {
-                for Film { shape, gain } in films {
-                    if shape.near(x, y, soft) {
-                        if flawed {
-                            cover = cover.max(shape.coverage(x, y, soft));
-                        }
-                        // a film thins out to its rim
-                        let wet = shape.coverage(x, y, 7.0);
-                        for (value, gain) in rgb.iter_mut().zip(gain) {
-                            *value *= (1.0 + gain * wet).max(0.05);
-                        }
-                    }
-                }
-            }
-            for (line, shade) in &self.scratches {
-                let on = line.coverage(x, y, soft);
-                cover = cover.max(on);
-                for value in &mut rgb {
-                    *value = mix(*value, *shade, on);
-                }
-            }
-            for pit in &self.pits {
-                if pit.near(x, y, soft) {
-                    let inside = pit.coverage(x, y, soft);
-                    cover = cover.max(inside);
-                    for value in &mut rgb {
-                        *value = mix(*value, 0.012, inside);
-                    }
-                }
-            }
-            cover = cover.max(self.leave(&mut rgb, x, y, soft));
-            for chip in &self.chips {
-                let on = round((x, y), (chip.x, chip.y), chip.radius, soft);
-                for value in &mut rgb {
-                    *value = mix(*value, chip.shade, on);
-                }
-            }
-            let (cx, cy) = (x / FRAME - 0.5, y / FRAME - 0.5);
-            let lit = 1.0 + 2.0 * (self.gradient.0 * cx + self.gradient.1 * cy);
-            for (out, value) in light[index].iter_mut().zip(rgb) {
-                *out = value * lit;
-            }
-            coverage[index] = cover;
-        }
-        Drawing {
-            light,
-            mask: mask(&coverage, size, 0.3),
-        }
+        paint(size, |x, y, soft| self.at(x, y, soft))
     }
 }
 

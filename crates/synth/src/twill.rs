@@ -4,13 +4,12 @@
 //! angle and tension on the table, in light, in every yarn's thickness and shade, and carries slubs
 //! and lint; the defects are of the same size and contrast.
 
-use super::camera::{SAMPLES, mask};
 use super::noise::{cos_sin, fractal, lattice, mix, perlin, smoothstep};
 use super::random::Chance;
+use super::scene::{FRAME, Scene, paint};
 use super::shape::{Blob, Stroke};
 use super::{DefectType, Drawing};
 
-const FRAME: f32 = 192.0;
 const PITCH: f32 = 7.4;
 const WARP: [f32; 3] = [0.150, 0.195, 0.300];
 const WEFT: [f32; 3] = [0.330, 0.335, 0.325];
@@ -35,7 +34,8 @@ enum Misweave {
     Shifted,
 }
 
-struct Cloth {
+/// One piece of cloth.
+pub(super) struct Cloth {
     axis: (f32, f32),
     pitch: f32,
     offset: (f32, f32),
@@ -54,21 +54,6 @@ struct Cloth {
     misweave: Option<(Vec<Pick>, Misweave)>,
 }
 
-/// Draws one piece of cloth, with one kind of defect or none.
-pub(super) fn draw(
-    defect: Option<DefectType>,
-    severity: f32,
-    size: u32,
-    scene: &mut Chance,
-    flaw: &mut Chance,
-) -> Drawing {
-    let mut cloth = Cloth::draw(scene);
-    if let Some(defect) = defect {
-        cloth.damage(defect, severity, flaw);
-    }
-    cloth.render(size)
-}
-
 /// What a yarn sample looks like.
 struct Thread {
     yarn: i32,
@@ -82,7 +67,8 @@ struct Thread {
 }
 
 impl Cloth {
-    fn draw(chance: &mut Chance) -> Self {
+    /// A sound one.
+    pub(super) fn draw(chance: &mut Chance) -> Self {
         let mut cloth = Self {
             axis: cos_sin(chance.range(-0.016, 0.016)),
             pitch: PITCH * chance.range(0.96, 1.05),
@@ -125,64 +111,6 @@ impl Cloth {
             cloth.lint.push((fibre, chance.range(0.10, 0.24)));
         }
         cloth
-    }
-
-    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
-        let place = (chance.range(22.0, 170.0), chance.range(22.0, 170.0));
-        match defect {
-            DefectType::Scratch => {
-                let (turn, length, half_width) = (
-                    chance.unit(),
-                    chance.range(20.0, 52.0) * severity,
-                    chance.range(0.6, 1.15) * severity,
-                );
-                let line = Stroke::draw(chance, place, turn, length, half_width, 0.12);
-                let strength = (chance.range(0.24, 0.42) * severity).min(1.0);
-                self.scratches.push((line, strength));
-            }
-            DefectType::Hole => {
-                for _ in 0..=chance.below(2) {
-                    let at = (
-                        place.0 + chance.range(-16.0, 16.0),
-                        place.1 + chance.range(-16.0, 16.0),
-                    );
-                    let radius = chance.range(2.0, 4.2) * severity;
-                    self.holes
-                        .push((Blob::draw(chance, at, radius, 0.5), chance.range(0.55, 0.9)));
-                }
-            }
-            DefectType::Stain => {
-                let radius = chance.range(7.0, 16.0) * severity;
-                let depth = (chance.range(0.10, 0.24) * severity).min(0.6);
-                let tint = if chance.chance(0.6) {
-                    [0.6, 1.0, 1.4]
-                } else {
-                    [1.0, 1.0, 1.0]
-                };
-                let gain = [-depth * tint[0], -depth * tint[1], -depth * tint[2]];
-                self.stains
-                    .push((Blob::draw(chance, place, radius, 0.55), gain));
-            }
-            DefectType::Misplaced => {
-                let (u, v) = self.to_cloth(place.0, place.1);
-                let yarn = v.floor() as i32;
-                let length = chance.range(4.0, 9.0) * severity;
-                let from = (u - 0.5 * length).floor();
-                let kind = if chance.chance(0.5) {
-                    Misweave::Gone
-                } else {
-                    Misweave::Shifted
-                };
-                let picks = (0..=chance.below(2) as i32)
-                    .map(|extra| Pick {
-                        yarn: yarn + extra,
-                        from,
-                        to: from + length.floor(),
-                    })
-                    .collect();
-                self.misweave = Some((picks, kind));
-            }
-        }
     }
 
     /// Image place to yarn coordinates, in pitches: the cloth is turned, scaled and unevenly pulled.
@@ -282,65 +210,114 @@ impl Cloth {
         [base[0] * value, base[1] * value, base[2] * value]
     }
 
-    fn render(&self, size: u32) -> Drawing {
-        let n = size as usize * SAMPLES;
-        let step = FRAME / n as f32;
-        let soft = FRAME / size as f32;
-        let mut light = vec![[0.0_f32; 3]; n * n];
-        let mut coverage = vec![0.0_f32; n * n];
-        for index in 0..n * n {
-            let (x, y) = (
-                ((index % n) as f32 + 0.5) * step,
-                ((index / n) as f32 + 0.5) * step,
-            );
-            let (u, v) = self.to_cloth(x, y);
-            let (thread, gap) = self.top(u, v);
-            let mut rgb = self.colour(&thread, gap);
-            let mut cover = f32::from(u8::from(self.misweave_at(v.floor() as i32, u).is_some()));
-            let fuzz = perlin(x * 0.6, y * 0.6, self.fibre_seed ^ 3);
-            for (line, strength) in &self.lint {
-                let on = line.coverage(x, y, soft) * strength;
-                for value in &mut rgb {
-                    *value = mix(*value, 0.62, on);
-                }
+    /// Light of a place, and how much of it the defect covers.
+    fn at(&self, x: f32, y: f32, soft: f32) -> ([f32; 3], f32) {
+        let (u, v) = self.to_cloth(x, y);
+        let (thread, gap) = self.top(u, v);
+        let mut rgb = self.colour(&thread, gap);
+        let mut cover = f32::from(u8::from(self.misweave_at(v.floor() as i32, u).is_some()));
+        let fuzz = perlin(x * 0.6, y * 0.6, self.fibre_seed ^ 3);
+        for (line, strength) in &self.lint {
+            let on = line.coverage(x, y, soft) * strength;
+            for value in &mut rgb {
+                *value = mix(*value, 0.62, on);
             }
-            for (line, strength) in &self.scratches {
-                let on = line.coverage(x, y, soft);
-                cover = cover.max(on);
-                // rubbed fibres catch the light, in tufts
-                let tuft = on * strength * (0.8 + 0.5 * fuzz);
-                for value in &mut rgb {
-                    *value = mix(*value, 0.55, tuft);
-                }
-            }
-            for (blob, gain) in &self.stains {
-                if blob.near(x, y, soft) {
-                    cover = cover.max(blob.coverage(x, y, soft));
-                    // liquid wicks along the yarns, so its edge is soft
-                    let wet = blob.tide(x, y, soft * 3.0);
-                    for (value, g) in rgb.iter_mut().zip(gain) {
-                        *value *= 1.0 + g * wet;
-                    }
-                }
-            }
-            for (blob, depth) in &self.holes {
-                if blob.near(x, y, soft * 2.0) {
-                    let open = smoothstep(-0.6, 0.9, blob.inside(x, y) + 0.7 * fuzz);
-                    cover = cover.max(smoothstep(-0.5, 0.5, blob.inside(x, y)));
-                    for value in &mut rgb {
-                        *value = mix(*value, 0.028, open * depth);
-                    }
-                }
-            }
-            let (cx, cy) = (x / FRAME - 0.5, y / FRAME - 0.5);
-            let fold = 0.07 * fractal(x / 90.0, y / 90.0, 2, self.fold_seed);
-            let lit = 1.0 + self.gradient.0 * cx * 2.0 + self.gradient.1 * cy * 2.0 + fold;
-            for (out, value) in light[index].iter_mut().zip(rgb) {
-                *out = value * lit;
-            }
-            coverage[index] = cover;
         }
-        let mask = mask(&coverage, size, 0.3);
-        Drawing { light, mask }
+        for (line, strength) in &self.scratches {
+            let on = line.coverage(x, y, soft);
+            cover = cover.max(on);
+            // rubbed fibres catch the light, in tufts
+            let tuft = on * strength * (0.8 + 0.5 * fuzz);
+            for value in &mut rgb {
+                *value = mix(*value, 0.55, tuft);
+            }
+        }
+        for (blob, gain) in &self.stains {
+            if blob.near(x, y, soft) {
+                cover = cover.max(blob.coverage(x, y, soft));
+                // liquid wicks along the yarns, so its edge is soft
+                let wet = blob.tide(x, y, soft * 3.0);
+                for (value, g) in rgb.iter_mut().zip(gain) {
+                    *value *= 1.0 + g * wet;
+                }
+            }
+        }
+        for (blob, depth) in &self.holes {
+            if blob.near(x, y, soft * 2.0) {
+                let open = smoothstep(-0.6, 0.9, blob.inside(x, y) + 0.7 * fuzz);
+                cover = cover.max(smoothstep(-0.5, 0.5, blob.inside(x, y)));
+                for value in &mut rgb {
+                    *value = mix(*value, 0.028, open * depth);
+                }
+            }
+        }
+        let (cx, cy) = (x / FRAME - 0.5, y / FRAME - 0.5);
+        let fold = 0.07 * fractal(x / 90.0, y / 90.0, 2, self.fold_seed);
+        let lit = 1.0 + self.gradient.0 * cx * 2.0 + self.gradient.1 * cy * 2.0 + fold;
+        (rgb.map(|value| value * lit), cover)
+    }
+}
+
+impl Scene for Cloth {
+    fn damage(&mut self, defect: DefectType, severity: f32, chance: &mut Chance) {
+        let place = (chance.range(22.0, 170.0), chance.range(22.0, 170.0));
+        match defect {
+            DefectType::Scratch => {
+                let (turn, length, half_width) = (
+                    chance.unit(),
+                    chance.range(20.0, 52.0) * severity,
+                    chance.range(0.6, 1.15) * severity,
+                );
+                let line = Stroke::draw(chance, place, turn, length, half_width, 0.12);
+                let strength = (chance.range(0.24, 0.42) * severity).min(1.0);
+                self.scratches.push((line, strength));
+            }
+            DefectType::Hole => {
+                for _ in 0..=chance.below(2) {
+                    let at = (
+                        place.0 + chance.range(-16.0, 16.0),
+                        place.1 + chance.range(-16.0, 16.0),
+                    );
+                    let radius = chance.range(2.0, 4.2) * severity;
+                    self.holes
+                        .push((Blob::draw(chance, at, radius, 0.5), chance.range(0.55, 0.9)));
+                }
+            }
+            DefectType::Stain => {
+                let radius = chance.range(7.0, 16.0) * severity;
+                let depth = (chance.range(0.10, 0.24) * severity).min(0.6);
+                let tint = if chance.chance(0.6) {
+                    [0.6, 1.0, 1.4]
+                } else {
+                    [1.0, 1.0, 1.0]
+                };
+                let gain = [-depth * tint[0], -depth * tint[1], -depth * tint[2]];
+                self.stains
+                    .push((Blob::draw(chance, place, radius, 0.55), gain));
+            }
+            DefectType::Misplaced => {
+                let (u, v) = self.to_cloth(place.0, place.1);
+                let yarn = v.floor() as i32;
+                let length = chance.range(4.0, 9.0) * severity;
+                let from = (u - 0.5 * length).floor();
+                let kind = if chance.chance(0.5) {
+                    Misweave::Gone
+                } else {
+                    Misweave::Shifted
+                };
+                let picks = (0..=chance.below(2) as i32)
+                    .map(|extra| Pick {
+                        yarn: yarn + extra,
+                        from,
+                        to: from + length.floor(),
+                    })
+                    .collect();
+                self.misweave = Some((picks, kind));
+            }
+        }
+    }
+
+    fn render(&self, size: u32) -> Drawing {
+        paint(size, |x, y, soft| self.at(x, y, soft))
     }
 }
