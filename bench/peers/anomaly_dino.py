@@ -55,14 +55,6 @@ def peer(encoder, side, batch, images, threads):
     print(seconds / (max(1, images // batch) * batch))
 
 
-def measured(command):
-    """`(standard output, seconds, peak MiB)`"""
-    with tempfile.TemporaryFile("w+") as out:
-        seconds, memory = processes.run(command, False, out)
-        out.seek(0)
-        return out.read(), seconds, memory
-
-
 def main():
     if sys.argv[1:2] == ["--peer"]:
         peer(sys.argv[2], *(int(n) for n in sys.argv[3:]))
@@ -113,14 +105,14 @@ def main():
     for turn in range(args.rounds + 1):
         for label, values in found.items():
             if label == "flawtune predict":
-                (_, one, _), (text, many, memory) = (measured(command) for command in commands.values())
+                (_, one, _), (text, many, memory) = (processes.measured(command) for command in commands.values())
                 if len(text.strip().splitlines()) != max(commands):
                     raise SystemExit(f"flawtune predict printed no line an image:\n{text[:500]}")
                 pair = ((many - one) / (max(commands) - 1), memory)
             else:
                 command = [sys.executable, os.path.abspath(__file__), "--peer", ENCODERS[args.model_name],
                            str(args.image_size), label.split()[-1], str(args.images), str(args.threads)]
-                text, _, memory = measured(command)
+                text, _, memory = processes.measured(command)
                 pair = (float(text.strip().splitlines()[-1]), memory)
             # the first turn brings files into memory
             if turn:

@@ -24,6 +24,7 @@ import tempfile
 import time
 
 import environment
+import processes
 
 PACKAGES = ["torch", "timm", "anomalib", "safetensors", "scipy"]
 ENCODER = "vit_small_patch14_dinov2"
@@ -176,17 +177,6 @@ def peer(name, root, path, side, options):
     }
 
 
-def timed(command):
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status != 0:
-            raise SystemExit(f"{' '.join(command)}: ended with {os.waitstatus_to_exitcode(status)}")
-        out.seek(0)
-        return out.read(), time.perf_counter() - start, usage.ru_maxrss / 1024
-
-
 def ours(binary, root, category, path, shots, seeds, options):
     """`fit` and `evaluate`, means over seeds: a row."""
     rows = []
@@ -200,8 +190,8 @@ def ours(binary, root, category, path, shots, seeds, options):
                 fit += ["--num-defect-samples", str(shots)]
             if os.path.exists(file):
                 os.remove(file)
-            _, seconds, memory = timed(fit)
-            said, judging, _ = timed([binary, "evaluate", file, *base, "--weights", path, "--json", "--output-dir", folder, "--force"])
+            _, seconds, memory = processes.measured(fit)
+            said, judging, _ = processes.measured([binary, "evaluate", file, *base, "--weights", path, "--json", "--output-dir", folder, "--force"])
             found = json.loads(said)
             row, pixel = found["rows"][0]["metrics"], found["rows"][0]["pixels"] or {}
             tested = found["split"]["good"] + found["split"]["defects"]

@@ -33,6 +33,14 @@ def run(command, until_first, out=None):
     return seconds, usage.ru_maxrss / 1024
 
 
+def measured(command):
+    """`(standard output, seconds, peak MiB)`"""
+    with tempfile.TemporaryFile("w+") as out:
+        seconds, memory = run(command, False, out)
+        out.seek(0)
+        return out.read(), seconds, memory
+
+
 def commands(folder, batch, threads, runs, engines, weights, predict):
     """`{label: (command, ends at its line "first")}`"""
     at = lambda name: os.path.join(folder, name)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use flawtune::score::Aggregate;
+use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
 use flawtune_backbone::preprocess::Roi;
 
 use super::numbers::{bytes, part_above_zero, rate, share};
@@ -193,7 +194,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) index_probes: u32,
     /// Share of good images that may be called flawed
-    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = rate)]
     pub(crate) max_false_alarm: f64,
     /// What the threshold is chosen from
     #[arg(long, value_name = "WHAT", default_value = "good")]

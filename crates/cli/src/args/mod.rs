@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flawtune::dataset::{Layout, VisaSplit};
 use flawtune::image_size::ImageSize;
+use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
@@ -404,7 +405,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) k_neighbors: u32,
     /// Share of good images that may be called defective: thresholds are set for it on good images held out of
     /// training, never on tested ones
-    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = numbers::rate)]
+    #[arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = numbers::rate)]
     pub(crate) max_false_alarm: f64,
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]

@@ -24,13 +24,15 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
 
 /// How plain drawn defects are, as [`flawtune::synth::SEVERITY_RANGE`] has it.
 pub(super) fn severity(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|_| "must be a number".to_owned())?;
     let range = flawtune::synth::SEVERITY_RANGE;
-    if range.contains(&value) {
-        Ok(value)
-    } else {
-        Err(format!("must be from {} to {}", range.start(), range.end()))
-    }
+    number(text).and_then(|value| {
+        let value = value as f32;
+        if range.contains(&value) {
+            Ok(value)
+        } else {
+            Err(format!("must be from {} to {}", range.start(), range.end()))
+        }
+    })
 }
 
 /// A share, also in percent: `0.05`, `5%`.

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flawtune_backbone::atomic_file::AtomicFile;
@@ -73,15 +73,39 @@ pub struct Bundle {
     pub residual: Option<ResidualModel>,
     /// The banks of further image sizes and what was learned beside them, in the order of [`Header::more_sizes`].
     pub more: Vec<(Bank, ResidualModel)>,
-    /// What is kept to learn more; a file that is read leaves it there, see [`Kept::read`].
-    pub kept: Option<Arc<Kept>>,
+    /// What is kept to learn more.
+    pub kept: Keeping,
     /// The fitted ensemble, for that scorer.
     pub ensemble: Option<Ensemble>,
     /// What was learned and changes the tokens, where anything does, as its maker wrote it.
     pub adaptation: Option<Vec<u8>>,
 }
 
+/// Where a detector has what it keeps to learn more: it is large and seldom needed.
+#[derive(Debug, Clone, Default)]
+pub enum Keeping {
+    /// It keeps nothing.
+    #[default]
+    Nothing,
+    /// In memory.
+    Here(Arc<Kept>),
+    /// In the file that it was read from, if that keeps anything.
+    In(PathBuf),
+}
+
 impl Bundle {
+    /// What is kept to learn more; none where nothing is.
+    ///
+    /// # Errors
+    /// The file that it was read from is gone or damaged.
+    pub fn kept(&self) -> Result<Option<Arc<Kept>>, BundleError> {
+        match &self.kept {
+            Keeping::Nothing => Ok(None),
+            Keeping::Here(kept) => Ok(Some(Arc::clone(kept))),
+            Keeping::In(path) => Ok(Kept::read(path, &self.header)?.map(Arc::new)),
+        }
+    }
+
     /// Whether the file at `path` calls itself a bundle, of any version.
     pub fn is_one(path: &Path) -> bool {
         let Ok(file) = MappedFile::open(path) else {
@@ -298,7 +322,7 @@ impl Bundle {
             cells,
             residual,
             more,
-            kept: None,
+            kept: Keeping::In(path.to_owned()),
             ensemble,
             adaptation,
         })
@@ -307,7 +331,7 @@ impl Bundle {
     /// Writes the bundle, whole or not at all; fills in [`Header::data_hash`].
     ///
     /// # Errors
-    /// [`BundleError::Io`], or [`BundleError::Header`] for something that JSON cannot hold.
+    /// [`BundleError::Io`], [`BundleError::Header`] for something that JSON cannot hold, and as [`Self::kept`].
     pub fn write(&mut self, path: &Path) -> Result<(), BundleError> {
         let json = |key: &str, e: String| BundleError::Header {
             path: path.to_owned(),
@@ -370,7 +394,8 @@ impl Bundle {
             tensors.push((far_key, "F32", vec![*all, 2], far));
             tensors.push((images_key, "U32", vec![*all], images));
         }
-        let kept = self.kept.as_ref().map(|kept| kept.tensors()).transpose();
+        let kept = self.kept()?;
+        let kept = kept.as_ref().map(|kept| kept.tensors()).transpose();
         let kept = kept.map_err(|e| json("kept", e.to_string()))?;
         for (key, dtype, shape, bytes) in kept.iter().flatten() {
             tensors.push((key, dtype, shape.clone(), bytes));

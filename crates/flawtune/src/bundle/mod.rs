@@ -18,7 +18,7 @@ pub(crate) mod spacings;
 pub use bank::{Bank, BankBuilder, Precision};
 pub use cells::Cells;
 pub use error::BundleError;
-pub use file::{Bundle, FORMAT, FORMAT_VERSION};
+pub use file::{Bundle, FORMAT, FORMAT_VERSION, Keeping};
 pub use header::{
     BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind, SizeInfo,
 };

@@ -9,6 +9,7 @@ use super::{
 use crate::dataset::{Folders, Source};
 use crate::features::FeatureCache;
 use crate::image_size::ImageSize;
+use crate::score::threshold::DEFAULT_FALSE_ALARMS;
 
 /// A frozen backbone: which weights, and how images get into it.
 #[derive(Debug, Clone)]
@@ -80,7 +81,7 @@ impl DetectorBuilder {
             defect: None,
             masks: None,
             exclude: Vec::new(),
-            max_false_alarm: 0.01,
+            max_false_alarm: DEFAULT_FALSE_ALARMS,
             seed: 0,
             cache: None,
         }

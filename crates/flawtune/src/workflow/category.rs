@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flawtune_backbone::preprocess::{Facts, Preprocess, facts};
+use flawtune_backbone::preprocess::{Facts, Preprocess, decode, facts, read_file};
 use rayon::prelude::*;
 
 use super::intake::{self, Met};
@@ -248,6 +248,18 @@ impl Category {
         let (kept, tokens) =
             self.tokens_of_files(forward, preprocess, cache, &paths, turn, on_event)?;
         Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
+    }
+
+    /// Height and width of a sample's image, as it is decoded.
+    pub(super) fn image_size(
+        &self,
+        position: usize,
+        preprocess: &Preprocess,
+    ) -> Result<(usize, usize), WorkflowError> {
+        let path = &self.dataset.samples[position].path;
+        let options = preprocess.decode_options();
+        let image = decode(&read_file(path, &options)?, path, &options)?;
+        Ok((image.height(), image.width()))
     }
 
     /// As [`Self::tokens_of`], of any image files; returns which of them could be read.

@@ -1,6 +1,6 @@
 //! The detector: what a `.flaw` file holds, put to work.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
@@ -24,8 +24,6 @@ const DRAWINGS: usize = 8;
 #[derive(Debug)]
 pub struct Detector {
     bundle: Bundle,
-    /// The file it was read from, which holds what it keeps to learn more.
-    path: Option<PathBuf>,
     engine: Arc<Engine>,
     adapted: Option<Box<dyn TokenSource>>,
     /// What it looks at: the image at one size or more, the largest first.
@@ -141,9 +139,7 @@ impl Detector {
         warm?;
         let looks = looks?;
         let adapted = learned.map(|l| l.source(&engine)).transpose()?;
-        let mut detector = Self::of(bundle, Arc::new(engine), adapted, looks);
-        detector.path = Some(path.to_owned());
-        Ok(detector)
+        Ok(Self::of(bundle, Arc::new(engine), adapted, looks))
     }
 
     /// A detector that was just fitted: without a file.
@@ -164,7 +160,6 @@ impl Detector {
     ) -> Self {
         Self {
             bundle,
-            path: None,
             engine,
             adapted,
             looks,
@@ -178,18 +173,12 @@ impl Detector {
     /// A file that cannot be written; the file that it was opened from is gone or damaged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WorkflowError> {
         // what is large in it is shared
-        let mut bundle = self.bundle.clone();
-        bundle.kept = self.kept()?;
-        Ok(bundle.write(path.as_ref())?)
+        Ok(self.bundle.clone().write(path.as_ref())?)
     }
 
     /// What it keeps to learn more; none where it cannot.
     pub(super) fn kept(&self) -> Result<Option<Arc<Kept>>, WorkflowError> {
-        match (&self.bundle.kept, &self.path) {
-            (Some(kept), _) => Ok(Some(Arc::clone(kept))),
-            (None, Some(path)) => Ok(Kept::read(path, self.header())?.map(Arc::new)),
-            (None, None) => Ok(None),
-        }
+        Ok(self.bundle.kept()?)
     }
 
     /// Looks at one image: verdict, places and map. It is what `flawtune predict` says of the image, to the last bit.

@@ -1,10 +1,9 @@
 //! Another threshold for a detector that was fitted.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::WorkflowError;
-use crate::bundle::{Bundle, Header, Kept};
+use crate::bundle::{Bundle, Header};
 use crate::score::threshold::{self, Method, Rule};
 
 /// How a threshold is to be chosen.
@@ -29,7 +28,6 @@ pub fn set_threshold(
     output: &Path,
 ) -> Result<Header, WorkflowError> {
     let mut bundle = Bundle::read(path)?;
-    bundle.kept = Kept::read(path, &bundle.header)?.map(Arc::new);
     change(&mut bundle.header, new, path)?;
     bundle.write(output)?;
     Ok(bundle.header)

@@ -15,7 +15,7 @@ use flawtune_backbone::models;
 use serde_json::json;
 
 use self::show::Shown;
-use self::tell::Counted;
+use self::tell::{Counted, Told};
 use crate::Context;
 use crate::args::DemoArgs;
 use crate::console::{out, out_json};
@@ -28,7 +28,7 @@ const IMAGE_SIZE: &str = "288";
 /// Folders in the demonstration's own.
 const DATA: &str = "data";
 const RESULTS: &str = "outputs";
-/// What good images alone find, apart from what the page shows.
+/// Results that the page does not show: what good images alone find, and further draws.
 const BEFORE: &str = "before";
 
 pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
@@ -75,7 +75,11 @@ pub(crate) fn run(args: &DemoArgs, context: Context) -> Result<(), Failure> {
 
     let before = demo.good_alone(&names)?;
     let after = demo.taught(&names, args.seeds)?;
-    let told = tell::both(&names, &before, &after);
+    let told = Told {
+        names: &names,
+        before: &before,
+        after: &after,
+    };
     demo.page(&names, &told.introduction(), args.open)?;
     let page = folder.join("report.html");
 
@@ -128,9 +132,10 @@ impl Demo {
     }
 
     fn good_alone(&self, names: &[&str]) -> Result<Vec<Counted>, Failure> {
-        self.show.step(
-            "From good images alone: one file a category, with a threshold that lets 2 % of good parts be stopped",
-        );
+        self.show.step(&format!(
+            "From good images alone: one file a category, with a threshold that lets {} of good parts be stopped",
+            tell::allowed()
+        ));
         let mut all = Vec::new();
         for name in names {
             let counted = self.fit(name, &format!("{name}_good.flaw"), &[], BEFORE)?;

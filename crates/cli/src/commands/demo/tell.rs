@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
 use serde_json::{Value, json};
 
 use super::SHOTS;
@@ -65,21 +66,15 @@ impl fmt::Display for Counted {
 
 /// What is told of each category, before and after it learned from defects.
 pub(super) struct Told<'a> {
-    names: &'a [&'a str],
-    before: &'a [Counted],
-    after: &'a [Vec<Counted>],
+    pub(super) names: &'a [&'a str],
+    pub(super) before: &'a [Counted],
+    /// Of each draw of the defects.
+    pub(super) after: &'a [Vec<Counted>],
 }
 
-pub(super) fn both<'a>(
-    names: &'a [&'a str],
-    before: &'a [Counted],
-    after: &'a [Vec<Counted>],
-) -> Told<'a> {
-    Told {
-        names,
-        before,
-        after,
-    }
+/// The share of good images that the default of `fit` lets be stopped.
+pub(super) fn allowed() -> String {
+    format!("{} %", 100.0 * DEFAULT_FALSE_ALARMS)
 }
 
 impl Told<'_> {
@@ -136,10 +131,11 @@ impl Told<'_> {
 
     /// For the top of the page.
     pub(super) fn introduction(&self) -> String {
-        let mut text = String::from(
+        let mut text = format!(
             "Drawn images of parts, with and without flaws, looked at by a small network that is part of flawtune. Each pair below \
              is an image and a map of what is wrong at each place: the brighter the surer, a box round what stands out. At a \
-             threshold that lets 2 % of good parts be stopped, chosen without any of these images:",
+             threshold that lets {} of good parts be stopped, chosen without any of these images:",
+            allowed()
         );
         for (name, before, after) in self.each() {
             let Some(after) = after.first() else {

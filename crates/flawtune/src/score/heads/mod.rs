@@ -3,6 +3,7 @@
 //! | file | holds | trained numbers at width D |
 //! |---|---|---|
 //! | `logistic.rs` | class-balanced L2 logistic regression, solved to convergence | |
+//! | `descent.rs` | how it is solved: limited-memory BFGS | |
 //! | `image_head.rs` | logistic regression on class token ‖ mean patch token | 2 D + 1 |
 //! | `patch_head.rs` | logistic regression on patches, by multiple instances | D + 1 |
 //! | `defect_memory.rs` | distance to the normal bank minus distance to known defect patches | 0 |
@@ -13,6 +14,7 @@
 
 mod bank;
 mod defect_memory;
+mod descent;
 mod ensemble;
 mod image_head;
 mod logistic;

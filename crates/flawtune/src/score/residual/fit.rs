@@ -82,8 +82,7 @@ pub struct ResidualFit {
     pub shots: Vec<Judged>,
 }
 
-/// The patches of one image that a head is fitted to, as rows of residuals.
-#[derive(Default)]
+/// The patches of a shot that a head is fitted to, as rows of residuals.
 struct Rows {
     positive: Vec<f32>,
     negative: Vec<f32>,
@@ -240,7 +239,7 @@ fn with_head(
     shots: &[Shot<'_>],
     options: &ResidualOptions,
 ) -> Result<ResidualFit, HeadError> {
-    let good_rows: Vec<Rows> = good
+    let good_rows: Vec<Vec<f32>> = good
         .par_iter()
         .enumerate()
         .map(|(i, seen)| rows_of_good(banks, seen, i, options))
@@ -346,17 +345,15 @@ impl Folds {
     /// first alone where a single good image leaves nothing else to fit to.
     fn heads(
         self,
-        good: &[Rows],
+        good: &[Vec<f32>],
         opinions: &[Vec<Rows>],
         width: usize,
         options: &ResidualOptions,
     ) -> Result<Vec<Vec<LinearHead>>, HeadError> {
         // what only one opinion takes for defective or for sound, and the good images of all
-        let mut collected = vec![Collected::of(
-            good.iter().map(|rows| &rows.negative),
-            width,
-            |image| Some(image % self.count),
-        )];
+        let mut collected = vec![Collected::of(good.iter(), width, |image| {
+            Some(image % self.count)
+        })];
         let part = |shot: usize| self.crossed.then_some(shot % self.count);
         for shots in opinions {
             let positive = shots.iter().map(|rows| &rows.positive);
@@ -396,11 +393,8 @@ impl Folds {
 /// Rows of several images, and the part of each row.
 struct Collected {
     rows: Vec<f32>,
-    parts: Vec<usize>,
+    parts: Vec<Option<usize>>,
 }
-
-/// The part of rows that are never left out.
-const NO_PART: usize = usize::MAX;
 
 impl Collected {
     fn of<'a>(
@@ -411,7 +405,7 @@ impl Collected {
         let (mut all, mut parts) = (Vec::new(), Vec::new());
         for (image, rows) in images.enumerate() {
             all.extend_from_slice(rows);
-            parts.resize(all.len() / width, part(image).unwrap_or(NO_PART));
+            parts.resize(all.len() / width, part(image));
         }
         Self { rows: all, parts }
     }
@@ -491,21 +485,18 @@ impl Opinion {
     }
 }
 
-/// Some patches of a good image, drawn with the seed.
+/// Some patches of a good image, drawn with the seed, as rows of residuals.
 fn rows_of_good(
     banks: &BlockBanks,
     seen: &Seen<'_>,
     image: usize,
     options: &ResidualOptions,
-) -> Rows {
+) -> Vec<f32> {
     let mut order: Vec<usize> = (0..seen.distances.len()).collect();
     let stream = STREAM_PATCHES + image as u64;
     shuffle(&mut generator(options.seed, stream), &mut order);
     order.truncate(options.good_patches);
-    Rows {
-        positive: Vec::new(),
-        negative: residuals(banks, seen, &order),
-    }
+    residuals(banks, seen, &order)
 }
 
 /// The patches of a shot that are taken for defective, and those that certainly are not: the ones that its mask does not touch.

@@ -20,6 +20,9 @@ pub use trade_off::{RATES, TradeOff, finding, trade_offs};
 
 use serde::{Deserialize, Serialize};
 
+/// Share of good images that may be called flawed, unless another is asked for.
+pub const DEFAULT_FALSE_ALARMS: f64 = 0.01;
+
 /// How a threshold was chosen, with what the rule found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]

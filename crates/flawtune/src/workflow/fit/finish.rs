@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::images::Images;
 use super::{FitRequest, Job, Scored, ThresholdChoice};
 use crate::bundle::{
-    Bank, BankInfo, Bundle, CheckpointRef, Finding, Header, MapScale, ScorerKind, SizeInfo,
+    Bank, BankInfo, Bundle, CheckpointRef, Finding, Header, Keeping, MapScale, ScorerKind, SizeInfo,
 };
 use crate::evaluate::protocol::ImageRef;
 use crate::features::Forward as _;
@@ -103,9 +103,9 @@ pub(super) fn bundle(
         .map(|g| g.tokens.to_bytes())
         .transpose()
         .map_err(|what| Bundle::unwritable_adaptation(&request.output, &what))?;
-    let kept = scored.kept.map(|mut kept| {
+    let kept = scored.kept.map_or(Keeping::Nothing, |mut kept| {
         kept.images.judged_sizes = sizes;
-        Arc::new(kept)
+        Keeping::Here(Arc::new(kept))
     });
     Ok(Bundle {
         kept,

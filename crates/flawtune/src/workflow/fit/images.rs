@@ -1,6 +1,6 @@
 //! Tokens of the images that a detector is fitted to, as it will see them.
 
-use flawtune_backbone::preprocess::{DecodeOptions, Preprocess, decode, read_file};
+use flawtune_backbone::preprocess::Preprocess;
 use rayon::prelude::*;
 
 use super::bank::View;
@@ -116,9 +116,6 @@ impl Images<'_> {
 
     /// Height and width of a sample's image.
     pub(super) fn size(&self, position: usize) -> Result<(usize, usize), WorkflowError> {
-        let path = &self.category.dataset.samples[position].path;
-        let options: DecodeOptions = self.preprocess.decode_options();
-        let picture = decode(&read_file(path, &options)?, path, &options)?;
-        Ok((picture.height(), picture.width()))
+        self.category.image_size(position, &self.preprocess)
     }
 }

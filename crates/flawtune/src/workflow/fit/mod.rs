@@ -34,6 +34,7 @@ use crate::features::{Forward as _, TokenSet, Turn};
 use crate::score::Aggregate;
 use crate::score::heads::Ensemble;
 use crate::score::residual::{ResidualModel, default_blocks};
+use crate::score::threshold::DEFAULT_FALSE_ALARMS;
 
 /// Which scorer is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl FitRequest {
             precision: Precision::F16,
             index: IndexChoice::Auto,
             index_probes: 16,
-            max_false_alarm: 0.01,
+            max_false_alarm: DEFAULT_FALSE_ALARMS,
             threshold: ThresholdChoice::Good,
             budget: None,
             max_memory: None,

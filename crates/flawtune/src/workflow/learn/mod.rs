@@ -1,29 +1,28 @@
 //! Teach a detector more: shots and good images that come after its first fit. Nothing of that fit is read again but what its file
 //! keeps.
 
+mod compare;
+mod images;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flawtune_backbone::preprocess::{decode, read_file};
-use rayon::prelude::*;
-use serde::Serialize;
+use compare::Comparable;
+pub use compare::Tally;
+use images::NewImages;
 
 use super::fit::finish::{MapsOf, calibrated};
 use super::fit::residual::{AtSize, cover, together};
-use super::{Category, CategoryOptions, Detector, Event, OnEvent, WorkflowError};
-use crate::bundle::{Bank, Bundle, Finding, Header, Kept, KeptSize, ScorerKind};
-use crate::dataset::{MoreImages, Source};
-use crate::evaluate::metrics::auroc;
+use super::{Detector, Event, OnEvent, WorkflowError};
+use crate::bundle::{Bank, Bundle, Finding, Header, Keeping, Kept, KeptSize, ScorerKind};
+use crate::dataset::MoreImages;
 use crate::evaluate::protocol::ImageRef;
-use crate::features::{ImageTokens, TokenSet, Turn};
+use crate::features::ImageTokens;
 use crate::score::residual::{
     BlockBanks, Good, LookedAt, ResidualOptions, Shot, Spacing, block_bank, default_top, grown,
     learn_residual, of_blocks, unit_blocks,
 };
 use crate::score::threshold::{Method, from_good};
-
-/// How much worse known images may be told apart before what was learned is refused.
-const WORSE: f64 = 0.005;
 
 /// What a detector is to learn.
 #[derive(Debug, Clone)]
@@ -65,19 +64,6 @@ pub struct LearnRequest {
     pub lessons: Lessons,
     /// Where the detector is written; where that is the detector itself, its old version stays beside it.
     pub output: PathBuf,
-}
-
-/// Images that a detector had not seen, or had left out to judge them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Tally {
-    /// Good images.
-    pub good: usize,
-    /// Those of them that it stops.
-    pub stopped: usize,
-    /// Defects.
-    pub defects: usize,
-    /// Those of them that it finds.
-    pub found: usize,
 }
 
 /// A detector that learned, without a file yet.
@@ -219,142 +205,6 @@ fn free_name(path: &Path) -> PathBuf {
     numbers
         .find(|n| !name(*n).exists())
         .map_or_else(|| name(0), name)
-}
-
-/// Images that the detector does not know yet.
-struct NewImages {
-    category: Category,
-    /// Positions of the good ones and of the defects.
-    good: Vec<usize>,
-    defects: Vec<usize>,
-    /// Height and width of the good ones.
-    sizes: Vec<(usize, usize)>,
-    /// Tokens of the good ones and then of the defects, at each size that the detector looks at.
-    tokens: Vec<TokenSet>,
-    /// What the old detector says of them.
-    good_found: Vec<f64>,
-    defects_found: Vec<f64>,
-}
-
-impl NewImages {
-    fn read(
-        lessons: &Lessons,
-        old: &Detector,
-        kept: &Kept,
-        on_event: OnEvent<'_>,
-    ) -> Result<Self, WorkflowError> {
-        let category = Category::open(
-            &CategoryOptions {
-                source: Source::More(lessons.images.clone()),
-                category: old.header().category.clone(),
-                needs_test: false,
-                skip_bad_images: lessons.skip_bad_images,
-                strict: lessons.strict,
-                exclude: Vec::new(),
-                cache: None,
-                batch_size: lessons.batch_size,
-            },
-            on_event,
-        )?;
-        let shots: Vec<&str> = kept
-            .images
-            .shots
-            .iter()
-            .map(|s| s.content.as_str())
-            .collect();
-        let support = old.header().support.iter();
-        let support: Vec<&str> = support.map(|s| s.content.as_str()).collect();
-        let (mut good, mut defects, mut known) = (Vec::new(), Vec::new(), 0);
-        for (i, info) in category.infos().iter().enumerate() {
-            let content = info.content.to_hex().to_string();
-            let defect = info.defect_type.is_some();
-            let (same, other) = if defect {
-                (&shots, &support)
-            } else {
-                (&support, &shots)
-            };
-            if other.contains(&content.as_str()) {
-                let (is, was) = if defect {
-                    ("a defect", "good")
-                } else {
-                    ("good", "a defect")
-                };
-                return Err(WorkflowError::Input(format!(
-                    "{}: is {is} now, but the detector learned it as {was}\nhint: decide which it is; to unlearn it, fit again",
-                    category.dataset.samples[i].path.display()
-                )));
-            }
-            if same.contains(&content.as_str()) {
-                known += 1;
-            } else if defect {
-                defects.push(i);
-            } else {
-                good.push(i);
-            }
-        }
-        if known > 0 {
-            on_event(Event::Note(format!("{known} images are known already")));
-        }
-        if good.is_empty() && defects.is_empty() {
-            return Err(WorkflowError::Input(
-                "no image that the detector does not know\nhint: name a folder of new good images or of new defects".into(),
-            ));
-        }
-        Self {
-            category,
-            good,
-            defects,
-            sizes: Vec::new(),
-            tokens: Vec::new(),
-            good_found: Vec::new(),
-            defects_found: Vec::new(),
-        }
-        .looked_at(old, on_event)
-    }
-
-    /// Makes the tokens of the images, once, and has the old detector judge them by those. Images that cannot be read and may be left
-    /// out are.
-    fn looked_at(mut self, old: &Detector, on_event: OnEvent<'_>) -> Result<Self, WorkflowError> {
-        let engine = old.engine();
-        let asked: Vec<usize> = self.good.iter().chain(&self.defects).copied().collect();
-        let mut readable = asked.clone();
-        for size in engine.sizes() {
-            let (kept, tokens) = self.category.tokens_of(
-                &**engine,
-                engine.preprocess_at(size),
-                None,
-                &asked,
-                Turn::default(),
-                on_event,
-            )?;
-            readable = kept;
-            self.tokens.push(tokens);
-        }
-        self.good.retain(|i| readable.contains(i));
-        self.defects.retain(|i| readable.contains(i));
-        if readable.is_empty() {
-            return Err(WorkflowError::Input(
-                "none of the new images can be read\nhint: name a folder of images".into(),
-            ));
-        }
-        let found = old.found(&self.tokens)?;
-        let mut scores = found.into_iter().map(|finding| finding.score);
-        self.good_found = scores.by_ref().take(self.good.len()).collect();
-        self.defects_found = scores.collect();
-        let decoding = old.preprocess().decode_options();
-        let size = |&position: &usize| -> Result<(usize, usize), WorkflowError> {
-            let path = &self.category.dataset.samples[position].path;
-            let image = decode(&read_file(path, &decoding)?, path, &decoding)?;
-            Ok((image.height(), image.width()))
-        };
-        self.sizes = self.good.par_iter().map(size).collect::<Result<_, _>>()?;
-        Ok(self)
-    }
-
-    /// Tokens at one of the sizes, of the good images and of the defects.
-    fn tokens(&self, size: usize) -> (&[ImageTokens], &[ImageTokens]) {
-        self.tokens[size].images.split_at(self.good.len())
-    }
 }
 
 /// Banks that grew, and heads that were fitted again, at each size.
@@ -573,63 +423,8 @@ fn bundle(
         cells: None,
         residual: Some(main.fitted.model),
         more,
-        kept: Some(Arc::new(kept)),
+        kept: Keeping::Here(Arc::new(kept)),
         ensemble: None,
         adaptation: None,
     })
-}
-
-/// Scores of the same images by the old detector and by the new one, each image by models that had not seen it.
-struct Comparable {
-    good: [Vec<f64>; 2],
-    defects: [Vec<f64>; 2],
-}
-
-impl Comparable {
-    fn of(was: &Header, new: &NewImages, good: &[Finding], defects: &[f64]) -> Self {
-        let before = was.threshold.good.iter().chain(&new.good_found);
-        // of the old shots there are scores where there were two or more
-        let old_shots = &was.threshold.defects;
-        let defects_before = old_shots.iter().chain(&new.defects_found);
-        let first = defects
-            .len()
-            .saturating_sub(old_shots.len() + new.defects.len());
-        Self {
-            good: [
-                before.copied().collect(),
-                good.iter().map(|f| f.score).collect(),
-            ],
-            defects: [
-                defects_before.copied().collect(),
-                defects.iter().skip(first).copied().collect(),
-            ],
-        }
-    }
-
-    fn tallies(&self, was: f64, is: f64) -> (Tally, Tally) {
-        let of = |which: usize, threshold: f64| {
-            let over = |scores: &[f64]| scores.iter().filter(|s| **s >= threshold).count();
-            Tally {
-                good: self.good[which].len(),
-                stopped: over(&self.good[which]),
-                defects: self.defects[which].len(),
-                found: over(&self.defects[which]),
-            }
-        };
-        (of(0, was), of(1, is))
-    }
-
-    /// How well both tell known images apart, where the new one does it worse.
-    fn worse(&self) -> Option<(f64, f64)> {
-        let of = |which: usize| {
-            let (good, defects) = (&self.good[which], &self.defects[which]);
-            let labels: Vec<bool> = (0..good.len() + defects.len())
-                .map(|i| i >= good.len())
-                .collect();
-            let scores: Vec<f64> = good.iter().chain(defects).copied().collect();
-            auroc(&labels, &scores).ok().flatten()
-        };
-        let (was, is) = (of(0)?, of(1)?);
-        (self.defects[0].len() == self.defects[1].len() && is < was - WORSE).then_some((was, is))
-    }
 }
