@@ -410,6 +410,9 @@ pub(crate) struct EvaluateArgs {
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub(crate) output_dir: PathBuf,
+    /// Of a detector: write the anomaly map and an overlay of every tested image here, as predict does
+    #[arg(long, value_name = "DIR", conflicts_with = "checkpoint")]
+    pub(crate) maps: Option<PathBuf>,
     /// Overwrite the results of another detector or checkpoint
     #[arg(long)]
     pub(crate) force: bool,

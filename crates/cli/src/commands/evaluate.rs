@@ -95,6 +95,13 @@ pub(crate) fn run(args: &EvaluateArgs, context: Context) -> Result<(), Failure> 
             "name a detector of 'flawtune fit' or a checkpoint of 'flawtune train'".into(),
         ));
     };
+    if args.maps.is_some() {
+        return Err(Failure::Input(format!(
+            "{}: --maps is for a detector of 'flawtune fit', and this is a checkpoint\nhint: fit a detector with --checkpoint, or \
+             draw with 'flawtune visualize'",
+            checkpoint.display()
+        )));
+    }
     let request = request_of(args, checkpoint, context)?;
     let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());

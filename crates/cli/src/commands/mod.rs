@@ -16,6 +16,7 @@ pub(crate) mod info;
 mod inside;
 pub(crate) mod learn;
 pub(crate) mod man;
+mod maps;
 pub(crate) mod merge;
 pub(crate) mod meta_train;
 pub(crate) mod models;

@@ -557,6 +557,28 @@ fn what_defects_teach_stands_beside_what_good_images_say() {
     let gained = taught["difference"]["auroc"].as_f64().unwrap();
     assert!((auroc(taught) - auroc(plain) - gained).abs() < 1e-12);
     assert_eq!(read_json(&w.out().join("cloth_detection.json")), found);
+    // both are held against a threshold that good images alone choose
+    let defects = &found["split"]["defects"];
+    for row in rows {
+        assert_eq!(&row["metrics"]["found"]["of"], defects, "{row}");
+    }
+    // maps are those of predict
+    let drawn = w.run(&format!("{line} --maps {{}}/maps --json")).succeeds();
+    assert_eq!(drawn.json(), found);
+    w.run("predict {}/m.flaw {}/data/cloth/test --maps {}/wanted")
+        .succeeds();
+    let maps = walk(&w.path("maps/test"));
+    let tested = defects.as_u64().unwrap() + found["split"]["good"].as_u64().unwrap();
+    assert_eq!(maps.len() as u64, 2 * tested, "{maps:?}");
+    for drawn in &maps {
+        let wanted = drawn.replace("/maps/test/", "/wanted/");
+        assert!(
+            fs::read(drawn).unwrap() == fs::read(&wanted).unwrap(),
+            "{drawn}"
+        );
+    }
+    w.run(&format!("{line} --maps {{}}/m.flaw"))
+        .refuses(&["m.flaw", "hint:"]);
     let table = w.run(line).succeeds().stdout;
     assert!(
         table.contains("residual, 4 shots") && table.contains("bank, good images only"),

@@ -222,6 +222,10 @@ pub struct Header {
     pub bank: BankInfo,
     /// The threshold and what it was chosen from.
     pub threshold: Threshold,
+    /// The threshold that the same rule gives without what defects taught, where they taught anything; none too in older files, and
+    /// where another threshold was chosen later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untaught_threshold: Option<f64>,
     /// From score to probability.
     pub calibration: Calibration,
     /// Maps.
@@ -287,6 +291,7 @@ impl Header {
         scorer
             .or_else(|| self.patches.wrong())
             .or_else(|| finite("threshold.value", &[self.threshold.value]))
+            .or_else(|| finite("untaught_threshold", self.untaught_threshold.as_slice()))
             .or_else(|| {
                 finite(
                     "calibration",

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::source::TokenOpener;
 use super::{
-    Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Prediction,
-    WorkflowError, predict, writable, write_json,
+    Category, CategoryOptions, Detector, Event, Next, OnEvent, PredictOptions, Predicted,
+    Prediction, WorkflowError, predict, writable, write_json,
 };
-use crate::bundle::{Header, IndexInfo};
+use crate::bundle::{Header, IndexInfo, MapScale};
 use crate::dataset::read_mask;
 use crate::evaluate::comparison::{Scored, TestSet};
 use crate::evaluate::metrics::{PixelHistogram, PixelImage};
@@ -84,6 +84,20 @@ impl DetectorEvaluation {
     }
 }
 
+/// An image that was tested.
+#[derive(Debug)]
+pub struct Tested<'a> {
+    /// Its id in the data set, a path in it.
+    pub id: &'a str,
+    /// What was found, with its map.
+    pub predicted: &'a Predicted,
+    /// How its map is drawn.
+    pub scale: &'a MapScale,
+}
+
+/// Receives every tested image with its map.
+pub type OnTested<'a> = &'a mut dyn FnMut(Tested<'_>) -> Result<(), WorkflowError>;
+
 /// Pixels counted so far.
 #[derive(Debug)]
 struct Pixels {
@@ -100,6 +114,18 @@ struct Pixels {
 /// the data.
 pub fn evaluate_bundle(
     request: &BundleEvaluateRequest,
+    on_event: OnEvent<'_>,
+) -> Result<(DetectorEvaluation, PathBuf), WorkflowError> {
+    evaluate_bundle_showing(request, None, on_event)
+}
+
+/// As [`evaluate_bundle`], and hands over every image with its map, if somebody wants them.
+///
+/// # Errors
+/// As [`evaluate_bundle`]; those of `on_tested`.
+pub fn evaluate_bundle_showing(
+    request: &BundleEvaluateRequest,
+    on_tested: Option<OnTested<'_>>,
     on_event: OnEvent<'_>,
 ) -> Result<(DetectorEvaluation, PathBuf), WorkflowError> {
     if !(request.aupro_limit > 0.0 && request.aupro_limit <= 1.0) {
@@ -154,7 +180,8 @@ pub fn evaluate_bundle(
 
     on_event(Event::PartBegins("scoring"));
     on_event(Event::Scoring(header.scorer.name()));
-    let scored = score(request, &detector, &category, &split.test, on_event)?;
+    let asked = (&split.test[..], on_tested);
+    let scored = score(request, &detector, &category, asked, on_event)?;
     let ids: Vec<&str> = scored.found.iter().map(|(at, _)| infos[*at].id).collect();
     let types: Vec<Option<&str>> = scored
         .found
@@ -230,7 +257,7 @@ fn rows_of(
         taught: false,
         scored: Scored {
             scores,
-            threshold: None,
+            threshold: header.untaught_threshold,
         },
         against: None,
     }));
@@ -320,7 +347,7 @@ fn score(
     request: &BundleEvaluateRequest,
     detector: &Detector,
     category: &Category,
-    samples: &[usize],
+    (samples, mut on_tested): (&[usize], Option<OnTested<'_>>),
     on_event: OnEvent<'_>,
 ) -> Result<ScoredImages, WorkflowError> {
     let batch = request.data.batch_size.max(1);
@@ -343,7 +370,7 @@ fn score(
         .any(|&i| !category.dataset.samples[i].masks.is_empty());
     let options = PredictOptions {
         skip_bad_images: request.data.skip_bad_images,
-        maps: masked,
+        maps: masked || on_tested.is_some(),
         max_map_pixels: None,
         untaught: true,
     };
@@ -359,7 +386,15 @@ fn score(
         options,
         &mut next,
         &mut |predicted| {
-            let (at, mut prediction) = (by_path[predicted.path.as_path()], predicted.prediction);
+            let at = by_path[predicted.path.as_path()];
+            if let Some(on_tested) = &mut on_tested {
+                on_tested(Tested {
+                    id: &category.dataset.samples[at].id,
+                    predicted: &predicted,
+                    scale: &detector.header().map,
+                })?;
+            }
+            let mut prediction = predicted.prediction;
             let untaught = prediction.untaught.as_mut().and_then(|u| u.1.take());
             let maps = [prediction.map.take(), untaught];
             for (pixels, map) in pixels.iter_mut().zip(maps) {

@@ -31,7 +31,8 @@ pub use detector::Detector;
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, ResizeChoice, default_layers};
 pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{
-    BundleEvaluateRequest, DetectorEvaluation, check_owner, evaluate_bundle,
+    BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, check_owner, evaluate_bundle,
+    evaluate_bundle_showing,
 };
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{

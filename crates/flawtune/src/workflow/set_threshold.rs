@@ -63,6 +63,7 @@ pub(super) fn change(
     };
     header.threshold.value = value;
     header.threshold.rule = rule;
+    header.untaught_threshold = None;
     header.calibration = header.calibration.clone().through(value);
     Ok(())
 }

@@ -124,7 +124,10 @@ impl Demo {
         self.show
             .command(&[&fit, &of[..], more, &["--output", file]].concat())?;
         let mut evaluate = vec!["evaluate", file, "--root-dir", DATA];
-        if results != RESULTS {
+        let maps = format!("{RESULTS}/maps/{category}");
+        if results == RESULTS {
+            evaluate.extend(["--maps", &maps]);
+        } else {
             evaluate.extend(["--output-dir", results]);
         }
         let found = self.show.command(&evaluate)?;
@@ -174,13 +177,7 @@ impl Demo {
 
     fn page(&self, names: &[&str], introduction: &str, open: bool) -> Result<(), Failure> {
         self.show
-            .step("Where the flaws are: a map of each image, and a page to look at and to pass on");
-        for name in names {
-            let (file, images) = (format!("{name}.flaw"), format!("{DATA}/{name}/test"));
-            let maps = format!("{RESULTS}/maps/{name}/test");
-            self.show
-                .command(&["predict", &file, &images, "--maps", &maps])?;
-        }
+            .step("What was found and where, on a page to look at and to pass on");
         let title = format!("flawtune demo: {}", names.join(" and "));
         let mut line = vec![
             "report",

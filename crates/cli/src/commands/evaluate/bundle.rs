@@ -4,11 +4,15 @@ use std::path::Path;
 
 use flawtune::evaluate::rows::PixelMetrics;
 use flawtune::evaluate::statistics::{BootstrapOptions, Interval, Rate};
-use flawtune::workflow::{BundleEvaluateRequest, DetectorEvaluation, evaluate_bundle};
+use flawtune::workflow::{
+    BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, evaluate_bundle_showing,
+    writable_or,
+};
 use flawtune_lab::workflow::checkpoint_tokens;
 
 use crate::Context;
-use crate::args::EvaluateArgs;
+use crate::args::{EvaluateArgs, MapFormatArg};
+use crate::commands::maps::Maps;
 use crate::commands::request;
 use crate::console::out;
 use crate::failure::Failure;
@@ -29,10 +33,24 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         output_dir: args.output_dir.clone(),
         overwrite: args.force,
     };
+    if let Some(folder) = &args.maps {
+        writable_or(folder, "choose a folder that can be written with --maps")
+            .map_err(|e| Failure::from_error(&e))?;
+    }
     let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
-    let result = evaluate_bundle(&request, &mut |event| {
+    let mut write = |tested: Tested<'_>| {
+        let maps = Maps {
+            folder: args.maps.as_deref().unwrap_or(&args.output_dir),
+            format: MapFormatArg::Tiff,
+            scale: tested.scale,
+            root: None,
+        };
+        maps.write_as(Path::new(tested.id), tested.predicted)
+    };
+    let on_tested = args.maps.as_ref().map(|_| &mut write as OnTested<'_>);
+    let result = evaluate_bundle_showing(&request, on_tested, &mut |event| {
         recording.hear(&event);
         display.show(event);
     });

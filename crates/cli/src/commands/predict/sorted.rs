@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flawtune::workflow::WorkflowError;
 
-use super::output::place_below;
+use crate::commands::maps::place_below;
 
 /// What an image is sorted under when it cannot be read.
 pub(super) const UNREADABLE: &str = "unreadable";

@@ -48,6 +48,10 @@ pub(super) fn bundle(
         threshold.defects.sort_by(f64::total_cmp);
     }
     let rate = request.max_false_alarm;
+    let untaught_threshold = match request.threshold {
+        ThresholdChoice::Good => untaught_threshold(good, rate)?,
+        ThresholdChoice::F1Max | ThresholdChoice::Recall => None,
+    };
     let calibration = calibrated(&good_scores, defects, &threshold, rate, residual, on_event)?;
     let sizes: Vec<(usize, usize)> = scored
         .good_at
@@ -88,6 +92,7 @@ pub(super) fn bundle(
             index: scored.index,
         },
         threshold,
+        untaught_threshold,
         calibration,
         map,
         checkpoint: given.map(|given| reference(given, applied.is_some())),
@@ -172,6 +177,20 @@ fn choose_threshold(
         ThresholdChoice::F1Max => threshold::f1_max(good, defects)?,
         ThresholdChoice::Recall => threshold::recall_at(good, defects, rate)?,
     })
+}
+
+/// The threshold for a false-alarm rate that good images give without what defects taught; `None` where nothing was taught.
+pub(in crate::workflow) fn untaught_threshold(
+    good: &[Finding],
+    rate: f64,
+) -> Result<Option<f64>, WorkflowError> {
+    let scores = good.iter().map(|f| f.untaught.as_ref().map(|u| u.score));
+    let Some(scores) = scores.collect::<Option<Vec<f64>>>() else {
+        return Ok(None);
+    };
+    Ok(Some(
+        threshold::from_good(&scores, rate, Method::Auto)?.value,
+    ))
 }
 
 /// From score to probability; through the threshold with `residual`.

@@ -11,7 +11,7 @@ use compare::Comparable;
 pub use compare::Tally;
 use images::NewImages;
 
-use super::fit::finish::{MapsOf, calibrated};
+use super::fit::finish::{MapsOf, calibrated, untaught_threshold};
 use super::fit::residual::{AtSize, cover, together};
 use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Keeping, Kept, KeptSize, ScorerKind};
@@ -398,6 +398,7 @@ fn bundle(
     header.threshold = from_good(&scores, rate, Method::Auto)?;
     header.threshold.defects = defects.to_vec();
     header.threshold.defects.sort_by(f64::total_cmp);
+    header.untaught_threshold = untaught_threshold(good, rate)?;
     header.calibration = calibrated(&scores, defects, &header.threshold, rate, true, on_event)?;
     header.map = MapsOf {
         preprocess: engine.preprocess(),

@@ -191,10 +191,12 @@ pub(super) fn source(records: &[RunRecord]) -> Option<Source> {
     })
 }
 
-/// Where `predict` put its maps, where a record says so.
+/// Where `predict` or `evaluate` put its maps, where a record says so.
 pub(super) fn maps(records: &[RunRecord]) -> Option<PathBuf> {
-    let record = records.iter().find(|r| r.command == "predict")?;
-    let folder = Path::new(record.options.get("maps")?.value.as_str()?);
+    let drawn = |r: &&RunRecord| ["predict", "evaluate"].contains(&&*r.command);
+    let named = |r| Some((r, (r as &RunRecord).options.get("maps")?.value.as_str()?));
+    let (record, folder) = records.iter().filter(drawn).find_map(named)?;
+    let folder = Path::new(folder);
     Some(
         record
             .working_folder
