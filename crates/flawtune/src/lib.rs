@@ -34,29 +34,44 @@
 //! # }
 //! ```
 //!
-//! Modules follow the data: dataset, features, score, evaluate, report. [`bundle`] is the file of a detector; [`workflow`] walks
-//! all of them from end to end.
+//! What is documented is what a user of the library needs: the types above, [`bundle`] (the file of a detector), [`dataset`] (images,
+//! labels and masks), [`evaluate`] (what a test set says) and [`workflow`] (whole jobs, as the command line runs them). The rest is
+//! public for the other crates of this project, hidden from this documentation, and changes without notice.
 #![warn(missing_docs)]
 
 pub mod bundle;
 pub mod dataset;
 pub mod evaluate;
+#[doc(hidden)]
 pub mod features;
+#[doc(hidden)]
 pub mod image_size;
 mod little_endian;
+#[doc(hidden)]
 pub mod machine;
+#[doc(hidden)]
 pub mod names;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod score;
+#[doc(hidden)]
 pub use flawtune_synth as synth;
+#[doc(hidden)]
 pub mod unit;
 pub mod workflow;
 
 pub use dataset::MoreImages;
+pub use features::FeatureCache;
 pub use flawtune_backbone::preprocess::RgbImage8 as Image;
+pub use image_size::ImageSize;
+pub use score::Aggregate;
 pub use score::map::{AnomalyMap, Region};
+pub use score::threshold::{Calibration, Threshold};
 pub use workflow::{
     Backbone, Detector, DetectorBuilder, Lessons, Prediction, Taught, WorkflowError as Error,
 };

@@ -126,7 +126,7 @@ pub enum ImageError {
     /// The region of interest reaches beyond the image.
     #[error(
         "{}: the region {roi} (left, top, width, height) reaches beyond the image, which has {}×{} pixels\n\
-         hint: `roi` names the part of every image that is looked at, in pixels or in percent such as 10%,10%,80%,80%",
+         hint: `roi` names the part of every image that is looked at, in pixels or in percent such as 10%,10%,80%,80%, or a mask",
         path.display(), image.1, image.0
     )]
     Outside {
@@ -136,6 +136,15 @@ pub enum ImageError {
         roi: Box<Roi>,
         /// Rows and columns of the image.
         image: (usize, usize),
+    },
+    /// A mask of what to look at is black.
+    #[error(
+        "{}: marks nothing to look at\nhint: a mask for `roi` is white where to look and black elsewhere",
+        path.display()
+    )]
+    MarksNothing {
+        /// The mask.
+        path: PathBuf,
     },
     /// A valid file of a kind that is not read.
     #[error("{}: {what} is not supported\nhint: save the image as 8- or 16-bit PNG", path.display())]
@@ -159,6 +168,7 @@ impl ImageError {
             | Self::Damaged { path, .. }
             | Self::Across { path, .. }
             | Self::Outside { path, .. }
+            | Self::MarksNothing { path }
             | Self::Unsupported { path, .. } => path,
         }
     }

@@ -43,7 +43,7 @@ pub use self::decode::{
 pub use self::facts::{Facts, KIND_BYTES, Kind, facts, facts_of, kind};
 pub use self::image::RgbImage8;
 pub use self::resample::{Arithmetic, Filter, resize_f32, resize_u8};
-pub use self::roi::{Length, Part, Roi};
+pub use self::roi::{Length, Part, Rectangle, Roi, RoiMask};
 
 use crate::config::Normalization;
 
@@ -164,7 +164,7 @@ impl Preprocess {
             .map_or_else(String::new, |bits| format!("-bits{bits}"));
         let roi = self
             .roi
-            .map_or_else(String::new, |roi| format!("-roi{roi}"));
+            .map_or_else(String::new, |roi| format!("-roi{}", roi.id()));
         format!(
             "{resize}-{filter}-{arithmetic}-{}x{}-mean{}-std{}{exif}{bits}{roi}-v1",
             self.size.0,
@@ -220,6 +220,14 @@ impl Preprocess {
             .unwrap_or_else(|| Part::whole(height, width))
     }
 
+    /// Whether a pixel of the [part](Self::part) that is looked at, of an image of `size` (height, width), is seen: no mask hides it.
+    pub fn shows(&self, y: usize, x: usize, size: (usize, usize)) -> bool {
+        match self.roi {
+            Some(mask @ Roi::Mask(_)) => mask.holds(y, x, size),
+            _ => true,
+        }
+    }
+
     /// Refuses an image of `size` (height, width) that the region of interest reaches beyond.
     ///
     /// # Errors
@@ -235,13 +243,28 @@ impl Preprocess {
         }
     }
 
-    /// The part of an image that is looked at, in pixels of its own.
+    /// The part of an image that is looked at, in pixels of its own; what a mask does not mark has the mean colour, which the backbone
+    /// sees as 0.
     pub fn cut<'a>(&self, image: &'a RgbImage8) -> Cow<'a, RgbImage8> {
-        let part = self.part(image.height(), image.width());
-        if part == Part::whole(image.height(), image.width()) {
-            return Cow::Borrowed(image);
+        let size = (image.height(), image.width());
+        let part = self.part(size.0, size.1);
+        let cut = if part == Part::whole(size.0, size.1) {
+            Cow::Borrowed(image)
+        } else {
+            Cow::Owned(image.cropped(part.top, part.left, part.height, part.width))
+        };
+        if !matches!(self.roi, Some(Roi::Mask(_))) {
+            return cut;
         }
-        Cow::Owned(image.cropped(part.top, part.left, part.height, part.width))
+        let plain = self.normalization.mean.map(|m| (255.0 * m).round() as u8);
+        let mut pixels = cut.pixels().to_vec();
+        for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+            let (y, x) = (part.top + at / part.width, part.left + at % part.width);
+            if !self.shows(y, x, size) {
+                pixel.copy_from_slice(&plain);
+            }
+        }
+        Cow::Owned(RgbImage8::from_pixels(part.height, part.width, pixels))
     }
 
     /// Share of what is looked at of an image of this size, as it is decoded, that a centre crop leaves out; 0 with squash.
@@ -417,6 +440,28 @@ mod tests {
                 assert_eq!(cut.unseen(8, 12), base.unseen(4, 6));
             }
         }
+        // a mask over the same pixels, of which one is hidden: nothing of it is seen
+        let marked = |at: usize| if seen(at) && at != 29 { 255 } else { 0 };
+        let mask = RoiMask::of(&image(&marked)).map(Roi::Mask);
+        let base = Preprocess::squash(4, 6, Normalization::IMAGENET);
+        let masked = Preprocess { roi: mask, ..base };
+        let changed = image(&|at| if marked(at) > 0 { 90 } else { 7 });
+        assert_eq!(masked.apply(&outside), masked.apply(&changed));
+        assert_eq!(
+            (masked.part(8, 12).height, masked.part(8, 12).width),
+            (4, 6)
+        );
+        let values = masked.apply(&outside).data;
+        let of_rest = Normalization::IMAGENET.table(0)[90];
+        let hidden = values[..24]
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| **v != of_rest);
+        let hidden: Vec<(usize, f32)> = hidden.map(|(i, v)| (i, *v)).collect();
+        assert!(
+            hidden.len() == 1 && hidden[0].0 == 2 && hidden[0].1.abs() < 0.01,
+            "{hidden:?}"
+        );
         let beyond = Preprocess {
             roi: "3,2,6,7".parse().ok(),
             ..Preprocess::squash(4, 4, Normalization::IMAGENET)

@@ -3,7 +3,7 @@
 // these comments are what `--help` prints: backticks would stand in it
 #![allow(clippy::doc_markdown)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -103,6 +103,16 @@ impl FromStr for Shots {
     }
 }
 
+/// A rectangle, or the file of a mask.
+fn region(text: &str) -> Result<Roi, String> {
+    let path = Path::new(text);
+    if path.is_file() {
+        return Roi::of_mask(path).map_err(|e| e.to_string());
+    }
+    text.parse()
+        .map_err(|e| format!("{e}; and there is no such file, which could be a mask"))
+}
+
 fn aggregate(text: &str) -> Result<Aggregate, String> {
     match text {
         "max" => Ok(Aggregate::Max),
@@ -137,8 +147,9 @@ pub(crate) struct FitArgs {
     pub(crate) backbone: BackboneArgs,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
-    /// Look only at this part of every image: left, top, width and height, in pixels or in percent such as 10%,10%,80%,80%
-    #[arg(long, value_name = "X,Y,W,H")]
+    /// Look only at this part of every image: left, top, width and height, in pixels or in percent such as 10%,10%,80%,80%; or an
+    /// image that is white where to look
+    #[arg(long, value_name = "X,Y,W,H|MASK", value_parser = region)]
     pub(crate) roi: Option<Roi>,
     /// Good images to leave out: a file or folder, a name, or a quoted pattern with * ? []; may be given several times
     #[arg(long, value_name = "PATTERN")]
@@ -202,6 +213,13 @@ pub(crate) struct FitArgs {
     /// Time an image may take on this machine, such as 50ms: the best sizes within it [default: the best there are]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) budget: Option<Duration>,
+    /// Choose among the image sizes by the defects that are learned from, each left out, and by synthetic ones; so long they may
+    /// take beside the fit, such as 2min
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) search: Option<Duration>,
+    /// Search for nothing: the default, and it undoes --search of a file of defaults
+    #[arg(long)]
+    pub(crate) no_search: bool,
     /// Most memory the bank may take: 800M, 2G; its size is said before it is made
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,

@@ -64,6 +64,7 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
             ThresholdArg::Recall => ThresholdChoice::Recall,
         },
         budget: args.budget,
+        search: args.search.filter(|_| !args.no_search),
         max_memory: args
             .max_memory
             .map(|b| usize::try_from(b).unwrap_or(usize::MAX)),

@@ -1,8 +1,9 @@
 //! `flawtune info`
 
-use flawtune::bundle::{Bundle, Header};
+use flawtune::bundle::{Bundle, Candidate, Header, SearchRecord};
 use flawtune::image_size::ImageSize;
 use flawtune::score::residual::ResidualModel;
+use flawtune_backbone::preprocess::Roi;
 use flawtune_backbone::weights::describe;
 use serde_json::{Map, Value, json};
 
@@ -113,9 +114,14 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
             "aspect      kept, {aspect:.2} times as wide as high"
         ));
     }
-    if let Some(roi) = header.backbone["roi"].as_str() {
+    let roi = header.backbone["roi"].as_str();
+    if let Some(roi) = roi.and_then(|roi| roi.parse::<Roi>().ok()) {
+        let order = match roi {
+            Roi::Rectangle(_) => " (left, top, width, height)",
+            Roi::Mask(_) => "",
+        };
         out(&format!(
-            "region      {roi} (left, top, width, height); the rest of an image is not looked at"
+            "region      {roi}{order}; the rest of an image is not looked at"
         ));
     }
     if !header.more_sizes.is_empty() {
@@ -142,6 +148,9 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         };
         out(&format!("checkpoint  {} ({used})", c.file));
     }
+    if let Some(search) = &header.search {
+        searched(search);
+    }
     let curve = match header.calibration.defects {
         0 => "a scale without known defects".to_owned(),
         n => format!("fitted to {n} defects"),
@@ -157,6 +166,27 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
         map.threshold, map.low, map.high
     ));
     Ok(())
+}
+
+/// What the image sizes were chosen from.
+fn searched(search: &SearchRecord) {
+    let named = |c: &Candidate| {
+        let sizes: Vec<String> = c.sizes.iter().map(ToString::to_string).collect();
+        let taken = if c.sizes == search.chosen {
+            ", taken"
+        } else {
+            ""
+        };
+        format!("{} px AUROC {:.3}{taken}", sizes.join(" and "), c.auroc)
+    };
+    let all: Vec<String> = search.candidates.iter().map(named).collect();
+    out(&format!(
+        "searched    {} (of {} defects and {} synthetic ones against {} good images)",
+        all.join("; "),
+        search.shots,
+        search.synthetic,
+        search.good
+    ));
 }
 
 /// What is looked at, and how far that is learned from defects.

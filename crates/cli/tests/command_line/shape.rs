@@ -363,3 +363,126 @@ fn defects_that_are_marked_outside_of_the_region_only_are_counted() {
         "{said}"
     );
 }
+
+#[test]
+fn a_search_says_what_it_compared_and_changes_no_bit_where_all_sizes_stay() {
+    let w = World::new();
+    let learned = "--num-defect-samples 3 --image-size 64,32 --no-cache";
+    let plain = fit(
+        &w,
+        "data",
+        "m.flaw",
+        &format!("{learned} --search 1min --no-search"),
+    );
+    assert!(!plain.succeeds().stderr.contains("searched"));
+    let said = fit(&w, "data", "s.flaw", &format!("{learned} --search 10min")).succeeds();
+    let again = format!("{learned} --search 10min --threads 1");
+    fit(&w, "data", "t.flaw", &again).succeeds();
+    let searched = |file: &str| {
+        let info = w.run(&format!("info {{}}/{file} --json")).succeeds().json();
+        info["search"].clone()
+    };
+    let found = searched("s.flaw");
+    assert_eq!(found, searched("t.flaw"));
+    assert_eq!(
+        (
+            &found["shots"],
+            &found["candidates"].as_array().unwrap().len()
+        ),
+        (&3.into(), &3)
+    );
+    let good = found["good"].as_u64().unwrap();
+    assert_eq!(found["synthetic"].as_u64().unwrap(), good.min(40));
+    for text in ["searched: ", "by 3 defects, each left out", "next best: "] {
+        assert!(said.stderr.contains(text), "{text}: {}", said.stderr);
+    }
+    let shown = w.run("info {}/s.flaw").succeeds().stdout;
+    assert!(shown.contains("searched    64 and 32 px AUROC"), "{shown}");
+    // what was chosen is what is looked at
+    let sizes = found["chosen"].as_array().unwrap().len();
+    let fitted = w.run("info {}/s.flaw --json").succeeds().json();
+    let more = fitted["more_sizes"].as_array().map_or(0, Vec::len);
+    assert_eq!(1 + more, sizes);
+    if sizes == 2 {
+        assert_eq!(scores(&w, "s.flaw", "data"), scores(&w, "m.flaw", "data"));
+    }
+    let one = "--image-size 32 --no-cache --search 1min";
+    let said = fit(&w, "data", "o.flaw", one).succeeds();
+    assert!(
+        said.stderr.contains("nothing is searched"),
+        "{}",
+        said.stderr
+    );
+    fit(&w, "data", "p.flaw", "--scorer patch-bank --search 1min").refuses(&["search", "hint:"]);
+}
+
+/// Whether the mask of the tests marks a pixel of 64 by 64: an L.
+fn marked(x: u32, y: u32) -> bool {
+    (8..28).contains(&x) && (8..60).contains(&y) || (8..56).contains(&x) && (40..60).contains(&y)
+}
+
+#[test]
+fn a_mask_hides_the_rest_of_every_image() {
+    let w = World::new();
+    w.add_masks();
+    let mask = |name: &str, value: &dyn Fn(u32, u32) -> u8| {
+        let image = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([value(x, y)]));
+        image.save(w.path(name)).unwrap();
+    };
+    mask("l.png", &|x, y| if marked(x, y) { 255 } else { 0 });
+    mask("white.png", &|_, _| 255);
+    mask("black.png", &|_, _| 0);
+    // what lies outside of the mask is something else altogether
+    changed(&w, "other", |image| {
+        let by = 64 / image.width();
+        RgbImage::from_fn(image.width(), image.height(), |x, y| {
+            let pixel = *image.get_pixel(x, y);
+            if marked(by * x, by * y) {
+                pixel
+            } else {
+                image::Rgb(pixel.0.map(|v| 255 - v))
+            }
+        })
+    });
+    let learned = "--num-defect-samples 3 --image-size 64,32 --no-cache";
+    let of_mask = format!("{learned} --roi {}", w.path("l.png").display());
+    let said = fit(&w, "data", "m.flaw", &of_mask).succeeds();
+    let told = "only the region of a mask (39 % of an image)";
+    assert!(said.stderr.contains(told), "{}", said.stderr);
+    fit(&w, "other", "o.flaw", &of_mask).succeeds();
+    let found = scores(&w, "m.flaw", "data");
+    assert_eq!(scores(&w, "o.flaw", "other"), found);
+    assert_eq!(scores(&w, "m.flaw", "other"), found);
+    let rows = evaluated(&w, "m.flaw", "data")["rows"].clone();
+    assert_eq!(evaluated(&w, "o.flaw", "other")["rows"], rows);
+    assert!(rows[0]["pixels"]["auroc"].is_f64(), "{rows}");
+    // no map where nothing is looked at
+    w.run("predict {}/m.flaw {}/data/cloth/test/hole/000.png --maps {}/maps --map-format npy")
+        .succeeds();
+    let maps = files(&w.path("maps"));
+    let map = maps
+        .iter()
+        .find(|p| p.extension().is_some_and(|e| e == "npy"));
+    let bytes = fs::read(map.unwrap()).unwrap();
+    let values = bytes[bytes.len() - 64 * 64 * 4..].chunks_exact(4);
+    for (i, value) in values.enumerate() {
+        let value = f32::from_le_bytes(value.try_into().unwrap());
+        let (x, y) = (i as u32 % 64, i as u32 / 64);
+        assert_eq!(value.is_nan(), !marked(x, y), "{x},{y}: {value}");
+    }
+    let info = w.run("info {}/m.flaw").succeeds().stdout;
+    assert!(
+        info.contains("region      of a mask (39 % of an image); the rest"),
+        "{info}"
+    );
+
+    // a mask that hides nothing changes nothing
+    let of_white = format!("{learned} --roi {}", w.path("white.png").display());
+    fit(&w, "data", "w.flaw", &of_white).succeeds();
+    fit(&w, "data", "n.flaw", learned).succeeds();
+    assert_eq!(scores(&w, "w.flaw", "data"), scores(&w, "n.flaw", "data"));
+    for (mask, why) in [("black.png", "marks nothing"), ("none.png", "no such file")] {
+        let line = format!("--roi {}", w.path(mask).display());
+        fit(&w, "data", "b.flaw", &line).refuses(&["--roi", why]);
+    }
+}

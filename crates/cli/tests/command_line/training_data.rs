@@ -151,3 +151,25 @@ fn a_file_under_both_labels_is_refused_and_twins_count_once() {
     );
     assert_eq!(run.json()["support_images"], TRAIN_GOOD + 1);
 }
+
+#[test]
+fn good_images_that_are_nearly_the_same_are_named() {
+    let w = World::new();
+    let said = fit(&w, "").succeeds().stderr;
+    assert!(!said.contains("nearly the same"), "{said}");
+    // saved twice, one pixel apart
+    let mut again = image::open(w.sample("train/good/003.png"))
+        .unwrap()
+        .to_rgb8();
+    again.get_pixel_mut(5, 9).0[1] ^= 1;
+    again.save(w.sample("train/good/again.png")).unwrap();
+    let said = fit(&w, "").succeeds().stderr;
+    for part in [
+        "two good images are nearly the same, such as good/003.png and good/again.png",
+        "hint: keep one of each, and leave the others out with --exclude",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let said = fit(&w, "--exclude again.png").succeeds().stderr;
+    assert!(!said.contains("nearly the same"), "{said}");
+}

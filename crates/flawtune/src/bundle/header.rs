@@ -162,6 +162,34 @@ pub struct SizeInfo {
     pub rows: usize,
 }
 
+/// What a search for image sizes found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// Good images that were judged, each without itself.
+    pub good: usize,
+    /// Shots that were judged, each by a head that had not seen it.
+    pub shots: usize,
+    /// Synthetic defects that were judged.
+    pub synthetic: usize,
+    /// The sizes that were chosen, the largest first.
+    pub chosen: Vec<ImageSize>,
+    /// What was compared, all sizes together first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A set of image sizes that are looked at together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The sizes, the largest first.
+    pub sizes: Vec<ImageSize>,
+    /// AUROC of shots and synthetic defects against good images.
+    pub auroc: f64,
+    /// Its difference to that of all sizes together.
+    pub gain: f64,
+    /// Standard error of the difference (`DeLong`).
+    pub error: f64,
+}
+
 /// How maps are drawn and where on them a flaw begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MapScale {
@@ -232,6 +260,9 @@ pub struct Header {
     pub map: MapScale,
     /// Where the adaptation came from.
     pub checkpoint: Option<CheckpointRef>,
+    /// What a search for image sizes found, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
     /// The support images.
     pub support: Vec<ImageRef>,
     /// Everything learned from or chosen on, the support included.

@@ -20,7 +20,8 @@ pub use cells::Cells;
 pub use error::BundleError;
 pub use file::{Bundle, FORMAT, FORMAT_VERSION, Keeping};
 pub use header::{
-    BankInfo, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind, SizeInfo,
+    BankInfo, Candidate, CheckpointRef, Header, IndexInfo, IndexKind, MapScale, Recall, ScorerKind,
+    SearchRecord, SizeInfo,
 };
 pub use kept::{Kept, KeptImages, KeptSize};
 pub(crate) use patches::chosen;

@@ -99,7 +99,9 @@ fn cover(
     for (y, line) in lines.take(part.height).enumerate() {
         let pixels = line.chunks_exact(3).skip(part.left).take(part.width);
         for (x, pixel) in pixels.enumerate() {
-            if pixel.iter().all(|v| *v == 0) {
+            let at = (part.top + y, part.left + x);
+            let shown = || preprocess.shows(at.0, at.1, (mask.height(), mask.width()));
+            if pixel.iter().all(|v| *v == 0) || !shown() {
                 continue;
             }
             for (row, down) in cells(y, scale_y, height, to_height, grid.0) {

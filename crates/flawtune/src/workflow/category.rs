@@ -220,7 +220,7 @@ impl Category {
         let cache = self.options.cache.clone();
         self.tokens_of_files(
             engine,
-            engine.preprocess(),
+            &engine.preprocess(),
             cache,
             paths,
             Turn::default(),
@@ -246,7 +246,7 @@ impl Category {
             .map(|&i| self.dataset.samples[i].path.as_path())
             .collect();
         let (kept, tokens) =
-            self.tokens_of_files(forward, preprocess, cache, &paths, turn, on_event)?;
+            self.tokens_of_files(forward, &preprocess, cache, &paths, turn, on_event)?;
         Ok((kept.iter().map(|&k| positions[k]).collect(), tokens))
     }
 
@@ -266,20 +266,20 @@ impl Category {
     fn tokens_of_files<P: AsRef<Path> + Sync>(
         &self,
         forward: &dyn Forward,
-        preprocess: Preprocess,
+        preprocess: &Preprocess,
         cache: Option<FeatureCache>,
         paths: &[P],
         turn: Turn,
         on_event: OnEvent<'_>,
     ) -> Result<(Vec<usize>, TokenSet), WorkflowError> {
-        let mut extractor = Extractor::new(forward, preprocess);
+        let mut extractor = Extractor::new(forward, *preprocess);
         extractor.batch_size = self.options.batch_size;
         extractor.cache = cache;
         extractor.skip_bad_images = self.options.skip_bad_images;
         extractor.turn = turn;
         if !self.told.swap(true, Ordering::Relaxed) {
             let samples = self.dataset.samples.iter().zip(&self.facts);
-            intake::tell_preprocessing(samples, &preprocess, self.options.strict, on_event)?;
+            intake::tell_preprocessing(samples, preprocess, self.options.strict, on_event)?;
         }
         let found = part("features", on_event, |on_event| {
             Ok(extractor.extract(paths, &mut |p| on_event(Event::Images(p)))?)

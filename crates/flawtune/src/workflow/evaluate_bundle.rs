@@ -455,7 +455,18 @@ impl Pixels {
         // nothing outside of a region of interest is judged
         let part = detector.preprocess().part(size.0, size.1);
         let (height, width) = (part.height, part.width);
-        let values = inside(map.values(), size.1, part);
+        let mut values = inside(map.values(), size.1, part);
+        let preprocess = detector.preprocess();
+        let hidden: Vec<usize> = (0..values.len())
+            .filter(|at| !preprocess.shows(part.top + at / width, part.left + at % width, size))
+            .collect();
+        if !hidden.is_empty() {
+            // nobody sees what a mask hides: it is as good as can be
+            let values = values.to_mut();
+            for &at in &hidden {
+                values[at] = self.span.0;
+            }
+        }
         let Some(kind) = &sample.defect_type else {
             return Ok(self.good.add(&PixelImage {
                 width,
@@ -476,7 +487,13 @@ impl Pixels {
             size,
             &detector.preprocess().decode_options(),
         )?;
-        let mask = inside(&mask, size.1, part);
+        let mut mask = inside(&mask, size.1, part);
+        if !hidden.is_empty() {
+            let mask = mask.to_mut();
+            for &at in &hidden {
+                mask[at] = 0;
+            }
+        }
         *masked += 1;
         histogram.add(&PixelImage {
             width,

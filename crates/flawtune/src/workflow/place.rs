@@ -1,6 +1,6 @@
 //! Where on an image the patches lie.
 
-use flawtune_backbone::preprocess::{Part, Preprocess, Resize};
+use flawtune_backbone::preprocess::{Part, Preprocess, Resize, Roi};
 
 use super::WorkflowError;
 use crate::features::Turn;
@@ -79,6 +79,7 @@ pub(super) struct Drawing {
     /// Height and width of the image, then of its map.
     sizes: ((usize, usize), (usize, usize)),
     seen: Seen,
+    preprocess: Preprocess,
     /// What stands where no patch lies: no number where a region is looked at, else 0.
     outside: f32,
     renderer: Renderer,
@@ -102,6 +103,7 @@ impl Drawing {
         Ok(Self {
             sizes,
             seen,
+            preprocess: *preprocess,
             outside: preprocess.roi.map_or(0.0, |_| f32::NAN),
             renderer: Renderer::new(grid, (seen.height, seen.width), sigma)?,
         })
@@ -118,14 +120,28 @@ impl Drawing {
     pub(super) fn draw(&self, distances: &[f32]) -> Result<AnomalyMap, WorkflowError> {
         let map = self.renderer.render(distances)?;
         let ((height, width), seen) = (self.sizes.1, self.seen);
-        if (seen.height, seen.width) == (height, width) {
-            return Ok(map);
+        let mut map = if (seen.height, seen.width) == (height, width) {
+            map
+        } else {
+            let mut values = vec![self.outside; height * width];
+            for (row, line) in map.values().chunks_exact(seen.width).enumerate() {
+                values[(seen.top + row) * width + seen.left..][..seen.width].copy_from_slice(line);
+            }
+            AnomalyMap::new(height, width, values)?
+        };
+        if matches!(self.preprocess.roi, Some(Roi::Mask(_))) {
+            let mut values = map.into_values();
+            for (at, value) in values.iter_mut().enumerate() {
+                if !self
+                    .preprocess
+                    .shows(at / width, at % width, (height, width))
+                {
+                    *value = self.outside;
+                }
+            }
+            map = AnomalyMap::new(height, width, values)?;
         }
-        let mut values = vec![self.outside; height * width];
-        for (row, line) in map.values().chunks_exact(seen.width).enumerate() {
-            values[(seen.top + row) * width + seen.left..][..seen.width].copy_from_slice(line);
-        }
-        Ok(AnomalyMap::new(height, width, values)?)
+        Ok(map)
     }
 }
 

@@ -172,11 +172,28 @@ impl BlockBanks {
         self.look_each(images, blocks)
     }
 
+    /// As [`Self::look`], of changed images of the banks, each without the image of the banks that it was.
+    pub fn look_changed(&self, images: &[(&ImageTokens, usize)]) -> Vec<Look> {
+        let blocks =
+            |(image, _): &(&ImageTokens, usize)| unit_blocks(image, self.blocks(), self.dim);
+        self.look_without(images, blocks, |(_, own)| Some(*own))
+    }
+
     /// As [`Self::look`], of images whose [`unit_blocks`] `blocks` gives.
     pub fn look_each<T: Sync>(
         &self,
         images: &[T],
         blocks: impl Fn(&T) -> Vec<Vec<f32>> + Sync,
+    ) -> Vec<Look> {
+        self.look_without(images, blocks, |_| None)
+    }
+
+    /// As [`Self::look_each`], each without the image of the banks that `without` names.
+    fn look_without<T: Sync>(
+        &self,
+        images: &[T],
+        blocks: impl Fn(&T) -> Vec<Vec<f32>> + Sync,
+        without: impl Fn(&T) -> Option<usize> + Sync,
     ) -> Vec<Look> {
         let mut looks = Vec::with_capacity(images.len());
         for images in images.chunks(IMAGES_AT_ONCE) {
@@ -188,7 +205,7 @@ impl BlockBanks {
                     .par_iter()
                     .map(|rows| bank.pack(&rows[block]))
                     .collect();
-                let found = bank.nearest_without(&packed, |_| None);
+                let found = bank.nearest_without(&packed, |i| without(&images[i]));
                 for (look, found) in looks[first..].iter_mut().zip(found) {
                     look.push(found);
                 }

@@ -311,6 +311,22 @@ impl ResidualModel {
         judged
     }
 
+    /// What is known of changed images of the banks, each compared with all images but the one that it was; no type is named.
+    pub fn judge_changed(
+        &self,
+        banks: &BlockBanks,
+        images: &[(&ImageTokens, usize)],
+    ) -> Vec<Judged> {
+        let looks = banks.look_changed(images);
+        let one = |((image, own), look): (&(&ImageTokens, usize), &Look)| {
+            let rows = unit_blocks(image, banks.blocks(), banks.dim());
+            let head = self.head.as_ref();
+            let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
+            self.judge(&self.standardised(look, Some(*own)), logits.as_deref())
+        };
+        images.par_iter().zip(&looks).map(one).collect()
+    }
+
     /// A judgement as every scorer gives it.
     pub fn finding(&self, judged: Judged) -> Finding {
         Finding {

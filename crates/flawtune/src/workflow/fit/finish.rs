@@ -96,6 +96,7 @@ pub(super) fn bundle(
         calibration,
         map,
         checkpoint: given.map(|given| reference(given, applied.is_some())),
+        search: None,
         support: job
             .support
             .iter()

@@ -7,8 +7,10 @@ mod index;
 mod oddest;
 mod plain;
 pub(super) mod residual;
+mod search;
 mod shape;
 mod sizes;
+mod twins;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::bundle::{
     Bank, Cells, Finding, Header, IndexInfo, Kept, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
-    ScorerKind,
+    ScorerKind, SearchRecord,
 };
 use crate::dataset::{Sample, Source, Subset};
 use crate::evaluate::protocol::{Split, SplitOptions};
@@ -111,6 +113,9 @@ pub struct FitRequest {
     pub threshold: ThresholdChoice,
     /// Time that looking at an image may take, on this machine, for the scorer residual; `None`: as long as the best there is takes.
     pub budget: Option<Duration>,
+    /// Choose among the image sizes by shots and synthetic defects, which may take so long beside the fit itself, for the scorer
+    /// residual; `None`: all sizes together, which no choice was found to beat on average over categories.
+    pub search: Option<Duration>,
     /// Most bytes that the bank may take.
     pub max_memory: Option<usize>,
     /// Leave the checkpoint's prompts or shots unused where its guard says so.
@@ -144,6 +149,7 @@ impl FitRequest {
             max_false_alarm: DEFAULT_FALSE_ALARMS,
             threshold: ThresholdChoice::Good,
             budget: None,
+            search: None,
             max_memory: None,
             guard: true,
             seed: 0,
@@ -256,7 +262,7 @@ fn fit_given(
     on_event: OnEvent<'_>,
 ) -> Result<Fitted, WorkflowError> {
     request.check()?;
-    let (detector, oddest) = fitted(request, given, on_event)?;
+    let (detector, oddest) = fitted(request, given, None, on_event)?;
     detector.save(&request.output)?;
     on_event(Event::Wrote(&request.output));
     let mut oddest_file = None;
@@ -284,12 +290,14 @@ pub fn fit_in_memory(
     on_event: OnEvent<'_>,
 ) -> Result<Detector, WorkflowError> {
     request.aggregate.check()?;
-    Ok(fitted(request, None, on_event)?.0)
+    Ok(fitted(request, None, None, on_event)?.0)
 }
 
+/// Fits; at the sizes that a search chose, where there was one already.
 fn fitted(
     request: &FitRequest,
     given: Option<&Learned>,
+    searched: Option<SearchRecord>,
     on_event: OnEvent<'_>,
 ) -> Result<(Detector, Vec<OddImage>), WorkflowError> {
     let choice = scorer(request, given)?;
@@ -314,7 +322,10 @@ fn fitted(
         shots: &split.shots,
         support: support.len(),
     };
-    let engine = open_engine(request, given, choice, &shape, on_event)?;
+    let mut engine = open_engine(request, given, choice, &shape, on_event)?;
+    if let Some(searched) = &searched {
+        engine = engine.with_sizes(&searched.chosen)?;
+    }
     tell_region(&shape, &engine, on_event)?;
     let applied = given.filter(|g| choice != ScorerChoice::Ensemble && !g.falls_back);
     let adapted = applied.map(|g| g.tokens.source(&engine)).transpose()?;
@@ -359,15 +370,26 @@ fn fitted(
         tokens,
     };
     on_event(Event::PartBegins("scoring"));
-    let scored = match choice {
-        ScorerChoice::Residual => residual::fit(&job, on_event)?,
+    let mut recorded = searched;
+    let (scored, searched) = match choice {
+        ScorerChoice::Residual => residual::fit(&job, recorded.is_none(), on_event)?,
         ScorerChoice::ImagePair | ScorerChoice::PatchBank | ScorerChoice::Ensemble => {
-            plain::fit(&job, on_event)?
+            (plain::fit(&job, on_event)?, None)
         }
     };
+    if let Some(searched) = searched {
+        search::tell(&searched, on_event);
+        if searched.chosen != engine.sizes() {
+            drop((job, scored));
+            on_event(Event::PartEnds("scoring"));
+            return fitted(request, given, Some(searched), on_event);
+        }
+        recorded = Some(searched);
+    }
     let oddest = oddest::oddest(&category, &scored);
     on_event(Event::Oddest(&oddest));
-    let bundle = finish::bundle(&job, scored, applied, on_event)?;
+    let mut bundle = finish::bundle(&job, scored, applied, on_event)?;
+    bundle.header.search = recorded;
     drop(job);
     on_event(Event::PartEnds("scoring"));
     Ok((Detector::fitted(bundle, Arc::new(engine), adapted)?, oddest))
@@ -399,6 +421,11 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     if choice != ScorerChoice::Residual && request.budget.is_some() {
         return Err(WorkflowError::Input(
             "only the scorer residual chooses its image sizes by a time an image may take\nhint: name the image size instead".into(),
+        ));
+    }
+    if choice != ScorerChoice::Residual && request.search.is_some() {
+        return Err(WorkflowError::Input(
+            "only the scorer residual searches for image sizes\nhint: omit `search`".into(),
         ));
     }
     if choice == ScorerChoice::Ensemble && !has_ensemble {

@@ -1,9 +1,15 @@
 //! Whole banks of several blocks, and what defects teach beside them.
 
+use std::time::Duration;
+
 use flawtune_backbone::preprocess::Preprocess;
 
+use super::search::Search;
+use super::twins::near_twins;
 use super::{FitRequest, IndexChoice, Job, MaskChoice, Scored};
-use crate::bundle::{Bank, Finding, Kept, KeptImages, KeptSize, PatchOptions, ScorerKind};
+use crate::bundle::{
+    Bank, Finding, Kept, KeptImages, KeptSize, PatchOptions, ScorerKind, SearchRecord,
+};
 use crate::dataset::Sample;
 use crate::evaluate::protocol::ImageRef;
 use crate::features::{Progress, Source as FeatureSource, Stage, TokenSet, patch_cover};
@@ -30,6 +36,8 @@ pub(in crate::workflow) struct AtSize {
     pub(in crate::workflow) bank: Bank,
     pub(in crate::workflow) fitted: ResidualFit,
     pub(in crate::workflow) kept: KeptSize,
+    /// Scores of synthetic defects, where sizes are searched for.
+    pub(in crate::workflow) synthetic: Vec<f64>,
 }
 
 /// What the sizes say together of the good images that were judged and of the shots.
@@ -49,8 +57,12 @@ pub(in crate::workflow) fn together(sizes: &[AtSize]) -> (Vec<Finding>, Vec<f64>
     )
 }
 
-/// Fits banks and heads, and scores each good image and each shot without itself.
-pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, WorkflowError> {
+/// Fits banks and heads, and scores each good image and each shot without itself; where sizes were searched for, what was found.
+pub(super) fn fit(
+    job: &Job<'_>,
+    searches: bool,
+    on_event: OnEvent<'_>,
+) -> Result<(Scored, Option<SearchRecord>), WorkflowError> {
     let alone = job.support.len() + job.others.len() < 2;
     if alone {
         on_event(Event::Warning(
@@ -73,10 +85,14 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
     };
     tell_outside(job, &shown.shots.0, on_event)?;
     let mut sizes = Vec::new();
+    let time = job.request.search.filter(|_| searches);
+    let mut search = time.and_then(|time| search_of(job, alone, &judged, time, on_event));
     for size in engine.sizes() {
-        let judged = by_halves.unwrap_or(&judged);
-        sizes.push(at_size(job, size, judged, &shown, on_event)?);
+        let asked = (by_halves.unwrap_or(&judged), search.as_mut());
+        sizes.push(at_size(job, size, asked, &shown, on_event)?);
     }
+    let named: Vec<_> = engine.sizes().into_iter().zip(&sizes).collect();
+    let searched = search.map(|search| search.record(&named)).transpose()?;
     let (good, defects) = together(&sizes);
     let kept = kept(job, &judged, &shown, &mut sizes);
     let mut sizes = sizes.into_iter();
@@ -89,7 +105,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
             head.shots, head.masked_shots, head.positives, head.weight
         )));
     }
-    Ok(Scored {
+    let scored = Scored {
         kind: ScorerKind::Residual { blocks },
         patches: PatchOptions::default(),
         good,
@@ -109,7 +125,27 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         cells: None,
         index: None,
         ensemble: None,
-    })
+    };
+    Ok((scored, searched))
+}
+
+/// The search that was asked for, if there is anything to choose from.
+fn search_of(
+    job: &Job<'_>,
+    alone: bool,
+    judged: &[usize],
+    time: Duration,
+    on_event: OnEvent<'_>,
+) -> Option<Search> {
+    if job.images.engine.sizes().len() > 1 && !alone {
+        return Some(Search::new(judged, time));
+    }
+    on_event(Event::Warning(
+        "nothing is searched: one image size, or one good image, leaves nothing to choose\nhint: name several image sizes, such as \
+         448,224"
+            .into(),
+    ));
+    None
 }
 
 /// Warns of shots whose masks mark nothing inside of the region of interest: what is odd there is taken for their flaw.
@@ -231,7 +267,7 @@ fn judged(job: &Job<'_>, blocks: usize, on_event: OnEvent<'_>) -> Vec<usize> {
 fn at_size(
     job: &Job<'_>,
     size: ImageSize,
-    judged: &[usize],
+    (judged, search): (&[usize], Option<&mut Search>),
     shown: &Shown,
     on_event: OnEvent<'_>,
 ) -> Result<AtSize, WorkflowError> {
@@ -297,6 +333,9 @@ fn at_size(
         &good,
         on_event,
     );
+    if is_main && others.images.is_empty() && !alone {
+        tell_twins(job, judged, &looked_at, patches, on_event);
+    }
     let of_shots = banks.look(&shot_tokens.images.iter().collect::<Vec<_>>());
     let mut fitted = learn_residual(
         &banks,
@@ -308,10 +347,14 @@ fn at_size(
     if alone {
         fitted.good = vec![whole(&fitted.good)];
     }
+    let synthetic = search.map_or(Ok(Vec::new()), |search| {
+        search.scores(job, &images.preprocess, &banks, &fitted.model)
+    })?;
     let mut looks = looked_at.looks;
     looks.extend(of_shots);
     Ok(AtSize {
         grid: support.grid,
+        synthetic,
         fitted,
         kept: KeptSize {
             looks,
@@ -334,6 +377,32 @@ pub(super) fn shown(total: usize, on_event: OnEvent<'_>) -> impl FnMut(f64) {
             let stage = Stage::Comparing;
             on_event(Event::Images(Progress { stage, done, total }));
         }
+    }
+}
+
+/// Warns of good images that are nearly the same.
+fn tell_twins(
+    job: &Job<'_>,
+    judged: &[usize],
+    looked_at: &LookedAt,
+    patches: usize,
+    on_event: OnEvent<'_>,
+) {
+    let all = (job.support.len(), patches);
+    let pairs = near_twins(judged, &looked_at.looks, all);
+    let samples = &job.images.category.dataset.samples;
+    let name = |own: usize| samples[job.support[own]].id.as_str();
+    if let Some(&(one, other)) = pairs.first() {
+        let count = match pairs.len() {
+            1 => "two good images are".to_owned(),
+            n => format!("{n} pairs of good images are"),
+        };
+        on_event(Event::Warning(format!(
+            "{count} nearly the same, such as {} and {}: what is judged beside its twin looks too good, and the threshold stops \
+             more good parts than it promises\nhint: keep one of each, and leave the others out with `exclude`",
+            name(one),
+            name(other)
+        )));
     }
 }
 

@@ -353,6 +353,7 @@ impl Growing<'_> {
                 covers: shots.into_iter().map(|shot| shot.covered).collect(),
             },
             bank,
+            synthetic: Vec::new(),
         })
     }
 }
