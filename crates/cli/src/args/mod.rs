@@ -5,6 +5,7 @@
 
 mod ablate;
 mod analyze;
+mod arrange;
 mod demo;
 mod detect;
 mod learn;
@@ -28,6 +29,7 @@ use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
+pub(crate) use arrange::command;
 pub(crate) use demo::DemoArgs;
 pub(crate) use detect::{
     AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,

@@ -1,12 +1,12 @@
 //! `flawtune completions`
 
-use clap::{CommandFactory as _, ValueHint};
+use clap::ValueHint;
 
-use crate::args::{Cli, CompletionsArgs};
+use crate::args::{self, CompletionsArgs};
 use crate::console::out_file;
 
 pub(crate) fn run(args: &CompletionsArgs) {
-    let mut command = with_hints(Cli::command());
+    let mut command = with_hints(args::command());
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "flawtune", &mut script);
     out_file(&script);

@@ -2,17 +2,17 @@
 
 use std::io::Write as _;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use flawtune_backbone::atomic_file;
 
-use crate::args::{Cli, ManArgs};
+use crate::args::{self, ManArgs};
 use crate::console::out_file;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
-    let mut root = Cli::command().disable_help_subcommand(true);
+    let mut root = args::command().disable_help_subcommand(true);
     root.build();
     let failed = |e: std::io::Error| Failure::Machine(format!("cannot write a manual page: {e}"));
     let Some(folder) = &args.output_dir else {

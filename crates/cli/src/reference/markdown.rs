@@ -61,6 +61,8 @@ fn section(text: &mut String, command: &Command, said: &[&str]) {
         escaped(&about)
     );
     let root = said.is_empty();
+    // what every command takes stands together
+    let heading = |a: &Arg| a.get_help_heading().filter(|_| !root).map(str::to_owned);
     let shown = |a: &&Arg| {
         !a.is_hide_set() && !said.contains(&a.get_id().as_str()) && (root || !is_help(a))
     };
@@ -71,20 +73,20 @@ fn section(text: &mut String, command: &Command, said: &[&str]) {
         .filter(|a| !a.is_positional())
         .filter(shown)
         .collect();
-    let mut headings: Vec<Option<&str>> = Vec::new();
+    let mut headings: Vec<Option<String>> = Vec::new();
     for option in &options {
-        if !headings.contains(&option.get_help_heading()) {
-            headings.push(option.get_help_heading());
+        if !headings.contains(&heading(option)) {
+            headings.push(heading(option));
         }
     }
     headings.sort_by_key(Option::is_some);
-    for heading in headings {
+    for title in headings {
         let under: Vec<&Arg> = options
             .iter()
             .copied()
-            .filter(|a| a.get_help_heading() == heading)
+            .filter(|a| heading(a) == title)
             .collect();
-        let title = heading.unwrap_or(if root {
+        let title = title.as_deref().unwrap_or(if root {
             "Options of every command"
         } else {
             "Options"

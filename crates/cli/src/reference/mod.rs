@@ -5,13 +5,13 @@ mod markdown;
 
 use std::path::Path;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 
-use crate::args::Cli;
+use crate::args;
 
 /// The command line of flawtune with everything filled in that clap derives, without the `help` commands.
 fn built() -> Command {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = args::command().disable_help_subcommand(true);
     command.build();
     command
 }

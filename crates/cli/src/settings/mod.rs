@@ -11,10 +11,10 @@ mod settle;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{ArgMatches, Command, FromArgMatches as _};
 use flawtune::record::{OptionRecord, OptionSource};
 
-use crate::args::Cli;
+use crate::args::{self, Cli};
 use crate::failure::Failure;
 
 use settle::{Origins, Scope, Sources, variable};
@@ -55,7 +55,7 @@ impl From<Failure> for Refusal {
 /// The command line over the environment over the file over the defaults.
 pub(crate) fn of_process() -> Result<(Cli, Settings), Refusal> {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     let Ok(lenient) = root
         .clone()
@@ -82,7 +82,7 @@ pub(crate) fn of_process() -> Result<(Cli, Settings), Refusal> {
 
 /// A command line with nothing over its defaults: neither environment nor file. Without the program.
 pub(crate) fn of_arguments(arguments: &[OsString]) -> Result<(Cli, Settings), Refusal> {
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     let all: Vec<OsString> = [OsString::from("flawtune")]
         .iter()
@@ -94,7 +94,7 @@ pub(crate) fn of_arguments(arguments: &[OsString]) -> Result<(Cli, Settings), Re
 
 /// What a command would be told if nothing were typed.
 pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     let typed: Vec<OsString> = std::env::args_os().collect();
     let Ok(lenient) = root
@@ -136,7 +136,7 @@ pub(crate) fn of_command(name: &str) -> Result<Settings, Failure> {
 
 /// What the help says of defaults that a command chooses when it runs.
 pub(crate) fn told_defaults(name: &str) -> BTreeMap<String, String> {
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     root.find_subcommand(name)
         .map(arg::told_defaults)
@@ -145,7 +145,7 @@ pub(crate) fn told_defaults(name: &str) -> BTreeMap<String, String> {
 
 /// The environment variables of all options, and those that name the file.
 pub(crate) fn variables() -> Vec<String> {
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     let mut all: Vec<String> = root.get_subcommands().flat_map(arg::names).collect();
     all.extend(["config", "no-config"].map(str::to_owned));
@@ -154,7 +154,7 @@ pub(crate) fn variables() -> Vec<String> {
 
 /// All commands.
 pub(crate) fn commands() -> Vec<String> {
-    Cli::command()
+    args::command()
         .get_subcommands()
         .map(|c| c.get_name().to_owned())
         .collect()

@@ -19,6 +19,7 @@ mod meta;
 mod outlet;
 mod predict;
 mod progress;
+mod promises;
 mod prose;
 mod record;
 mod refusals;

@@ -112,7 +112,10 @@ fn nothing_of_the_data_becomes_markup_or_an_address() {
     assert_eq!(page.matches("<script>").count(), 1);
     // as text, which no quotation mark ends: attributes stand in double ones
     let shown = "&lt;script&gt;alert('x')&lt;/script&gt; &amp; &quot;quotes&quot;";
-    assert_eq!(page.matches("alert('x')").count(), page.matches(shown).count());
+    assert_eq!(
+        page.matches("alert('x')").count(),
+        page.matches(shown).count()
+    );
     assert!(!page.contains("onload=\""));
     for attribute in ["src=\"", "href=\""] {
         for rest in page.split(attribute).skip(1) {

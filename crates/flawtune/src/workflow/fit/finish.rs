@@ -203,22 +203,25 @@ pub(in crate::workflow) fn calibrated(
     residual: bool,
     on_event: OnEvent<'_>,
 ) -> Result<Calibration, WorkflowError> {
-    let calibration = if defects.is_empty() {
-        Calibration::of_threshold(good, threshold.value, rate)?
+    let of_good = || Calibration::of_threshold(good, threshold.value, rate);
+    let mut calibration = if defects.is_empty() {
+        of_good()?
     } else {
         Calibration::fit(good, defects)?
     };
-    let calibration = if residual {
+    if calibration.slope < 0.0 {
+        on_event(Event::Warning(
+            "the known defects score lower than good images, so probabilities come from good images alone\nhint: look whether good \
+             and defective images were mixed up"
+                .into(),
+        ));
+        calibration = of_good()?;
+    }
+    Ok(if residual {
         calibration.through(threshold.value)
     } else {
         calibration
-    };
-    if calibration.slope < 0.0 {
-        on_event(Event::Warning(
-            "the known defects score lower than good images: probabilities fall with the score; look at the images".into(),
-        ));
-    }
-    Ok(calibration)
+    })
 }
 
 /// How maps of images are drawn.
