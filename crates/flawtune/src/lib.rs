@@ -52,6 +52,7 @@ pub mod report;
 pub mod score;
 pub use flawtune_synth as synth;
 pub mod unit;
+pub mod values;
 pub mod workflow;
 
 pub use dataset::MoreImages;

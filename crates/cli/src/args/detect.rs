@@ -4,68 +4,17 @@
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
+use flawtune::bundle::Precision;
 use flawtune::score::Aggregate;
 use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
+use flawtune::values::{self, all_or_number, bytes, part_above_zero, rate};
+use flawtune::workflow::{IndexChoice, MaskChoice, ScorerChoice, ThresholdChoice};
 use flawtune_backbone::preprocess::Roi;
 
-use super::numbers::{bytes, part_above_zero, rate, share};
 use super::{BackboneArgs, CacheOptions, DataArgs};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScorerArg {
-    /// Unlikeness to the nearest good images, as the original recipe has it
-    ImagePair,
-    /// Distance of the oddest patches to the nearest patch of any good image
-    PatchBank,
-    /// The ensemble of the checkpoint
-    Ensemble,
-    /// Distances of several blocks to whole banks, and what known defects teach about them
-    Residual,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MaskArg {
-    /// If an object is found on nine of ten good images
-    Auto,
-    On,
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AugmentArg {
-    None,
-    Rotations,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BankPrecisionArg {
-    F16,
-    F32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IndexArg {
-    /// Exact up to a million patches, approximate beyond
-    Auto,
-    /// Compare with every patch
-    Exact,
-    /// Compare with the patches of the nearest cells
-    Approximate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ThresholdArg {
-    /// Good images alone, for --max-false-alarm
-    Good,
-    /// Good images and defects that training has not seen: the largest F1
-    F1,
-    /// The same images: as many defects as --max-false-alarm allows
-    Recall,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatArg {
@@ -83,35 +32,6 @@ pub(crate) enum MapFormatArg {
     Tiff,
     /// NumPy
     Npy,
-}
-
-/// `all`, or a number from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shots(pub(crate) Option<usize>);
-
-impl FromStr for Shots {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self(None));
-        }
-        match text.parse() {
-            Ok(n) if n > 0 => Ok(Self(Some(n))),
-            _ => Err("must be all, or a number from 1".into()),
-        }
-    }
-}
-
-fn aggregate(text: &str) -> Result<Aggregate, String> {
-    match text {
-        "max" => Ok(Aggregate::Max),
-        "mean" => Ok(Aggregate::Mean),
-        text => match share(text) {
-            Ok(v) if v > 0.0 && v <= 1.0 => Ok(Aggregate::TopFraction(v)),
-            _ => Err("must be max, mean, or a share above 0 and at most 1".into()),
-        },
-    }
 }
 
 #[derive(Debug, Args)]
@@ -162,34 +82,35 @@ pub(crate) struct FitArgs {
     pub(crate) blocks: Option<Vec<u32>>,
     /// How an image gets its score [default: residual; with a checkpoint its ensemble or patch-bank]
     #[arg(long, value_name = "NAME")]
-    pub(crate) scorer: Option<ScorerArg>,
+    pub(crate) scorer: Option<ScorerChoice>,
     /// With patch-bank: share of an image's patches, the oddest, whose mean distance is its score; or max, or mean
-    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = aggregate)]
+    #[arg(long, value_name = "SHARE", default_value_t)]
     pub(crate) top_fraction: Aggregate,
     /// With image-pair: support images whose similarities are averaged
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) k_neighbors: u32,
     /// Good images that form the bank, drawn with the seed: a number, or all
-    #[arg(long, value_name = "N", default_value = "all")]
-    pub(crate) support_shots: Shots,
+    #[arg(long, value_name = "N", default_value = "all", value_parser = all_or_number)]
+    pub(crate) support_shots: std::option::Option<usize>,
     /// Keep this share of the bank's patches, chosen to cover the rest (greedy k-centre)
     #[arg(long, value_name = "SHARE", value_parser = part_above_zero)]
     pub(crate) coreset: Option<f64>,
     /// Cut the background away by the first principal component; flaws there are then not seen
     #[arg(long, value_name = "WHEN", default_value = "off")]
-    pub(crate) mask: MaskArg,
+    pub(crate) mask: MaskChoice,
     /// Keep the good images in more directions: none, or rotations (eight, 45° apart), for parts that lie in any direction
-    #[arg(long, value_name = "WHAT", default_value = "none")]
-    pub(crate) augment: AugmentArg,
+    #[arg(long = "augment", value_name = "WHAT", default_value = "none", action = ArgAction::Set,
+          value_parser = values::either(["none", "rotations"], "rotations"))]
+    pub(crate) rotations: bool,
     /// A patch is the mean of N×N patches round it, as in PatchCore: 1, 3, 5, …; for noisy surfaces
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) neighbourhood: u8,
     /// Element type of the bank in the file; everything is scored against the rounded numbers
     #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub(crate) bank_precision: BankPrecisionArg,
+    pub(crate) bank_precision: Precision,
     /// How the nearest patch of the bank is found; what an approximate search misses is measured and kept in the file
     #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub(crate) index: IndexArg,
+    pub(crate) index: IndexChoice,
     /// With an approximate index: cells that are searched for each patch; more find more and take longer
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) index_probes: u32,
@@ -198,13 +119,13 @@ pub(crate) struct FitArgs {
     pub(crate) max_false_alarm: f64,
     /// What the threshold is chosen from
     #[arg(long, value_name = "WHAT", default_value = "good")]
-    pub(crate) threshold: ThresholdArg,
+    pub(crate) threshold: ThresholdChoice,
     /// Time an image may take on this machine, such as 50ms: the best sizes within it [default: the best there are]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) budget: Option<Duration>,
     /// Most memory the bank may take: 800M, 2G; its size is said before it is made
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) max_memory: Option<u64>,
+    pub(crate) max_memory: Option<usize>,
     /// Images a forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,

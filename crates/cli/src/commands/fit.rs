@@ -2,22 +2,16 @@
 
 use std::path::Path;
 
-use flawtune::bundle::Precision;
 use flawtune::features::FeatureCache;
 use flawtune::image_size::ImageSize;
 use flawtune::score::threshold::{Rule, trade_offs};
-use flawtune::workflow::{
-    BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
-    ScorerChoice, ThresholdChoice, fit,
-};
+use flawtune::workflow::{BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, fit};
 use flawtune_lab::workflow::fit_checkpoint;
 use serde_json::json;
 
 use super::{in_force, request};
 use crate::Context;
-use crate::args::{
-    AugmentArg, BankPrecisionArg, FitArgs, IndexArg, MaskArg, ScorerArg, ThresholdArg,
-};
+use crate::args::FitArgs;
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -29,44 +23,22 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         data: data(args, cache)?,
         backbone: backbone(args),
         output: args.output.clone(),
-        scorer: args.scorer.map(|s| match s {
-            ScorerArg::ImagePair => ScorerChoice::ImagePair,
-            ScorerArg::PatchBank => ScorerChoice::PatchBank,
-            ScorerArg::Ensemble => ScorerChoice::Ensemble,
-            ScorerArg::Residual => ScorerChoice::Residual,
-        }),
+        scorer: args.scorer,
         aggregate: args.top_fraction,
         k_neighbors: args.k_neighbors as usize,
-        support_shots: args.support_shots.0,
+        support_shots: args.support_shots,
         shots: args.num_defect_samples.map(|m| m as usize),
         coreset: args.coreset,
-        mask: match args.mask {
-            MaskArg::Auto => MaskChoice::Auto,
-            MaskArg::On => MaskChoice::On,
-            MaskArg::Off => MaskChoice::Off,
-        },
+        mask: args.mask,
         neighbourhood: args.neighbourhood.into(),
-        rotations: args.augment == AugmentArg::Rotations,
-        precision: match args.bank_precision {
-            BankPrecisionArg::F16 => Precision::F16,
-            BankPrecisionArg::F32 => Precision::F32,
-        },
-        index: match args.index {
-            IndexArg::Auto => IndexChoice::Auto,
-            IndexArg::Exact => IndexChoice::Exact,
-            IndexArg::Approximate => IndexChoice::Approximate,
-        },
+        rotations: args.rotations,
+        precision: args.bank_precision,
+        index: args.index,
         index_probes: args.index_probes as usize,
         max_false_alarm: args.max_false_alarm,
-        threshold: match args.threshold {
-            ThresholdArg::Good => ThresholdChoice::Good,
-            ThresholdArg::F1 => ThresholdChoice::F1Max,
-            ThresholdArg::Recall => ThresholdChoice::Recall,
-        },
+        threshold: args.threshold,
         budget: args.budget,
-        max_memory: args
-            .max_memory
-            .map(|b| usize::try_from(b).unwrap_or(usize::MAX)),
+        max_memory: args.max_memory,
         guard: !args.no_guard,
         seed: args.seed,
     };

@@ -7,12 +7,15 @@ use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// How the nearest patch is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum IndexChoice {
-    /// Exactly up to [`EXACT_UP_TO`] patches, by an index beyond.
+    /// Exact up to a million patches, approximate beyond
+    ///
+    /// To the patch: [`EXACT_UP_TO`].
     Auto,
-    /// By comparing with every patch.
+    /// Compare with every patch
     Exact,
-    /// By an index that looks at a part of the bank.
+    /// Compare with the patches of the nearest cells
     Approximate,
 }
 

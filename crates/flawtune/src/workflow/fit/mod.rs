@@ -38,36 +38,40 @@ use crate::score::threshold::DEFAULT_FALSE_ALARMS;
 
 /// Which scorer is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ScorerChoice {
-    /// Nearest support images.
+    /// Unlikeness to the nearest good images, as the original recipe has it
     ImagePair,
-    /// Nearest support patches.
+    /// Distance of the oddest patches to the nearest patch of any good image
     PatchBank,
-    /// The checkpoint's ensemble.
+    /// The ensemble of the checkpoint
     Ensemble,
-    /// Distances of several blocks to whole banks, and a head on residuals where there are shots.
+    /// Distances of several blocks to whole banks, and what known defects teach about them
     Residual,
 }
 
 /// Whether the background is cut away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum MaskChoice {
-    /// If the object is found on nine of ten support images.
+    /// If an object is found on nine of ten good images
     Auto,
-    /// Wherever it is found.
+    /// Wherever an object is found
     On,
-    /// Never.
+    /// Never
     Off,
 }
 
 /// What the threshold is chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ThresholdChoice {
-    /// Good images alone, for a false-alarm rate.
+    /// Good images alone, for --max-false-alarm
     Good,
-    /// Good images and the checkpoint's unseen defects: the largest F1.
+    /// Good images and defects that training has not seen: the largest F1
+    #[cfg_attr(feature = "clap", value(name = "f1"))]
     F1Max,
-    /// The same: the lowest threshold that keeps the false-alarm rate on the good images.
+    /// The same images: as many defects as --max-false-alarm allows
     Recall,
 }
 
