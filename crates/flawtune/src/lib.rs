@@ -63,6 +63,7 @@ pub mod score;
 pub use flawtune_synth as synth;
 #[doc(hidden)]
 pub mod unit;
+pub mod values;
 pub mod workflow;
 
 pub use dataset::MoreImages;

@@ -22,10 +22,11 @@ use super::image::RgbImage8;
 /// The interpolation kernel; both are stretched when shrinking (antialias).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Filter {
-    /// Cubic convolution with a = −0.5, radius 2.
+    /// Cubic convolution with a = −0.5, radius 2
     Bicubic,
-    /// Triangle, radius 1.
+    /// Triangle, radius 1
     Bilinear,
 }
 

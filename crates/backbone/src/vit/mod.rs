@@ -22,11 +22,16 @@ use positions::{Bicubic, resize, rotation};
 /// How the tokens of several blocks become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Combine {
-    /// Their mean; `dim` numbers a token.
+    /// Their mean
+    ///
+    /// `dim` numbers a token.
     #[default]
     Mean,
-    /// One after the other in the order of the selection; `dim · layers` numbers a token.
+    /// One after the other, in the order they are named
+    ///
+    /// `dim · layers` numbers a token.
     Concat,
 }
 

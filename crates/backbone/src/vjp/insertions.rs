@@ -5,24 +5,33 @@ use crate::config::VitConfig;
 use super::VjpError;
 
 /// Where prompts enter the backbone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PromptDepth {
-    /// Nowhere: prompts, if any, act on the output only.
+    /// Nowhere inside: prompts change the output tokens (see --modulation-type)
+    #[default]
     Output,
-    /// Before the first block (VPT-shallow).
+    /// Before the first block (VPT-shallow)
     Shallow,
-    /// Before every block, each with prompts of its own that replace those of the block before (VPT-deep).
+    /// Before every block, each with its own (VPT-deep)
+    ///
+    /// They replace those of the block before.
     Deep,
 }
 
 /// Learned factors on what is inserted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Scaling {
-    /// None.
+    /// No factor is learned
+    #[cfg_attr(feature = "clap", value(name = "none"))]
+    #[default]
     Fixed,
-    /// One factor per set of prompts and per adapter.
+    /// One factor; inside the transformer one per set of prompts and per adapter
     Scalar,
-    /// One factor per channel of each set of prompts and of each adapter's output.
+    /// One factor per channel
+    ///
+    /// Inside the transformer of each set of prompts and of each adapter's output.
     Channel,
 }
 

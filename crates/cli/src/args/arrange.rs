@@ -63,7 +63,7 @@ const HEADINGS: [(&str, &[&str]); 6] = [
             "no_search",
             "support_shots",
             "coreset",
-            "augment",
+            "rotations",
             "neighbourhood",
             "top_fraction",
             "k_neighbors",

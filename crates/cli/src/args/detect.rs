@@ -4,68 +4,13 @@
 #![allow(clippy::doc_markdown)]
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use flawtune::score::Aggregate;
-use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
+use flawtune::values::rate;
+use flawtune::workflow::FitOptions;
 use flawtune_backbone::preprocess::Roi;
 
-use super::numbers::{bytes, part_above_zero, rate, share};
 use super::{BackboneArgs, CacheOptions, DataArgs};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScorerArg {
-    /// Unlikeness to the nearest good images, as the original recipe has it
-    ImagePair,
-    /// Distance of the oddest patches to the nearest patch of any good image
-    PatchBank,
-    /// The ensemble of the checkpoint
-    Ensemble,
-    /// Distances of several blocks to whole banks, and what known defects teach about them
-    Residual,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MaskArg {
-    /// If an object is found on nine of ten good images
-    Auto,
-    On,
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AugmentArg {
-    None,
-    Rotations,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BankPrecisionArg {
-    F16,
-    F32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IndexArg {
-    /// Exact up to a million patches, approximate beyond
-    Auto,
-    /// Compare with every patch
-    Exact,
-    /// Compare with the patches of the nearest cells
-    Approximate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ThresholdArg {
-    /// Good images alone, for --max-false-alarm
-    Good,
-    /// Good images and defects that training has not seen: the largest F1
-    F1,
-    /// The same images: as many defects as --max-false-alarm allows
-    Recall,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatArg {
@@ -85,24 +30,6 @@ pub(crate) enum MapFormatArg {
     Npy,
 }
 
-/// `all`, or a number from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shots(pub(crate) Option<usize>);
-
-impl FromStr for Shots {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self(None));
-        }
-        match text.parse() {
-            Ok(n) if n > 0 => Ok(Self(Some(n))),
-            _ => Err("must be all, or a number from 1".into()),
-        }
-    }
-}
-
 /// A rectangle, or the file of a mask.
 fn region(text: &str) -> Result<Roi, String> {
     let path = Path::new(text);
@@ -111,17 +38,6 @@ fn region(text: &str) -> Result<Roi, String> {
     }
     text.parse()
         .map_err(|e| format!("{e}; and there is no such file, which could be a mask"))
-}
-
-fn aggregate(text: &str) -> Result<Aggregate, String> {
-    match text {
-        "max" => Ok(Aggregate::Max),
-        "mean" => Ok(Aggregate::Mean),
-        text => match share(text) {
-            Ok(v) if v > 0.0 && v <= 1.0 => Ok(Aggregate::TopFraction(v)),
-            _ => Err("must be max, mean, or a share above 0 and at most 1".into()),
-        },
-    }
 }
 
 #[derive(Debug, Args)]
@@ -163,75 +79,18 @@ pub(crate) struct FitArgs {
     /// Where the detector is written
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Defects of the test set to learn from, the first of a pool that --seed draws and that is never tested [default: 0, or all
-    /// defects that --defect names or that lie in the layout's training part]
-    #[arg(long, value_name = "M")]
-    pub(crate) num_defect_samples: Option<u32>,
     /// Blocks of the backbone that are looked at, from 1, each with a bank of its own [default: four, spread over the last two thirds]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "layers",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) blocks: Option<Vec<u32>>,
-    /// How an image gets its score [default: residual; with a checkpoint its ensemble or patch-bank]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) scorer: Option<ScorerArg>,
-    /// With patch-bank: share of an image's patches, the oddest, whose mean distance is its score; or max, or mean
-    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = aggregate)]
-    pub(crate) top_fraction: Aggregate,
-    /// With image-pair: support images whose similarities are averaged
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) k_neighbors: u32,
-    /// Good images that form the bank, drawn with the seed: a number, or all
-    #[arg(long, value_name = "N", default_value = "all")]
-    pub(crate) support_shots: Shots,
-    /// Keep this share of the bank's patches, chosen to cover the rest (greedy k-centre)
-    #[arg(long, value_name = "SHARE", value_parser = part_above_zero)]
-    pub(crate) coreset: Option<f64>,
-    /// Cut the background away by the first principal component; flaws there are then not seen
-    #[arg(long, value_name = "WHEN", default_value = "off")]
-    pub(crate) mask: MaskArg,
-    /// Keep the good images in more directions: none, or rotations (eight, 45° apart), for parts that lie in any direction
-    #[arg(long, value_name = "WHAT", default_value = "none")]
-    pub(crate) augment: AugmentArg,
-    /// A patch is the mean of N×N patches round it, as in PatchCore: 1, 3, 5, …; for noisy surfaces
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    pub(crate) neighbourhood: u8,
-    /// Element type of the bank in the file; everything is scored against the rounded numbers
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub(crate) bank_precision: BankPrecisionArg,
-    /// How the nearest patch of the bank is found; what an approximate search misses is measured and kept in the file
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub(crate) index: IndexArg,
-    /// With an approximate index: cells that are searched for each patch; more find more and take longer
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) index_probes: u32,
-    /// Share of good images that may be called flawed
-    #[arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = rate)]
-    pub(crate) max_false_alarm: f64,
-    /// What the threshold is chosen from
-    #[arg(long, value_name = "WHAT", default_value = "good")]
-    pub(crate) threshold: ThresholdArg,
-    /// Time an image may take on this machine, such as 50ms: the best sizes within it [default: the best there are]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub(crate) budget: Option<Duration>,
-    /// Choose among the image sizes by the defects that are learned from, each left out, and by synthetic ones; so long they may
-    /// take beside the fit, such as 2min
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub(crate) search: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) options: FitOptions,
     /// Search for nothing: the default, and it undoes --search of a file of defaults
     #[arg(long)]
     pub(crate) no_search: bool,
-    /// Most memory the bank may take: 800M, 2G; its size is said before it is made
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) max_memory: Option<u64>,
     /// Images a forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
-    /// Use what was learned from the defects even where images left out of training showed no gain by it
-    #[arg(long)]
-    pub(crate) no_guard: bool,
-    /// Seed of the support and the coreset; without a checkpoint also of the split that `evaluate` tests on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -5,20 +5,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use flawtune_lab::adapt::meta::Method;
+use flawtune_lab::adapt::{LossType, ModulationType};
 
-use super::numbers::{finite, positive};
-use super::{BackboneArgs, CacheOptions, LossArg, ModulationArg, SourceArgs};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MethodArg {
-    /// Towards where a few steps on a task end
-    Reptile,
-    /// Along the gradient found there (first-order MAML)
-    Fomaml,
-    /// Along that gradient brought back through the steps, by exact products with the Hessian
-    Maml,
-}
+use super::{BackboneArgs, CacheOptions, SourceArgs};
+use flawtune::values::{finite, positive};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -33,7 +25,7 @@ evaluate on categories that are not named here. Ctrl-C writes what was reached."
 pub(crate) struct MetaArgs {
     /// How the start is moved
     #[arg(long, value_name = "METHOD", default_value = "fomaml")]
-    pub(crate) method: MethodArg,
+    pub(crate) method: Method,
     /// Categories to learn from: folders under the root [default: every category under it]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) categories: Vec<String>,
@@ -78,7 +70,7 @@ pub(crate) struct MetaArgs {
     pub(crate) num_prompts: u32,
     /// Training objective
     #[arg(long, value_name = "LOSS", default_value = "separability")]
-    pub(crate) loss_type: LossArg,
+    pub(crate) loss_type: LossType,
     /// Margin of the contrastive loss
     #[arg(long, value_name = "COSINE", default_value_t = 0.5, value_parser = finite)]
     pub(crate) margin: f64,
@@ -87,7 +79,7 @@ pub(crate) struct MetaArgs {
     pub(crate) use_cls: bool,
     /// How prompts change features
     #[arg(long, value_name = "TYPE", default_value = "learned_transform")]
-    pub(crate) modulation_type: ModulationArg,
+    pub(crate) modulation_type: ModulationType,
     /// How strongly (α in the formulas of docs/reference/method.md)
     #[arg(long, value_name = "ALPHA", default_value_t = 1.0, value_parser = finite)]
     pub(crate) scaling_factor: f64,

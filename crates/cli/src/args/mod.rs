@@ -11,7 +11,6 @@ mod detect;
 mod learn;
 mod merge;
 mod meta;
-mod numbers;
 mod progress;
 mod report;
 mod settings;
@@ -22,31 +21,30 @@ mod visualize;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use flawtune::dataset::{Layout, VisaSplit};
+use flawtune::evaluate::protocol::ProtocolName;
 use flawtune::image_size::ImageSize;
 use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
+use flawtune::values;
+use flawtune::workflow::ResizeChoice;
+use flawtune_backbone::preprocess::Filter;
+use flawtune_backbone::vit::{Combine, Precision};
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
 pub(crate) use arrange::command;
 pub(crate) use demo::DemoArgs;
-pub(crate) use detect::{
-    AugmentArg, BankPrecisionArg, FitArgs, FormatArg, IndexArg, MapFormatArg, MaskArg, PredictArgs,
-    ScorerArg, ThresholdArg, ThresholdArgs,
-};
+pub(crate) use detect::{FitArgs, FormatArg, MapFormatArg, PredictArgs, ThresholdArgs};
 pub(crate) use learn::LearnArgs;
-pub(crate) use merge::{MergeArg, MergeArgs};
-pub(crate) use meta::{MetaArgs, MethodArg};
+pub(crate) use merge::MergeArgs;
+pub(crate) use meta::MetaArgs;
 pub(crate) use progress::ProgressArg;
-pub(crate) use report::{PlotFormatArg, ReportArgs};
+pub(crate) use report::ReportArgs;
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
-pub(crate) use train::{
-    DepthArg, EpochArg, HierarchyArg, InitArg, LossArg, ModulationArg, PresetArg, ScalingArg,
-    TrainArgs, UniversalArg,
-};
+pub(crate) use train::{HierarchyArg, TrainArgs, UniversalArg};
 pub(crate) use visualize::VisualizeArgs;
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
@@ -233,10 +231,10 @@ pub(crate) struct BackboneArgs {
     pub(crate) image_size: Vec<ImageSize>,
     /// How images become that size [default: squash]
     #[arg(long, value_name = "HOW")]
-    pub(crate) resize: Option<ResizeArg>,
+    pub(crate) resize: Option<ResizeChoice>,
     /// Resampling filter [default: bicubic]
     #[arg(long, value_name = "FILTER")]
-    pub(crate) filter: Option<FilterArg>,
+    pub(crate) filter: Option<Filter>,
     /// Blocks whose normed tokens are the features, from 0; negative counts from the end [default: -1]
     #[arg(
         long,
@@ -247,7 +245,7 @@ pub(crate) struct BackboneArgs {
     pub(crate) layers: Option<Vec<i32>>,
     /// How tokens of several layers are joined [default: mean]
     #[arg(long, value_name = "HOW")]
-    pub(crate) combine_layers: Option<CombineArg>,
+    pub(crate) combine_layers: Option<Combine>,
     /// Turn images by their EXIF orientation (loaders of the original recipe do not)
     #[arg(long)]
     pub(crate) exif_orientation: bool,
@@ -259,7 +257,7 @@ pub(crate) struct BackboneArgs {
     pub(crate) round_rope_periods: bool,
     /// How the backbone's weights are kept and multiplied [default: f32]
     #[arg(long, value_name = "PRECISION")]
-    pub(crate) precision: Option<PrecisionArg>,
+    pub(crate) precision: Option<Precision>,
     /// Cut resized images into tiles of this side, in pixels, and join their tokens: for large --image-size
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) tile_size: Option<u32>,
@@ -277,56 +275,6 @@ pub(crate) struct CacheOptions {
     /// Where features are kept [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "FLAWTUNE_CACHE_DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    /// 32-bit numbers throughout
-    F32,
-    /// 16-bit weights in f32 products: half the memory
-    F16,
-    /// As f16, in bfloat16
-    Bf16,
-    /// 8-bit weights and activations: a quarter of the memory, the fastest, features change a little
-    Int8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ResizeArg {
-    /// Shorter side to the size, the longer in the aspect that most good images have (fit, features)
-    Keep,
-    /// Both sides to the size; the aspect is not kept
-    Squash,
-    /// Resized until the size is covered, then its centre; the rest is not seen
-    CentreCrop,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FilterArg {
-    Bicubic,
-    Bilinear,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CombineArg {
-    Mean,
-    Concat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProtocolArg {
-    /// Training defects leave the test set, for the baseline too
-    HeldOut,
-    /// The original recipe's: the first test anomalies train, the whole test split is scored
-    Leaky,
-    /// Shots of one defect type; that whole type leaves the test set
-    Hard,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MasksArg {
-    Auto,
-    Off,
 }
 
 #[derive(Debug, Args)]
@@ -361,7 +309,7 @@ pub(crate) struct BenchArgs {
         value_delimiter = ',',
         default_value = "f32"
     )]
-    pub(crate) precision: Vec<PrecisionArg>,
+    pub(crate) precision: Vec<Precision>,
     /// Measurements of each thing; medians are reported [default: 7; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
@@ -393,7 +341,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true, conflicts_with_all = ["checkpoint", "protocol", "scorers", "no_guard", "k_neighbors", "max_false_alarm"])]
     pub(crate) bundle: Option<PathBuf>,
     /// False positive rate up to which the per-region overlap is integrated (of a detector)
-    #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = numbers::part_above_zero)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = values::part_above_zero)]
     pub(crate) aupro_limit: f64,
     #[command(flatten)]
     pub(crate) backbone: BackboneArgs,
@@ -407,7 +355,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) k_neighbors: u32,
     /// Share of good images that may be called defective: thresholds are set for it on good images held out of
     /// training, never on tested ones
-    #[arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = numbers::rate)]
+    #[arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = values::rate)]
     pub(crate) max_false_alarm: f64,
     /// Where the comparison is written
     #[arg(long, value_name = "DIR", default_value = "outputs")]
@@ -420,14 +368,15 @@ pub(crate) struct EvaluateArgs {
     pub(crate) force: bool,
     /// Who is tested [default: what the checkpoint was trained under]
     #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<ProtocolArg>,
+    pub(crate) protocol: Option<ProtocolName>,
     /// Also fit and score plain supervised heads on the shots: linear-probe, patch-head, patch-head-repicked,
     /// defect-memory, or all
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) scorers: Vec<String>,
     /// Whether the shots' ground-truth masks, where there are any, say which patches are flawed
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) shot_masks: MasksArg,
+    #[arg(long, value_name = "WHEN", default_value = "auto", action = ArgAction::Set,
+          value_parser = values::either(["auto", "off"], "auto"))]
+    pub(crate) shot_masks: bool,
     /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,
@@ -460,7 +409,7 @@ pub(crate) struct BaselineArgs {
     pub(crate) output_dir: PathBuf,
     /// Who is tested
     #[arg(long, value_name = "NAME", default_value = "held-out")]
-    pub(crate) protocol: ProtocolArg,
+    pub(crate) protocol: ProtocolName,
     /// With --protocol hard: the defect type that leaves the test set
     #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
     pub(crate) defect_type: Option<String>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::numbers;
+use flawtune::values;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -43,7 +43,7 @@ pub(crate) struct SynthArgs {
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub(crate) test_per_type: u32,
     /// How large and strong drawn defects are: 1 no plainer than harmless marks, 2 seen at a glance (0.5 to 3)
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = numbers::severity)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = values::severity)]
     pub(crate) severity: f32,
     /// Seed of everything drawn, pasted or divided
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -65,7 +65,7 @@ pub(crate) struct SynthArgs {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) per_kind: u32,
     /// Part of the images that is learned from
-    #[arg(long, value_name = "SHARE", default_value_t = 0.6, requires = "paste_on", value_parser = numbers::rate)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.6, requires = "paste_on", value_parser = values::rate)]
     pub(crate) train_share: f64,
     /// Turn images by their EXIF orientation before a defect is put on (copies stay as they are)
     #[arg(long, requires = "paste_on")]

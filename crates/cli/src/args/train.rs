@@ -5,73 +5,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
+use flawtune::evaluate::protocol::ProtocolName;
+use flawtune_backbone::vjp::{PromptDepth, Scaling};
+use flawtune_lab::adapt::inside::PromptInit;
+use flawtune_lab::adapt::{EpochSteps, LossType, ModulationType};
+use flawtune_lab::workflow::Preset;
 
-use super::numbers::{finite, not_negative, part, part_above_zero, positive};
-use super::{BackboneArgs, CacheOptions, DataArgs, MasksArg, ProtocolArg};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PresetArg {
-    /// What measured best on held-out data
-    Default,
-    /// The original recipe to the letter: global, 0.01, leaky, one step an epoch, last epoch kept
-    Original,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LossArg {
-    /// Normals alike and defects apart, in units of the spread, over image pairs
-    Separability,
-    /// Normals alike, defects under a margin, over image pairs
-    Contrastive,
-    /// Every defect above every normal in the patch bank's image score
-    Ranking,
-    /// The oddest patches of defects against the oddest of normals, logistic
-    Logistic,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum ModulationArg {
-    Global,
-    PerPatch,
-    LearnedTransform,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EpochArg {
-    /// One pass over the normal images
-    Full,
-    /// One step, as the original recipe has it
-    One,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DepthArg {
-    /// Nowhere inside: prompts change the output tokens (see --modulation-type)
-    Output,
-    /// Before the first block (VPT-shallow)
-    Shallow,
-    /// Before every block, each with its own (VPT-deep)
-    Deep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScalingArg {
-    None,
-    /// One factor; inside the transformer one per set of prompts and per adapter
-    Scalar,
-    /// One factor per channel
-    Channel,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InitArg {
-    /// Uniform, bound √(6 / (K + D))
-    Xavier,
-    /// k-means centroids of the patches of normal images where the prompts enter
-    Patches,
-}
+use super::{BackboneArgs, CacheOptions, DataArgs};
+use flawtune::values::{self, finite, not_negative, part, part_above_zero, positive};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HierarchyArg {
@@ -96,7 +38,7 @@ pub(crate) enum UniversalArg {
 pub(crate) struct InsideArgs {
     /// Where prompts enter; with shallow or deep, --modulation-type trains an output modulation on top
     #[arg(long, value_name = "DEPTH", default_value = "output")]
-    pub(crate) prompt_depth: DepthArg,
+    pub(crate) prompt_depth: PromptDepth,
     /// Bottleneck adapters after every block
     #[arg(long)]
     pub(crate) use_adapters: bool,
@@ -108,7 +50,7 @@ pub(crate) struct InsideArgs {
     pub(crate) prompt_dropout: f64,
     /// First values of the prompts
     #[arg(long, value_name = "HOW", default_value = "xavier")]
-    pub(crate) prompt_init: InitArg,
+    pub(crate) prompt_init: PromptInit,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +82,7 @@ pub(crate) struct TrainArgs {
     pub(crate) output_dir: PathBuf,
     /// A whole set of defaults; a flag given beside it wins
     #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(crate) preset: PresetArg,
+    pub(crate) preset: Preset,
     /// Number of prompts
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) num_prompts: u32,
@@ -155,7 +97,7 @@ pub(crate) struct TrainArgs {
     pub(crate) learning_rate: f64,
     /// Training objective
     #[arg(long, value_name = "LOSS", default_value = "separability")]
-    pub(crate) loss_type: LossArg,
+    pub(crate) loss_type: LossType,
     /// Margin of the contrastive loss
     #[arg(long, value_name = "COSINE", default_value_t = 0.5, value_parser = finite)]
     pub(crate) margin: f64,
@@ -166,8 +108,9 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "DISTANCE", value_parser = positive)]
     pub(crate) loss_temperature: Option<f64>,
     /// Whether the ranking and logistic losses look for the flaw of a shot under its ground-truth mask only, where it has one
-    #[arg(long, value_name = "WHEN", default_value = "off")]
-    pub(crate) shot_masks: MasksArg,
+    #[arg(long, value_name = "WHEN", default_value = "off", action = ArgAction::Set,
+          value_parser = values::either(["auto", "off"], "auto"))]
+    pub(crate) shot_masks: bool,
     /// Train on and compare class tokens instead of patch tokens
     #[arg(long)]
     pub(crate) use_cls: bool,
@@ -176,13 +119,13 @@ pub(crate) struct TrainArgs {
     pub(crate) batch_size: u32,
     /// How prompts change features [default: by preset]
     #[arg(long, value_name = "TYPE")]
-    pub(crate) modulation_type: Option<ModulationArg>,
+    pub(crate) modulation_type: Option<ModulationType>,
     /// How strongly (α in the formulas of docs/reference/method.md) [default: by preset]
     #[arg(long, value_name = "ALPHA", value_parser = finite)]
     pub(crate) scaling_factor: Option<f64>,
     /// Who trains and who is tested [default: held-out; leaky with --preset original]
     #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<ProtocolArg>,
+    pub(crate) protocol: Option<ProtocolName>,
     /// With --protocol hard: the defect type the shots come from
     #[arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))]
     pub(crate) defect_type: Option<String>,
@@ -191,7 +134,7 @@ pub(crate) struct TrainArgs {
     pub(crate) pool_size: Option<u32>,
     /// What one epoch is [default: full; one with --preset original and inside the transformer]
     #[arg(long, value_name = "STEPS")]
-    pub(crate) epoch: Option<EpochArg>,
+    pub(crate) epoch: Option<EpochSteps>,
     /// Stop after this many epochs without a better hold-out; 0 never stops early [default: 10; 30 inside
     /// the transformer; 0 with original]
     #[arg(long, value_name = "N")]
@@ -218,7 +161,7 @@ pub(crate) struct TrainArgs {
     pub(crate) grad_clip: Option<f64>,
     /// Learn how strongly: factors on what the output modulation adds, and on prompts and adapters inside the transformer
     #[arg(long, value_name = "HOW", default_value = "none")]
-    pub(crate) learn_scaling: ScalingArg,
+    pub(crate) learn_scaling: Scaling,
     /// Pull of every learned scale to where it starts, λ of λ · mean (scale / start − 1)² [default: 1]
     #[arg(long, value_name = "LAMBDA", value_parser = not_negative)]
     pub(crate) scaling_penalty: Option<f64>,

@@ -13,8 +13,8 @@ use crate::progress::Display;
 use crate::recording::{Recording, json_with_intake, outcome};
 
 pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> {
-    let protocol = request::protocol(args.protocol, args.defect_type.as_deref());
-    request::check_type(&protocol, args.defect_type.as_deref())?;
+    let protocol = args.protocol.of_type(args.defect_type.as_deref());
+    let protocol = protocol.map_err(|e| Failure::from_error(&e))?;
     let cache = request::cache(&args.cache, context.console);
     let request = BaselineRequest {
         data: request::data(&args.data, cache, args.batch_size as usize)?,

@@ -2,7 +2,6 @@
 
 use flawtune_lab::bench::{BenchError, BenchOptions, BenchReport, run as measure};
 
-use super::request;
 use crate::Context;
 use crate::args::BenchArgs;
 use crate::console::{out, out_json};
@@ -15,12 +14,7 @@ pub(crate) fn run(args: &BenchArgs, context: Context) -> Result<(), Failure> {
         models: args.model_name.clone(),
         image_sizes: sizes(&args.image_size),
         batches: sizes(&args.batch),
-        precisions: args
-            .precision
-            .iter()
-            .copied()
-            .map(request::precision)
-            .collect(),
+        precisions: args.precision.clone(),
         rounds: args
             .rounds
             .map_or(if args.quick { 1 } else { 7 }, |r| r as usize),

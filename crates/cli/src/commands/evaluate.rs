@@ -13,7 +13,7 @@ use flawtune_lab::workflow::{
 
 use super::request;
 use crate::Context;
-use crate::args::{EvaluateArgs, MasksArg};
+use crate::args::EvaluateArgs;
 use crate::console::out;
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -67,7 +67,11 @@ pub(super) fn request_of(
         checkpoint,
         backbone: request::backbone(&args.backbone),
         // the type of the hard protocol is the checkpoint's
-        protocol: args.protocol.map(|p| request::protocol(p, None)),
+        protocol: args
+            .protocol
+            .map(|p| p.of_type(None))
+            .transpose()
+            .map_err(|e| Failure::from_error(&e))?,
         k_neighbors: args.k_neighbors as usize,
         max_false_alarm: args.max_false_alarm,
         bootstrap: BootstrapOptions {
@@ -76,7 +80,7 @@ pub(super) fn request_of(
         },
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,
-            masks: args.shot_masks == MasksArg::Auto,
+            masks: args.shot_masks,
         },
         guard: !args.no_guard,
         frozen: FrozenScores::default(),

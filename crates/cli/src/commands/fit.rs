@@ -2,22 +2,18 @@
 
 use std::path::Path;
 
-use flawtune::bundle::Precision;
 use flawtune::features::FeatureCache;
 use flawtune::image_size::ImageSize;
 use flawtune::score::threshold::{Rule, trade_offs};
 use flawtune::workflow::{
-    BackboneOverrides, CategoryOptions, Event, FitRequest, Fitted, IndexChoice, MaskChoice,
-    ScorerChoice, ThresholdChoice, fit,
+    BackboneOverrides, CategoryOptions, Event, FitOptions, FitRequest, Fitted, fit,
 };
 use flawtune_lab::workflow::fit_checkpoint;
 use serde_json::json;
 
 use super::{in_force, request};
 use crate::Context;
-use crate::args::{
-    AugmentArg, BankPrecisionArg, FitArgs, IndexArg, MaskArg, ScorerArg, ThresholdArg,
-};
+use crate::args::FitArgs;
 use crate::console::{bytes, out};
 use crate::failure::Failure;
 use crate::progress::{Display, thousands};
@@ -29,54 +25,17 @@ pub(crate) fn run(args: &FitArgs, context: Context) -> Result<(), Failure> {
         data: data(args, cache)?,
         backbone: backbone(args),
         output: args.output.clone(),
-        scorer: args.scorer.map(|s| match s {
-            ScorerArg::ImagePair => ScorerChoice::ImagePair,
-            ScorerArg::PatchBank => ScorerChoice::PatchBank,
-            ScorerArg::Ensemble => ScorerChoice::Ensemble,
-            ScorerArg::Residual => ScorerChoice::Residual,
-        }),
-        aggregate: args.top_fraction,
-        k_neighbors: args.k_neighbors as usize,
-        support_shots: args.support_shots.0,
-        shots: args.num_defect_samples.map(|m| m as usize),
-        coreset: args.coreset,
-        mask: match args.mask {
-            MaskArg::Auto => MaskChoice::Auto,
-            MaskArg::On => MaskChoice::On,
-            MaskArg::Off => MaskChoice::Off,
+        options: FitOptions {
+            search: args.options.search.filter(|_| !args.no_search),
+            ..args.options.clone()
         },
-        neighbourhood: args.neighbourhood.into(),
-        rotations: args.augment == AugmentArg::Rotations,
-        precision: match args.bank_precision {
-            BankPrecisionArg::F16 => Precision::F16,
-            BankPrecisionArg::F32 => Precision::F32,
-        },
-        index: match args.index {
-            IndexArg::Auto => IndexChoice::Auto,
-            IndexArg::Exact => IndexChoice::Exact,
-            IndexArg::Approximate => IndexChoice::Approximate,
-        },
-        index_probes: args.index_probes as usize,
-        max_false_alarm: args.max_false_alarm,
-        threshold: match args.threshold {
-            ThresholdArg::Good => ThresholdChoice::Good,
-            ThresholdArg::F1 => ThresholdChoice::F1Max,
-            ThresholdArg::Recall => ThresholdChoice::Recall,
-        },
-        budget: args.budget,
-        search: args.search.filter(|_| !args.no_search),
-        max_memory: args
-            .max_memory
-            .map(|b| usize::try_from(b).unwrap_or(usize::MAX)),
-        guard: !args.no_guard,
-        seed: args.seed,
     };
     let name = args.output.file_name().unwrap_or_default();
     let _lock = request::lock(folder_of(&args.output), &name.to_string_lossy())?;
     let recording = Recording::start(
         context,
         folder_of(&args.output),
-        Some(args.seed),
+        Some(args.options.seed),
         in_force::fit(args),
     );
     let mut display = Display::new(context.console);

@@ -1,18 +1,13 @@
 //! What options came to that nobody set, for the record: a later version may choose otherwise.
 
 use clap::ValueEnum;
-use flawtune::evaluate::protocol::Protocol;
 use flawtune::record::OptionSource;
-use flawtune::workflow::{BackboneOptions, Fitted, ResizeChoice};
-use flawtune_backbone::preprocess::Filter;
-use flawtune_backbone::vit::Combine;
-use flawtune_lab::adapt::{EpochSteps, Loss, ModulationType};
+use flawtune::workflow::{BackboneOptions, Fitted};
+use flawtune_lab::adapt::Loss;
 use flawtune_lab::workflow::TrainRequest;
 use serde_json::{Value, json};
 
-use crate::args::{
-    CombineArg, EpochArg, FilterArg, FitArgs, ModulationArg, ProtocolArg, ResizeArg,
-};
+use crate::args::FitArgs;
 use crate::recording::InForce;
 
 /// Of `train`: of the preset, of training inside the transformer, of the backbone.
@@ -24,29 +19,11 @@ pub(super) fn train(request: &TrainRequest) -> InForce {
     of_preset("patience", json!(training.patience.unwrap_or(0)));
     of_preset("grad-clip", json!(training.clip_norm.unwrap_or(0.0)));
     of_preset("holdout-fraction", json!(request.split.holdout_fraction));
-    let epoch = match training.epoch_steps {
-        EpochSteps::FullPass => EpochArg::Full,
-        EpochSteps::One => EpochArg::One,
-    };
-    of_preset("epoch", name(&epoch));
-    of_preset(
-        "protocol",
-        name(&match request.split.protocol {
-            Protocol::HeldOut => ProtocolArg::HeldOut,
-            Protocol::Leaky => ProtocolArg::Leaky,
-            Protocol::Hard { .. } => ProtocolArg::Hard,
-        }),
-    );
+    of_preset("epoch", name(&training.epoch_steps));
+    of_preset("protocol", name(&request.split.protocol.name()));
     // inside the transformer, naming a modulation asks for one
     if request.inside.is_none() {
-        of_preset(
-            "modulation-type",
-            name(&match request.adaptation.modulation {
-                ModulationType::Global => ModulationArg::Global,
-                ModulationType::PerPatch => ModulationArg::PerPatch,
-                ModulationType::LearnedTransform => ModulationArg::LearnedTransform,
-            }),
-        );
+        of_preset("modulation-type", name(&request.adaptation.modulation));
         // as it was given, not as the nearest f32: 0.01 and not 0.009999999776
         let factor = request.adaptation.scaling_factor.to_string().parse::<f64>();
         of_preset("scaling-factor", factor.map_or(Value::Null, |f| json!(f)));
@@ -126,30 +103,11 @@ fn sizes(options: &BackboneOptions) -> Value {
 pub(super) fn backbone(options: &BackboneOptions) -> InForce {
     let all: [(&'static str, Value); 6] = [
         ("image-size", sizes(options)),
-        (
-            "resize",
-            name(&match options.resize {
-                ResizeChoice::Keep => ResizeArg::Keep,
-                ResizeChoice::Squash => ResizeArg::Squash,
-                ResizeChoice::CentreCrop => ResizeArg::CentreCrop,
-            }),
-        ),
-        (
-            "filter",
-            name(&match options.filter {
-                Filter::Bicubic => FilterArg::Bicubic,
-                Filter::Bilinear => FilterArg::Bilinear,
-            }),
-        ),
+        ("resize", name(&options.resize)),
+        ("filter", name(&options.filter)),
         ("layers", json!(options.layers)),
-        (
-            "combine-layers",
-            name(&match options.combine_layers {
-                Combine::Mean => CombineArg::Mean,
-                Combine::Concat => CombineArg::Concat,
-            }),
-        ),
-        ("precision", json!(options.precision.name())),
+        ("combine-layers", name(&options.combine_layers)),
+        ("precision", name(&options.precision)),
     ];
     all.into_iter()
         .map(|(name, value)| (name, OptionSource::Default, value))

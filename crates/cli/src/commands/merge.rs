@@ -1,11 +1,10 @@
 //! `flawtune merge`
 
-use flawtune_lab::adapt::universal::Merge;
-use flawtune_lab::workflow::{MergeRequest, MergedCheckpoint, merge};
+use flawtune_lab::workflow::{MergedCheckpoint, merge};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::args::{MergeArg, MergeArgs};
+use crate::args::MergeArgs;
 use crate::console::{Console, out};
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -14,22 +13,8 @@ use crate::progress::Display;
 const CANCELLED: f64 = 0.5;
 
 pub(crate) fn run(args: &MergeArgs, context: Context) -> Result<(), Failure> {
-    if !args.weights.is_empty() && args.how != MergeArg::Weighted {
-        return Err(Failure::Input(
-            "--weights belongs to --how weighted\nhint: add it, or omit the weights".into(),
-        ));
-    }
-    let request = MergeRequest {
-        checkpoints: args.checkpoints.clone(),
-        how: match args.how {
-            MergeArg::Mean => Merge::Mean,
-            MergeArg::Weighted => Merge::Weighted(args.weights.clone()),
-            MergeArg::Aligned => Merge::Aligned,
-        },
-        output: args.output.clone(),
-    };
     let mut display = Display::new(context.console);
-    let merged = merge(&request, &mut |event| display.show(event));
+    let merged = merge(&args.request, &mut |event| display.show(event));
     display.finish();
     let merged = merged.map_err(|e| Failure::from_error(&e))?;
     if context.json {

@@ -3,13 +3,13 @@
 use flawtune::workflow::{BackboneOptions, Event};
 use flawtune_backbone::torch_file::Value;
 use flawtune_lab::adapt::AdaptationOptions;
-use flawtune_lab::adapt::meta::{IterationReport, MetaOptions, Method};
+use flawtune_lab::adapt::meta::{IterationReport, MetaOptions};
 use flawtune_lab::workflow::{META_TRAINING, MetaRequest, MetaTrained, meta_train};
 use serde_json::json;
 
 use super::request;
 use crate::Context;
-use crate::args::{MetaArgs, MethodArg};
+use crate::args::MetaArgs;
 use crate::console::out;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -63,11 +63,6 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
     )?;
     let names: Vec<&str> = data.iter().map(|d| d.category.as_str()).collect();
     let categories = names.join(",");
-    let method = match args.method {
-        MethodArg::Reptile => Method::Reptile,
-        MethodArg::Fomaml => Method::Fomaml,
-        MethodArg::Maml => Method::Maml,
-    };
     let recorded = |name: &str, value: Value| (name.to_owned(), value);
     Ok(MetaRequest {
         data,
@@ -76,7 +71,7 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
         shots: args.shots.iter().map(|&s| s as usize).collect(),
         pool: args.pool_size.map(|p| p as usize),
         adaptation: AdaptationOptions {
-            modulation: request::modulation(args.modulation_type),
+            modulation: args.modulation_type,
             num_prompts: args.num_prompts as usize,
             scaling_factor: args.scaling_factor as f32,
             use_cls: args.use_cls,
@@ -84,26 +79,23 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
             ..AdaptationOptions::default()
         },
         options: MetaOptions {
-            method,
+            method: args.method,
             iterations: args.iterations as usize,
             tasks_per_iteration: args.tasks_per_iteration as usize,
             inner_steps: args.inner_steps as usize,
             inner_rate: args.inner_rate,
             outer_rate: args
                 .outer_rate
-                .unwrap_or_else(|| MetaOptions::default_outer_rate(method)),
+                .unwrap_or_else(|| MetaOptions::default_outer_rate(args.method)),
             batch_size,
-            loss: request::loss(args.loss_type, args.margin),
+            loss: args.loss_type.with_margin(args.margin),
             seed: args.seed,
         },
         output: args.output.clone(),
         args: vec![
             recorded("categories", Value::Str(categories)),
-            recorded("method", Value::from(method.name())),
-            recorded(
-                "loss_type",
-                Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
-            ),
+            recorded("method", Value::from(args.method.name())),
+            recorded("loss_type", Value::from(args.loss_type.name())),
             recorded(
                 "flawtune_version",
                 Value::Str(env!("CARGO_PKG_VERSION").into()),

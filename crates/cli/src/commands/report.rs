@@ -1,34 +1,16 @@
 //! `flawtune report`
 
-use flawtune_lab::workflow::{PlotFormat, ReportRequest, report};
+use flawtune_lab::workflow::report;
 
 use crate::Context;
-use crate::args::{PlotFormatArg, ReportArgs};
+use crate::args::ReportArgs;
 use crate::console::{bytes, out, out_json, warn};
 use crate::failure::Failure;
 use crate::progress::Display;
 
 pub(crate) fn run(args: &ReportArgs, context: Context) -> Result<(), Failure> {
-    let request = ReportRequest {
-        runs: args.runs.clone(),
-        output: args.output.clone(),
-        title: args.title.clone(),
-        introduction: args.introduction.clone(),
-        root_dir: args.root_dir.clone(),
-        maps: args.maps.clone(),
-        thumbnails: if args.no_thumbnails {
-            0
-        } else {
-            args.thumbnails.into()
-        },
-        plots: args.plots.clone(),
-        plot_format: match args.plot_format {
-            PlotFormatArg::Svg => PlotFormat::Svg,
-            PlotFormatArg::Png => PlotFormat::Png,
-        },
-    };
     let mut display = Display::new(context.console);
-    let result = report(&request, &mut |event| display.show(event));
+    let result = report(&args.request, &mut |event| display.show(event));
     display.finish();
     let made = result.map_err(|e| Failure::from_error(&e))?;
     if context.json {

@@ -7,15 +7,9 @@ use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
 use flawtune::image_size::ImageSize;
-use flawtune::workflow::{BackboneOverrides, CategoryOptions, ResizeChoice};
-use flawtune_backbone::preprocess::Filter;
-use flawtune_backbone::vit::{Combine, Precision};
-use flawtune_lab::adapt::{Loss, ModulationType, ScoreComparison, ScoreLoss};
+use flawtune::workflow::{BackboneOverrides, CategoryOptions};
 
-use crate::args::{
-    BackboneArgs, CacheOptions, CombineArg, DataArgs, FilterArg, LossArg, ModulationArg,
-    PrecisionArg, ProtocolArg, ResizeArg, SourceArgs,
-};
+use crate::args::{BackboneArgs, CacheOptions, DataArgs, SourceArgs};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::lock::Lock;
@@ -28,25 +22,15 @@ pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
         weights: args.weights.clone(),
         image_size: sizes.first().copied(),
         more_sizes: sizes.into_iter().skip(1).collect(),
-        resize: args.resize.map(|r| match r {
-            ResizeArg::Keep => ResizeChoice::Keep,
-            ResizeArg::Squash => ResizeChoice::Squash,
-            ResizeArg::CentreCrop => ResizeChoice::CentreCrop,
-        }),
+        resize: args.resize,
         roi: None,
-        filter: args.filter.map(|f| match f {
-            FilterArg::Bicubic => Filter::Bicubic,
-            FilterArg::Bilinear => Filter::Bilinear,
-        }),
+        filter: args.filter,
         layers: args.layers.clone(),
-        combine_layers: args.combine_layers.map(|c| match c {
-            CombineArg::Mean => Combine::Mean,
-            CombineArg::Concat => Combine::Concat,
-        }),
+        combine_layers: args.combine_layers,
         exif_orientation: args.exif_orientation,
         bit_depth: args.bit_depth,
         round_rope_periods: args.round_rope_periods,
-        precision: args.precision.map(precision),
+        precision: args.precision,
         tile_size: args.tile_size.map(|s| s as usize),
         tile_overlap: args.tile_overlap.map(|s| s as usize),
     }
@@ -57,15 +41,6 @@ pub(super) fn lock(folder: &Path, name: &str) -> Result<Option<Lock>, Failure> {
     // a folder that can't be made is refused by whoever writes into it
     drop(std::fs::create_dir_all(folder));
     Lock::take(folder, name)
-}
-
-pub(super) fn precision(name: PrecisionArg) -> Precision {
-    match name {
-        PrecisionArg::F32 => Precision::F32,
-        PrecisionArg::F16 => Precision::F16,
-        PrecisionArg::Bf16 => Precision::Bf16,
-        PrecisionArg::Int8 => Precision::Int8,
-    }
 }
 
 pub(super) fn cache(args: &CacheOptions, console: Console) -> Option<FeatureCache> {
@@ -161,16 +136,6 @@ pub(super) fn each_category(
         .collect()
 }
 
-/// What is minimised, with the usual numbers of the losses of image scores.
-pub(super) fn loss(name: LossArg, margin: f64) -> Loss {
-    match name {
-        LossArg::Separability => Loss::Separability,
-        LossArg::Contrastive => Loss::Contrastive { margin },
-        LossArg::Ranking => Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking)),
-        LossArg::Logistic => Loss::Scores(ScoreLoss::new(ScoreComparison::Logistic)),
-    }
-}
-
 /// The categories named, or else all there are: every one under the root, or the root if it is a category itself.
 pub(super) fn categories(args: &SourceArgs, named: &[String]) -> Result<Vec<String>, Failure> {
     if !named.is_empty() {
@@ -217,26 +182,6 @@ pub(super) fn data_line(args: &DataArgs) -> String {
     line
 }
 
-pub(super) fn protocol(arg: ProtocolArg, defect_type: Option<&str>) -> Protocol {
-    match arg {
-        ProtocolArg::HeldOut => Protocol::HeldOut,
-        ProtocolArg::Leaky => Protocol::Leaky,
-        ProtocolArg::Hard => Protocol::Hard {
-            defect_type: defect_type.unwrap_or_default().to_owned(),
-        },
-    }
-}
-
-/// `--defect-type` says something under the hard protocol only.
-pub(super) fn check_type(protocol: &Protocol, defect_type: Option<&str>) -> Result<(), Failure> {
-    match (protocol, defect_type) {
-        (Protocol::Hard { .. }, _) | (_, None) => Ok(()),
-        (_, Some(_)) => Err(Failure::Input(
-            "--defect-type goes with --protocol hard only".into(),
-        )),
-    }
-}
-
 pub(super) fn split(
     protocol: Protocol,
     seed: u64,
@@ -247,13 +192,5 @@ pub(super) fn split(
         protocol,
         pool: pool.map(|p| p as usize),
         ..SplitOptions::held_out(seed, shots)
-    }
-}
-
-pub(super) fn modulation(arg: ModulationArg) -> ModulationType {
-    match arg {
-        ModulationArg::Global => ModulationType::Global,
-        ModulationArg::PerPatch => ModulationType::PerPatch,
-        ModulationArg::LearnedTransform => ModulationType::LearnedTransform,
     }
 }

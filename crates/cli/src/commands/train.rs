@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use flawtune::evaluate::protocol::{Protocol, SplitOptions};
+use flawtune::evaluate::protocol::{Protocol, ProtocolName, SplitOptions};
 use flawtune::record::Outcome;
 use flawtune::score::heads::EnsembleOptions;
 use flawtune::workflow::{BackboneOptions, Event, OnEvent, WorkflowError};
 use flawtune_backbone::torch_file::Value;
+use flawtune_backbone::vjp::Scaling;
 use flawtune_lab::adapt::guard::{Evidence, PromptGuard};
 use flawtune_lab::adapt::{
-    AdaptationOptions, EpochSteps, LearnedScale, Loss, ScalePenalty, TrainOptions, TrainState,
+    AdaptationOptions, EpochSteps, LearnedScale, Loss, LossType, ModulationType, ScalePenalty,
+    TrainOptions, TrainState,
 };
 use flawtune_lab::augment::Augmentation;
 use flawtune_lab::workflow::{EnsembleFit, FrozenScores, TrainRequest, Trained, train};
@@ -18,10 +20,7 @@ use serde_json::json;
 use super::tensorboard::Curves;
 use super::{in_force, inside, request, universal};
 use crate::Context;
-use crate::args::{
-    EpochArg, HierarchyArg, LossArg, MasksArg, ModulationArg, PresetArg, ProtocolArg, ScalingArg,
-    TrainArgs,
-};
+use crate::args::{HierarchyArg, TrainArgs};
 use crate::console::{out, warn};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -33,10 +32,10 @@ const EPOCHS: u32 = 100;
 
 /// What the presets differ in.
 struct Preset {
-    modulation: ModulationArg,
+    modulation: ModulationType,
     scaling_factor: f64,
-    protocol: ProtocolArg,
-    epoch: EpochArg,
+    protocol: ProtocolName,
+    epoch: EpochSteps,
     patience: u32,
     grad_clip: f64,
     holdout_fraction: f64,
@@ -45,24 +44,24 @@ struct Preset {
 }
 
 impl Preset {
-    fn of(preset: PresetArg) -> Self {
+    fn of(preset: flawtune_lab::workflow::Preset) -> Self {
         match preset {
-            PresetArg::Default => Self {
-                modulation: ModulationArg::LearnedTransform,
+            flawtune_lab::workflow::Preset::Default => Self {
+                modulation: ModulationType::LearnedTransform,
                 scaling_factor: 1.0,
-                protocol: ProtocolArg::HeldOut,
-                epoch: EpochArg::Full,
+                protocol: ProtocolName::HeldOut,
+                epoch: EpochSteps::FullPass,
                 patience: 10,
                 grad_clip: 1.0,
                 holdout_fraction: 0.2,
                 ensemble: true,
                 guard: true,
             },
-            PresetArg::Original => Self {
-                modulation: ModulationArg::Global,
+            flawtune_lab::workflow::Preset::Original => Self {
+                modulation: ModulationType::Global,
                 scaling_factor: 0.01,
-                protocol: ProtocolArg::Leaky,
-                epoch: EpochArg::One,
+                protocol: ProtocolName::Leaky,
+                epoch: EpochSteps::One,
                 patience: 0,
                 grad_clip: 0.0,
                 holdout_fraction: 0.0,
@@ -168,11 +167,9 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
         )));
     }
     let preset = Preset::of(args.preset);
-    let protocol = request::protocol(
-        args.protocol.unwrap_or(preset.protocol),
-        args.defect_type.as_deref(),
-    );
-    request::check_type(&protocol, args.defect_type.as_deref())?;
+    let protocol = args.protocol.unwrap_or(preset.protocol);
+    let protocol = protocol.of_type(args.defect_type.as_deref());
+    let protocol = protocol.map_err(|e| Failure::from_error(&e))?;
     let inside = inside::options(args)?;
     let through = inside.is_some();
     let patience = args.patience.unwrap_or(if through {
@@ -186,9 +183,11 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
     let clip = args.grad_clip.unwrap_or(preset.grad_clip);
     let modulation = args.modulation_type.unwrap_or(preset.modulation);
     let scaling_factor = args.scaling_factor.unwrap_or(preset.scaling_factor);
-    let epoch = args
-        .epoch
-        .unwrap_or(if through { EpochArg::One } else { preset.epoch });
+    let epoch = args.epoch.unwrap_or(if through {
+        EpochSteps::One
+    } else {
+        preset.epoch
+    });
     // asking for its layers asks for it
     let ensemble =
         !args.ensemble.no_ensemble && (preset.ensemble || args.ensemble.ensemble_layers.is_some());
@@ -208,11 +207,11 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             )
         },
         adaptation: AdaptationOptions {
-            modulation: request::modulation(modulation),
+            modulation,
             num_prompts: args.num_prompts as usize,
             scaling_factor: scaling_factor as f32,
             use_cls: args.use_cls,
-            residual_scaling: inside::scaling(args),
+            residual_scaling: args.learn_scaling,
             seed: args.seed,
         },
         init: args.init.clone(),
@@ -222,10 +221,7 @@ pub(super) fn request_of(args: &TrainArgs, context: Context) -> Result<TrainRequ
             learning_rate: args.learning_rate,
             batch_size: args.batch_size as usize,
             loss: loss(args)?,
-            epoch_steps: match epoch {
-                EpochArg::Full => EpochSteps::FullPass,
-                EpochArg::One => EpochSteps::One,
-            },
+            epoch_steps: epoch,
             clip_norm: (clip > 0.0).then_some(clip),
             scale_penalty: penalty(args)?,
             seed: args.seed,
@@ -274,7 +270,7 @@ fn of_recipe(
             Value::Str(format!("{:?}", args.loss_type).to_lowercase()),
         ),
         recorded("margin", Value::Float(args.margin)),
-        recorded("shot_masks", Value::Bool(args.shot_masks == MasksArg::Auto)),
+        recorded("shot_masks", Value::Bool(args.shot_masks)),
         recorded("use_cls", Value::Bool(args.use_cls)),
         recorded("use_adapters", Value::Bool(args.inside.use_adapters)),
         recorded("batch_size", int(args.batch_size)),
@@ -312,22 +308,25 @@ fn type_prompts(args: &TrainArgs) -> Result<Option<usize>, Failure> {
 /// without stay as they were.
 fn penalty(args: &TrainArgs) -> Result<ScalePenalty, Failure> {
     match (args.learn_scaling, args.scaling_penalty) {
-        (ScalingArg::None, Some(_)) => Err(Failure::Input(
+        (Scaling::Fixed, Some(_)) => Err(Failure::Input(
             "--scaling-penalty belongs to --learn-scaling scalar or channel\nhint: add one of them, or omit it".into(),
         )),
-        (ScalingArg::None, None) => Ok(ScalePenalty::default()),
+        (Scaling::Fixed, None) => Ok(ScalePenalty::default()),
         (_, given) => Ok(given.map_or(ScalePenalty::DEFAULT, ScalePenalty)),
     }
 }
 
 /// Whether masks say where the flaws are, for losses and tokens that can be told so.
 fn shot_masks(args: &TrainArgs) -> Result<bool, Failure> {
-    if args.shot_masks == MasksArg::Off {
+    if !args.shot_masks {
         return Ok(false);
     }
     let wrong = [
         (
-            matches!(args.loss_type, LossArg::Separability | LossArg::Contrastive),
+            matches!(
+                args.loss_type,
+                LossType::Separability | LossType::Contrastive
+            ),
             "is for --loss-type ranking or logistic, which compare patches with the normal ones\nhint: add one of them",
         ),
         (
@@ -381,7 +380,7 @@ pub(super) fn verdict(guard: &PromptGuard) -> String {
 }
 
 fn loss(args: &TrainArgs) -> Result<Loss, Failure> {
-    let mut loss = request::loss(args.loss_type, args.margin);
+    let mut loss = args.loss_type.with_margin(args.margin);
     if let Loss::Scores(of_scores) = &mut loss {
         of_scores.top_fraction = args.loss_top_fraction.unwrap_or(of_scores.top_fraction);
         of_scores.temperature = args.loss_temperature.unwrap_or(of_scores.temperature);
@@ -466,7 +465,7 @@ fn report(
             levels.count()
         ));
     }
-    if args.learn_scaling != ScalingArg::None {
+    if args.learn_scaling != Scaling::Fixed {
         let scales: Vec<String> = LearnedScale::all(state.kept())
             .iter()
             .map(ToString::to_string)

@@ -221,6 +221,7 @@ fn average(
         &MergeRequest {
             checkpoints,
             how: Merge::Mean,
+            weights: Vec::new(),
             output,
         },
         &mut |_| {},

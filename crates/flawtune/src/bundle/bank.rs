@@ -16,11 +16,14 @@ use crate::little_endian::f32s;
 /// Element type of a stored bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Precision {
-    /// IEEE half: half the size; cosines of 384 numbers move by 1e-5 on average. Everything is scored against the rounded numbers.
+    /// Half the size; cosines move by 1e-5 on average
+    ///
+    /// That is of 384 numbers. Everything is scored against the rounded ones.
     #[default]
     F16,
-    /// 32-bit float.
+    /// Every digit
     F32,
 }
 

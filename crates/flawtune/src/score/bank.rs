@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::features::TokenSet;
+use crate::values;
 
 use super::search::largest_cosine;
 use super::{ImageScores, ScoreError, SupportSet, TokenChange, TokenKind};
@@ -30,6 +31,30 @@ impl Default for Aggregate {
     /// The mean of the top 1 %.
     fn default() -> Self {
         Self::TopFraction(0.01)
+    }
+}
+
+impl std::fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TopFraction(share) => share.fmt(f),
+            Self::Max => f.write_str("max"),
+            Self::Mean => f.write_str("mean"),
+        }
+    }
+}
+
+impl std::str::FromStr for Aggregate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self::Max),
+            "mean" => Ok(Self::Mean),
+            text => values::part_above_zero(text)
+                .map(Self::TopFraction)
+                .map_err(|_| "must be max, mean, or a share above 0 and at most 1".into()),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BackboneOptions, BackboneOverrides, CategoryOptions, Detector, Engine, FitRequest, OnEvent,
-    WorkflowError, fit_in_memory,
+    BackboneOptions, BackboneOverrides, CategoryOptions, Detector, Engine, FitOptions, FitRequest,
+    OnEvent, WorkflowError, fit_in_memory,
 };
 use crate::dataset::{Folders, Source};
 use crate::features::FeatureCache;
@@ -175,8 +175,11 @@ impl DetectorBuilder {
         };
         let request = FitRequest {
             backbone: self.backbone,
-            max_false_alarm: self.max_false_alarm,
-            seed: self.seed,
+            options: FitOptions {
+                max_false_alarm: self.max_false_alarm,
+                seed: self.seed,
+                ..FitOptions::default()
+            },
             ..FitRequest::new(data, PathBuf::new())
         };
         fit_in_memory(&request, on_event)

@@ -36,7 +36,7 @@ pub use evaluate_bundle::{
 };
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{
-    EXACT_UP_TO, FitRequest, Fitted, IndexChoice, MaskChoice, OddImage, ScorerChoice,
+    EXACT_UP_TO, FitOptions, FitRequest, Fitted, IndexChoice, MaskChoice, OddImage, ScorerChoice,
     ThresholdChoice, fit, fit_in_memory, fit_learned,
 };
 pub use learn::{LearnRequest, Learnt, Lessons, Tally, Taught, learn};

@@ -4,11 +4,15 @@ use flawtune::random::{Purpose, Stream};
 
 /// How many steps make an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum EpochSteps {
-    /// One pass over the normal images; a short last batch is dropped unless it is the only one.
+    /// One pass over the normal images
+    ///
+    /// A short last batch is dropped unless it is the only one.
+    #[cfg_attr(feature = "clap", value(name = "full"))]
     #[default]
     FullPass,
-    /// One batch, as in the original recipe.
+    /// One step, as the original recipe has it
     One,
 }
 

@@ -25,12 +25,57 @@ pub enum Loss {
     Scores(ScoreLoss),
 }
 
-impl Loss {
+/// The losses by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum LossType {
+    /// Normals alike and defects apart, in units of the spread, over image pairs
+    #[default]
+    Separability,
+    /// Normals alike, defects under a margin, over image pairs
+    Contrastive,
+    /// Every defect above every normal in the patch bank's image score
+    Ranking,
+    /// The oddest patches of defects against the oddest of normals, logistic
+    Logistic,
+}
+
+impl LossType {
+    /// All of them, in the order they are listed to the user.
+    pub const ALL: [Self; 4] = [
+        Self::Separability,
+        Self::Contrastive,
+        Self::Ranking,
+        Self::Logistic,
+    ];
+
     /// Name on the command line and in checkpoints.
     pub fn name(self) -> &'static str {
         match self {
             Self::Separability => "separability",
-            Self::Contrastive { .. } => "contrastive",
+            Self::Contrastive => "contrastive",
+            Self::Ranking => "ranking",
+            Self::Logistic => "logistic",
+        }
+    }
+
+    /// The loss; those of image scores with their usual numbers, which have no margin.
+    pub fn with_margin(self, margin: f64) -> Loss {
+        match self {
+            Self::Separability => Loss::Separability,
+            Self::Contrastive => Loss::Contrastive { margin },
+            Self::Ranking => Loss::Scores(ScoreLoss::new(ScoreComparison::Ranking)),
+            Self::Logistic => Loss::Scores(ScoreLoss::new(ScoreComparison::Logistic)),
+        }
+    }
+}
+
+impl Loss {
+    /// Name on the command line and in checkpoints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Separability => LossType::Separability.name(),
+            Self::Contrastive { .. } => LossType::Contrastive.name(),
             Self::Scores(loss) => loss.name(),
         }
     }
@@ -46,19 +91,15 @@ impl FromStr for Loss {
     type Err = AdaptError;
 
     fn from_str(s: &str) -> Result<Self, AdaptError> {
-        match s {
-            "separability" => Ok(Self::Separability),
-            "contrastive" => Ok(Self::Contrastive {
-                margin: DEFAULT_MARGIN,
-            }),
-            "ranking" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Ranking))),
-            "logistic" => Ok(Self::Scores(ScoreLoss::new(ScoreComparison::Logistic))),
-            _ => Err(AdaptError::Option {
+        LossType::ALL
+            .into_iter()
+            .find(|loss| loss.name() == s)
+            .map(|loss| loss.with_margin(DEFAULT_MARGIN))
+            .ok_or_else(|| AdaptError::Option {
                 option: "loss type",
                 found: format!("{s:?}"),
                 wanted: "it is one of separability, contrastive, ranking, logistic".to_owned(),
-            }),
-        }
+            })
     }
 }
 

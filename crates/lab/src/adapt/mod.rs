@@ -63,7 +63,7 @@ pub use batches::{EpochSteps, Sampler, SamplerState};
 pub use checkpoint::{Checkpoint, FORMAT_VERSION, json};
 pub use error::AdaptError;
 pub use hold_out::{HoldOut, HoldOutMetric};
-pub use loss::{DEFAULT_MARGIN, Loss, SimilarityStats};
+pub use loss::{DEFAULT_MARGIN, Loss, LossType, SimilarityStats};
 pub use modulation::{Modulation, ModulationType, PROMPT_SCALES, PROMPTS, Tape};
 pub use optimiser::{Adam, clip_norm, cosine_rate};
 pub use parameters::{Gradients, NamedTensor, Parameters};

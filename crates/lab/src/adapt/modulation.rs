@@ -12,12 +12,17 @@ pub const PROMPT_SCALES: &str = "prompt_scales";
 
 /// Which formula changes the tokens (DESIGN terms: modulation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "clap",
+    derive(clap::ValueEnum),
+    value(rename_all = "snake_case")
+)]
 pub enum ModulationType {
-    /// One vector per image, attended from its patches, is added to every patch.
+    /// One vector per image, attended from its patches, is added to every patch
     Global,
-    /// Every patch gets its own mixture of the prompts.
+    /// Every patch gets its own mixture of the prompts
     PerPatch,
-    /// Every patch goes through an MLP that sees the patch and its mixture of the prompts.
+    /// Every patch goes through an MLP that sees the patch and its mixture of the prompts
     LearnedTransform,
 }
 

@@ -65,7 +65,7 @@ fn learned(
         .parameters()
         .clone();
     let guard = evaluate::guard_of(path, &checkpoint)?;
-    let falls_back = request.guard && guard.is_some_and(|g| g.fallback);
+    let falls_back = request.options.guard && guard.is_some_and(|g| g.fallback);
     if let Some(guard) = guard.filter(|_| falls_back) {
         on_event(Event::Note(evaluate::fallback_text(&guard)));
     }

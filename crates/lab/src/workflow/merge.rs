@@ -11,12 +11,22 @@ use flawtune::evaluate::protocol::SplitManifest;
 
 /// What to merge.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct MergeRequest {
-    /// At least two checkpoints.
+    /// Checkpoints of 'flawtune train'
+    #[cfg_attr(feature = "clap", arg(value_name = "CHECKPOINT", required = true, num_args = 2..))]
     pub checkpoints: Vec<PathBuf>,
-    /// How the mean is taken; `Weighted` of no weights: by the number of shots each was trained on.
+    /// How the mean is taken
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "HOW", value_enum, default_value_t)
+    )]
     pub how: Merge,
-    /// The file to write.
+    /// A weight for each checkpoint, in their order; with --how weighted
+    #[cfg_attr(feature = "clap", arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flawtune::values::not_negative))]
+    pub weights: Vec<f64>,
+    /// The file to write
+    #[cfg_attr(feature = "clap", arg(long, short, value_name = "FILE"))]
     pub output: PathBuf,
 }
 
@@ -43,6 +53,11 @@ pub fn merge(
     request: &MergeRequest,
     on_event: OnEvent<'_>,
 ) -> Result<MergedCheckpoint, WorkflowError> {
+    if !request.weights.is_empty() && request.how != Merge::Weighted {
+        return Err(WorkflowError::Input(
+            "`weights` belongs to `how` weighted\nhint: add it, or omit the weights".into(),
+        ));
+    }
     let folder = folder_of(&request.output);
     writable(folder)?;
     let mut read = Vec::new();
@@ -63,18 +78,17 @@ pub fn merge(
     for (path, checkpoint) in request.checkpoints.iter().zip(&read) {
         alike((&request.checkpoints[0], &read[0]), (path, checkpoint))?;
     }
-    let how = match &request.how {
-        Merge::Weighted(given) if given.is_empty() => {
-            Merge::Weighted(shots(&request.checkpoints, &read)?)
-        }
-        other => other.clone(),
+    let how = request.how;
+    let weights = match how {
+        Merge::Weighted if request.weights.is_empty() => shots(&request.checkpoints, &read)?,
+        _ => request.weights.clone(),
     };
     let sets: Vec<&Parameters> = read.iter().map(|c| &c.parameters).collect();
     let Merged {
         parameters,
         agreement,
         length_kept,
-    } = merge_parameters(&sets, &how)?;
+    } = merge_parameters(&sets, how, &weights)?;
     let mut merged = Checkpoint {
         category: UNIVERSAL.to_owned(),
         parameters,

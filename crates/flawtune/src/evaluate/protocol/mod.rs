@@ -29,6 +29,47 @@ pub enum Protocol {
     },
 }
 
+/// The rules by name: what is chosen before it is known which type [`Protocol::Hard`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum ProtocolName {
+    /// Training defects leave the test set, for the baseline too
+    #[default]
+    HeldOut,
+    /// The original recipe's: the first test anomalies train, the whole test split is scored
+    Leaky,
+    /// Shots of one defect type; that whole type leaves the test set
+    Hard,
+}
+
+impl ProtocolName {
+    /// The rule; of the hard one the type is that of a checkpoint where none is given.
+    ///
+    /// # Errors
+    /// [`ProtocolError::TypeWithoutHard`].
+    pub fn of_type(self, defect_type: Option<&str>) -> Result<Protocol, ProtocolError> {
+        match (self, defect_type) {
+            (Self::Hard, of) => Ok(Protocol::Hard {
+                defect_type: of.unwrap_or_default().to_owned(),
+            }),
+            (_, Some(_)) => Err(ProtocolError::TypeWithoutHard),
+            (Self::HeldOut, None) => Ok(Protocol::HeldOut),
+            (Self::Leaky, None) => Ok(Protocol::Leaky),
+        }
+    }
+}
+
+impl Protocol {
+    /// Its name.
+    pub fn name(&self) -> ProtocolName {
+        match self {
+            Self::HeldOut => ProtocolName::HeldOut,
+            Self::Leaky => ProtocolName::Leaky,
+            Self::Hard { .. } => ProtocolName::Hard,
+        }
+    }
+}
+
 impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -71,6 +112,9 @@ pub enum ProtocolError {
         /// Types found.
         known: Vec<String>,
     },
+    /// A type, and a rule that is about none.
+    #[error("`defect_type` goes with `protocol` hard only")]
+    TypeWithoutHard,
     /// More shots asked for than the pool holds.
     #[error(
         "{category}: {shots} defect images asked for, but the pool that may be learned from holds {pool} of the {defects} defects\nhint: ask for at most {pool}, or make the pool larger"

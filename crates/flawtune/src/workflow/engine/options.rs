@@ -15,13 +15,16 @@ use crate::image_size::ImageSize;
 /// How an image is given the backbone's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ResizeChoice {
-    /// The shorter side is the size, and the longer as much longer as with most of the good images. Chosen once, by `fit` and for the
-    /// images of `features`: then [`BackboneOptions::image_size`] is what it came to, and images are squashed to that.
+    /// Shorter side to the size, the longer in the aspect that most good images have (fit, features)
+    ///
+    /// Chosen once, by `fit` and for the images of `features`: then [`BackboneOptions::image_size`] is what it came to, and images
+    /// are squashed to that.
     Keep,
-    /// Both sides are resized to the size's.
+    /// Both sides to the size; the aspect is not kept
     Squash,
-    /// Resized until the size is just covered, then the centre is cut out.
+    /// Resized until the size is covered, then its centre; the rest is not seen
     CentreCrop,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn draw_support(
     normals: &[usize],
     request: &FitRequest,
 ) -> Result<Vec<usize>, WorkflowError> {
-    let Some(shots) = request.support_shots else {
+    let Some(shots) = request.options.support_shots else {
         return Ok(normals.to_vec());
     };
     if shots == 0 || shots > normals.len() {
@@ -32,7 +32,10 @@ pub(super) fn draw_support(
         )));
     }
     let mut order = normals.to_vec();
-    shuffle(&mut generator(request.seed, STREAM_SUPPORT), &mut order);
+    shuffle(
+        &mut generator(request.options.seed, STREAM_SUPPORT),
+        &mut order,
+    );
     order.truncate(shots);
     order.sort_unstable();
     Ok(order)
@@ -48,10 +51,11 @@ pub(super) fn state_memory(
 ) -> Result<(), WorkflowError> {
     let size = |rows: usize, bytes: usize| rows.saturating_mul(dim).saturating_mul(bytes);
     let kept = request
+        .options
         .coreset
         .map_or(rows, |share| coreset_size(rows, share));
     // image pairs are compared in f32 beside the stored bank; a patch bank is searched as it is stored
-    let stored = size(kept, request.precision.bytes());
+    let stored = size(kept, request.options.precision.bytes());
     let packed = if choice == ScorerChoice::ImagePair {
         size(kept, 4)
     } else {
@@ -70,13 +74,13 @@ pub(super) fn state_memory(
     });
     let compared = stored.saturating_add(packed).saturating_add(of_index);
     let mut needed = compared.max(stored.saturating_add(sorting));
-    if request.coreset.is_some() {
+    if request.options.coreset.is_some() {
         // all patches are there while some are chosen
         let choosing =
             size(rows, 4).saturating_add(coreset_memory(rows, dim, kept, Projection::Auto));
         needed = needed.max(choosing.saturating_add(stored));
     }
-    let while_choosing = if request.coreset.is_some() {
+    let while_choosing = if request.options.coreset.is_some() {
         format!(", {} while they are chosen", memory_text(needed))
     } else {
         String::new()
@@ -95,13 +99,13 @@ pub(super) fn state_memory(
         memory_text(compared),
         memory_text(in_file)
     )));
-    match request.max_memory {
+    match request.options.max_memory {
         Some(most) if needed > most => Err(WorkflowError::Input(format!(
             "the bank needs {}, `max_memory` allows {}\nhint: take fewer good images with `support_shots`{}, smaller images \
              with `image_size`, or allow more",
             memory_text(needed),
             memory_text(most),
-            if request.coreset.is_none() && choice != ScorerChoice::ImagePair {
+            if request.options.coreset.is_none() && choice != ScorerChoice::ImagePair {
                 ", a part of their patches with `coreset` (choosing it needs the memory of all)"
             } else {
                 ""
@@ -199,15 +203,23 @@ pub(super) fn bank(
         }
         Ok(())
     };
-    let Some(share) = request.coreset else {
-        let mut bank = BankBuilder::new(most, dim, request.precision);
+    let Some(share) = request.options.coreset else {
+        let mut bank = BankBuilder::new(most, dim, request.options.precision);
         each_image(&mut |rows| bank.push(rows))?;
         return Ok((bank.finish(), parts));
     };
     let mut rows = Vec::with_capacity(most * dim);
     each_image(&mut |image| rows.extend_from_slice(image))?;
     let wanted = coreset_size(rows.len() / dim, share);
-    let mut chosen = greedy_coreset(&rows, dim, wanted, Projection::Auto, request.seed, None)?.rows;
+    let mut chosen = greedy_coreset(
+        &rows,
+        dim,
+        wanted,
+        Projection::Auto,
+        request.options.seed,
+        None,
+    )?
+    .rows;
     chosen.sort_unstable();
     let mut first = 0;
     for part in &mut parts {
@@ -215,7 +227,7 @@ pub(super) fn bank(
         *part = chosen.partition_point(|r| *r < end) - chosen.partition_point(|r| *r < first);
         first = end;
     }
-    let mut bank = BankBuilder::new(chosen.len(), dim, request.precision);
+    let mut bank = BankBuilder::new(chosen.len(), dim, request.options.precision);
     for row in &chosen {
         bank.push(&rows[row * dim..][..dim]);
     }

@@ -47,8 +47,8 @@ pub(super) fn bundle(
         threshold.defects.clone_from(defects);
         threshold.defects.sort_by(f64::total_cmp);
     }
-    let rate = request.max_false_alarm;
-    let untaught_threshold = match request.threshold {
+    let rate = request.options.max_false_alarm;
+    let untaught_threshold = match request.options.threshold {
         ThresholdChoice::Good => untaught_threshold(good, rate)?,
         ThresholdChoice::F1Max | ThresholdChoice::Recall => None,
     };
@@ -86,8 +86,8 @@ pub(super) fn bundle(
         bank: BankInfo {
             rows: scored.rows(),
             precision: scored.bank.precision(),
-            coreset: request.coreset,
-            rotations: request.rotations,
+            coreset: request.options.coreset,
+            rotations: request.options.rotations,
             parts: scored.parts,
             index: scored.index,
         },
@@ -165,15 +165,15 @@ fn choose_threshold(
     good: &[f64],
     defects: &[f64],
 ) -> Result<Threshold, WorkflowError> {
-    let rate = request.max_false_alarm;
-    if request.threshold != ThresholdChoice::Good && defects.is_empty() {
+    let rate = request.options.max_false_alarm;
+    if request.options.threshold != ThresholdChoice::Good && defects.is_empty() {
         return Err(WorkflowError::Input(
             "`threshold` f1 and recall need defects that training has not seen: a checkpoint whose pool is larger than \
              its shots, or with an ensemble of two shots or more\nhint: omit `threshold` to choose from good images"
                 .into(),
         ));
     }
-    Ok(match request.threshold {
+    Ok(match request.options.threshold {
         ThresholdChoice::Good => threshold::from_good(good, rate, Method::Auto)?,
         ThresholdChoice::F1Max => threshold::f1_max(good, defects)?,
         ThresholdChoice::Recall => threshold::recall_at(good, defects, rate)?,

@@ -7,12 +7,15 @@ use crate::workflow::{Event, OnEvent, WorkflowError};
 
 /// How the nearest patch is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum IndexChoice {
-    /// Exactly up to [`EXACT_UP_TO`] patches, by an index beyond.
+    /// Exact up to a million patches, approximate beyond
+    ///
+    /// To the patch: [`EXACT_UP_TO`].
     Auto,
-    /// By comparing with every patch.
+    /// Compare with every patch
     Exact,
-    /// By an index that looks at a part of the bank.
+    /// Compare with the patches of the nearest cells
     Approximate,
 }
 
@@ -29,14 +32,14 @@ pub(super) struct Sorted {
 
 /// Refuses what cannot be had.
 pub(super) fn check(request: &FitRequest, choice: ScorerChoice) -> Result<(), WorkflowError> {
-    if request.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
+    if request.options.index == IndexChoice::Approximate && choice == ScorerChoice::ImagePair {
         return Err(WorkflowError::Input(
             "`index` approximate finds the nearest patches; image pairs compare whole images\nhint: omit it, or use `scorer` \
              patch-bank"
                 .into(),
         ));
     }
-    if request.index_probes == 0 {
+    if request.options.index_probes == 0 {
         return Err(WorkflowError::Input(
             "`index_probes` 0: at least one cell is searched for each patch".into(),
         ));
@@ -47,7 +50,7 @@ pub(super) fn check(request: &FitRequest, choice: ScorerChoice) -> Result<(), Wo
 /// Whether a bank of so many patches is searched by an index.
 pub(super) fn wanted(request: &FitRequest, choice: ScorerChoice, rows: usize) -> bool {
     choice != ScorerChoice::ImagePair
-        && match request.index {
+        && match request.options.index {
             IndexChoice::Auto => rows > EXACT_UP_TO,
             IndexChoice::Exact => false,
             IndexChoice::Approximate => true,

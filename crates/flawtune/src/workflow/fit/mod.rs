@@ -5,6 +5,7 @@ pub(super) mod finish;
 mod images;
 mod index;
 mod oddest;
+mod options;
 mod plain;
 pub(super) mod residual;
 mod search;
@@ -14,11 +15,11 @@ mod twins;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use images::Images;
 pub use index::{EXACT_UP_TO, IndexChoice};
 pub use oddest::OddImage;
+pub use options::FitOptions;
 use shape::{Shape, tell_region};
 
 use super::source::Learned;
@@ -27,49 +28,51 @@ use super::{
     default_layers, folder_of, sorted, writable_or,
 };
 use crate::bundle::{
-    Bank, Cells, Finding, Header, IndexInfo, Kept, MOST_NEIGHBOURHOOD, PatchOptions, Precision,
-    ScorerKind, SearchRecord,
+    Bank, Cells, Finding, Header, IndexInfo, Kept, MOST_NEIGHBOURHOOD, PatchOptions, ScorerKind,
+    SearchRecord,
 };
 use crate::dataset::{Sample, Source, Subset};
 use crate::evaluate::protocol::{Split, SplitOptions};
 use crate::features::{Forward as _, TokenSet, Turn};
-use crate::score::Aggregate;
 use crate::score::heads::Ensemble;
 use crate::score::residual::{ResidualModel, default_blocks};
-use crate::score::threshold::DEFAULT_FALSE_ALARMS;
 
 /// Which scorer is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ScorerChoice {
-    /// Nearest support images.
+    /// Unlikeness to the nearest good images, as the original recipe has it
     ImagePair,
-    /// Nearest support patches.
+    /// Distance of the oddest patches to the nearest patch of any good image
     PatchBank,
-    /// The checkpoint's ensemble.
+    /// The ensemble of the checkpoint
     Ensemble,
-    /// Distances of several blocks to whole banks, and a head on residuals where there are shots.
+    /// Distances of several blocks to whole banks, and what known defects teach about them
     Residual,
 }
 
 /// Whether the background is cut away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum MaskChoice {
-    /// If the object is found on nine of ten support images.
+    /// If an object is found on nine of ten good images
     Auto,
-    /// Wherever it is found.
+    /// Wherever an object is found
     On,
-    /// Never.
+    /// Never
     Off,
 }
 
 /// What the threshold is chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ThresholdChoice {
-    /// Good images alone, for a false-alarm rate.
+    /// Good images alone, for --max-false-alarm
     Good,
-    /// Good images and the checkpoint's unseen defects: the largest F1.
+    /// Good images and defects that training has not seen: the largest F1
+    #[cfg_attr(feature = "clap", value(name = "f1"))]
     F1Max,
-    /// The same: the lowest threshold that keeps the false-alarm rate on the good images.
+    /// The same images: as many defects as --max-false-alarm allows
     Recall,
 }
 
@@ -82,46 +85,8 @@ pub struct FitRequest {
     pub backbone: BackboneOverrides,
     /// The bundle to write.
     pub output: PathBuf,
-    /// The scorer; `None`: the ensemble where a checkpoint has one, the patch bank with any other checkpoint and where something
-    /// is asked for that only it has, else residuals.
-    pub scorer: Option<ScorerChoice>,
-    /// How patch distances become a score, for the patch bank.
-    pub aggregate: Aggregate,
-    /// Support images whose similarities are averaged, for image pairs.
-    pub k_neighbors: usize,
-    /// Good images in the support; `None`: all.
-    pub support_shots: Option<usize>,
-    /// Defects of the layout to learn from, drawn with the seed; `None`: those that the layout sets apart for it, if any.
-    pub shots: Option<usize>,
-    /// Share of the support's patches that is kept.
-    pub coreset: Option<f64>,
-    /// Background.
-    pub mask: MaskChoice,
-    /// A patch is the mean of this many by this many patches round it; odd, 1: itself. Not with the ensemble.
-    pub neighbourhood: usize,
-    /// Keep every support image in eight directions, for the patch bank.
-    pub rotations: bool,
-    /// Element type of the bank.
-    pub precision: Precision,
-    /// How the nearest patch is found, for the patch bank and the ensemble.
-    pub index: IndexChoice,
-    /// Cells of the index that are searched for each patch.
-    pub index_probes: usize,
-    /// False-alarm rate wanted.
-    pub max_false_alarm: f64,
-    /// What the threshold is chosen from.
-    pub threshold: ThresholdChoice,
-    /// Time that looking at an image may take, on this machine, for the scorer residual; `None`: as long as the best there is takes.
-    pub budget: Option<Duration>,
-    /// Choose among the image sizes by shots and synthetic defects, which may take so long beside the fit itself, for the scorer
-    /// residual; `None`: all sizes together, which no choice was found to beat on average over categories.
-    pub search: Option<Duration>,
-    /// Most bytes that the bank may take.
-    pub max_memory: Option<usize>,
-    /// Leave the checkpoint's prompts or shots unused where its guard says so.
-    pub guard: bool,
-    /// Seed of the support and the coreset, and without a checkpoint of the split.
-    pub seed: u64,
+    /// What it may choose.
+    pub options: FitOptions,
 }
 
 impl FitRequest {
@@ -134,25 +99,7 @@ impl FitRequest {
             },
             backbone: BackboneOverrides::default(),
             output: output.into(),
-            scorer: None,
-            aggregate: Aggregate::default(),
-            k_neighbors: 1,
-            support_shots: None,
-            shots: None,
-            coreset: None,
-            mask: MaskChoice::Off,
-            neighbourhood: 1,
-            rotations: false,
-            precision: Precision::F16,
-            index: IndexChoice::Auto,
-            index_probes: 16,
-            max_false_alarm: DEFAULT_FALSE_ALARMS,
-            threshold: ThresholdChoice::Good,
-            budget: None,
-            search: None,
-            max_memory: None,
-            guard: true,
-            seed: 0,
+            options: FitOptions::default(),
         }
     }
 
@@ -169,7 +116,7 @@ impl FitRequest {
         }
         let folder = folder_of(&self.output);
         writable_or(folder, "choose a folder that can be written with `output`")?;
-        Ok(self.aggregate.check()?)
+        Ok(self.options.aggregate.check()?)
     }
 }
 
@@ -289,7 +236,7 @@ pub fn fit_in_memory(
     request: &FitRequest,
     on_event: OnEvent<'_>,
 ) -> Result<Detector, WorkflowError> {
-    request.aggregate.check()?;
+    request.options.aggregate.check()?;
     Ok(fitted(request, None, None, on_event)?.0)
 }
 
@@ -333,7 +280,7 @@ fn fitted(
     let (grid, dim) = (engine.grid_of(&engine.preprocess()), engine.dim());
     let sizes = engine.sizes().into_iter();
     let patches: usize = sizes.map(|size| engine.patches_at(size)).sum();
-    let directions = if request.rotations {
+    let directions = if request.options.rotations {
         Turn::all().count()
     } else {
         1
@@ -397,7 +344,7 @@ fn fitted(
 
 fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice, WorkflowError> {
     let has_ensemble = given.is_some_and(|g| g.ensemble.is_some());
-    let choice = request.scorer.unwrap_or(if has_ensemble {
+    let choice = request.options.scorer.unwrap_or(if has_ensemble {
         ScorerChoice::Ensemble
     } else if given.is_some() || !residual::of_patch_bank(request).is_empty() {
         ScorerChoice::PatchBank
@@ -406,7 +353,7 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
     });
     if choice == ScorerChoice::Residual {
         residual::check(request)?;
-    } else if given.is_none() && request.shots.is_some_and(|shots| shots > 0) {
+    } else if given.is_none() && request.options.shots.is_some_and(|shots| shots > 0) {
         return Err(WorkflowError::Input(
             "only the scorer residual learns from defects while it is fitted\nhint: take it, or train first and fit with the \
              checkpoint"
@@ -418,12 +365,12 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
             "only the scorer residual looks at several image sizes\nhint: name one".into(),
         ));
     }
-    if choice != ScorerChoice::Residual && request.budget.is_some() {
+    if choice != ScorerChoice::Residual && request.options.budget.is_some() {
         return Err(WorkflowError::Input(
             "only the scorer residual chooses its image sizes by a time an image may take\nhint: name the image size instead".into(),
         ));
     }
-    if choice != ScorerChoice::Residual && request.search.is_some() {
+    if choice != ScorerChoice::Residual && request.options.search.is_some() {
         return Err(WorkflowError::Input(
             "only the scorer residual searches for image sizes\nhint: omit `search`".into(),
         ));
@@ -434,26 +381,26 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
                 .into(),
         ));
     }
-    if choice == ScorerChoice::ImagePair && request.coreset.is_some() {
+    if choice == ScorerChoice::ImagePair && request.options.coreset.is_some() {
         return Err(WorkflowError::Input(
             "`coreset` thins the patch bank; image pairs compare whole images\nhint: omit it, or use `scorer` patch-bank"
                 .into(),
         ));
     }
-    if request.rotations && choice != ScorerChoice::PatchBank {
+    if request.options.rotations && choice != ScorerChoice::PatchBank {
         return Err(WorkflowError::Input(
             "`augment` rotations turns the support of the patch bank\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
     }
     check_images(request, given)?;
     index::check(request, choice)?;
-    if !PatchOptions::has_middle(request.neighbourhood) {
+    if !PatchOptions::has_middle(request.options.neighbourhood) {
         return Err(WorkflowError::Input(format!(
             "`neighbourhood` {} is not an odd number from 1 to {MOST_NEIGHBOURHOOD}: a patch is in the middle of its own",
-            request.neighbourhood
+            request.options.neighbourhood
         )));
     }
-    if request.neighbourhood > 1 && choice == ScorerChoice::Ensemble {
+    if request.options.neighbourhood > 1 && choice == ScorerChoice::Ensemble {
         return Err(WorkflowError::Input(
             "`neighbourhood`: the ensemble was fitted to single patches\nhint: omit it, or use `scorer` patch-bank".into(),
         ));
@@ -495,7 +442,7 @@ fn split_options(
     category: &Category,
 ) -> SplitOptions {
     let set_apart = |sample: &&Sample| sample.is_defect() && sample.subset == Subset::Train;
-    let shots = request.shots.unwrap_or_else(|| match choice {
+    let shots = request.options.shots.unwrap_or_else(|| match choice {
         ScorerChoice::Residual => category.dataset.samples.iter().filter(set_apart).count(),
         _ => 0,
     });
@@ -504,7 +451,7 @@ fn split_options(
     }
     let good = |s: &&Sample| !s.is_defect() && s.subset == Subset::Train;
     let few = category.dataset.samples.iter().filter(good).count() < 3;
-    let options = SplitOptions::held_out(request.seed, shots);
+    let options = SplitOptions::held_out(request.options.seed, shots);
     SplitOptions {
         // nothing is chosen on a hold-out here, and of two images none can be spared
         holdout_fraction: if few { 0.0 } else { options.holdout_fraction },

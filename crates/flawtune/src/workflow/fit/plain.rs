@@ -25,10 +25,10 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
     let tokens = &job.tokens;
     on_event(Event::Scoring("support"));
     let patches = PatchOptions {
-        mask: bank::mask(request.mask, tokens)?,
-        neighbourhood: request.neighbourhood,
+        mask: bank::mask(request.options.mask, tokens)?,
+        neighbourhood: request.options.neighbourhood,
     };
-    let views = if request.rotations {
+    let views = if request.options.rotations {
         source.turned(support, on_event)?
     } else {
         Vec::new()
@@ -40,22 +40,22 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         bank,
         cells,
         owners,
-    } = index::sorted(indexed, bank, &parts, request.seed);
+    } = index::sorted(indexed, bank, &parts, request.options.seed);
     let scorer = match choice {
-        ScorerChoice::ImagePair if request.k_neighbors >= support.len() => {
+        ScorerChoice::ImagePair if request.options.k_neighbors >= support.len() => {
             return Err(WorkflowError::Input(format!(
                 "`k_neighbors` {} with {} support images: an image is compared with the others when the threshold is \
                  chosen, so at most {} can be asked for",
-                request.k_neighbors,
+                request.options.k_neighbors,
                 support.len(),
                 support.len() - 1
             )));
         }
         ScorerChoice::ImagePair => ScorerKind::ImagePair {
-            k: request.k_neighbors,
+            k: request.options.k_neighbors,
         },
         ScorerChoice::PatchBank => ScorerKind::PatchBank {
-            aggregate: request.aggregate,
+            aggregate: request.options.aggregate,
         },
         ScorerChoice::Ensemble => ScorerKind::Ensemble,
         // refused below: it looks at several blocks
@@ -65,13 +65,13 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         TokenScorer::new(&request.output, scorer, patches, grid, &bank, &parts, None)?;
     let mut index = None;
     if let Some(cells) = &cells {
-        let probes = request.index_probes.min(cells.len());
+        let probes = request.options.index_probes.min(cells.len());
         token_scorer = token_scorer.with_cells(cells.clone(), probes, owners);
         if support.len() > 1 {
             index = index::info(&token_scorer, cells, probes, tokens, true, on_event)?;
         }
     }
-    let whole = request.coreset.is_none() && !request.rotations;
+    let whole = request.options.coreset.is_none() && !request.options.rotations;
     let left_out = |scorer: &TokenScorer, on_event: OnEvent<'_>| {
         scorer.score_left_out(tokens, whole, &mut shown(tokens.images.len(), on_event))
     };
@@ -87,7 +87,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
             &findings,
             &shots,
             record,
-            request.guard,
+            request.options.guard,
         )?;
         if fitted.guard.fallback {
             on_event(Event::Warning(fitted.guard.fallback_text()));
@@ -108,7 +108,7 @@ pub(super) fn fit(job: &Job<'_>, on_event: OnEvent<'_>) -> Result<Scored, Workfl
         good = token_scorer.score(&tokens)?;
         good_at = kept;
         if let (None, Some(cells)) = (&index, &cells) {
-            let probes = request.index_probes.min(cells.len());
+            let probes = request.options.index_probes.min(cells.len());
             index = index::info(&token_scorer, cells, probes, &tokens, false, on_event)?;
         }
     }

@@ -85,7 +85,7 @@ pub(super) fn fit(
     };
     tell_outside(job, &shown.shots.0, on_event)?;
     let mut sizes = Vec::new();
-    let time = job.request.search.filter(|_| searches);
+    let time = job.request.options.search.filter(|_| searches);
     let mut search = time.and_then(|time| search_of(job, alone, &judged, time, on_event));
     for size in engine.sizes() {
         let asked = (by_halves.unwrap_or(&judged), search.as_mut());
@@ -225,8 +225,8 @@ fn kept(job: &Job<'_>, judged: &[usize], shown: &Shown, sizes: &mut [AtSize]) ->
                 .iter()
                 .map(|&i| infos[i].defect_type.unwrap_or_default().to_owned())
                 .collect(),
-            max_false_alarm: job.request.max_false_alarm,
-            seed: job.request.seed,
+            max_false_alarm: job.request.options.max_false_alarm,
+            seed: job.request.options.seed,
         },
         sizes: sizes
             .iter_mut()
@@ -294,7 +294,7 @@ fn at_size(
 
     let blocks = images.engine.options().layers.len();
     let dim = support.dim / blocks;
-    let bank = block_bank(&support.images, blocks, dim, job.request.precision);
+    let bank = block_bank(&support.images, blocks, dim, job.request.options.precision);
     let patches = support.patches();
     // a single image is compared with itself, half by half
     let alone = job.support.len() + others.images.len() < 2;
@@ -323,7 +323,7 @@ fn at_size(
         })
         .collect();
     let options = ResidualOptions {
-        seed: job.request.seed,
+        seed: job.request.options.seed,
         ..ResidualOptions::default()
     };
     let looked_at = compared(
@@ -483,15 +483,15 @@ pub(in crate::workflow) fn cover(
 pub(super) fn of_patch_bank(request: &FitRequest) -> Vec<&'static str> {
     [
         (
-            request.aggregate != Aggregate::default(),
+            request.options.aggregate != Aggregate::default(),
             "a share of the oddest patches",
         ),
-        (request.coreset.is_some(), "a coreset"),
-        (request.mask != MaskChoice::Off, "a background mask"),
-        (request.neighbourhood > 1, "a neighbourhood"),
-        (request.rotations, "rotations"),
+        (request.options.coreset.is_some(), "a coreset"),
+        (request.options.mask != MaskChoice::Off, "a background mask"),
+        (request.options.neighbourhood > 1, "a neighbourhood"),
+        (request.options.rotations, "rotations"),
         (
-            request.index == IndexChoice::Approximate,
+            request.options.index == IndexChoice::Approximate,
             "an approximate index",
         ),
     ]

@@ -69,7 +69,7 @@ impl Search {
             own,
             position: job.support[own],
             kind: PasteKind::ALL[i % PasteKind::ALL.len()],
-            seed: job.request.seed.wrapping_add(i as u64),
+            seed: job.request.options.seed.wrapping_add(i as u64),
         });
         let defects: Vec<Synthetic> = defects.collect();
         // a size gets no more than those before it had time for

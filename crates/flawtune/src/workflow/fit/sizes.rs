@@ -16,7 +16,7 @@ const TIMED_ROWS: usize = 8192;
 /// How often a pass is timed; the fastest counts.
 const RUNS: usize = 2;
 
-/// The engine with the sizes of the default, or those of `request.budget`; what the user named stays.
+/// The engine with the sizes of the default, or those of `request.options.budget`; what the user named stays.
 ///
 /// The default is two sizes, whose scores are averaged: each sees what the other misses (docs/evidence/sizes.md).
 pub(super) fn with_sizes(
@@ -34,7 +34,7 @@ pub(super) fn with_sizes(
     };
     let engine = shape.given_to(engine, on_event)?;
     let good = shape.support;
-    let Some(budget) = request.budget else {
+    let Some(budget) = request.options.budget else {
         return Ok(engine);
     };
     let (sizes, best) = (engine.sizes(), engine.sizes_text(" and "));

@@ -9,11 +9,12 @@ use crate::adapt::{AdaptError, AdaptationOptions, ModulationType};
 
 /// First values of the prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PromptInit {
-    /// Xavier-uniform.
+    /// Uniform, bound √(6 / (K + D))
     #[default]
     Xavier,
-    /// Centroids (k-means) of the patches of normal images where the prompts enter.
+    /// k-means centroids of the patches of normal images where the prompts enter
     Patches,
 }
 

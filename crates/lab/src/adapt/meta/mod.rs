@@ -31,13 +31,15 @@ use std::str::FromStr;
 use super::AdaptError;
 
 /// How the start is moved after an episode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Method {
-    /// Towards where the inner steps ended.
+    /// Towards where a few steps on a task end
     Reptile,
-    /// Along the query's gradient there.
+    /// Along the gradient found there (first-order MAML)
+    #[default]
     Fomaml,
-    /// Along that gradient brought back through the inner steps.
+    /// Along that gradient brought back through the steps, by exact products with the Hessian
     Maml,
 }
 

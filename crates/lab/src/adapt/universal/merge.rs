@@ -16,22 +16,26 @@ use flawtune::unit::{dot, norm};
 const COSINE_UNIT: f64 = 1e12;
 
 /// How the mean is taken.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Merge {
-    /// Tensor by tensor, all the same.
+    /// All the same, prompt by prompt in the order they have
+    #[default]
     Mean,
-    /// Tensor by tensor, with a weight each; they need not sum to 1.
-    Weighted(Vec<f64>),
-    /// As [`Self::Mean`], with the prompts of each matched to those of the first before.
+    /// With --weights, or by the number of shots each was trained on
+    ///
+    /// The weights need not sum to 1.
+    Weighted,
+    /// As mean, after matching the prompts of each to the first one's (largest sum of cosines)
     Aligned,
 }
 
 impl Merge {
     /// Name on the command line and in checkpoints.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
-            Self::Weighted(_) => "weighted",
+            Self::Weighted => "weighted",
             Self::Aligned => "aligned",
         }
     }
@@ -60,7 +64,7 @@ pub struct Merged {
     pub length_kept: f64,
 }
 
-/// Merges sets of parameters of the same names and shapes.
+/// Merges sets of parameters of the same names and shapes; `weights` are those of [`Merge::Weighted`].
 ///
 /// Only prompts and their scales are matched. The rows of an MLP are not: those trained from the same seed correspond
 /// already.
@@ -68,7 +72,7 @@ pub struct Merged {
 /// # Errors
 /// [`AdaptError::TooFewImages`] for fewer than two, [`AdaptError::Shape`] and [`AdaptError::Missing`] for sets that differ
 /// in layout, [`AdaptError::Option`] for weights that are negative, all 0, not finite or not as many as sets.
-pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
+pub fn merge(sets: &[&Parameters], how: Merge, weights: &[f64]) -> Result<Merged, AdaptError> {
     let [first, others @ ..] = sets else {
         return Err(too_few(0));
     };
@@ -89,7 +93,7 @@ pub fn merge(sets: &[&Parameters], how: &Merge) -> Result<Merged, AdaptError> {
     let &[count, dim] = &prompts.shape[..] else {
         return Err(missing(PROMPTS));
     };
-    let weights = weights(how, sets.len())?;
+    let weights = shares(how, weights, sets.len())?;
     let scaled: Vec<Vec<f32>> = sets.iter().map(|set| scaled(set, dim)).collect();
     let orders: Vec<Vec<usize>> = scaled
         .iter()
@@ -164,10 +168,10 @@ fn too_few(found: usize) -> AdaptError {
 }
 
 /// Weights that sum to 1.
-fn weights(how: &Merge, count: usize) -> Result<Vec<f64>, AdaptError> {
-    let Merge::Weighted(given) = how else {
+fn shares(how: Merge, given: &[f64], count: usize) -> Result<Vec<f64>, AdaptError> {
+    if how != Merge::Weighted {
         return Ok(vec![1.0 / count as f64; count]);
-    };
+    }
     let sum: f64 = given.iter().sum();
     let usable = given.iter().all(|w| w.is_finite() && *w >= 0.0) && sum > 0.0;
     if given.len() != count || !usable {
@@ -229,17 +233,17 @@ mod tests {
     fn means_by_hand() {
         let a = set(&[[1.0, 0.0], [0.0, 2.0]], &[0.1, 0.3], 1.0);
         let b = set(&[[0.0, 4.0], [3.0, 0.0]], &[0.5, 0.1], 3.0);
-        let plain = merge(&[&a, &b], &Merge::Mean).unwrap();
+        let plain = merge(&[&a, &b], Merge::Mean, &[]).unwrap();
         assert_eq!(values(&plain.parameters, PROMPTS), [0.5, 2.0, 1.5, 1.0]);
         assert_eq!(values(&plain.parameters, "mlp.0.bias"), [2.0]);
-        let weighted = merge(&[&a, &b], &Merge::Weighted(vec![3.0, 1.0])).unwrap();
+        let weighted = merge(&[&a, &b], Merge::Weighted, &[3.0, 1.0]).unwrap();
         assert_eq!(
             values(&weighted.parameters, PROMPTS),
             [0.75, 1.0, 0.75, 1.5]
         );
         assert_eq!(values(&weighted.parameters, "mlp.0.bias"), [1.5]);
         // the second's prompts are the first's in the other order: scales travel with them
-        let aligned = merge(&[&a, &b], &Merge::Aligned).unwrap();
+        let aligned = merge(&[&a, &b], Merge::Aligned, &[]).unwrap();
         assert_eq!(values(&aligned.parameters, PROMPTS), [2.0, 0.0, 0.0, 3.0]);
         let scales = values(&aligned.parameters, PROMPT_SCALES);
         assert!(
@@ -262,24 +266,26 @@ mod tests {
     fn opposite_prompts_cancel_and_it_shows() {
         let a = set(&[[1.0, 0.0]], &[0.1], 0.0);
         let b = set(&[[-1.0, 0.0]], &[0.1], 0.0);
-        assert!(merge(&[&a, &b], &Merge::Aligned).unwrap().length_kept < 1e-6);
-        assert!((merge(&[&a, &a], &Merge::Mean).unwrap().length_kept - 1.0).abs() < 1e-6);
+        assert!(merge(&[&a, &b], Merge::Aligned, &[]).unwrap().length_kept < 1e-6);
+        assert!((merge(&[&a, &a], Merge::Mean, &[]).unwrap().length_kept - 1.0).abs() < 1e-6);
     }
 
     #[test]
     fn refuses_what_has_no_mean() {
         let a = set(&[[1.0, 0.0]], &[0.1], 0.0);
         let other = set(&[[1.0, 0.0], [0.0, 1.0]], &[0.1, 0.1], 0.0);
-        let refuse = |sets: &[&Parameters], how| merge(sets, &how).unwrap_err().to_string();
-        assert!(refuse(&[&a], Merge::Mean).contains("at least 2"));
-        assert!(refuse(&[&a, &other], Merge::Mean).contains("shape"));
+        let refuse = |sets: &[&Parameters], how, weights: &[f64]| {
+            merge(sets, how, weights).unwrap_err().to_string()
+        };
+        assert!(refuse(&[&a], Merge::Mean, &[]).contains("at least 2"));
+        assert!(refuse(&[&a, &other], Merge::Mean, &[]).contains("shape"));
         for weights in [
             vec![1.0],
             vec![1.0, -1.0],
             vec![0.0, 0.0],
             vec![f64::NAN, 1.0],
         ] {
-            assert!(refuse(&[&a, &a], Merge::Weighted(weights)).contains("one number from 0"));
+            assert!(refuse(&[&a, &a], Merge::Weighted, &weights).contains("one number from 0"));
         }
     }
 }

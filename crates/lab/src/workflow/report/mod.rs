@@ -26,34 +26,71 @@ pub const MOST_PAGE_BYTES: usize = 24 << 20;
 
 /// What a page is made from.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct ReportRequest {
-    /// Run folders, comparisons or checkpoints.
+    /// Run folders (with all their categories), …_comparison.json files or checkpoints; several are put side by side
+    #[cfg_attr(feature = "clap", arg(value_name = "RUN", required = true))]
     pub runs: Vec<PathBuf>,
-    /// The page.
+    /// The page
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, short, value_name = "FILE", default_value = "report.html")
+    )]
     pub output: PathBuf,
-    /// Heading of the page; `None`: what it is about.
+    /// Heading of the page [default: what it is about]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub title: Option<String>,
-    /// Paragraph below the heading; `None`: what the page is about.
+    /// Paragraph below the heading, in place of one that says what the page is about
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub introduction: Option<String>,
-    /// Where the data set is now; `None`: where `run.json` says.
+    /// Folder that holds the categories now [default: where run.json says they were]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub root_dir: Option<PathBuf>,
-    /// Folder of `predict --maps`; `None`: where `run.json` says, or `maps` in the run folder.
+    /// Folder of 'predict --maps', for overlays [default: where run.json says, or maps in the run folder]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub maps: Option<PathBuf>,
-    /// Images at most in each row of examples; 0: none.
+    /// Images at most in each row of examples
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 10, value_parser = flawtune::values::count(1..=10)))]
     pub thumbnails: usize,
-    /// Folder for the plots as files.
+    /// No images, and none is looked for
+    #[cfg_attr(feature = "clap", arg(long, conflicts_with_all = ["thumbnails", "maps", "root_dir"]))]
+    pub no_thumbnails: bool,
+    /// Write every plot as a file into this folder too
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub plots: Option<PathBuf>,
-    /// Kind of these files.
+    /// Kind of these files
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "FORMAT",
+            value_enum,
+            default_value_t,
+            requires = "plots"
+        )
+    )]
     pub plot_format: PlotFormat,
+}
+
+impl ReportRequest {
+    /// Images at most in a row of examples.
+    fn thumbnails(&self) -> usize {
+        if self.no_thumbnails {
+            0
+        } else {
+            self.thumbnails
+        }
+    }
 }
 
 /// Kind of plot files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PlotFormat {
-    /// Scalable drawings with text as text.
+    /// Drawings that scale
     #[default]
     Svg,
-    /// Pixels, twice as many as the drawing's own size.
+    /// Pixels, at twice the drawings' size
     Png,
 }
 
@@ -169,22 +206,26 @@ fn one(
         request.root_dir.as_deref(),
         room,
     );
-    if request.thumbnails > 0 {
+    if request.thumbnails() > 0 {
         let beside = data.files.folder.join("maps");
+        let recorded = recorded::maps(records);
+        // what `evaluate` drew is of this category alone
+        let own = request.maps.is_none() && recorded.as_ref().is_some_and(|r| r.own);
         let maps = request
             .maps
             .clone()
-            .or_else(|| recorded::maps(records))
+            .or_else(|| recorded.map(|r| r.folder))
             .unwrap_or(beside);
         // a folder that was named has to be there
         if maps.is_dir() || request.maps.is_some() {
             let scores = data.predictions.iter().chain(&data.scores);
             let ids: std::collections::BTreeSet<String> =
                 scores.flat_map(|s| s.ids.iter().cloned()).collect();
-            pictures.find_overlays(&maps, &ids.into_iter().collect::<Vec<_>>(), several)?;
+            let ids: Vec<String> = ids.into_iter().collect();
+            pictures.find_overlays(&maps, &ids, several && !own)?;
         }
     }
-    build::build(data, records, &mut pictures, request.thumbnails)
+    build::build(data, records, &mut pictures, request.thumbnails())
 }
 
 /// Writes every plot of the page into a folder, named by run and title.

@@ -191,18 +191,24 @@ pub(super) fn source(records: &[RunRecord]) -> Option<Source> {
     })
 }
 
+/// A folder of maps.
+pub(super) struct Maps {
+    pub(super) folder: PathBuf,
+    /// Whether they are of the category of the records alone: `predict` is told of images, `evaluate` of a category.
+    pub(super) own: bool,
+}
+
 /// Where `predict` or `evaluate` put its maps, where a record says so.
-pub(super) fn maps(records: &[RunRecord]) -> Option<PathBuf> {
+pub(super) fn maps(records: &[RunRecord]) -> Option<Maps> {
     let drawn = |r: &&RunRecord| ["predict", "evaluate"].contains(&&*r.command);
     let named = |r| Some((r, (r as &RunRecord).options.get("maps")?.value.as_str()?));
     let (record, folder) = records.iter().filter(drawn).find_map(named)?;
     let folder = Path::new(folder);
-    Some(
-        record
-            .working_folder
-            .as_ref()
-            .map_or_else(|| folder.to_owned(), |base| base.join(folder)),
-    )
+    let base = record.working_folder.as_ref();
+    Some(Maps {
+        folder: base.map_or_else(|| folder.to_owned(), |base| base.join(folder)),
+        own: record.command == "evaluate",
+    })
 }
 
 #[cfg(test)]

@@ -31,6 +31,17 @@ use flawtune::evaluate::protocol::{Split, SplitOptions};
 use flawtune::features::Forward as _;
 use flawtune::score::heads::EnsembleRecord;
 
+/// Whole sets of defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Preset {
+    /// What measured best on held-out data
+    #[default]
+    Default,
+    /// The original recipe to the letter: global, 0.01, leaky, one step an epoch, last epoch kept
+    Original,
+}
+
 /// What to train, from what, and where to put it.
 #[derive(Debug, Clone)]
 pub struct TrainRequest {

@@ -1,6 +1,13 @@
-//! Numbers on the command line, within their bounds.
+//! Values of options as people type them, within their bounds. A refusal says what the value must be.
 
-pub(super) fn number(text: &str) -> Result<f64, String> {
+#[cfg(feature = "clap")]
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// A finite number.
+///
+/// # Errors
+/// Anything else.
+pub fn finite(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(v) if v.is_finite() => Ok(v),
         Ok(_) => Err("must be finite".into()),
@@ -8,12 +15,12 @@ pub(super) fn number(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(super) fn finite(text: &str) -> Result<f64, String> {
-    number(text)
-}
-
-pub(super) fn positive(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| {
+/// A number above 0.
+///
+/// # Errors
+/// Anything else.
+pub fn positive(text: &str) -> Result<f64, String> {
+    finite(text).and_then(|v| {
         if v > 0.0 {
             Ok(v)
         } else {
@@ -22,10 +29,13 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     })
 }
 
-/// How plain drawn defects are, as [`flawtune::synth::SEVERITY_RANGE`] has it.
-pub(super) fn severity(text: &str) -> Result<f32, String> {
-    let range = flawtune::synth::SEVERITY_RANGE;
-    number(text).and_then(|value| {
+/// How plain drawn defects are, as [`crate::synth::SEVERITY_RANGE`] has it.
+///
+/// # Errors
+/// Anything else.
+pub fn severity(text: &str) -> Result<f32, String> {
+    let range = crate::synth::SEVERITY_RANGE;
+    finite(text).and_then(|value| {
         let value = value as f32;
         if range.contains(&value) {
             Ok(value)
@@ -36,14 +46,21 @@ pub(super) fn severity(text: &str) -> Result<f32, String> {
 }
 
 /// A share, also in percent: `0.05`, `5%`.
-pub(super) fn share(text: &str) -> Result<f64, String> {
+///
+/// # Errors
+/// Anything else.
+pub fn share(text: &str) -> Result<f64, String> {
     match text.trim().strip_suffix('%') {
-        Some(percent) => number(percent.trim_end()).map(|v| v / 100.0),
-        None => number(text),
+        Some(percent) => finite(percent.trim_end()).map(|v| v / 100.0),
+        None => finite(text),
     }
 }
 
-pub(super) fn part(text: &str) -> Result<f64, String> {
+/// A share from 0 to below 1.
+///
+/// # Errors
+/// Anything else.
+pub fn part(text: &str) -> Result<f64, String> {
     share(text).and_then(|v| {
         if (0.0..1.0).contains(&v) {
             Ok(v)
@@ -53,7 +70,11 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
     })
 }
 
-pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
+/// A share above 0 and at most 1.
+///
+/// # Errors
+/// Anything else.
+pub fn part_above_zero(text: &str) -> Result<f64, String> {
     share(text).and_then(|v| {
         if v > 0.0 && v <= 1.0 {
             Ok(v)
@@ -64,7 +85,10 @@ pub(super) fn part_above_zero(text: &str) -> Result<f64, String> {
 }
 
 /// A share above 0 and below 1.
-pub(super) fn rate(text: &str) -> Result<f64, String> {
+///
+/// # Errors
+/// Anything else.
+pub fn rate(text: &str) -> Result<f64, String> {
     share(text).and_then(|v| {
         if v > 0.0 && v < 1.0 {
             Ok(v)
@@ -75,7 +99,10 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// A number of bytes: `800M`, `2G`, `1.5GiB`, `123456`; K, M and G are powers of 1024.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// Anything else.
+pub fn bytes(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let end = text
         .find(|c: char| c.is_ascii_alphabetic())
@@ -89,20 +116,51 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     };
     let bytes = positive(text[..end].trim())? * factor as f64;
     if bytes < u64::MAX as f64 {
-        Ok(bytes as u64)
+        Ok(bytes as usize)
     } else {
         Err("is too large".into())
     }
 }
 
-pub(super) fn not_negative(text: &str) -> Result<f64, String> {
-    number(text).and_then(|v| {
+/// A number from 0.
+///
+/// # Errors
+/// Anything else.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    finite(text).and_then(|v| {
         if v >= 0.0 {
             Ok(v)
         } else {
             Err("must be 0 or more".into())
         }
     })
+}
+
+/// `all`, which is `None`, or a number from 1.
+///
+/// # Errors
+/// Anything else.
+pub fn all_or_number(text: &str) -> Result<Option<usize>, String> {
+    if text == "all" {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(Some(n)),
+        _ => Err("must be all, or a number from 1".into()),
+    }
+}
+
+/// A number of things.
+#[cfg(feature = "clap")]
+pub fn count(range: impl std::ops::RangeBounds<i64>) -> impl TypedValueParser<Value = usize> {
+    // 32 bits on every machine, so that a line means the same everywhere
+    clap::value_parser!(u32).range(range).map(|n| n as usize)
+}
+
+/// One of two words, as whether it is `yes`.
+#[cfg(feature = "clap")]
+pub fn either(words: [&'static str; 2], yes: &'static str) -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(words).map(move |text| text == yes)
 }
 
 #[cfg(test)]
