@@ -9,7 +9,7 @@ use flawtune::evaluate::comparison::WorstError;
 use flawtune::report::page::{Example, Gallery, RunReport};
 
 /// Maps are of the detector that `predict` ran, whatever scorer the row is about.
-const OF_PREDICT: &str = "Maps are those of 'flawtune predict': the outline is what reaches the map's threshold, the \
+const OF_PREDICT: &str = "In a map the outline is what reaches the map's threshold, the \
                           box its largest part.";
 
 /// Worst errors of every scorer, and overlays of the oddest images.
