@@ -6,9 +6,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flawtune::evaluate::statistics::BootstrapOptions;
+use flawtune::workflow::BackboneOverrides;
 use flawtune_lab::ablate::{Axis, Setting};
 
-use super::{BackboneArgs, CacheOptions, SourceArgs};
+use super::{CacheOptions, SourceArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -39,7 +41,7 @@ pub(crate) struct AblateArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// An option and the values it takes in turn; once for each axis of the grid
@@ -84,7 +86,6 @@ pub(crate) struct AblateArgs {
         help_heading = "Study"
     )]
     pub(crate) output_dir: PathBuf,
-    /// Resamples of the bootstrap intervals
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
-    pub(crate) bootstrap: u32,
+    #[command(flatten)]
+    pub(crate) bootstrap: BootstrapOptions,
 }

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flawtune::workflow::BackboneOverrides;
 
-use super::{BackboneArgs, CacheOptions, SourceArgs};
+use super::{CacheOptions, SourceArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -28,7 +29,7 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) checkpoint: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Images of each kind to compare, at most; every pair of them is

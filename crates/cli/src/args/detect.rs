@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use flawtune::values::rate;
-use flawtune::workflow::FitOptions;
+use flawtune::workflow::{BackboneOverrides, FitOptions};
 use flawtune_backbone::preprocess::Roi;
 
-use super::{BackboneArgs, CacheOptions, DataArgs};
+use super::{CacheOptions, DataArgs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatArg {
@@ -60,7 +60,7 @@ pub(crate) struct FitArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Look only at this part of every image: left, top, width and height, in pixels or in percent such as 10%,10%,80%,80%; or an

@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flawtune::workflow::BackboneOverrides;
 use flawtune_lab::adapt::meta::Method;
 use flawtune_lab::adapt::{LossType, ModulationType};
 
-use super::{BackboneArgs, CacheOptions, SourceArgs};
+use super::{CacheOptions, SourceArgs};
 use flawtune::values::{finite, positive};
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(crate) struct MetaArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// The file to write

@@ -24,12 +24,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use flawtune::dataset::{Layout, VisaSplit};
 use flawtune::evaluate::protocol::ProtocolName;
-use flawtune::image_size::ImageSize;
+use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::score::threshold::DEFAULT_FALSE_ALARMS;
 use flawtune::values;
-use flawtune::workflow::ResizeChoice;
-use flawtune_backbone::preprocess::Filter;
-use flawtune_backbone::vit::{Combine, Precision};
+use flawtune::workflow::BackboneOverrides;
+use flawtune_backbone::vit::Precision;
 
 pub(crate) use ablate::AblateArgs;
 pub(crate) use analyze::AnalyzeArgs;
@@ -44,7 +43,7 @@ pub(crate) use report::ReportArgs;
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
-pub(crate) use train::{HierarchyArg, TrainArgs, UniversalArg};
+pub(crate) use train::{TrainArgs, UniversalArg};
 pub(crate) use visualize::VisualizeArgs;
 
 /// Few-shot visual flaw detection with a frozen vision transformer.
@@ -216,56 +215,6 @@ pub(crate) struct SourceArgs {
     pub(crate) strict: bool,
 }
 
-/// Which backbone, and how images get into it.
-#[derive(Debug, Args)]
-pub(crate) struct BackboneArgs {
-    /// Backbone: a name of `flawtune models` or a hub id [default: dinov3_vits16]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model_name: Option<String>,
-    /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
-    #[arg(long, value_name = "PATH")]
-    pub(crate) weights: Option<PathBuf>,
-    /// Size that images are resized to, in pixels: the side of a square, or WxH such as 448x224; fit can look at several, such as
-    /// 448,224 [default: 224]
-    #[arg(long, value_name = "PIXELS", value_delimiter = ',')]
-    pub(crate) image_size: Vec<ImageSize>,
-    /// How images become that size [default: squash]
-    #[arg(long, value_name = "HOW")]
-    pub(crate) resize: Option<ResizeChoice>,
-    /// Resampling filter [default: bicubic]
-    #[arg(long, value_name = "FILTER")]
-    pub(crate) filter: Option<Filter>,
-    /// Blocks whose normed tokens are the features, from 0; negative counts from the end [default: -1]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        allow_hyphen_values = true
-    )]
-    pub(crate) layers: Option<Vec<i32>>,
-    /// How tokens of several layers are joined [default: mean]
-    #[arg(long, value_name = "HOW")]
-    pub(crate) combine_layers: Option<Combine>,
-    /// Turn images by their EXIF orientation (loaders of the original recipe do not)
-    #[arg(long)]
-    pub(crate) exif_orientation: bool,
-    /// Bits that 16-bit files really use, 8 to 16: 12 for a 12-bit camera that leaves the upper four at 0 [default: 16]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=16))]
-    pub(crate) bit_depth: Option<u8>,
-    /// Round rotary periods to bfloat16, as the official code does after loading its own file
-    #[arg(long)]
-    pub(crate) round_rope_periods: bool,
-    /// How the backbone's weights are kept and multiplied [default: f32]
-    #[arg(long, value_name = "PRECISION")]
-    pub(crate) precision: Option<Precision>,
-    /// Cut resized images into tiles of this side, in pixels, and join their tokens: for large --image-size
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(crate) tile_size: Option<u32>,
-    /// Pixels that neighbouring tiles have in common at least [default: a quarter of --tile-size]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=8192))]
-    pub(crate) tile_overlap: Option<u32>,
-}
-
 /// The cache of extracted features.
 #[derive(Debug, Args)]
 pub(crate) struct CacheOptions {
@@ -344,7 +293,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "RATE", default_value_t = 0.3, value_parser = values::part_above_zero)]
     pub(crate) aupro_limit: f64,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Images a forward pass
@@ -380,9 +329,8 @@ pub(crate) struct EvaluateArgs {
     /// Use what was learned from the defects even where images left out of training showed no gain by it
     #[arg(long)]
     pub(crate) no_guard: bool,
-    /// Resamples of the bootstrap intervals
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
-    pub(crate) bootstrap: u32,
+    #[command(flatten)]
+    pub(crate) bootstrap: BootstrapOptions,
 }
 
 #[derive(Debug, Args)]
@@ -395,7 +343,7 @@ pub(crate) struct BaselineArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Images a forward pass
@@ -419,9 +367,8 @@ pub(crate) struct BaselineArgs {
     /// Seed of the split
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Resamples of the bootstrap intervals
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..))]
-    pub(crate) bootstrap: u32,
+    #[command(flatten)]
+    pub(crate) bootstrap: BootstrapOptions,
 }
 
 #[derive(Debug, Args)]
@@ -450,7 +397,7 @@ pub(crate) struct FeaturesArgs {
     )]
     pub(crate) output: PathBuf,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Images a forward pass

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flawtune::workflow::BackboneOverrides;
 
-use super::{BackboneArgs, CacheOptions, SourceArgs};
+use super::{CacheOptions, SourceArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -31,7 +32,7 @@ pub(crate) struct VisualizeArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
-    pub(crate) backbone: BackboneArgs,
+    pub(crate) backbone: BackboneOverrides,
     #[command(flatten)]
     pub(crate) cache: CacheOptions,
     /// Images a forward pass

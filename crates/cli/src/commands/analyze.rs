@@ -52,7 +52,7 @@ pub(crate) fn run(args: &AnalyzeArgs, context: Context) -> Result<(), Failure> {
         let name = (from_root || !named.is_empty()).then_some(category.as_str());
         let request = AnalyzeRequest {
             data: request::data_of(&args.source, name, cache, args.batch_size as usize)?,
-            backbone: request::backbone(&args.backbone),
+            backbone: args.backbone.clone(),
             checkpoint: checkpoints
                 .iter()
                 .find(|c| c.0 == *category)

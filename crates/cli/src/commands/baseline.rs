@@ -1,6 +1,5 @@
 //! `flawtune baseline`
 
-use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::BackboneOptions;
 use flawtune_lab::workflow::{BaselineRequest, baseline};
 
@@ -18,13 +17,10 @@ pub(crate) fn run(args: &BaselineArgs, context: Context) -> Result<(), Failure> 
     let cache = request::cache(&args.cache, context.console);
     let request = BaselineRequest {
         data: request::data(&args.data, cache, args.batch_size as usize)?,
-        backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
+        backbone: args.backbone.over(BackboneOptions::default()),
         split: request::split(protocol, args.seed, 0, args.pool_size),
         k_neighbors: args.k_neighbors as usize,
-        bootstrap: BootstrapOptions {
-            replicates: args.bootstrap as usize,
-            ..BootstrapOptions::default()
-        },
+        bootstrap: args.bootstrap,
         output_dir: args.output_dir.clone(),
     };
     let _lock = request::lock(&args.output_dir, &request.data.category)?;

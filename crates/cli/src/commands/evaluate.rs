@@ -5,7 +5,6 @@ mod bundle;
 use std::path::PathBuf;
 
 use flawtune::bundle::Bundle;
-use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune::workflow::{CategoryOptions, WorkflowError};
 use flawtune_lab::workflow::{
     EvaluateRequest, FrozenScores, Supervised, SupervisedOptions, evaluate,
@@ -65,7 +64,7 @@ pub(super) fn request_of(
             args.batch_size as usize,
         )?,
         checkpoint,
-        backbone: request::backbone(&args.backbone),
+        backbone: args.backbone.clone(),
         // the type of the hard protocol is the checkpoint's
         protocol: args
             .protocol
@@ -74,10 +73,7 @@ pub(super) fn request_of(
             .map_err(|e| Failure::from_error(&e))?,
         k_neighbors: args.k_neighbors as usize,
         max_false_alarm: args.max_false_alarm,
-        bootstrap: BootstrapOptions {
-            replicates: args.bootstrap as usize,
-            ..BootstrapOptions::default()
-        },
+        bootstrap: args.bootstrap,
         supervised: SupervisedOptions {
             scorers: scorers(&args.scorers)?,
             masks: args.shot_masks,

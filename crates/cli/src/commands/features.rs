@@ -16,7 +16,7 @@ pub(crate) fn run(args: &FeaturesArgs, context: Context) -> Result<(), Failure> 
             Some(file) => Source::Pixels(file.clone()),
             None => Source::Pictures(args.images.clone()),
         },
-        backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
+        backbone: args.backbone.over(BackboneOptions::default()),
         cache: request::cache(&args.cache, context.console),
         batch_size: args.batch_size as usize,
         skip_bad_images: args.skip_bad_images,

@@ -70,7 +70,7 @@ pub(super) fn data(
 
 /// The backbone, whose blocks can be counted from 1.
 fn backbone(args: &FitArgs) -> BackboneOverrides {
-    let given = request::backbone(&args.backbone);
+    let given = args.backbone.clone();
     let blocks = args.blocks.as_ref();
     let from_zero = |blocks: &Vec<u32>| blocks.iter().map(|b| *b as i32 - 1).collect();
     BackboneOverrides {

@@ -62,7 +62,7 @@ pub(super) fn fit(args: &FitArgs) -> InForce {
     if args.checkpoint.is_some() {
         return Vec::new();
     }
-    let options = super::request::backbone(&args.backbone).over(BackboneOptions::default());
+    let options = args.backbone.over(BackboneOptions::default());
     // which block depends on the backbone's depth, which shape on the sizes
     backbone(&options)
         .into_iter()

@@ -66,7 +66,7 @@ fn request_of(args: &MetaArgs, context: Context) -> Result<MetaRequest, Failure>
     let recorded = |name: &str, value: Value| (name.to_owned(), value);
     Ok(MetaRequest {
         data,
-        backbone: request::backbone(&args.backbone).over(BackboneOptions::default()),
+        backbone: args.backbone.over(BackboneOptions::default()),
         seeds: (args.seed..args.seed + u64::from(args.tasks_seeds)).collect(),
         shots: args.shots.iter().map(|&s| s as usize).collect(),
         pool: args.pool_size.map(|p| p as usize),

@@ -13,7 +13,6 @@ pub(crate) mod features;
 pub(crate) mod fit;
 mod in_force;
 pub(crate) mod info;
-mod inside;
 pub(crate) mod learn;
 pub(crate) mod man;
 mod maps;

@@ -6,35 +6,12 @@ use std::path::Path;
 use flawtune::dataset::{self, DatasetError, Folders, Layout, Source, VisaSplit};
 use flawtune::evaluate::protocol::{Protocol, SplitOptions};
 use flawtune::features::FeatureCache;
-use flawtune::image_size::ImageSize;
-use flawtune::workflow::{BackboneOverrides, CategoryOptions};
+use flawtune::workflow::CategoryOptions;
 
-use crate::args::{BackboneArgs, CacheOptions, DataArgs, SourceArgs};
+use crate::args::{CacheOptions, DataArgs, SourceArgs};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::lock::Lock;
-
-pub(super) fn backbone(args: &BackboneArgs) -> BackboneOverrides {
-    let mut sizes = args.image_size.clone();
-    sizes.sort_unstable_by(ImageSize::larger_first);
-    BackboneOverrides {
-        model_name: args.model_name.clone(),
-        weights: args.weights.clone(),
-        image_size: sizes.first().copied(),
-        more_sizes: sizes.into_iter().skip(1).collect(),
-        resize: args.resize,
-        roi: None,
-        filter: args.filter,
-        layers: args.layers.clone(),
-        combine_layers: args.combine_layers,
-        exif_orientation: args.exif_orientation,
-        bit_depth: args.bit_depth,
-        round_rope_periods: args.round_rope_periods,
-        precision: args.precision,
-        tile_size: args.tile_size.map(|s| s as usize),
-        tile_overlap: args.tile_overlap.map(|s| s as usize),
-    }
-}
 
 /// Keeps other runs from writing results of the same name into a folder, which is made if it is not there.
 pub(super) fn lock(folder: &Path, name: &str) -> Result<Option<Lock>, Failure> {

@@ -35,7 +35,7 @@ pub(super) fn run(
         .flat_map(|list| list.split(','))
         .map(|c| c.trim().to_owned())
         .collect();
-    let (batch_size, console) = (args.batch_size as usize, context.console);
+    let (batch_size, console) = (args.options.batch_size, context.console);
     let data = request::each_category(&args.data.source, &named, &args.cache, console, batch_size)?;
     match how {
         UniversalArg::Joint => joint(data, plain, args, context),
@@ -73,7 +73,7 @@ fn refuse(args: &TrainArgs, plain: &TrainRequest) -> Result<(), Failure> {
             "--augment-defects",
         ),
         (
-            args.ensemble.ensemble_layers.is_some(),
+            args.options.ensemble.ensemble_layers.is_some(),
             "an ensemble",
             "--ensemble-layers",
         ),
@@ -185,12 +185,16 @@ fn average(
     let mut checkpoints: Vec<PathBuf> = Vec::new();
     for data in data {
         let category = data.category.clone();
-        let done = args.output_dir.join(format!("{category}_prompts.pt"));
+        let done = args
+            .options
+            .output_dir
+            .join(format!("{category}_prompts.pt"));
         let half = args
+            .options
             .output_dir
             .join(format!("{category}_resume.pt"))
             .exists();
-        if args.resume && !half && done.exists() {
+        if args.options.resume && !half && done.exists() {
             context
                 .console
                 .note(&format!("{category}: done before, {}", done.display()));
@@ -199,7 +203,7 @@ fn average(
         }
         let request = TrainRequest {
             data,
-            resume: args.resume && half,
+            resume: args.options.resume && half,
             ..plain.clone()
         };
         let in_force = in_force::train(&request);
@@ -216,7 +220,10 @@ fn average(
         }
         checkpoints.push(trained.checkpoint);
     }
-    let output = args.output_dir.join(format!("{UNIVERSAL}_prompts.pt"));
+    let output = args
+        .options
+        .output_dir
+        .join(format!("{UNIVERSAL}_prompts.pt"));
     let merged = merge(
         &MergeRequest {
             checkpoints,

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &VisualizeArgs, context: Context) -> Result<(), Failure>
         data: data(args, &trained_on, context)?,
         checkpoint: args.checkpoint.clone(),
         images,
-        backbone: request::backbone(&args.backbone),
+        backbone: args.backbone.clone(),
         block: args.block,
         prompts: args.prompts as usize,
         max_images: args.max_images as usize,

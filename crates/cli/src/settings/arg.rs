@@ -62,7 +62,7 @@ pub(super) fn companion(long: &str) -> Option<&'static str> {
 }
 
 pub(super) fn is_flag(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::SetTrue)
+    matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse)
 }
 
 pub(super) fn takes_list(arg: &Arg) -> bool {
@@ -203,7 +203,9 @@ fn value(arg: &Arg, matches: &ArgMatches) -> Value {
         .map(|v| v.to_string_lossy().into_owned())
         .collect();
     if is_flag(arg) {
-        return json!(raw.first().is_some_and(|v| v == "true"));
+        // a flag that takes something away is on where its field is false
+        let on = (!matches!(arg.get_action(), ArgAction::SetFalse)).to_string();
+        return json!(raw.first() == Some(&on));
     }
     let number = is_number(arg.get_value_parser());
     let one = |text: &String| {

@@ -48,7 +48,7 @@ impl Backbone {
     /// A size smaller than a patch.
     pub fn image_size(self, pixels: impl Into<ImageSize>) -> Result<Self, WorkflowError> {
         Self::with(BackboneOverrides {
-            image_size: Some(pixels.into()),
+            image_size: vec![pixels.into()],
             ..self.set
         })
     }

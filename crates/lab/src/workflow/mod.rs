@@ -45,7 +45,10 @@ pub use merge::{MergeRequest, MergedCheckpoint, merge};
 pub use meta::{META, META_TRAINING, MetaRequest, MetaTrained, meta_train};
 pub use report::{MOST_PAGE_BYTES, PlotFormat, ReportRequest, Reported, report};
 pub use supervised::{Supervised, SupervisedEvaluation, SupervisedOptions};
-pub use train::{Preset, TrainRequest, Trained, hold_out_shots, train};
+pub use train::{
+    HierarchyChoice, Preset, TrainRequest, Trained, TrainingEnsemble, TrainingInside,
+    TrainingOptions, hold_out_shots, train,
+};
 pub use universal::{UNIVERSAL, UniversalRequest, UniversalTrained, train_universal};
 pub use visualize::{
     ImageRecord, ProjectionRecord, PromptRecord, StateRecord, Visualization, VisualizeRequest,

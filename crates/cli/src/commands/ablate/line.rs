@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{ArgAction, Args as _, CommandFactory as _, Parser as _};
+use flawtune::workflow::BackboneOverrides;
 use flawtune_lab::ablate::{Asked, RunSpec, Setting};
 use serde_json::Value;
 
-use crate::args::{BackboneArgs, CacheOptions, Cli, Command, EvaluateArgs, SourceArgs, TrainArgs};
+use crate::args::{CacheOptions, Cli, Command, EvaluateArgs, SourceArgs, TrainArgs};
 use crate::failure::Failure;
 use crate::settings::{self, Refusal, Settings, is_set};
 
@@ -31,7 +32,7 @@ pub(super) struct Passed(Vec<(String, Option<String>)>);
 impl Passed {
     /// What somebody set of the options that say where images and weights are: flag, environment or file.
     pub(super) fn of(settings: &Settings) -> Self {
-        let shared = CacheOptions::augment_args(BackboneArgs::augment_args(
+        let shared = CacheOptions::augment_args(BackboneOverrides::augment_args(
             SourceArgs::augment_args(clap::Command::new("shared")),
         ));
         let mut passed = Vec::new();
@@ -111,7 +112,7 @@ pub(super) struct Lines<'a> {
     pub(super) set: &'a [Setting],
     pub(super) with_ensemble: bool,
     pub(super) guard: bool,
-    pub(super) bootstrap: u32,
+    pub(super) bootstrap: usize,
     /// Whether images come from a root with categories.
     pub(super) named: bool,
     /// The study's folder.
@@ -233,7 +234,7 @@ fn told(line: Vec<String>, spec: &RunSpec) -> Result<(Command, Asked), Failure> 
 
 /// Whether an option says which backbone, and how images get into it.
 fn is_backbone(long: &str) -> bool {
-    let group = BackboneArgs::augment_args(clap::Command::new("backbone"));
+    let group = BackboneOverrides::augment_args(clap::Command::new("backbone"));
     find(&group, long).is_some()
 }
 

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use flawtune::evaluate::statistics::BootstrapOptions;
 use flawtune_lab::ablate::{
     self, Axis, Jobs, Plan, RunRequests, RunResult, RunSpec, Setting, Status, Study, Summary,
     run_key, summarise, write_tables,
@@ -54,7 +53,7 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
         set: &set,
         with_ensemble: args.with_ensemble,
         guard: args.guard,
-        bootstrap: args.bootstrap,
+        bootstrap: args.bootstrap.replicates,
         named: args.source.good.is_none() && args.source.list.is_none() || !named.is_empty(),
         folder: &args.output_dir,
     };
@@ -90,10 +89,7 @@ pub(crate) fn run(args: &AblateArgs, context: Context) -> Result<(), Failure> {
     });
     watch.finish();
     let results = results.map_err(failed)?;
-    let bootstrap = BootstrapOptions {
-        replicates: args.bootstrap as usize,
-        ..BootstrapOptions::default()
-    };
+    let bootstrap = args.bootstrap;
     let summary = summarise(&study, &results, &bootstrap).map_err(failed)?;
     let written = write_tables(&study, &results, &summary).map_err(failed)?;
     let drawn = ablate::plots(&study, &summary).map_err(failed)?;
@@ -221,7 +217,7 @@ fn take_features(
             inputs
         };
         let options = [args.with_ensemble, args.guard].map(|flag| flag.to_string());
-        let bootstrap = args.bootstrap.to_string();
+        let bootstrap = args.bootstrap.replicates.to_string();
         let set: Vec<String> = set.iter().map(ToString::to_string).collect();
         spec.key = run_key(
             spec,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use flawtune::evaluate::rows::PixelMetrics;
-use flawtune::evaluate::statistics::{BootstrapOptions, Interval, Rate};
+use flawtune::evaluate::statistics::{Interval, Rate};
 use flawtune::workflow::{
     BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, evaluate_bundle_showing,
     writable_or,
@@ -26,10 +26,7 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
         weights: args.backbone.weights.clone(),
         opener: Some(checkpoint_tokens),
         aupro_limit: args.aupro_limit,
-        bootstrap: BootstrapOptions {
-            replicates: args.bootstrap as usize,
-            ..BootstrapOptions::default()
-        },
+        bootstrap: args.bootstrap,
         output_dir: args.output_dir.clone(),
         overwrite: args.force,
     };

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use flawtune::features::Forward as _;
 use flawtune::record::{DataRecord, RunRecord, file_record};
-use flawtune::workflow::{BackboneOptions, Category, CategoryOptions, Engine, ResizeChoice};
+use flawtune::workflow::{
+    BackboneOptions, BackboneOverrides, Category, CategoryOptions, Engine, ResizeChoice,
+};
 
 use super::{line, title, working_folder};
-use crate::args::{BackboneArgs, Command};
+use crate::args::Command;
 use crate::commands::{evaluate, fit, request};
 use crate::failure::Failure;
 use crate::settings::{self, Refusal};
@@ -43,7 +45,7 @@ pub(super) fn changes(
         std::env::set_current_dir(&folder).map_err(failed)?;
     }
     let of = |data| request::data(data, None, 1);
-    let (options, backbone, needs_test): (_, &BackboneArgs, bool) = match &cli.command {
+    let (options, backbone, needs_test): (_, &BackboneOverrides, bool) = match &cli.command {
         Command::Train(args) => (of(&args.data)?, &args.backbone, true),
         Command::Evaluate(args) => (evaluate::data(args)?, &args.backbone, true),
         Command::Baseline(args) => (of(&args.data)?, &args.backbone, true),
@@ -109,7 +111,7 @@ pub(super) fn changes(
         // whatever shape images are given, the weights are the same
         let options = BackboneOptions {
             resize: ResizeChoice::Squash,
-            ..request::backbone(backbone).over(found)
+            ..backbone.over(found)
         };
         let engine = Engine::open(options, &mut |_| {}).map_err(|e| Failure::from_error(&e))?;
         if engine.weights_hash() != recorded.hash {

@@ -1,5 +1,7 @@
 //! Stratified bootstrap: resample the defective and the normal test images apart, with replacement.
 
+#[cfg(feature = "clap")]
+use crate::values::count;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -30,12 +32,17 @@ impl RankingMetric {
 
 /// How to resample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct BootstrapOptions {
-    /// Number of resamples.
+    /// Resamples of the bootstrap intervals
+    #[cfg_attr(feature = "clap", arg(id = "bootstrap", long = "bootstrap", value_name = "N",
+                                     default_value_t = Self::default().replicates, value_parser = count(100..)))]
     pub replicates: usize,
     /// Coverage of the interval, in (0, 1).
+    #[cfg_attr(feature = "clap", arg(skip = Self::default().level))]
     pub level: f64,
     /// Seed of the draws.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub seed: u64,
 }
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::super::WorkflowError;
 use super::super::tiles::TileOptions;
 use crate::image_size::ImageSize;
+#[cfg(feature = "clap")]
+use crate::values::count;
 
 /// How an image is given the backbone's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,51 +140,80 @@ pub(super) const DEFAULT_MODEL: &str = "dinov3_vits16";
 
 /// What a user set explicitly; the rest comes from a checkpoint or from the defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+// backticks would stand in what a terminal shows
+#[allow(clippy::doc_markdown)]
 pub struct BackboneOverrides {
-    /// As [`BackboneOptions::model_name`].
+    /// Backbone: a name of `flawtune models` or a hub id [default: dinov3_vits16]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub model_name: Option<String>,
-    /// As [`BackboneOptions::weights`].
+    /// Weight file (.safetensors, sharded index, .pth) or folder; nothing is downloaded
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PATH"))]
     pub weights: Option<PathBuf>,
-    /// As [`BackboneOptions::image_size`].
-    pub image_size: Option<ImageSize>,
-    /// As [`BackboneOptions::more_sizes`].
-    pub more_sizes: Vec<ImageSize>,
-    /// As [`BackboneOptions::resize`].
+    /// Size that images are resized to, in pixels: the side of a square, or WxH such as 448x224; fit can look at several, such as
+    /// 448,224 [default: 224]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "PIXELS", value_delimiter = ',')
+    )]
+    pub image_size: Vec<ImageSize>,
+    /// How images become that size [default: squash]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW"))]
     pub resize: Option<ResizeChoice>,
-    /// As [`BackboneOptions::roi`].
+    /// The part of every image that is looked at; `None`: what it is without this option.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub roi: Option<Roi>,
-    /// As [`BackboneOptions::filter`].
+    /// Resampling filter [default: bicubic]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILTER"))]
     pub filter: Option<Filter>,
-    /// As [`BackboneOptions::layers`].
+    /// Blocks whose normed tokens are the features, from 0; negative counts from the end [default: -1]
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "LIST",
+            value_delimiter = ',',
+            allow_hyphen_values = true
+        )
+    )]
     pub layers: Option<Vec<i32>>,
-    /// As [`BackboneOptions::combine_layers`].
+    /// How tokens of several layers are joined [default: mean]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW"))]
     pub combine_layers: Option<Combine>,
-    /// As [`BackboneOptions::exif_orientation`]; `false` is 'not set'.
+    /// Turn images by their EXIF orientation (loaders of the original recipe do not)
+    #[cfg_attr(feature = "clap", arg(long))]
     pub exif_orientation: bool,
-    /// As [`BackboneOptions::bit_depth`].
+    /// Bits that 16-bit files really use, 8 to 16: 12 for a 12-bit camera that leaves the upper four at 0 [default: 16]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=16)))]
     pub bit_depth: Option<u8>,
-    /// As [`BackboneOptions::round_rope_periods`]; `false` is 'not set'.
+    /// Round rotary periods to bfloat16, as the official code does after loading its own file
+    #[cfg_attr(feature = "clap", arg(long))]
     pub round_rope_periods: bool,
-    /// As [`BackboneOptions::precision`].
+    /// How the backbone's weights are kept and multiplied [default: f32]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PRECISION"))]
     pub precision: Option<Precision>,
-    /// As [`TileOptions::size`].
+    /// Cut resized images into tiles of this side, in pixels, and join their tokens: for large --image-size
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS", value_parser = count(1..=8192)))]
     pub tile_size: Option<usize>,
-    /// As [`TileOptions::overlap`].
+    /// Pixels that neighbouring tiles have in common at least [default: a quarter of --tile-size]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS", value_parser = count(..=8192)))]
     pub tile_overlap: Option<usize>,
 }
 
 impl BackboneOverrides {
     /// These options over `base`.
     pub fn over(&self, base: BackboneOptions) -> BackboneOptions {
+        let mut sizes = self.image_size.clone();
+        sizes.sort_unstable_by(ImageSize::larger_first);
+        let (image_size, more_sizes) = match sizes.split_first() {
+            Some((largest, others)) => (*largest, others.to_vec()),
+            None => (base.image_size, base.more_sizes),
+        };
         BackboneOptions {
             model_name: self.model_name.clone().or(base.model_name),
             weights: self.weights.clone().or(base.weights),
-            image_size: self.image_size.unwrap_or(base.image_size),
-            more_sizes: if self.image_size.is_some() {
-                self.more_sizes.clone()
-            } else {
-                base.more_sizes
-            },
+            image_size,
+            more_sizes,
             resize: self.resize.unwrap_or(base.resize),
             aspect: base.aspect,
             roi: self.roi.or(base.roi),

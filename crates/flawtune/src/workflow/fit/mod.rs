@@ -360,7 +360,7 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
                 .into(),
         ));
     }
-    if choice != ScorerChoice::Residual && !request.backbone.more_sizes.is_empty() {
+    if choice != ScorerChoice::Residual && request.backbone.image_size.len() > 1 {
         return Err(WorkflowError::Input(
             "only the scorer residual looks at several image sizes\nhint: name one".into(),
         ));

@@ -34,8 +34,7 @@ impl Shape<'_> {
 pub(super) fn options(request: &FitRequest) -> Result<BackboneOptions, WorkflowError> {
     let set = &request.backbone;
     let mut options = set.over(BackboneOptions::default());
-    let sizes = set.image_size.iter().chain(&set.more_sizes);
-    let named = sizes.copied().find(|size| !size.is_square());
+    let named = set.image_size.iter().find(|size| !size.is_square());
     options.resize = match (set.resize, named) {
         (Some(ResizeChoice::Keep), Some(size)) => {
             return Err(WorkflowError::Input(format!(

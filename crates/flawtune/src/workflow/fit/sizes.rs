@@ -26,7 +26,7 @@ pub(super) fn with_sizes(
     on_event: OnEvent<'_>,
 ) -> Result<Engine, WorkflowError> {
     let demo = engine.config().name == models::DEMO;
-    let named = request.backbone.image_size.is_some() || demo || engine.options().tiles.is_some();
+    let named = !request.backbone.image_size.is_empty() || demo || engine.options().tiles.is_some();
     let engine = if named {
         engine
     } else {

@@ -1,5 +1,6 @@
 //! Train a category: split, features, training, checkpoint.
 
+mod options;
 mod put;
 
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use std::time::Instant;
 
 use flawtune_backbone::torch_file::{self, Value};
 
+pub use self::options::{
+    HierarchyChoice, Preset, TrainingEnsemble, TrainingInside, TrainingOptions,
+};
 use self::put::{belongs, put_init, put_masks, put_split};
 use super::cross_validate::{Plan, Trainer, cross_validate};
 use super::frozen::FrozenScores;
@@ -30,17 +34,6 @@ use crate::augment::{Augmentation, View, write_views};
 use flawtune::evaluate::protocol::{Split, SplitOptions};
 use flawtune::features::Forward as _;
 use flawtune::score::heads::EnsembleRecord;
-
-/// Whole sets of defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum Preset {
-    /// What measured best on held-out data
-    #[default]
-    Default,
-    /// The original recipe to the letter: global, 0.01, leaky, one step an epoch, last epoch kept
-    Original,
-}
 
 /// What to train, from what, and where to put it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The options of a training as people give them, and what they come to.
 
-// these comments are what `--help` prints: backticks would stand in it
+// backticks would stand in what a terminal shows
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use flawtune::evaluate::protocol::{ProtocolName, SplitOptions};
 use flawtune::score::heads::EnsembleOptions;
 #[cfg(feature = "clap")]
-use flawtune::values::{
-    count, either, finite, not_negative, part, part_above_zero, positive,
-};
+use flawtune::values::{count, either, finite, not_negative, part, part_above_zero, positive};
 use flawtune_backbone::torch_file::Value;
 use flawtune_backbone::vjp::{DEFAULT_ADAPTER_DIM, PromptDepth, Scaling};
 
@@ -98,7 +96,7 @@ impl Preset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum HierarchyChoice {
-    /// None
+    /// Shared prompts only
     #[default]
     None,
     /// Prompts for each defect type among the shots, by its folder's name
@@ -106,14 +104,20 @@ pub enum HierarchyChoice {
 }
 
 /// What is trained inside the transformer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
-#[cfg_attr(feature = "clap", command(
-    next_help_heading = "Inside the transformer (every step runs through the backbone: seconds, not milliseconds)"
-))]
+#[cfg_attr(
+    feature = "clap",
+    command(
+        next_help_heading = "Inside the transformer (every step runs through the backbone: seconds, not milliseconds)"
+    )
+)]
 pub struct TrainingInside {
     /// Where prompts enter; with shallow or deep, --modulation-type trains an output modulation on top
-    #[cfg_attr(feature = "clap", arg(long, value_name = "DEPTH", value_enum, default_value_t))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "DEPTH", value_enum, default_value_t)
+    )]
     pub prompt_depth: PromptDepth,
     /// Bottleneck adapters after every block
     #[cfg_attr(feature = "clap", arg(long))]
@@ -125,19 +129,30 @@ pub struct TrainingInside {
     #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = 0.0, value_parser = not_negative))]
     pub prompt_dropout: f64,
     /// First values of the prompts
-    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW", value_enum, default_value_t))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "HOW", value_enum, default_value_t)
+    )]
     pub prompt_init: PromptInit,
 }
 
 /// The ensemble fitted beside the prompts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct TrainingEnsemble {
     /// Fit no ensemble beside the prompts [the original preset fits none]
     #[cfg_attr(feature = "clap", arg(long, conflicts_with = "ensemble_layers"))]
     pub no_ensemble: bool,
     /// Blocks the ensemble looks at, from 0 [default: the one at three quarters of the depth]
-    #[cfg_attr(feature = "clap", arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "LIST",
+            value_delimiter = ',',
+            allow_hyphen_values = true
+        )
+    )]
     pub ensemble_layers: Option<Vec<i32>>,
     /// Use what was learned from the defects even where images left out of training show no gain by it
     #[cfg_attr(feature = "clap", arg(long))]
@@ -145,14 +160,17 @@ pub struct TrainingEnsemble {
 }
 
 /// The options of a training; [`Self::request`] says what they come to for a category.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct TrainingOptions {
     /// Where the checkpoint and history are written
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value_os_t = Self::default().output_dir))]
     pub output_dir: PathBuf,
     /// A whole set of defaults; a flag given beside it wins
-    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", value_enum, default_value_t))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NAME", value_enum, default_value_t)
+    )]
     pub preset: Preset,
     /// Number of prompts
     #[cfg_attr(feature = "clap", arg(long, value_name = "K", default_value_t = Self::default().num_prompts, value_parser = count(1..=4096)))]
@@ -167,7 +185,10 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "RATE", default_value_t = Self::default().learning_rate, value_parser = positive))]
     pub learning_rate: f64,
     /// Training objective
-    #[cfg_attr(feature = "clap", arg(long, value_name = "LOSS", value_enum, default_value_t))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "LOSS", value_enum, default_value_t)
+    )]
     pub loss_type: LossType,
     /// Margin of the contrastive loss
     #[cfg_attr(feature = "clap", arg(long, value_name = "COSINE", default_value_t = DEFAULT_MARGIN, value_parser = finite))]
@@ -198,7 +219,10 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub protocol: Option<ProtocolName>,
     /// With --protocol hard: the defect type the shots come from
-    #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE", required_if_eq("protocol", "hard")))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "TYPE", required_if_eq("protocol", "hard"))
+    )]
     pub defect_type: Option<String>,
     /// Test defects reserved for training; they leave the test set [default: 20, 10 of fewer than 40 defects, half of 10 and fewer]
     #[cfg_attr(feature = "clap", arg(long, value_name = "P", value_parser = count(..)))]
@@ -216,7 +240,15 @@ pub struct TrainingOptions {
     pub holdout_fraction: Option<f64>,
     /// More views of the shots that train: flips, rotations, photometric, synthetic (defects pasted on good images),
     /// or none; they are written to <category>_views in the output folder
-    #[cfg_attr(feature = "clap", arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "LIST",
+            value_delimiter = ',',
+            default_value = "none"
+        )
+    )]
     #[allow(rustdoc::invalid_html_tags)]
     pub augment_defects: Vec<String>,
     /// Train again this many times without a part of the shots, to choose the epoch and to judge whether the prompts help;
@@ -227,13 +259,25 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "NORM", value_parser = not_negative))]
     pub grad_clip: Option<f64>,
     /// Learn how strongly: factors on what the output modulation adds, and on prompts and adapters inside the transformer
-    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW", value_enum, default_value_t))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "HOW", value_enum, default_value_t)
+    )]
     pub learn_scaling: Scaling,
     /// Pull of every learned scale to where it starts, λ of λ · mean (scale / start − 1)² [default: 1]
     #[cfg_attr(feature = "clap", arg(long, value_name = "LAMBDA", value_parser = not_negative))]
     pub scaling_penalty: Option<f64>,
     /// Prompts for each known defect type beside the shared ones: 'evaluate' names the type of a flaw and scores it there
-    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW", value_enum, default_value_t, conflicts_with = "use_cls"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "HOW",
+            value_enum,
+            default_value_t,
+            conflicts_with = "use_cls"
+        )
+    )]
     pub hierarchy: HierarchyChoice,
     /// Prompts a type, at most, with --hierarchy type [default: 3]
     #[cfg_attr(feature = "clap", arg(long, value_name = "K", value_parser = count(1..=256)))]
@@ -450,9 +494,7 @@ impl TrainingOptions {
         let mut found = Vec::new();
         for name in self.augment_defects.iter().filter(|name| *name != "none") {
             found.push(name.parse().map_err(|e| {
-                WorkflowError::Input(format!(
-                    "`augment_defects`: {name:?} is unknown; {e}, none"
-                ))
+                WorkflowError::Input(format!("`augment_defects`: {name:?} is unknown; {e}, none"))
             })?);
         }
         found.sort_unstable();
@@ -525,4 +567,19 @@ impl TrainingOptions {
 
 fn refused<T>(why: &str) -> Result<T, WorkflowError> {
     Err(WorkflowError::Input(why.to_owned()))
+}
+
+#[cfg(all(test, feature = "clap"))]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn a_line_without_options_is_the_default() {
+        let command = TrainingOptions::augment_args(clap::Command::new("train"));
+        let matches = command.try_get_matches_from(["train"]).unwrap();
+        let parsed = TrainingOptions::from_arg_matches(&matches).unwrap();
+        assert_eq!(parsed, TrainingOptions::default());
+    }
 }
