@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
+use rayon::prelude::*;
 
 use super::build::DetectorBuilder;
 use super::place::Drawing;
@@ -198,6 +199,39 @@ impl Detector {
             WorkflowError::Input("the backbone gave no tokens for the image".into())
         })?;
         judge(self, Wanted::ALL, size, found)
+    }
+
+    /// Looks at several images in one forward pass, which is faster than one after the other and says the same to the last bit. Without
+    /// `maps` only those of flaws are drawn, for their regions, and none is kept.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn predict_all(
+        &self,
+        images: &[RgbImage8],
+        maps: bool,
+    ) -> Result<Vec<Prediction>, WorkflowError> {
+        let size = |image: &RgbImage8| (image.height(), image.width());
+        for (position, image) in images.iter().enumerate() {
+            let name = format!("image {position}");
+            self.preprocess()
+                .check_size(Path::new(&name), size(image))?;
+        }
+        let load = |image: &RgbImage8, put: &mut dyn FnMut(&RgbImage8)| {
+            put(image);
+            Ok::<(), WorkflowError>(())
+        };
+        let (inputs, _) = self.prepare(images, load);
+        let found = self.score(&inputs, images.len())?;
+        let wanted = Wanted {
+            map: maps,
+            ..Wanted::ALL
+        };
+        images
+            .par_iter()
+            .zip(found)
+            .map(|(image, found)| judge(self, wanted, size(image), &found))
+            .collect()
     }
 
     /// The same detector with another threshold; nothing is fitted again, and its file stays as it is.
