@@ -35,9 +35,7 @@ impl BackboneArguments {
             .map(|(height, width)| ImageSize { height, width })
             .collect();
         sizes.sort_by(ImageSize::larger_first);
-        let mut sizes = sizes.into_iter();
-        let image_size = sizes.next();
-        if image_size.is_some_and(|size| size.shorter() == 0) {
+        if sizes.first().is_some_and(|size| size.shorter() == 0) {
             return Err(PyValueError::new_err(
                 "`image_size` is 0; it is a number of pixels",
             ));
@@ -45,8 +43,7 @@ impl BackboneArguments {
         Ok(BackboneOverrides {
             model_name: self.name,
             weights: self.weights,
-            image_size,
-            more_sizes: sizes.collect(),
+            image_size: sizes,
             ..BackboneOverrides::default()
         })
     }
