@@ -31,11 +31,10 @@ impl BackboneArguments {
     /// As the library's options.
     pub(crate) fn set(self) -> PyResult<BackboneOverrides> {
         let sizes = self.sizes.into_iter();
-        let mut sizes: Vec<ImageSize> = sizes
+        let sizes: Vec<ImageSize> = sizes
             .map(|(height, width)| ImageSize { height, width })
             .collect();
-        sizes.sort_by(ImageSize::larger_first);
-        if sizes.first().is_some_and(|size| size.shorter() == 0) {
+        if sizes.iter().any(|size| size.shorter() == 0) {
             return Err(PyValueError::new_err(
                 "`image_size` is 0; it is a number of pixels",
             ));

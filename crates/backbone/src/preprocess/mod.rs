@@ -222,10 +222,23 @@ impl Preprocess {
 
     /// Whether a pixel of the [part](Self::part) that is looked at, of an image of `size` (height, width), is seen: no mask hides it.
     pub fn shows(&self, y: usize, x: usize, size: (usize, usize)) -> bool {
-        match self.roi {
-            Some(mask @ Roi::Mask(_)) => mask.holds(y, x, size),
+        match &self.roi {
+            Some(Roi::Mask(mask)) => mask.holds(y, x, size),
             _ => true,
         }
+    }
+
+    /// The pixels of a `part` of an image of `size` (height, width) that a mask hides: positions in the part, row by row; none without
+    /// a mask.
+    pub fn hidden(&self, part: Part, size: (usize, usize)) -> Vec<usize> {
+        let Some(Roi::Mask(mask)) = &self.roi else {
+            return Vec::new();
+        };
+        let is_hidden = |at: &usize| {
+            let (y, x) = (part.top + at / part.width, part.left + at % part.width);
+            !mask.holds(y, x, size)
+        };
+        (0..part.height * part.width).filter(is_hidden).collect()
     }
 
     /// Refuses an image of `size` (height, width) that the region of interest reaches beyond.
@@ -253,16 +266,14 @@ impl Preprocess {
         } else {
             Cow::Owned(image.cropped(part.top, part.left, part.height, part.width))
         };
-        if !matches!(self.roi, Some(Roi::Mask(_))) {
+        let hidden = self.hidden(part, size);
+        if hidden.is_empty() {
             return cut;
         }
         let plain = self.normalization.mean.map(|m| (255.0 * m).round() as u8);
         let mut pixels = cut.pixels().to_vec();
-        for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
-            let (y, x) = (part.top + at / part.width, part.left + at % part.width);
-            if !self.shows(y, x, size) {
-                pixel.copy_from_slice(&plain);
-            }
+        for at in hidden {
+            pixels[3 * at..][..3].copy_from_slice(&plain);
         }
         Cow::Owned(RgbImage8::from_pixels(part.height, part.width, pixels))
     }

@@ -93,16 +93,6 @@ impl Roi {
         }
     }
 
-    /// Whether a pixel of an image of `size` (height, width) is looked at.
-    pub fn holds(&self, y: usize, x: usize, size: (usize, usize)) -> bool {
-        match self {
-            Self::Rectangle(rectangle) => rectangle
-                .within(size.0, size.1)
-                .is_none_or(|part| part.holds(y, x)),
-            Self::Mask(mask) => mask.holds(y, x, size),
-        }
-    }
-
     /// A short text that two regions share only if they are the same.
     pub(super) fn id(&self) -> String {
         match self {
@@ -203,7 +193,7 @@ impl RoiMask {
     }
 
     /// Whether a pixel of an image of this size lies in a cell that is looked at.
-    fn holds(&self, y: usize, x: usize, (height, width): (usize, usize)) -> bool {
+    pub(super) fn holds(&self, y: usize, x: usize, (height, width): (usize, usize)) -> bool {
         let of = |at: usize, side: usize| (at * CELLS / side.max(1)).min(CELLS - 1);
         self.cell(of(y, height), of(x, width))
     }
@@ -373,12 +363,6 @@ impl Part {
         }
     }
 
-    /// Whether a pixel lies in it.
-    pub fn holds(self, y: usize, x: usize) -> bool {
-        (self.top..self.top + self.height).contains(&y)
-            && (self.left..self.left + self.width).contains(&x)
-    }
-
     /// The same in an image of size `from` (height, width) that is drawn at size `to`; at least one pixel.
     #[must_use]
     pub fn scaled(self, from: (usize, usize), to: (usize, usize)) -> Self {
@@ -493,7 +477,7 @@ mod tests {
         let roi = Roi::Mask(mask);
         for size in [(640, 480), (64, 64), (63, 50), (448, 1000)] {
             let part = roi.within(size.0, size.1).unwrap();
-            let held = |y, x| roi.holds(y, x, size);
+            let held = |y, x| mask.holds(y, x, size);
             let all = || (0..size.0).flat_map(|y| (0..size.1).map(move |x| (y, x)));
             let of = |f: fn((usize, usize)) -> usize| {
                 let on = all().filter(|&(y, x)| held(y, x)).map(f);

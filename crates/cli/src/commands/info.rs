@@ -171,13 +171,13 @@ fn bundle(args: &InfoArgs, context: Context) -> Result<(), Failure> {
 /// What the image sizes were chosen from.
 fn searched(search: &SearchRecord) {
     let named = |c: &Candidate| {
-        let sizes: Vec<String> = c.sizes.iter().map(ToString::to_string).collect();
         let taken = if c.sizes == search.chosen {
             ", taken"
         } else {
             ""
         };
-        format!("{} px AUROC {:.3}{taken}", sizes.join(" and "), c.auroc)
+        let sizes = ImageSize::join(&c.sizes, " and ");
+        format!("{sizes} px AUROC {:.3}{taken}", c.auroc)
     };
     let all: Vec<String> = search.candidates.iter().map(named).collect();
     out(&format!(

@@ -290,10 +290,8 @@ fn a_region_is_as_good_as_images_that_were_cut() {
     assert_eq!(of("m.flaw", "data"), of("c.flaw", "cut"));
 }
 
-#[test]
-fn outside_of_a_region_there_is_no_map_and_beyond_an_image_no_region() {
-    let w = World::new();
-    fit(&w, "data", "m.flaw", "--image-size 64 --roi 16,8,40,48").succeeds();
+/// The files of the map of one defect, and the numbers of the map.
+fn drawn(w: &World) -> (Vec<PathBuf>, Vec<f32>) {
     w.run("predict {}/m.flaw {}/data/cloth/test/hole/000.png --maps {}/maps --map-format npy")
         .succeeds();
     let maps = files(&w.path("maps"));
@@ -305,6 +303,14 @@ fn outside_of_a_region_there_is_no_map_and_beyond_an_image_no_region() {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
         .collect();
+    (maps, values)
+}
+
+#[test]
+fn outside_of_a_region_there_is_no_map_and_beyond_an_image_no_region() {
+    let w = World::new();
+    fit(&w, "data", "m.flaw", "--image-size 64 --roi 16,8,40,48").succeeds();
+    let (maps, values) = drawn(&w);
     let (x, y, width, height) = PART;
     for (i, value) in values.iter().enumerate() {
         let (column, row) = (i as u32 % 64, i as u32 / 64);
@@ -457,16 +463,8 @@ fn a_mask_hides_the_rest_of_every_image() {
     assert_eq!(evaluated(&w, "o.flaw", "other")["rows"], rows);
     assert!(rows[0]["pixels"]["auroc"].is_f64(), "{rows}");
     // no map where nothing is looked at
-    w.run("predict {}/m.flaw {}/data/cloth/test/hole/000.png --maps {}/maps --map-format npy")
-        .succeeds();
-    let maps = files(&w.path("maps"));
-    let map = maps
-        .iter()
-        .find(|p| p.extension().is_some_and(|e| e == "npy"));
-    let bytes = fs::read(map.unwrap()).unwrap();
-    let values = bytes[bytes.len() - 64 * 64 * 4..].chunks_exact(4);
-    for (i, value) in values.enumerate() {
-        let value = f32::from_le_bytes(value.try_into().unwrap());
+    let (_, values) = drawn(&w);
+    for (i, value) in values.iter().enumerate() {
         let (x, y) = (i as u32 % 64, i as u32 / 64);
         assert_eq!(value.is_nan(), !marked(x, y), "{x},{y}: {value}");
     }

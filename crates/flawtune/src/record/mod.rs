@@ -4,12 +4,12 @@
 //! holds (times, threads, the machine), so that the same seed keeps giving the same bytes.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let request: flawtune::workflow::BundleEvaluateRequest = unimplemented!();
 //! use flawtune::record::{Outcome, Recorder};
+//! # use flawtune::workflow::BundleEvaluateRequest;
+//! # fn evaluate(request: BundleEvaluateRequest) -> Result<(), Box<dyn std::error::Error>> {
 //!
 //! let mut recorder = Recorder::new("evaluate", &request.output_dir);
-//! let result = flawtune::workflow::evaluate_bundle(&request, &mut |event| recorder.hear(&event));
+//! let result = flawtune::workflow::evaluate_bundle(&request, None, &mut |event| recorder.hear(&event));
 //! recorder.finish(if result.is_ok() { Outcome::Finished } else { Outcome::Failed })?;
 //! # Ok(())
 //! # }

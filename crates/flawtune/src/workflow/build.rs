@@ -9,7 +9,6 @@ use super::{
 use crate::dataset::{Folders, Source};
 use crate::features::FeatureCache;
 use crate::image_size::ImageSize;
-use crate::score::threshold::DEFAULT_FALSE_ALARMS;
 
 /// A frozen backbone: which weights, and how images get into it.
 #[derive(Debug, Clone)]
@@ -68,8 +67,7 @@ pub struct DetectorBuilder {
     defect: Option<PathBuf>,
     masks: Option<PathBuf>,
     exclude: Vec<String>,
-    max_false_alarm: f64,
-    seed: u64,
+    options: FitOptions,
     cache: Option<FeatureCache>,
 }
 
@@ -81,8 +79,7 @@ impl DetectorBuilder {
             defect: None,
             masks: None,
             exclude: Vec::new(),
-            max_false_alarm: DEFAULT_FALSE_ALARMS,
-            seed: 0,
+            options: FitOptions::default(),
             cache: None,
         }
     }
@@ -117,13 +114,13 @@ impl DetectorBuilder {
 
     /// Lets so large a share of good images be called flawed (0.01 by default).
     pub fn max_false_alarm(mut self, rate: f64) -> Self {
-        self.max_false_alarm = rate;
+        self.options.max_false_alarm = rate;
         self
     }
 
     /// Draws with this seed (0 by default). The same seed gives the same bits on any number of threads.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.options.seed = seed;
         self
     }
 
@@ -175,11 +172,7 @@ impl DetectorBuilder {
         };
         let request = FitRequest {
             backbone: self.backbone,
-            options: FitOptions {
-                max_false_alarm: self.max_false_alarm,
-                seed: self.seed,
-                ..FitOptions::default()
-            },
+            options: self.options,
             ..FitRequest::new(data, PathBuf::new())
         };
         fit_in_memory(&request, on_event)

@@ -1,5 +1,6 @@
 //! The detector: what a `.flaw` file holds, put to work.
 
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +11,10 @@ use super::build::DetectorBuilder;
 use super::place::Drawing;
 use super::predict::{Prediction, Wanted, judge};
 use super::set_threshold::{NewThreshold, change};
-use super::source::{TokenOpener, TokenSource, modulate, network};
+use super::source::{self, TokenOpener, TokenSource, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Kept, ScorerKind, TokenScorer};
-use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
+use crate::features::{Forward as _, Inputs, TokenSet};
 use crate::image_size::ImageSize;
 use crate::score::Scorer;
 use crate::score::residual::{BlockBanks, ResidualScorer, Spacing, joined};
@@ -187,18 +188,10 @@ impl Detector {
     /// # Errors
     /// A forward pass that gives no numbers.
     pub fn predict(&self, image: &RgbImage8) -> Result<Prediction, WorkflowError> {
-        let load = |image: &&RgbImage8, put: &mut dyn FnMut(&RgbImage8)| {
-            put(image);
-            Ok::<(), WorkflowError>(())
-        };
-        let size = (image.height(), image.width());
-        self.preprocess().check_size(Path::new("the image"), size)?;
-        let (inputs, _) = self.prepare(&[image], load);
-        let found = self.score(&inputs, 1)?;
-        let found = found.first().ok_or_else(|| {
-            WorkflowError::Input("the backbone gave no tokens for the image".into())
-        })?;
-        judge(self, Wanted::ALL, size, found)
+        let name = |_| "the image".to_owned();
+        let found = self.judged(&[image], name, Wanted::ALL)?.pop();
+        found
+            .ok_or_else(|| WorkflowError::Input("the backbone gave no tokens for the image".into()))
     }
 
     /// Looks at several images in one forward pass, which is faster than one after the other and says the same to the last bit. Without
@@ -211,22 +204,32 @@ impl Detector {
         images: &[RgbImage8],
         maps: bool,
     ) -> Result<Vec<Prediction>, WorkflowError> {
-        let size = |image: &RgbImage8| (image.height(), image.width());
-        for (position, image) in images.iter().enumerate() {
-            let name = format!("image {position}");
-            self.preprocess()
-                .check_size(Path::new(&name), size(image))?;
-        }
-        let load = |image: &RgbImage8, put: &mut dyn FnMut(&RgbImage8)| {
-            put(image);
-            Ok::<(), WorkflowError>(())
-        };
-        let (inputs, _) = self.prepare(images, load);
-        let found = self.score(&inputs, images.len())?;
         let wanted = Wanted {
             map: maps,
             ..Wanted::ALL
         };
+        self.judged(images, |position| format!("image {position}"), wanted)
+    }
+
+    /// What is `wanted` of images, which errors call by their `name`.
+    fn judged<I: Borrow<RgbImage8> + Sync>(
+        &self,
+        images: &[I],
+        name: impl Fn(usize) -> String,
+        wanted: Wanted,
+    ) -> Result<Vec<Prediction>, WorkflowError> {
+        let size = |image: &I| (image.borrow().height(), image.borrow().width());
+        for (position, image) in images.iter().enumerate() {
+            let name = name(position);
+            self.preprocess()
+                .check_size(Path::new(&name), size(image))?;
+        }
+        let load = |image: &I, put: &mut dyn FnMut(&RgbImage8)| {
+            put(image.borrow());
+            Ok::<(), WorkflowError>(())
+        };
+        let (inputs, _) = self.prepare(images, load);
+        let found = self.score(&inputs, images.len())?;
         images
             .par_iter()
             .zip(found)
@@ -296,19 +299,9 @@ impl Detector {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let dim = self.bundle.header.dim;
+        let adapted = self.adapted.as_deref();
         let one = |(look, inputs): (&AtSize, &Inputs)| {
-            let grid = look.grid;
-            let tokens = network(self.adapted.as_deref(), &self.engine, |network| {
-                inputs.tokens(network, batch, look.preprocess.size)
-            })?;
-            let images = tokens
-                .into_iter()
-                .map(|t| ImageTokens::owned(t, grid.0 * grid.1, dim))
-                .collect();
-            let mut tokens = TokenSet { grid, dim, images };
-            modulate(self.adapted.as_deref(), &mut tokens)?;
-            Ok(tokens)
+            source::tokens(adapted, &self.engine, &look.preprocess, (inputs, batch))
         };
         let tokens: Vec<TokenSet> = self
             .looks

@@ -107,23 +107,12 @@ struct Pixels {
 }
 
 /// Scores the test set and writes `<category>_detection.json` and `<category>_predictions.csv`; returns the path of the
-/// first too.
+/// first too. `on_tested`, where there is one, receives every image with its map.
 ///
 /// # Errors
 /// A bundle whose support, shots or other images of its fit are in the test set; anything wrong with the bundle or
-/// the data.
+/// the data; those of `on_tested`.
 pub fn evaluate_bundle(
-    request: &BundleEvaluateRequest,
-    on_event: OnEvent<'_>,
-) -> Result<(DetectorEvaluation, PathBuf), WorkflowError> {
-    evaluate_bundle_showing(request, None, on_event)
-}
-
-/// As [`evaluate_bundle`], and hands over every image with its map, if somebody wants them.
-///
-/// # Errors
-/// As [`evaluate_bundle`]; those of `on_tested`.
-pub fn evaluate_bundle_showing(
     request: &BundleEvaluateRequest,
     on_tested: Option<OnTested<'_>>,
     on_event: OnEvent<'_>,
@@ -456,10 +445,7 @@ impl Pixels {
         let part = detector.preprocess().part(size.0, size.1);
         let (height, width) = (part.height, part.width);
         let mut values = inside(map.values(), size.1, part);
-        let preprocess = detector.preprocess();
-        let hidden: Vec<usize> = (0..values.len())
-            .filter(|at| !preprocess.shows(part.top + at / width, part.left + at % width, size))
-            .collect();
+        let hidden = detector.preprocess().hidden(part, size);
         if !hidden.is_empty() {
             // nobody sees what a mask hides: it is as good as can be
             let values = values.to_mut();

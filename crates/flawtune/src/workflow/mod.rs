@@ -32,7 +32,6 @@ pub use engine::{BackboneOptions, BackboneOverrides, Engine, ResizeChoice, defau
 pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{
     BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, check_owner, evaluate_bundle,
-    evaluate_bundle_showing,
 };
 pub use features::{FeaturesRequest, Source, Written, features};
 pub use fit::{

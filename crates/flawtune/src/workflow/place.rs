@@ -1,6 +1,6 @@
 //! Where on an image the patches lie.
 
-use flawtune_backbone::preprocess::{Part, Preprocess, Resize, Roi};
+use flawtune_backbone::preprocess::{Part, Preprocess, Resize};
 
 use super::WorkflowError;
 use crate::features::Turn;
@@ -79,7 +79,8 @@ pub(super) struct Drawing {
     /// Height and width of the image, then of its map.
     sizes: ((usize, usize), (usize, usize)),
     seen: Seen,
-    preprocess: Preprocess,
+    /// Pixels of the map that a mask hides.
+    hidden: Vec<usize>,
     /// What stands where no patch lies: no number where a region is looked at, else 0.
     outside: f32,
     renderer: Renderer,
@@ -103,7 +104,7 @@ impl Drawing {
         Ok(Self {
             sizes,
             seen,
-            preprocess: *preprocess,
+            hidden: preprocess.hidden(Part::whole(map.0, map.1), map),
             outside: preprocess.roi.map_or(0.0, |_| f32::NAN),
             renderer: Renderer::new(grid, (seen.height, seen.width), sigma)?,
         })
@@ -129,15 +130,10 @@ impl Drawing {
             }
             AnomalyMap::new(height, width, values)?
         };
-        if matches!(self.preprocess.roi, Some(Roi::Mask(_))) {
+        if !self.hidden.is_empty() {
             let mut values = map.into_values();
-            for (at, value) in values.iter_mut().enumerate() {
-                if !self
-                    .preprocess
-                    .shows(at / width, at % width, (height, width))
-                {
-                    *value = self.outside;
-                }
+            for &at in &self.hidden {
+                values[at] = self.outside;
             }
             map = AnomalyMap::new(height, width, values)?;
         }

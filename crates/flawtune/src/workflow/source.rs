@@ -4,9 +4,11 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use flawtune_backbone::preprocess::Preprocess;
+
 use super::{BackboneOverrides, Engine, OnEvent, WorkflowError};
 use crate::evaluate::protocol::SplitManifest;
-use crate::features::{Forward, TokenSet};
+use crate::features::{Forward, ImageTokens, Inputs, TokenSet};
 use crate::score::heads::EnsembleRecord;
 
 /// Changes the tokens of one backbone. The tokens of an image depend on that image only.
@@ -93,4 +95,28 @@ pub(super) fn modulate(
     tokens: &mut TokenSet,
 ) -> Result<(), WorkflowError> {
     source.map_or(Ok(()), |s| s.modulate(tokens))
+}
+
+/// Tokens of `batch` images that were prepared by `preprocess`, as they are compared: by the network of `source`, and changed by it.
+///
+/// # Errors
+/// A forward pass that gives no numbers; as [`TokenSource::modulate`].
+pub(super) fn tokens(
+    source: Option<&dyn TokenSource>,
+    engine: &Engine,
+    preprocess: &Preprocess,
+    (inputs, batch): (&Inputs, usize),
+) -> Result<TokenSet, WorkflowError> {
+    let (grid, dim) = (engine.grid_of(preprocess), engine.dim());
+    let found = network(source, engine, |network| {
+        inputs.tokens(network, batch, preprocess.size)
+    })?;
+    let own = |tokens| ImageTokens::owned(tokens, grid.0 * grid.1, dim);
+    let mut tokens = TokenSet {
+        grid,
+        dim,
+        images: found.into_iter().map(own).collect(),
+    };
+    modulate(source, &mut tokens)?;
+    Ok(tokens)
 }

@@ -19,6 +19,8 @@ from ._images import Folders, Images, each, placed, taken
 from ._prediction import Prediction, Region
 
 _LOG = logging.getLogger("flawtune")
+#: Backbone unless another is named.
+_DEFAULT = "dinov2_vits14"
 
 #: `(stage, done, total)`, or `"tqdm"`. `total` is 0 where it is not known. What it raises ends the work.
 Progress = Union[None, str, Callable[[str, int, int], None]]
@@ -57,10 +59,10 @@ class Taught(NamedTuple):
 
 
 class _Backbone:
-    """A backbone by name, and how images get into it."""
+    """A backbone by name, and how images get into it. Weights say by themselves what they are, beside the name of the default."""
 
     def __init__(self, name: Optional[str], weights: Any, image_size: ImageSize) -> None:
-        self.name = name
+        self.name = name if weights is None or name != _DEFAULT else None
         self.weights = None if weights is None else os.fspath(weights)
         self.sizes = _sizes(image_size)
 
@@ -131,7 +133,7 @@ class Detector:
         defects: Union[None, Images, Mapping[str, Images]] = None,
         masks: Any = None,
         *,
-        backbone: Optional[str] = "dinov2_vits14",
+        backbone: Optional[str] = _DEFAULT,
         weights: Union[None, str, "os.PathLike[str]"] = None,
         image_size: ImageSize = None,
         seed: int = 0,
@@ -169,7 +171,7 @@ class Detector:
                 folders.good,
                 folders.defects,
                 folders.masks,
-                _Backbone(backbone if weights is None or backbone != "dinov2_vits14" else None, weights, image_size),
+                _Backbone(backbone, weights, image_size),
                 seed,
                 max_false_alarm,
                 listener,
@@ -269,7 +271,7 @@ def _restored(content: bytes) -> Detector:
 def features(
     images: Images,
     *,
-    backbone: Optional[str] = "dinov2_vits14",
+    backbone: Optional[str] = _DEFAULT,
     weights: Union[None, str, "os.PathLike[str]"] = None,
     image_size: ImageSize = None,
     progress: Progress = None,
@@ -280,8 +282,6 @@ def features(
         Class tokens, float32 `(images, dim)`, and patch tokens, float32 `(images, patches, dim)`, patches in reading order.
     """
     listener = _Listener(progress)
-    if weights is not None and backbone == "dinov2_vits14":
-        backbone = None
     with tempfile.TemporaryDirectory(prefix="flawtune-") as scratch:
         folder = Path(scratch) / "images"
         placed(images, folder)

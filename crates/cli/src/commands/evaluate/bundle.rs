@@ -5,8 +5,7 @@ use std::path::Path;
 use flawtune::evaluate::rows::PixelMetrics;
 use flawtune::evaluate::statistics::{Interval, Rate};
 use flawtune::workflow::{
-    BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, evaluate_bundle_showing,
-    writable_or,
+    BundleEvaluateRequest, DetectorEvaluation, OnTested, Tested, evaluate_bundle, writable_or,
 };
 use flawtune_lab::workflow::checkpoint_tokens;
 
@@ -37,17 +36,19 @@ pub(super) fn run(args: &EvaluateArgs, bundle: &Path, context: Context) -> Resul
     let _lock = request::lock(&args.output_dir, &request.data.category)?;
     let recording = Recording::start(context, &args.output_dir, None, Vec::new());
     let mut display = Display::new(context.console);
-    let mut write = |tested: Tested<'_>| {
-        let maps = Maps {
-            folder: args.maps.as_deref().unwrap_or(&args.output_dir),
-            format: MapFormatArg::Tiff,
-            scale: tested.scale,
-            root: None,
-        };
-        maps.write_as(Path::new(tested.id), tested.predicted)
-    };
-    let on_tested = args.maps.as_ref().map(|_| &mut write as OnTested<'_>);
-    let result = evaluate_bundle_showing(&request, on_tested, &mut |event| {
+    let mut write = args.maps.as_deref().map(|folder| {
+        move |tested: Tested<'_>| {
+            let maps = Maps {
+                folder,
+                format: MapFormatArg::Tiff,
+                scale: tested.scale,
+                root: None,
+            };
+            maps.write_as(Path::new(tested.id), tested.predicted)
+        }
+    });
+    let on_tested = write.as_mut().map(|write| write as OnTested<'_>);
+    let result = evaluate_bundle(&request, on_tested, &mut |event| {
         recording.hear(&event);
         display.show(event);
     });

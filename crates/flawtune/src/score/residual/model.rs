@@ -300,10 +300,8 @@ impl ResidualScorer {
 impl ResidualModel {
     /// What is known of an image that was looked at before.
     pub fn judge_looked(&self, banks: &BlockBanks, image: &ImageTokens, look: &Look) -> Judged {
-        let head = self.head.as_ref();
         let rows = unit_blocks(image, banks.blocks(), banks.dim());
-        let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
-        let mut judged = self.judge(&self.standardised(look, None), logits.as_deref());
+        let mut judged = self.judge_rows(banks, &rows, look, None);
         judged.kind = self.kinds.as_ref().map(|kinds| {
             let direction = direction(banks, &rows, look, &judged.map, self.top);
             kinds.name(&direction).to_owned()
@@ -320,11 +318,22 @@ impl ResidualModel {
         let looks = banks.look_changed(images);
         let one = |((image, own), look): (&(&ImageTokens, usize), &Look)| {
             let rows = unit_blocks(image, banks.blocks(), banks.dim());
-            let head = self.head.as_ref();
-            let logits = head.map(|head| logits(banks, &head.linear, &rows, look));
-            self.judge(&self.standardised(look, Some(*own)), logits.as_deref())
+            self.judge_rows(banks, &rows, look, Some(*own))
         };
         images.par_iter().zip(&looks).map(one).collect()
+    }
+
+    /// What is known of an image, whose [`unit_blocks`] are `rows`; `own` is its place in the banks, where it is in there.
+    fn judge_rows(
+        &self,
+        banks: &BlockBanks,
+        rows: &[Vec<f32>],
+        look: &Look,
+        own: Option<usize>,
+    ) -> Judged {
+        let head = self.head.as_ref();
+        let logits = head.map(|head| logits(banks, &head.linear, rows, look));
+        self.judge(&self.standardised(look, own), logits.as_deref())
     }
 
     /// A judgement as every scorer gives it.

@@ -360,20 +360,25 @@ fn scorer(request: &FitRequest, given: Option<&Learned>) -> Result<ScorerChoice,
                 .into(),
         ));
     }
-    if choice != ScorerChoice::Residual && request.backbone.image_size.len() > 1 {
-        return Err(WorkflowError::Input(
-            "only the scorer residual looks at several image sizes\nhint: name one".into(),
-        ));
-    }
-    if choice != ScorerChoice::Residual && request.options.budget.is_some() {
-        return Err(WorkflowError::Input(
-            "only the scorer residual chooses its image sizes by a time an image may take\nhint: name the image size instead".into(),
-        ));
-    }
-    if choice != ScorerChoice::Residual && request.options.search.is_some() {
-        return Err(WorkflowError::Input(
-            "only the scorer residual searches for image sizes\nhint: omit `search`".into(),
-        ));
+    let of_residual = [
+        (
+            request.backbone.image_size.len() > 1,
+            "looks at several image sizes\nhint: name one",
+        ),
+        (
+            request.options.budget.is_some(),
+            "chooses its image sizes by a time an image may take\nhint: name the image size instead",
+        ),
+        (
+            request.options.search.is_some(),
+            "searches for image sizes\nhint: omit `search`",
+        ),
+    ];
+    let asked = of_residual.iter().find(|(asked, _)| *asked);
+    if let Some((_, what)) = asked.filter(|_| choice != ScorerChoice::Residual) {
+        return Err(WorkflowError::Input(format!(
+            "only the scorer residual {what}"
+        )));
     }
     if choice == ScorerChoice::Ensemble && !has_ensemble {
         return Err(WorkflowError::Input(

@@ -36,7 +36,7 @@ pub struct FitOptions {
     )]
     pub aggregate: Aggregate,
     /// With image-pair: support images whose similarities are averaged
-    #[cfg_attr(feature = "clap", arg(long, value_name = "K", default_value_t = 1, value_parser = count(1..)))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "K", default_value_t = Self::default().k_neighbors, value_parser = count(1..)))]
     pub k_neighbors: usize,
     /// Good images that form the bank, drawn with the seed: a number, or all
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value = "all", value_parser = all_or_number))]
@@ -47,7 +47,7 @@ pub struct FitOptions {
     /// Cut the background away by the first principal component; flaws there are then not seen
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "WHEN", default_value = "off")
+        arg(long, value_name = "WHEN", value_enum, default_value_t = Self::default().mask)
     )]
     pub mask: MaskChoice,
     /// Keep the good images in more directions: none, or rotations (eight, 45° apart), for parts that lie in any direction
@@ -56,7 +56,7 @@ pub struct FitOptions {
                                      value_parser = either(["none", "rotations"], "rotations")))]
     pub rotations: bool,
     /// A patch is the mean of N×N patches round it, as in PatchCore: 1, 3, 5, …; for noisy surfaces
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1, value_parser = count(1..=255)))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = Self::default().neighbourhood, value_parser = count(1..=255)))]
     pub neighbourhood: usize,
     /// Element type of the bank in the file; everything is scored against the rounded numbers
     #[cfg_attr(
@@ -65,26 +65,26 @@ pub struct FitOptions {
             id = "bank_precision",
             long = "bank-precision",
             value_name = "TYPE",
-            default_value = "f16"
+            value_enum, default_value_t = Self::default().precision
         )
     )]
     pub precision: Precision,
     /// How the nearest patch of the bank is found; what an approximate search misses is measured and kept in the file
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "HOW", default_value = "auto")
+        arg(long, value_name = "HOW", value_enum, default_value_t = Self::default().index)
     )]
     pub index: IndexChoice,
     /// With an approximate index: cells that are searched for each patch; more find more and take longer
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 16, value_parser = count(1..)))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = Self::default().index_probes, value_parser = count(1..)))]
     pub index_probes: usize,
     /// Share of good images that may be called flawed
-    #[cfg_attr(feature = "clap", arg(long, value_name = "RATE", default_value_t = DEFAULT_FALSE_ALARMS, value_parser = rate))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RATE", default_value_t = Self::default().max_false_alarm, value_parser = rate))]
     pub max_false_alarm: f64,
     /// What the threshold is chosen from
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "WHAT", default_value = "good")
+        arg(long, value_name = "WHAT", value_enum, default_value_t = Self::default().threshold)
     )]
     pub threshold: ThresholdChoice,
     /// Time an image may take on this machine, such as 50ms: the best sizes within it [default: the best there are]
@@ -101,7 +101,7 @@ pub struct FitOptions {
     #[cfg_attr(feature = "clap", arg(id = "no_guard", long = "no-guard", action = clap::ArgAction::SetFalse))]
     pub guard: bool,
     /// Seed of the support and the coreset; without a checkpoint also of the split that `evaluate` tests on
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = Self::default().seed))]
     pub seed: u64,
 }
 

@@ -11,7 +11,7 @@ use super::Job;
 use super::residual::AtSize;
 use crate::bundle::{Candidate, SearchRecord};
 use crate::evaluate::statistics::delong_test;
-use crate::features::{Forward as _, ImageTokens, Inputs, TokenSet};
+use crate::features::{ImageTokens, Inputs, TokenSet};
 use crate::image_size::ImageSize;
 use crate::score::residual::BlockBanks;
 use crate::workflow::source;
@@ -174,25 +174,14 @@ fn tokens(
         put(&pasted(image, preprocess, defect));
         Ok(())
     };
-    source::network(images.adapted, images.engine, |network| {
-        let (inputs, results) = Inputs::load(defects, network, preprocess, load);
-        let failed = results.into_iter().find_map(Result::err);
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let grid = images.engine.grid_of(preprocess);
-        let dim = images.engine.dim();
-        let patches = grid.0 * grid.1;
-        let tokens = inputs.tokens(network, defects.len(), preprocess.size)?;
-        let own = |tokens| ImageTokens::owned(tokens, patches, dim);
-        let mut tokens = TokenSet {
-            grid,
-            dim,
-            images: tokens.into_iter().map(own).collect(),
-        };
-        source::modulate(images.adapted, &mut tokens)?;
-        Ok(tokens)
-    })
+    let (inputs, results) = source::network(images.adapted, images.engine, |network| {
+        Inputs::load(defects, network, preprocess, load)
+    });
+    if let Some(error) = results.into_iter().find_map(Result::err) {
+        return Err(error.into());
+    }
+    let inputs = (&inputs, defects.len());
+    source::tokens(images.adapted, images.engine, preprocess, inputs)
 }
 
 /// The image with the defect inside of what is looked at.
@@ -213,10 +202,7 @@ fn pasted(image: RgbImage8, preprocess: &Preprocess, defect: &Synthetic) -> RgbI
 
 /// Says what was found, in three lines.
 pub(super) fn tell(record: &SearchRecord, on_event: OnEvent<'_>) {
-    let name = |sizes: &[ImageSize]| {
-        let names: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-        format!("{} px", names.join(" and "))
-    };
+    let name = |sizes: &[ImageSize]| format!("{} px", ImageSize::join(sizes, " and "));
     let mut others: Vec<&Candidate> = record
         .candidates
         .iter()

@@ -200,13 +200,17 @@ pub(super) struct Maps {
 
 /// Where `predict` or `evaluate` put its maps, where a record says so.
 pub(super) fn maps(records: &[RunRecord]) -> Option<Maps> {
-    let drawn = |r: &&RunRecord| ["predict", "evaluate"].contains(&&*r.command);
-    let named = |r| Some((r, (r as &RunRecord).options.get("maps")?.value.as_str()?));
-    let (record, folder) = records.iter().filter(drawn).find_map(named)?;
-    let folder = Path::new(folder);
+    let named = |record: &RunRecord| {
+        let folder = record.options.get("maps")?.value.as_str()?;
+        ["predict", "evaluate"]
+            .contains(&&*record.command)
+            .then(|| PathBuf::from(folder))
+    };
+    let found = |record| Some((record, named(record)?));
+    let (record, folder) = records.iter().find_map(found)?;
     let base = record.working_folder.as_ref();
     Some(Maps {
-        folder: base.map_or_else(|| folder.to_owned(), |base| base.join(folder)),
+        folder: base.map_or_else(|| folder.clone(), |base| base.join(&folder)),
         own: record.command == "evaluate",
     })
 }
