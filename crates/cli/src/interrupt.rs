@@ -28,6 +28,11 @@ pub(crate) fn watching_starts() {
     WATCHING.store(true, Ordering::SeqCst);
 }
 
+/// From now on Ctrl-C ends the server after the requests at hand.
+pub(crate) fn serving_starts() {
+    WATCHING.store(true, Ordering::SeqCst);
+}
+
 /// From now on Ctrl-C ends the work after the image at hand.
 pub(crate) fn pictures_start() {
     WATCHING.store(true, Ordering::SeqCst);

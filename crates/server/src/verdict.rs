@@ -35,6 +35,18 @@ pub struct Place {
     pub peak: f32,
 }
 
+impl Source {
+    /// As a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Post => "post",
+            Self::Folder => "folder",
+            Self::Camera => "camera",
+        }
+    }
+}
+
 impl From<&Region> for Place {
     fn from(region: &Region) -> Self {
         Self {

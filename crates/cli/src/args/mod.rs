@@ -13,6 +13,7 @@ mod merge;
 mod meta;
 mod progress;
 mod report;
+mod serve;
 mod settings;
 mod shell;
 mod synth;
@@ -40,6 +41,7 @@ pub(crate) use merge::MergeArgs;
 pub(crate) use meta::MetaArgs;
 pub(crate) use progress::ProgressArg;
 pub(crate) use report::ReportArgs;
+pub(crate) use serve::ServeArgs;
 pub(crate) use settings::{ConfigArgs, ReproduceArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use synth::SynthArgs;
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// Teach a file of `fit` more: new defects, or good images that it stopped
     Learn(LearnArgs),
+    /// Serve a page and an API: look at parts, correct verdicts with a click, and it learns
+    Serve(Box<ServeArgs>),
     /// See what thresholds of a file of `fit` stop and find, and choose another
     Threshold(ThresholdArgs),
     /// Put finished runs on one page to read and pass on: curves, decisions, images, how it was made

@@ -23,6 +23,7 @@ pub(crate) mod predict;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 mod request;
+mod serve;
 pub(crate) mod synth;
 mod tensorboard;
 mod threshold;
@@ -53,6 +54,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<(), Failure> {
         Command::Threshold(args) => threshold::run(&args, context),
         Command::Visualize(args) => visualize::run(&args, context),
         Command::Report(args) => report::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
         Command::Features(args) => features::run(&args, context),
         Command::Info(args) => info::run(&args, context),
         Command::Cache(args) => cache::run(&args, context),

@@ -219,22 +219,58 @@ impl Detector {
         wanted: Wanted,
     ) -> Result<Vec<Prediction>, WorkflowError> {
         let size = |image: &I| (image.borrow().height(), image.borrow().width());
+        let found = self.found_in(images, name)?;
+        images
+            .par_iter()
+            .zip(found)
+            .map(|(image, found)| judge(self, wanted, size(image), &found))
+            .collect()
+    }
+
+    /// What it finds in images before anything is judged or drawn, in one forward pass; [`Self::verdict`] says what comes of it.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn find(&self, images: &[RgbImage8]) -> Result<Vec<Finding>, WorkflowError> {
+        self.found_in(images, |position| format!("image {position}"))
+    }
+
+    /// The verdict on an image of `size` (height, width) in which this was found: what [`Self::predict`] says. The map is drawn where
+    /// one of so many pixels at most is wanted.
+    ///
+    /// # Errors
+    /// Scores of another grid.
+    pub fn verdict(
+        &self,
+        size: (usize, usize),
+        found: &Finding,
+        map: Option<usize>,
+    ) -> Result<Prediction, WorkflowError> {
+        let wanted = Wanted {
+            map: map.is_some(),
+            max_pixels: map,
+            ..Wanted::ALL
+        };
+        judge(self, wanted, size, found)
+    }
+
+    /// What is found in images, which errors call by their `name`.
+    fn found_in<I: Borrow<RgbImage8> + Sync>(
+        &self,
+        images: &[I],
+        name: impl Fn(usize) -> String,
+    ) -> Result<Vec<Finding>, WorkflowError> {
         for (position, image) in images.iter().enumerate() {
-            let name = name(position);
+            let (name, image) = (name(position), image.borrow());
             self.preprocess()
-                .check_size(Path::new(&name), size(image))?;
+                .check_size(Path::new(&name), (image.height(), image.width()))?;
         }
         let load = |image: &I, put: &mut dyn FnMut(&RgbImage8)| {
             put(image.borrow());
             Ok::<(), WorkflowError>(())
         };
         let (inputs, _) = self.prepare(images, load);
-        let found = self.score(&inputs, images.len())?;
-        images
-            .par_iter()
-            .zip(found)
-            .map(|(image, found)| judge(self, wanted, size(image), &found))
-            .collect()
+        self.score(&inputs, images.len())
     }
 
     /// The same detector with another threshold; nothing is fitted again, and its file stays as it is.
@@ -249,6 +285,28 @@ impl Detector {
     /// What its file says.
     pub fn header(&self) -> &Header {
         &self.bundle.header
+    }
+
+    /// Defects that it learned.
+    pub fn defects(&self) -> usize {
+        let head = self
+            .bundle
+            .residual
+            .as_ref()
+            .and_then(|model| model.head.as_ref());
+        head.map_or(0, |head| head.shots)
+    }
+
+    /// Types of flaws that it can name.
+    pub fn kinds(&self) -> Vec<&str> {
+        let model = self.bundle.residual.as_ref();
+        let kinds = model.and_then(|model| model.kinds.as_ref());
+        let kinds = kinds.map(|kinds| kinds.kinds.iter());
+        kinds
+            .into_iter()
+            .flatten()
+            .map(|kind| kind.name.as_str())
+            .collect()
     }
 
     /// The backbone.

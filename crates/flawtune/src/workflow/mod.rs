@@ -198,6 +198,22 @@ pub enum WorkflowError {
     /// What a crate above this one does: trainings, their checkpoints and studies.
     #[error(transparent)]
     Lab(Box<dyn std::error::Error + Send + Sync>),
+    /// What was learned makes a detector worse.
+    #[error(
+        "what was learned makes the detector worse: it told {good} known good images and {defects} defects apart with an AUROC of \
+         {was:.3}, and would with {is:.3}; it was not changed\nhint: look whether the new images are labelled right, or take it anyway \
+         by force"
+    )]
+    Worse {
+        /// Good images that were told apart from defects, by models that had not seen them.
+        good: usize,
+        /// Defects.
+        defects: usize,
+        /// How well the old detector did it.
+        was: f64,
+        /// How well the new one would.
+        is: f64,
+    },
     /// A combination of inputs that makes no sense; the text says which and what to do.
     #[error("{0}")]
     Input(String),

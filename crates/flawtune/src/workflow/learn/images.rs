@@ -38,7 +38,7 @@ impl NewImages {
                 skip_bad_images: lessons.skip_bad_images,
                 strict: lessons.strict,
                 exclude: Vec::new(),
-                cache: None,
+                cache: lessons.cache.clone(),
                 batch_size: lessons.batch_size,
             },
             on_event,

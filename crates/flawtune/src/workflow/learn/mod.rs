@@ -17,7 +17,7 @@ use super::{Detector, Event, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Keeping, Kept, KeptSize, ScorerKind};
 use crate::dataset::MoreImages;
 use crate::evaluate::protocol::ImageRef;
-use crate::features::ImageTokens;
+use crate::features::{FeatureCache, ImageTokens};
 use crate::score::residual::{
     BlockBanks, Good, LookedAt, ResidualOptions, Shot, Spacing, block_bank, default_top, grown,
     learn_residual, of_blocks, unit_blocks,
@@ -38,6 +38,8 @@ pub struct Lessons {
     pub strict: bool,
     /// Images a forward pass.
     pub batch_size: usize,
+    /// Where tokens of the images are kept for the next time.
+    pub cache: Option<FeatureCache>,
 }
 
 impl Lessons {
@@ -49,6 +51,7 @@ impl Lessons {
             skip_bad_images: false,
             strict: false,
             batch_size: 8,
+            cache: None,
         }
     }
 }
@@ -144,12 +147,12 @@ impl Detector {
         if let Some((was, is)) = comparable.worse()
             && !lessons.force
         {
-            return Err(WorkflowError::Input(format!(
-                "what was learned makes the detector worse: it told {} known good images and {} defects apart with an AUROC of \
-                 {was:.3}, and would with {is:.3}; it was not changed\nhint: look whether the new images are labelled right, or take \
-                 it anyway by force",
-                before.good, before.defects,
-            )));
+            return Err(WorkflowError::Worse {
+                good: before.good,
+                defects: before.defects,
+                was,
+                is,
+            });
         }
         Ok(Taught {
             detector: Self::fitted(bundle, Arc::clone(self.engine()), None)?,

@@ -1,0 +1,178 @@
+//! Images that wait, looked at in batches, one after the other, and written down.
+
+mod live;
+mod queue;
+mod record;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use flawtune::Image;
+use flawtune_backbone::preprocess::decode;
+use tokio::sync::oneshot;
+
+pub(crate) use live::{Live, Registry};
+pub(crate) use queue::Queue;
+pub(crate) use record::Recorder;
+
+use crate::files;
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::store::{NewPart, now};
+use crate::verdict::{Label, Part, Place, Source};
+
+/// Images a forward pass, at most: those that wait when one begins.
+const BATCH: usize = 8;
+
+/// An image to be looked at.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// By which detector.
+    pub(crate) live: Arc<Live>,
+    /// The image.
+    pub(crate) image: Image,
+    /// Its file as it came; none for bare pixels, of which nothing is written down.
+    pub(crate) file: Option<Arc<[u8]>>,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it came from.
+    pub(crate) source: Source,
+    /// Who waits for the answer.
+    pub(crate) reply: oneshot::Sender<Result<Answer, Refusal>>,
+    /// When it came.
+    pub(crate) since: Instant,
+}
+
+/// What is said of an image.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The part; its number is 0 where nothing was written down.
+    pub(crate) part: Arc<Part>,
+    /// Scores of its patches, that maps are drawn of.
+    pub(crate) patches: Vec<f32>,
+}
+
+/// Reads an image of a detector, within its bounds.
+///
+/// # Errors
+/// Something else than an image that can be read.
+pub(crate) fn read(live: &Live, name: &str, bytes: &[u8]) -> Result<Image, Refusal> {
+    let options = live.detector.preprocess().decode_options();
+    Ok(decode(bytes, name.as_ref(), &options).map_err(flawtune::Error::from)?)
+}
+
+/// Starts the thread that looks at what waits in the queue, until that is closed.
+///
+/// # Errors
+/// A system without threads.
+pub(crate) fn start(
+    queue: Arc<Queue<Asked>>,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name("flawtune-look".into())
+        .spawn(move || {
+            let alike = |a: &Asked, b: &Asked| Arc::ptr_eq(&a.live, &b.live);
+            while let Some(batch) = queue.take(BATCH, alike) {
+                // who has gone needs no answer
+                let mut batch: Vec<Asked> =
+                    batch.into_iter().filter(|a| !a.reply.is_closed()).collect();
+                if !batch.is_empty() {
+                    metrics.batches(batch.len());
+                    look(&mut batch, &recorder);
+                }
+            }
+        })
+}
+
+/// Looks at images of one detector and hands them to the recorder.
+fn look(batch: &mut Vec<Asked>, recorder: &Recorder) {
+    let live = Arc::clone(&batch[0].live);
+    let images: Vec<Image> = batch
+        .iter_mut()
+        .map(|asked| std::mem::replace(&mut asked.image, Image::from_pixels(1, 1, vec![0; 3])))
+        .collect();
+    let found = match live.detector.find(&images) {
+        Ok(found) => found,
+        // one that cannot be looked at does not take the others with it
+        Err(_) if batch.len() > 1 => {
+            for (mut asked, image) in batch.drain(..).zip(images) {
+                asked.image = image;
+                look(&mut vec![asked], recorder);
+            }
+            return;
+        }
+        Err(error) => {
+            let asked = batch.drain(..).next();
+            if let Some(asked) = asked {
+                drop(asked.reply.send(Err(error.into())));
+            }
+            return;
+        }
+    };
+    for ((asked, image), found) in batch.drain(..).zip(&images).zip(found) {
+        let size = (image.height(), image.width());
+        match live.detector.verdict(size, &found, None) {
+            Ok(said) => {
+                let part = part(&asked, size, &said);
+                let part = NewPart {
+                    detector: live.row.id,
+                    part,
+                    extension: asked.file.as_deref().and_then(files::extension),
+                    patches: found.distances,
+                };
+                recorder.record(part, asked);
+            }
+            Err(error) => drop(asked.reply.send(Err(error.into()))),
+        }
+    }
+}
+
+fn part(asked: &Asked, size: (usize, usize), said: &flawtune::Prediction) -> Part {
+    let content = asked.file.as_ref();
+    Part {
+        part: 0,
+        detector: asked.live.row.name.clone(),
+        version: asked.live.version,
+        content: content.map_or_else(String::new, |f| blake3::hash(f).to_hex().to_string()),
+        name: asked.name.clone(),
+        source: asked.source,
+        at: now(),
+        size,
+        score: said.score,
+        probability: said.probability,
+        flaw: said.flaw,
+        verdict: if said.flaw { Label::Flaw } else { Label::Good },
+        kind: said.kind.clone(),
+        drift: said.drift,
+        doubt: doubt(said.probability, said.drift),
+        threshold: asked.live.threshold(),
+        regions: said.regions.iter().map(Place::from).collect(),
+        judgement: None,
+        kept: content.is_some(),
+    }
+}
+
+/// How much a part deserves a person's look: 1 where a flaw is as likely as none, 0 where one is certain, and one more where the image
+/// as a whole is unlike those that the detector knows.
+fn doubt(probability: f64, drift: f64) -> f64 {
+    let unsure = 1.0 - (2.0 * probability - 1.0).abs();
+    let unsure = if unsure.is_finite() { unsure } else { 1.0 };
+    unsure + f64::from(u8::from(drift >= 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doubt;
+
+    #[test]
+    fn doubt_is_largest_at_the_threshold_and_where_a_part_drifted() {
+        assert_eq!(doubt(0.5, 0.0), 1.0);
+        assert_eq!(doubt(1.0, 0.0), 0.0);
+        assert_eq!(doubt(0.0, 1.5), 1.0);
+        assert_eq!(doubt(f64::NAN, 0.0), 1.0);
+        assert!(doubt(0.4, 0.2) > doubt(0.2, 0.2));
+    }
+}

@@ -1,0 +1,125 @@
+//! Figures for Prometheus.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::verdict::Part;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    detector: String,
+    verdict: &'static str,
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRequest {
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReceiver {
+    receiver: String,
+}
+
+/// What is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    parts: Family<OfPart, Counter>,
+    requests: Family<OfRequest, Counter>,
+    seconds: Histogram,
+    batch: Histogram,
+    waiting: Gauge,
+    sent: Family<OfReceiver, Gauge>,
+    dropped: Family<OfReceiver, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("flawtune");
+        let (parts, requests) = (Family::default(), Family::default());
+        let seconds = Histogram::new(exponential_buckets(0.005, 2.0, 14));
+        let batch = Histogram::new(exponential_buckets(1.0, 2.0, 5));
+        let waiting = Gauge::default();
+        let (sent, dropped) = (Family::default(), Family::default());
+        registry.register("parts", "Parts that were looked at", Clone::clone(&parts));
+        registry.register("requests", "Requests, by status", Clone::clone(&requests));
+        registry.register_with_unit(
+            "verdict",
+            "From an image's arrival to its verdict",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register("batch_images", "Images a forward pass", batch.clone());
+        registry.register("waiting", "Images that wait", waiting.clone());
+        registry.register(
+            "receiver_sent",
+            "Verdicts that a receiver took",
+            Clone::clone(&sent),
+        );
+        registry.register(
+            "receiver_lost",
+            "Verdicts that a receiver did not get",
+            Clone::clone(&dropped),
+        );
+        Self {
+            registry,
+            parts,
+            requests,
+            seconds,
+            batch,
+            waiting,
+            sent,
+            dropped,
+        }
+    }
+}
+
+impl Metrics {
+    /// A part was looked at, in so much time since it came.
+    pub(crate) fn part(&self, part: &Part, time: Duration) {
+        let of = OfPart {
+            detector: part.detector.clone(),
+            verdict: if part.flaw { "flaw" } else { "good" },
+            source: part.source.name(),
+        };
+        self.parts.get_or_create(&of).inc();
+        self.seconds.observe(time.as_secs_f64());
+    }
+
+    /// A forward pass of so many images.
+    pub(crate) fn batches(&self, images: usize) {
+        self.batch.observe(images as f64);
+    }
+
+    /// A request was answered.
+    pub(crate) fn request(&self, status: u16) {
+        self.requests.get_or_create(&OfRequest { status }).inc();
+    }
+
+    /// What a receiver of verdicts took, and what it did not get.
+    pub(crate) fn receiver(&self, name: &str, sent: u64, lost: u64) {
+        let of = OfReceiver {
+            receiver: name.to_owned(),
+        };
+        self.sent.get_or_create(&of).set(sent as i64);
+        self.dropped.get_or_create(&of).set(lost as i64);
+    }
+
+    /// As text, with so many images waiting.
+    pub(crate) fn text(&self, waiting: usize) -> String {
+        self.waiting.set(waiting as i64);
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+}
