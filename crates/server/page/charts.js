@@ -33,8 +33,9 @@ export function histogram(good, flaw, low, high, label) {
   return { drawing, move };
 }
 
-/** Columns over time; each is a list of `{class, value}` from the bottom up. */
-export function columns(data, most, label, title) {
+/** Columns over time; each is a list of `{class, value}` from the bottom up;
+ * a line may mark a limit. */
+export function columns(data, most, label, title, limit) {
   const height = 160;
   const width = 1000 / Math.max(data.length, 1);
   const marks = data.map((column, at) => {
@@ -46,5 +47,7 @@ export function columns(data, most, label, title) {
     });
     return s("g", {}, s("title", {}, title(at)), s("rect", { class: "catch", x: at * width, width, y: 0, height }), parts);
   });
-  return s("svg", { class: "columns", viewBox: `0 0 1000 ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, marks, s("line", { class: "axis", x1: 0, x2: 1000, y1: height, y2: height }));
+  const level = height - (limit / (most || 1)) * (height - 4);
+  const mark = limit !== undefined && s("line", { class: "limit", x1: 0, x2: 1000, y1: level, y2: level });
+  return s("svg", { class: "columns", viewBox: `0 0 1000 ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, marks, mark, s("line", { class: "axis", x1: 0, x2: 1000, y1: height, y2: height }));
 }

@@ -25,9 +25,9 @@ function whole(buckets, since, step) {
 
 const sentence = (b) => t("history.bucket", { at: moment(b.at), parts: number(b.parts), stopped: number(b.stopped), doubtful: number(b.doubtful), drift: number(b.drift, 2) });
 
-function figure(key, buckets, kinds, most, extra) {
+function figure(key, buckets, kinds, most, { extra, limit } = {}) {
   const data = buckets.map((b) => kinds.map(([kind, value]) => ({ kind, value: value(b) })));
-  const chart = columns(data, most, t(`${key}.label`), (at) => sentence(buckets[at]));
+  const chart = columns(data, most, t(`${key}.label`), (at) => sentence(buckets[at]), limit);
   const ends = h("p", { class: "row between quiet ends" }, h("span", {}, moment(buckets[0].at)), h("span", {}, moment(buckets.at(-1).at)));
   return h("figure", {}, h("figcaption", {}, h("strong", {}, t(key)), extra), chart, ends);
 }
@@ -70,9 +70,9 @@ class History {
     replace(
       this.charts,
       h("p", { class: "big" }, words),
-      figure("history.parts", all, [["flaw", (b) => b.stopped], ["plain", (b) => b.parts - b.stopped]], most, legend),
+      figure("history.parts", all, [["flaw", (b) => b.stopped], ["plain", (b) => b.parts - b.stopped]], most, { extra: legend }),
       figure("history.doubtful", all, [["doubt", (b) => b.doubtful]], doubts),
-      figure("history.drift", all, [["drift", (b) => Math.max(0, b.drift ?? 0)]], Math.max(1, ...all.map((b) => b.drift ?? 0)), h("span", { class: "quiet" }, t("history.drift.note"))),
+      figure("history.drift", all, [["drift", (b) => Math.max(0, b.drift ?? 0)]], Math.max(1, ...all.map((b) => b.drift ?? 0)), { extra: h("span", { class: "quiet" }, t("history.drift.note")), limit: 1 }),
       table(real),
     );
   }

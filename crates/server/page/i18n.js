@@ -52,7 +52,7 @@ export function percent(share) {
   const value = share * 100;
   const near = (value > 0 && value < 10) || (value > 99 && value < 100);
   const rounded = near ? Math.round(value * 10) / 10 : Math.round(value);
-  return `${rounded.toLocaleString(language)} %`;
+  return `${rounded.toLocaleString(language)}\u00a0%`;
 }
 
 export function clock(at) {

@@ -82,11 +82,10 @@ class Live {
   }
 
   tile(part) {
-    const name = `${t(part.flaw ? "look.ng" : "look.ok")}, ${part.name}, ${clock(part.at)}`;
-    const inside = [look(part, 256, { lazy: true }), verdict(part), chips(part), h("span", { class: "name" }, part.name), h("time", {}, clock(part.at))];
+    const inside = [look(part, 256, { lazy: true, silent: true }), verdict(part), chips(part), h("span", { class: "name" }, part.name), h("time", {}, clock(part.at))];
     const open = () => this.open(this.parts.find((p) => p.part === part.part) ?? part);
     const kind = `tile ${part.flaw ? "flaw" : "good"}`;
-    return h("li", { "data-part": part.part }, h("button", { type: "button", class: kind, "aria-label": name, onclick: open }, inside));
+    return h("li", { "data-part": part.part }, h("button", { type: "button", class: kind, onclick: open }, inside));
   }
 
   open(part) {
@@ -116,8 +115,8 @@ class Live {
   drawCounts() {
     const { today, parts, stopped, doubtful } = this.counted;
     const row = (key, value, kind = "") => h("div", { class: kind }, h("dt", {}, t(key)), h("dd", {}, value));
-    const share = today.parts ? ` (${percent(today.stopped / today.parts)})` : "";
-    replace(this.counts, row("live.today.parts", number(today.parts)), row("live.today.stopped", number(today.stopped) + share, "bad"), row("live.doubtful", number(doubtful), "doubt"), row("live.all", `${number(stopped)} / ${number(parts)}`));
+    const share = today.parts > 0 && h("small", {}, ` ${percent(today.stopped / today.parts)}`);
+    replace(this.counts, row("live.today.parts", number(today.parts)), row("live.today.stopped", [number(today.stopped), share], "bad"), row("live.doubtful", number(doubtful), "doubt"), row("live.all", `${number(stopped)} / ${number(parts)}`));
   }
 
   /** A part arrives as an answer and as an event: it is taken once. */

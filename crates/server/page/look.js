@@ -37,7 +37,10 @@ function missing(box) {
   box.replaceChildren(h("span", {}, t("look.gone")));
 }
 
-/** Picture and map in one box; both scale the same way, so that they lie on each other. */
+/**
+ * Picture and map in one box; both scale the same way, so that they lie on each other.
+ * `always` asks for the map of a good part too; `silent` where the text beside it says what it is.
+ */
 export function look(part, max, options = {}) {
   const box = h("div", { class: "look" });
   if (!part.kept) {
@@ -45,7 +48,7 @@ export function look(part, max, options = {}) {
     return box;
   }
   const lazy = options.lazy ? "lazy" : null;
-  box.append(h("img", { src: picture(part, max), alt: imageText(part), loading: lazy, draggable: "false", decoding: "async", onerror: () => missing(box) }));
+  box.append(h("img", { src: picture(part, max), alt: options.silent ? "" : imageText(part), loading: lazy, draggable: "false", decoding: "async", onerror: () => missing(box) }));
   if (part.flaw || options.always) {
     const over = h("img", { class: "map", src: map(part, max), alt: "", loading: lazy, draggable: "false", onerror: () => over.remove() });
     box.append(over);

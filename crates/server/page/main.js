@@ -104,7 +104,7 @@ function lineState() {
 
 function drawHead() {
   const chosen = choose();
-  const brand = h("a", { class: "brand", href: "#/", "aria-label": t("head.home") }, icon("check"), h("span", {}, "flawtune"));
+  const brand = h("a", { class: "brand", href: "#/", title: t("head.home") }, icon("check"), h("span", {}, "flawtune"));
   const plain = mustLogIn() || !chosen.name;
   const focus = document.activeElement?.closest?.("#top select, #top a")?.getAttribute("href");
   replace(document.getElementById("top"), brand, !plain && picker(chosen.name), !plain && links(chosen.name, chosen.key), h("div", { class: "end" }, lineState(), who()));

@@ -112,7 +112,7 @@ class Setup {
       await this.reload();
     });
     const inside = [h("img", { src: known(image.content, 256), alt: "", loading: "lazy" }), h("span", { class: "name" }, image.name), h("span", { class: "act" }, word)];
-    return h("li", {}, h("button", { type: "button", class: image.excluded ? "tile out" : "tile", "aria-pressed": String(image.excluded), "aria-label": `${image.name}: ${t("new.leave")}`, onclick: act }, inside));
+    return h("li", {}, h("button", { type: "button", class: image.excluded ? "tile out" : "tile", "aria-pressed": String(image.excluded), onclick: act }, inside));
   }
 
   async exclude(content, excluded) {
@@ -140,7 +140,7 @@ class Setup {
     this.start = button(t(this.detail.version ? "new.fit.again" : "new.fit"), guard(() => this.fit()), { class: "main", disabled: !used || this.running });
     const advice = few && h("p", { class: "quiet" }, t(used ? "new.few" : "new.none", { n: number(used), count: used }));
     const hint = this.changed && !this.running && h("p", { class: "notice warn" }, icon("warn"), h("span", {}, t("new.stale")));
-    replace(this.learn, h("h2", { id: "step-learn" }, h("span", { class: "nth" }, "2"), t("new.learn")), hint, h("div", { class: "row end" }, field(t("new.backbone"), pick, t("new.backbone.note")), this.start), advice, this.job);
+    replace(this.learn, h("h2", { id: "step-learn" }, h("span", { class: "nth" }, "2"), t("new.learn")), hint, h("div", { class: "row end" }, field(t("new.backbone"), pick), this.start), h("p", { class: "quiet" }, t("new.backbone.note")), advice, this.job);
   }
 
   async fit() {

@@ -14,7 +14,7 @@ export function keepNotices(dialog) {
 function card(kind, text, hint, more) {
   const inside = [h("p", {}, h("strong", {}, text), hint && h("span", { class: "hint" }, hint)), more];
   const role = kind === "bad" ? "alert" : "status";
-  const element = h("div", { class: `notice ${kind}`, role }, icon(kind === "bad" ? "warn" : "check"), inside);
+  const element = h("div", { class: `notice says-now ${kind}`, role }, icon(kind === "bad" ? "warn" : "check"), inside);
   element.append(symbolButton("cross", t("close"), () => element.remove()));
   return element;
 }

@@ -79,7 +79,7 @@ class Review {
     const item = (part, at) => {
       const pick = () => this.move(at - this.at);
       const label = `${part.name}, ${t(part.flaw ? "look.ng" : "look.ok")}`;
-      return h("li", {}, h("button", { type: "button", class: part.flaw ? "tile flaw" : "tile good", "aria-label": label, "aria-current": at === this.at ? "true" : null, onclick: pick }, look(part, 128, { lazy: true })));
+      return h("li", {}, h("button", { type: "button", class: part.flaw ? "tile flaw" : "tile good", "aria-label": label, "aria-current": at === this.at ? "true" : null, onclick: pick }, look(part, 128, { lazy: true, silent: true })));
     };
     const held = this.strip.contains(document.activeElement);
     replace(this.strip, this.parts.map(item));
