@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use flawtune::FeatureCache;
 use flawtune::dataset::{Folders, Source};
 use flawtune::workflow::{BackboneOverrides, CategoryOptions, Event, FitRequest, fit_in_memory};
+use flawtune::{FeatureCache, ImageSize};
 use flawtune_backbone::models;
 use serde_json::json;
 
@@ -19,6 +19,8 @@ use crate::store::{DetectorRow, GoodImage, NewVersion, VersionKind};
 
 /// Images a forward pass.
 const BATCH: usize = 8;
+/// Side of the images as the embedded backbone sees them, in pixels: as in `flawtune demo`.
+const DEMO_SIZE: usize = 288;
 /// Good images without which nothing can be said of a threshold.
 const LEAST: usize = 4;
 
@@ -121,6 +123,9 @@ impl Fit {
             (Some(name), _) if name != WEIGHT_FILE => set.model_name = Some(name.clone()),
             (_, Some(weights)) => set.weights = Some(weights.clone()),
             _ => set.model_name = Some(models::DEMO.to_owned()),
+        }
+        if set.model_name.as_deref() == Some(models::DEMO) {
+            set.image_size = vec![ImageSize::square(DEMO_SIZE)];
         }
         set
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use flawtune::workflow::Event;
+use flawtune::workflow::{Event, Tally};
 use flawtune::{FeatureCache, Lessons, MoreImages};
 use image::imageops::FilterType;
 use serde_json::json;
@@ -60,6 +60,9 @@ impl Work for Learn {
         lessons.force = self.force;
         lessons.cache = Some(FeatureCache::at(app.files.features()));
         let taught = plan.teacher.detector.learn_with(&lessons, on_event)?;
+        if !self.force {
+            not_worse(taught.before, taught.after)?;
+        }
 
         let number = app.store.next_version(detector.id)?;
         let file = format!("{number}.flaw");
@@ -97,6 +100,29 @@ impl Work for Learn {
             "after": taught.after,
         }))
     }
+}
+
+/// Refuses what finds fewer flaws and stops no fewer good parts, or the other way round: a person is to decide on that.
+fn not_worse(before: Tally, after: Tally) -> Result<(), Refusal> {
+    let finds_fewer = after.found < before.found && after.stopped >= before.stopped;
+    let stops_more = after.stopped > before.stopped && after.found <= before.found;
+    if !finds_fewer && !stops_more {
+        return Ok(());
+    }
+    let text = |t: Tally| {
+        format!(
+            "stops {} of {} good parts and finds {} of {} flaws",
+            t.stopped, t.good, t.found, t.defects
+        )
+    };
+    let mut refusal = Refusal::conflict(format!(
+        "what was learned is worse on parts that it had not seen: it {} now, and would be one that {}; it was not changed",
+        text(before),
+        text(after)
+    ))
+    .hint("judge more parts, look whether they are judged right, or take it anyway");
+    refusal.said.worse = true;
+    Err(refusal)
 }
 
 /// Every judgement was withdrawn: the version that was fitted is in force again.

@@ -324,7 +324,7 @@ impl Store {
     ) -> Result<Vec<Bucket>, StoreError> {
         self.read(|c| {
             c.prepare_cached(
-                "SELECT at / ?2 * ?2 AS begins, COUNT(*), SUM(flaw), SUM(doubt >= ?4), AVG(drift) FROM parts
+                "SELECT at / ?2 * ?2 AS begins, COUNT(*), SUM(flaw), SUM(doubt >= ?4), AVG(MAX(drift, 0)) FROM parts
                  WHERE detector = ?1 AND at >= ?3 GROUP BY begins ORDER BY begins",
             )?
             .query_map(params![detector, length, since, DOUBTFUL], |row| {
