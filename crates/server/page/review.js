@@ -47,7 +47,8 @@ class Review {
   async load() {
     const path = of(this.detector, `/parts${query({ order: "doubtful", judged: false, limit: PAGE })}`);
     const found = await get(path, { signal: this.signal });
-    this.parts = found.parts;
+    // Nothing can be learned from an image that is no longer kept.
+    this.parts = found.parts.filter((p) => p.kept);
     this.at = 0;
     this.draw();
   }

@@ -7,7 +7,7 @@ import { histogram } from "./charts.js";
 import { number, percent, score, t } from "./i18n.js";
 import { guard, showNews } from "./notices.js";
 import { stopped, wilson } from "./stats.js";
-import { address, refresh } from "./store.js";
+import { address, mayChange, refresh } from "./store.js";
 import { rollBack } from "./versions.js";
 
 const STEPS = 1000;
@@ -49,11 +49,11 @@ class Threshold {
     this.slider = h("input", { type: "range", min: low, max: high, step: (high - low) / STEPS, value: this.value, oninput: moved, "aria-label": t("threshold.slider") });
     this.words = h("div", { class: "says" });
     this.exact = h("input", { type: "number", step: "any", value: this.value, onchange: (event) => this.set(Number(event.target.value), true) });
-    this.apply = button(t("threshold.apply"), guard(() => this.post({ value: this.value }, this.apply)), { class: "main" });
+    this.apply = button(t("threshold.apply"), guard(() => this.post({ value: this.value }, this.apply)), { class: "main", hidden: !mayChange() });
     this.back = button(t("threshold.back"), () => this.set(this.data.value, true));
     const legend = h("p", { class: "legend" }, h("span", { class: "good" }, t("threshold.good")), h("span", { class: "flaw" }, t("threshold.flaws")), h("span", { class: "past" }, t("threshold.past")));
     const used = h("p", { class: "quiet" }, t("threshold.used", { value: score(this.data.value), rule: this.data.rule }));
-    replace(this.card, legend, h("div", { class: "scale" }, this.chart.drawing, this.slider), this.words, h("div", { class: "row end" }, field(t("threshold.exact"), this.exact), this.apply, this.back), used, this.rules());
+    replace(this.card, legend, h("div", { class: "scale" }, this.chart.drawing, this.slider), this.words, h("div", { class: "row end" }, field(t("threshold.exact"), this.exact), this.apply, this.back), used, mayChange() ? this.rules() : h("p", { class: "quiet" }, t("role.engineers")));
     this.dragging();
     this.set(this.value, true);
   }
@@ -101,7 +101,7 @@ class Threshold {
     const own = [judged.good.length && t("threshold.judged.good", at(judged.good)), judged.flaw.length && t("threshold.judged.flaw", at(judged.flaw))].filter(Boolean);
     const row = (kind, symbol, line) => h("p", { class: kind }, icon(symbol), h("span", {}, line));
     const teach = !defects.length && h("p", {}, h("a", { href: address(this.detector, "review") }, t("threshold.teach")));
-    replace(this.words, row("good", "check", lines[0]), row("flaw", "cross", lines[1]), own.length > 0 && h("p", { class: "quiet" }, t("threshold.judged", { what: own.join(", ") })), teach);
+    replace(this.words, row("good", "check", lines[0]), row("flaw", "target", lines[1]), own.length > 0 && h("p", { class: "quiet" }, t("threshold.judged", { what: own.join(", ") })), teach);
     this.slider.setAttribute("aria-valuetext", `${score(this.value)}. ${lines.join(" ")}`);
   }
 
