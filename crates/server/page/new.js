@@ -149,6 +149,8 @@ class Setup {
   }
 
   async watch(job) {
+    // The event of a job may be here before the answer that began it.
+    if (this.running) return;
     this.running = true;
     this.start.disabled = true;
     this.job.hidden = false;
