@@ -5,7 +5,7 @@ import { on } from "./bus.js";
 import { button, h, icon, replace, say, writing } from "./dom.js";
 import { openDetail } from "./detail.js";
 import { clock, number, percent, t } from "./i18n.js";
-import { chips, far, look, mapSwitch, verdict } from "./look.js";
+import { chips, doubtful, far, look, mapSwitch, verdict } from "./look.js";
 import { guard } from "./notices.js";
 import { Sender } from "./send.js";
 import { address, summary } from "./store.js";
@@ -134,6 +134,7 @@ class Live {
     this.counted.today.parts += 1;
     this.counted.parts += 1;
     if (part.flaw) this.counted.today.stopped += 1, (this.counted.stopped += 1);
+    if (doubtful(part)) this.counted.doubtful += 1;
     if (!this.newest || part.part > this.newest.part) this.newest = part;
     if (this.only === "all" || part.flaw) this.insert(part);
     this.soon();
