@@ -27,8 +27,9 @@ export function connect() {
     announce("line", { up: true, again });
   });
   source.addEventListener("error", () => {
-    if (!lost) announce("line", { up: false });
+    const first = !lost;
     lost = true;
+    if (first) announce("line", { up: false });
     // A browser gives up on some answers: then it is started anew.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
   });

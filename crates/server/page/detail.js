@@ -37,13 +37,11 @@ function judging(part, redraw) {
       say(text);
       showNews(text);
     });
-  if (part.judgement) {
-    const learned = part.judgement.learned;
-    const undo = !learned && button(t("detail.undo"), act(() => takeBack(part), t("detail.undone")), { symbol: "undo" });
-    return [learned && h("p", { class: "quiet" }, t("detail.learned", { version: learned })), undo];
-  }
+  if (part.judgement && !part.judgement.learned) return button(t("detail.undo"), act(() => takeBack(part), t("detail.undone")), { symbol: "undo" });
+  if (!part.kept) return h("p", { class: "quiet" }, t("look.gone"));
   const kind = part.flaw ? part.kind : null;
   return [
+    part.judgement && h("p", { class: "quiet wide" }, t("detail.learned", { version: part.judgement.learned })),
     button(t("judge.good"), act(() => judge(part, "good"), t("judge.good.done")), { symbol: "check", class: "good", key: "g" }),
     button(t("judge.flaw"), act(() => judge(part, "flaw", kind), t("judge.flaw.done")), { symbol: "cross", class: "flaw", key: "f" }),
   ];

@@ -5,7 +5,7 @@ import { busy, field, h, icon } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { guard } from "./notices.js";
 import { on } from "./bus.js";
-import { address, refresh, store } from "./store.js";
+import { address, mayChange, refresh, store } from "./store.js";
 
 function tile(detector) {
   const state = h("span", { class: `state ${detector.state}` }, t(`state.${detector.state}`));
@@ -38,8 +38,8 @@ export async function show(root, { lost, signal }) {
   const gone = lost && h("p", { class: "notice bad", role: "alert" }, icon("warn"), h("span", {}, t("home.gone", { name: lost })));
   root.append(h("h1", { class: store.detectors.length ? "" : "hero" }, t(store.detectors.length ? "home.title" : "home.first")));
   if (gone) root.append(gone);
-  root.append(list, creation());
+  root.append(list, mayChange() ? creation() : "");
   draw();
   on("state", draw, signal);
-  if (!store.detectors.length) root.querySelector("input").focus();
+  if (!store.detectors.length) root.querySelector("input")?.focus();
 }

@@ -6,7 +6,7 @@ import { busy, button, h, icon, replace, say } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { drawJob, follow } from "./job.js";
 import { explain, guard } from "./notices.js";
-import { refresh, summary } from "./store.js";
+import { mayChange, refresh, summary } from "./store.js";
 
 export function tally(before, after) {
   const goods = t("learn.goods", { before: number(before.stopped), good: number(after.good), after: number(after.stopped) });
@@ -34,6 +34,7 @@ export class LearnBar {
     const pending = summary(this.detector)?.pending ?? 0;
     this.words.textContent = t(pending ? "review.pending" : "learn.nothing", { count: pending, n: number(pending) });
     this.start.disabled = !pending || this.running;
+    this.start.hidden = !mayChange();
     this.element.classList.toggle("waits", pending > 0);
   }
 
@@ -72,7 +73,7 @@ export class LearnBar {
 
   drawFailure(error) {
     const { text, hint } = explain({ message: error.error, hint: error.hint });
-    const force = error.worse && button(t("learn.force"), guard(() => this.learn(true)));
+    const force = error.worse && mayChange() && button(t("learn.force"), guard(() => this.learn(true)));
     const again = !error.worse && button(t("again"), guard(() => this.learn(false)));
     const words = h("div", {}, h("strong", {}, error.worse ? t("learn.worse") : text), error.worse && h("p", {}, text), hint && h("p", { class: "hint" }, hint), h("p", { class: "row" }, force, again));
     replace(this.result, h("div", { class: `notice ${error.worse ? "warn" : "bad"}`, role: "alert" }, icon("warn"), words));

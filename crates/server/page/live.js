@@ -5,7 +5,7 @@ import { on } from "./bus.js";
 import { button, h, icon, replace, say, writing } from "./dom.js";
 import { openDetail } from "./detail.js";
 import { clock, number, percent, t } from "./i18n.js";
-import { chips, far, look, mapSwitch, verdict } from "./look.js";
+import { chips, doubtful, far, look, mapSwitch, verdict } from "./look.js";
 import { guard } from "./notices.js";
 import { Sender } from "./send.js";
 import { address, summary } from "./store.js";
@@ -38,7 +38,8 @@ class Live {
       return h("label", {}, input, h("span", {}, t(`live.only.${kind}`)));
     });
     const head = h("div", { class: "row between" }, h("h2", {}, t("live.latest")), h("div", { class: "segments", role: "radiogroup", "aria-label": t("live.only") }, choice));
-    this.screen = h("div", { class: "screen" }, this.board, this.counts);
+    this.lost = h("p", { class: "lost", role: "alert", hidden: true }, icon("warn"), t("live.lost"));
+    this.screen = h("div", { class: "screen" }, this.lost, this.board, this.counts);
     const hint = h("div", { class: "dropping", "aria-hidden": "true" }, icon("down"), t("live.release"));
     this.root.append(h("h1", { class: "unseen" }, t("view.live")), bar, this.sender.element, this.screen, head, this.tiles, h("p", { class: "row middle" }, this.more), hint);
     dropPlace(this.root, give, this.signal);
@@ -56,6 +57,13 @@ class Live {
     this.counted = found.counts;
     this.end = found.parts.length < PAGE;
     this.drawAll();
+  }
+
+  /** A verdict that may be old must not look like that of the part at the line. */
+  line({ up, again }) {
+    this.lost.hidden = up;
+    this.screen.classList.toggle("stale", !up);
+    return again ? this.load() : null;
   }
 
   async filter(kind) {
@@ -126,6 +134,7 @@ class Live {
     this.counted.today.parts += 1;
     this.counted.parts += 1;
     if (part.flaw) this.counted.today.stopped += 1, (this.counted.stopped += 1);
+    if (doubtful(part)) this.counted.doubtful += 1;
     if (!this.newest || part.part > this.newest.part) this.newest = part;
     if (this.only === "all" || part.flaw) this.insert(part);
     this.soon();
@@ -180,7 +189,7 @@ export async function show(root, context) {
   await view.load();
   on("part", (part) => view.take(part), context.signal);
   on("judged", (part) => view.change(part), context.signal);
-  on("line", guard(({ again }) => again && view.load()), context.signal);
+  on("line", guard((state) => view.line(state)), context.signal);
   const keys = (event) => event.key === "F" && !writing(event) && view.full();
   addEventListener("keydown", keys, { signal: context.signal });
 }

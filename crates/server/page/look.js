@@ -5,7 +5,7 @@ import { h, icon, s } from "./dom.js";
 import { percent, score, t } from "./i18n.js";
 
 const FAR = 1;
-const DOUBTFUL = 1;
+const DOUBTFUL = 0.2;
 
 export function toggleMaps() {
   const hidden = document.documentElement.classList.toggle("nomap");

@@ -4,8 +4,8 @@ import { whenLoginNeeded } from "./api.js";
 import { bus, connect, connected, disconnect } from "./bus.js";
 import { button, h, icon, replace, writing } from "./dom.js";
 import { chooseLanguage, t } from "./i18n.js";
-import { failed, guard, showError } from "./notices.js";
-import { address, logOut, mustLogIn, refresh, store, summary } from "./store.js";
+import { clearNews, failed, guard, showError } from "./notices.js";
+import { address, logOut, mayChange, mustLogIn, refresh, store, summary } from "./store.js";
 import { toggleMaps } from "./look.js";
 import * as home from "./home.js";
 import * as setup from "./new.js";
@@ -18,6 +18,7 @@ import * as login from "./login.js";
 const VIEWS = { live, review, threshold, history, new: setup };
 let ending = null;
 let shown = "";
+let broken = false;
 
 /** `#/<detector>/<view>` */
 function place() {
@@ -38,12 +39,14 @@ function choose() {
 async function show(force = false) {
   const chosen = choose();
   const key = `${chosen.name ?? chosen.lost ?? ""}/${chosen.key}`;
-  if (key === shown && !force) return;
+  if (key === shown && !force && !broken) return;
+  broken = false;
   ending?.abort();
   ending = new AbortController();
   const { signal } = ending;
   const moved = shown !== "" && shown !== key;
   shown = key;
+  if (moved) clearNews();
   drawHead();
   const root = replace(document.getElementById("view"));
   root.className = `view-${chosen.key}`;
@@ -54,7 +57,10 @@ async function show(force = false) {
     await chosen.module.show(root, context);
     if (moved && !signal.aborted && !root.contains(document.activeElement)) root.focus({ preventScroll: true });
   } catch (fault) {
-    if (!signal.aborted && fault.status !== 401) replace(root, failed(fault, () => show(true)));
+    if (signal.aborted || fault.status === 401) return;
+    // Where only the server was away, the view comes when it is back.
+    broken = fault.status === 0;
+    replace(root, failed(fault, () => show(true)));
   } finally {
     clearTimeout(slow);
     root.querySelector(":scope > .loading")?.remove();
@@ -83,7 +89,7 @@ function links(name, current) {
     const here = view === current ? "page" : null;
     return h("li", {}, h("a", { href: address(name, view), "aria-current": here }, t(`view.${view}`), count));
   };
-  return h("nav", { "aria-label": t("head.views") }, h("ul", {}, ["live", "review", "threshold", "history", "new"].map(link)));
+  return h("nav", { "aria-label": t("head.views") }, h("ul", {}, Object.keys(VIEWS).filter((v) => v !== "new" || mayChange()).map(link)));
 }
 
 function who() {

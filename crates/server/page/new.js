@@ -76,7 +76,7 @@ class Setup {
     this.sending = null;
     this.progress.hidden = true;
     showRefused(sum.refused);
-    showNews([t("new.added", { count: sum.added, n: number(sum.added) }), sum.known > 0 && t("new.known", { count: sum.known, n: number(sum.known) })].filter(Boolean).join(" "));
+    if (sum.added + sum.known > 0) showNews([t("new.added", { count: sum.added, n: number(sum.added) }), sum.known > 0 && t("new.known", { count: sum.known, n: number(sum.known) })].filter(Boolean).join(" "));
     await refresh();
     await this.reload();
   }
@@ -149,6 +149,8 @@ class Setup {
   }
 
   async watch(job) {
+    // The event of a job may be here before the answer that began it.
+    if (this.running) return;
     this.running = true;
     this.start.disabled = true;
     this.job.hidden = false;

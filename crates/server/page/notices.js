@@ -25,6 +25,10 @@ export function explain(fault) {
   return { text: fault.message || String(fault), hint: fault.hint ?? null };
 }
 
+export function clearNews() {
+  for (const old of box().querySelectorAll(".fine")) old.remove();
+}
+
 export function showError(fault, more) {
   if (fault?.name === "AbortError" || fault?.status === 401) return;
   const { text, hint } = explain(fault);
@@ -33,7 +37,9 @@ export function showError(fault, more) {
   box().append(card("bad", text, hint, more));
 }
 
-export function showNews(text, more, seconds = 8) {
+/** News takes the place of older news; errors stay. */
+export function showNews(text, more, seconds = 6) {
+  clearNews();
   const element = card("fine", text, null, more);
   box().append(element);
   if (seconds) setTimeout(() => element.remove(), seconds * 1000);

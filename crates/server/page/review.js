@@ -8,7 +8,7 @@ import { Drawing } from "./draw.js";
 import { clock, number, t } from "./i18n.js";
 import { LearnBar } from "./learn.js";
 import { chips, facts, farWarning, look, mapSwitch, verdict } from "./look.js";
-import { guard, showNews } from "./notices.js";
+import { guard } from "./notices.js";
 import { address, summary } from "./store.js";
 import { versionList } from "./versions.js";
 
@@ -47,7 +47,8 @@ class Review {
   async load() {
     const path = of(this.detector, `/parts${query({ order: "doubtful", judged: false, limit: PAGE })}`);
     const found = await get(path, { signal: this.signal });
-    this.parts = found.parts;
+    // Nothing can be learned from an image that is no longer kept.
+    this.parts = found.parts.filter((p) => p.kept);
     this.at = 0;
     this.draw();
   }
@@ -194,7 +195,7 @@ class Review {
     this.parts = [free, ...this.parts.filter((p) => p.part !== free.part)];
     this.at = 0;
     this.draw();
-    showNews(t("review.undone", { name: free.name }));
+    say(t("review.undone", { name: free.name }));
   }
 
   move(by) {

@@ -17,6 +17,18 @@ export function stopped(scores, threshold) {
   return scores.filter((score) => score >= threshold).length;
 }
 
+/**
+ * A scale that is even among good scores and ever denser far from them: a flaw may score fifty times as high, and the
+ * place where a threshold belongs must still be wide enough to be seen.
+ */
+export function bent(good, all) {
+  const sorted = [...(good.length > 3 ? good : all)].sort((a, b) => a - b);
+  const at = (share) => sorted[Math.floor(share * (sorted.length - 1))];
+  const middle = at(0.5);
+  const spread = at(0.95) - at(0.05) || Math.abs(middle) || 1;
+  return { to: (score) => Math.asinh((score - middle) / spread), from: (place) => middle + Math.sinh(place) * spread };
+}
+
 export function bins(scores, low, high, count) {
   const found = new Array(count).fill(0);
   const step = (high - low) / count || 1;

@@ -29,6 +29,9 @@ export const mustLogIn = () => store.login && !store.user;
 /** On a machine where nobody logs in, whoever sits there may do all. */
 export const isAdmin = () => !store.user || store.user.role === "admin";
 
+/** Operators watch and judge; what changes a detector is left to engineers. */
+export const mayChange = () => store.user?.role !== "operator";
+
 export const summary = (name) => store.detectors.find((d) => d.name === name);
 
 /** The address of a view: `#/<detector>/<view>`. */

@@ -6,8 +6,8 @@ import { busy, button, field, h, icon, replace } from "./dom.js";
 import { histogram } from "./charts.js";
 import { number, percent, score, t } from "./i18n.js";
 import { guard, showNews } from "./notices.js";
-import { stopped, wilson } from "./stats.js";
-import { address, refresh } from "./store.js";
+import { bent, stopped, wilson } from "./stats.js";
+import { address, mayChange, refresh } from "./store.js";
 import { rollBack } from "./versions.js";
 
 const STEPS = 1000;
@@ -34,26 +34,29 @@ class Threshold {
 
   range() {
     const { good, defects, judged, value } = this.data;
-    const all = [...good, ...defects, ...judged.good, ...judged.flaw, value];
+    const scores = [...good, ...defects, ...judged.good, ...judged.flaw, value];
+    this.scale = bent(good, scores);
+    const all = scores.map(this.scale.to);
     const low = all.reduce((a, b) => Math.min(a, b));
     const high = all.reduce((a, b) => Math.max(a, b));
-    const room = (high - low || Math.abs(value) || 1) * 0.03;
+    const room = (high - low || 1) * 0.03;
     return [low - room, high + room];
   }
 
   draw() {
     const { good, defects, judged } = this.data;
     const [low, high] = this.range();
-    this.chart = histogram([...good, ...judged.good], [...defects, ...judged.flaw], low, high, t("threshold.chart"));
-    const moved = (event) => this.set(Number(event.target.value), false);
-    this.slider = h("input", { type: "range", min: low, max: high, step: (high - low) / STEPS, value: this.value, oninput: moved, "aria-label": t("threshold.slider") });
+    const placed = (...lists) => lists.flat().map(this.scale.to);
+    this.chart = histogram(placed(good, judged.good), placed(defects, judged.flaw), low, high, t("threshold.chart"));
+    const moved = (event) => this.set(this.scale.from(Number(event.target.value)), false);
+    this.slider = h("input", { type: "range", min: low, max: high, step: (high - low) / STEPS, value: this.scale.to(this.value), oninput: moved, "aria-label": t("threshold.slider") });
     this.words = h("div", { class: "says" });
     this.exact = h("input", { type: "number", step: "any", value: this.value, onchange: (event) => this.set(Number(event.target.value), true) });
-    this.apply = button(t("threshold.apply"), guard(() => this.post({ value: this.value }, this.apply)), { class: "main" });
+    this.apply = button(t("threshold.apply"), guard(() => this.post({ value: this.value }, this.apply)), { class: "main", hidden: !mayChange() });
     this.back = button(t("threshold.back"), () => this.set(this.data.value, true));
     const legend = h("p", { class: "legend" }, h("span", { class: "good" }, t("threshold.good")), h("span", { class: "flaw" }, t("threshold.flaws")), h("span", { class: "past" }, t("threshold.past")));
     const used = h("p", { class: "quiet" }, t("threshold.used", { value: score(this.data.value), rule: this.data.rule }));
-    replace(this.card, legend, h("div", { class: "scale" }, this.chart.drawing, this.slider), this.words, h("div", { class: "row end" }, field(t("threshold.exact"), this.exact), this.apply, this.back), used, this.rules());
+    replace(this.card, legend, h("div", { class: "scale" }, this.chart.drawing, this.slider), this.words, h("div", { class: "row end" }, field(t("threshold.exact"), this.exact), this.apply, this.back), used, mayChange() ? this.rules() : h("p", { class: "quiet" }, t("role.engineers")));
     this.dragging();
     this.set(this.value, true);
   }
@@ -66,7 +69,7 @@ class Threshold {
       const box = drawing.getBoundingClientRect();
       const [low, high] = this.range();
       const at = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
-      this.set(low + at * (high - low), true);
+      this.set(this.scale.from(low + at * (high - low)), true);
     };
     drawing.addEventListener("pointerdown", (event) => (drawing.setPointerCapture(event.pointerId), to(event)));
     drawing.addEventListener("pointermove", to);
@@ -84,9 +87,9 @@ class Threshold {
   set(value, slide) {
     if (!Number.isFinite(value)) return;
     this.value = value;
-    if (slide) this.slider.value = value;
+    if (slide) this.slider.value = this.scale.to(value);
     if (document.activeElement !== this.exact || slide) this.exact.value = Number(value.toPrecision(6));
-    this.chart.move(value);
+    this.chart.move(this.scale.to(value));
     const same = Math.abs(value - this.data.value) < 1e-12;
     this.apply.disabled = same;
     this.back.disabled = same;
@@ -101,7 +104,7 @@ class Threshold {
     const own = [judged.good.length && t("threshold.judged.good", at(judged.good)), judged.flaw.length && t("threshold.judged.flaw", at(judged.flaw))].filter(Boolean);
     const row = (kind, symbol, line) => h("p", { class: kind }, icon(symbol), h("span", {}, line));
     const teach = !defects.length && h("p", {}, h("a", { href: address(this.detector, "review") }, t("threshold.teach")));
-    replace(this.words, row("good", "check", lines[0]), row("flaw", "cross", lines[1]), own.length > 0 && h("p", { class: "quiet" }, t("threshold.judged", { what: own.join(", ") })), teach);
+    replace(this.words, row("good", "check", lines[0]), row("flaw", "target", lines[1]), own.length > 0 && h("p", { class: "quiet" }, t("threshold.judged", { what: own.join(", ") })), teach);
     this.slider.setAttribute("aria-valuetext", `${score(this.value)}. ${lines.join(" ")}`);
   }
 

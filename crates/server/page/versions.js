@@ -6,7 +6,7 @@ import { busy, button, h, replace } from "./dom.js";
 import { moment, score, t } from "./i18n.js";
 import { guard, showNews } from "./notices.js";
 import { tally } from "./learn.js";
-import { refresh } from "./store.js";
+import { mayChange, refresh } from "./store.js";
 
 export async function rollBack(detector, version) {
   await post(of(detector, "/rollback"), { version });
@@ -20,7 +20,7 @@ function row(detector, version, current, reload) {
     await reload();
   });
   const label = t("versions.back.to", { version: version.version });
-  const act = current ? h("strong", { class: "chip judged good" }, t("versions.current")) : button(t("versions.back"), back, { class: "small", "aria-label": label });
+  const act = current ? h("strong", { class: "chip judged good" }, t("versions.current")) : mayChange() && button(t("versions.back"), back, { class: "small", "aria-label": label });
   const change = version.before && version.after ? h("small", { class: "quiet" }, tally(version.before, version.after).join(" ")) : null;
   const made = [t(`versions.${version.kind}`), version.note].filter(Boolean).join(" – ");
   return h("li", { class: current ? "current" : "", "data-version": version.version }, [
