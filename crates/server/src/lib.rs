@@ -2,4 +2,5 @@
 //! judgements, sources of images and receivers of verdicts.
 
 pub mod receivers;
+pub mod sources;
 pub mod verdict;

@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 pub use self::address::Address;
 pub use self::error::ReceiverError;
 pub use self::options::ReceiverOptions;
+pub(crate) use self::queue::Backoff;
 
 use self::mqtt::Mqtt;
 use self::queue::{MOST, Queue, Told};
