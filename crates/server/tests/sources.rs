@@ -441,6 +441,26 @@ fn the_newest_of_a_stream_is_taken_and_an_old_one_is_not() {
     assert!(start.elapsed() < Duration::from_secs(2), "stopping waits");
 }
 
+#[test]
+fn who_takes_no_more_is_asked_no_more() {
+    if !installed("who_takes_no_more_is_asked_no_more") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/video", stream(30, true));
+    let kept = Arc::new(Kept::default());
+    let mut refusals = vec![Refused::Closed, Refused::Bad("it is no image".into())];
+    refusals.push(Refused::Busy(Duration::from_millis(20)));
+    *kept.refusals.lock().unwrap() = refusals;
+    let sources = start(&camera(&url, Some(100)), folder.path(), &kept);
+    wait("the end", || kept.refusals.lock().unwrap().is_empty());
+    thread::sleep(Duration::from_millis(400));
+    assert_eq!(kept.count(), 0);
+    let counts = sources.stop();
+    assert_eq!((only(&counts).sent, only(&counts).failed), (0, 1));
+    assert!(only(&counts).dropped >= 2, "{counts:?}");
+}
+
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<u8>>>);
 

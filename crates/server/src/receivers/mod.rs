@@ -191,6 +191,15 @@ impl Receivers {
     }
 }
 
+impl Drop for Receivers {
+    /// Gives up what was not waited for.
+    fn drop(&mut self) {
+        for receiver in &self.running {
+            receiver.queue.close(Instant::now());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

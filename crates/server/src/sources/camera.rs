@@ -79,10 +79,10 @@ impl Camera {
     pub(super) fn read(&self, hand: &Hand) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let source = hand.tally.name.as_str();
-        while !hand.stop.is_over() {
+        while !self.lock().over {
             let (pictures, reason) = self.play(&hand.tally);
             self.frames.away();
-            if hand.stop.is_over() {
+            if self.lock().over {
                 break;
             }
             if self.input.kind == Kind::Film {
