@@ -14,8 +14,10 @@ mod oip;
 mod options;
 mod overlay;
 mod page;
+pub mod receivers;
 mod refusal;
 mod serve;
+pub mod sources;
 mod store;
 pub mod verdict;
 

@@ -27,6 +27,7 @@ mod share;
 mod source;
 mod table;
 mod visa;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub use mask::{load_mask, read_mask};
 pub use root::is_category;
 pub use source::Source;
 pub use table::ListError;
+pub use watch::{Journal, Watch};
 
 /// The type of defects of which no type is known.
 const DEFECT: &str = "defect";

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use flawtune::dataset::{FileKind, Ledger, LedgerEntry, Oddity, file_kind, gather};
+use flawtune::dataset::{FileKind, Ledger, LedgerEntry, Oddity, Watch, file_kind, gather};
 use flawtune::workflow::{Next, WorkflowError};
 
-use super::watch::Watch;
 use crate::console::warn;
 use crate::failure::Failure;
 use crate::interrupt;

@@ -1,17 +1,15 @@
 //! `flawtune predict`
 
 mod inputs;
-mod journal;
 mod output;
 mod sorted;
-mod watch;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flawtune::dataset::{Ledger, Oddity};
+use flawtune::dataset::{Journal, Ledger, Oddity, Watch};
 use flawtune::features::{BadImage, FeatureError};
 use flawtune::workflow::{
     Detector, Event, NewThreshold, Next, OnEvent, PredictOptions, Predicted, WorkflowError,
@@ -22,10 +20,8 @@ use serde_json::json;
 
 use self::inputs::Source;
 pub(crate) use self::inputs::expand;
-use self::journal::Journal;
 use self::output::{Printer, verdict};
 use self::sorted::{Sorted, UNREADABLE};
-use self::watch::Watch;
 use super::maps::Maps;
 use crate::Context;
 use crate::args::{FormatArg, PredictArgs};
@@ -186,8 +182,22 @@ fn source(args: &PredictArgs) -> Result<(Source, Ledger), Failure> {
     let Some(folder) = &args.watch else {
         return Source::named(&args.images, &written);
     };
-    let journal = args.journal.as_deref().map(Journal::open).transpose()?;
-    let watch = Watch::new(folder, &written, journal).map_err(|e| Failure::from_error(&e))?;
+    let journal = args.journal.as_deref().map(|path| {
+        Journal::open(path, console::warn).map_err(|e| {
+            Failure::Input(format!(
+                "{}: {e}\nhint: name a file that can be written with --journal",
+                path.display()
+            ))
+        })
+    });
+    let watch = Watch::new(folder, &written, journal.transpose()?, console::warn);
+    let watch = watch.map_err(|source| {
+        Failure::from_error(&WorkflowError::Io {
+            path: folder.clone(),
+            source,
+            hint: "name a folder that can be read with --watch",
+        })
+    })?;
     Ok((Source::Watch(watch), Ledger::new()))
 }
 

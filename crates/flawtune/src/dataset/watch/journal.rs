@@ -3,26 +3,24 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flawtune_backbone::atomic_file;
 use serde_json::{Value, json};
 
-use crate::console::warn;
-use crate::failure::Failure;
-
 /// Length of a file, and nanoseconds of its last change since 1970.
 type State = (u64, u64);
 
 /// A journal that is open; what it holds of files that are gone, or changed, is left out when it is opened.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub struct Journal {
     path: PathBuf,
     file: File,
     before: HashMap<String, State>,
     failing: bool,
+    warn: fn(&str),
 }
 
 fn nanoseconds(time: Option<SystemTime>) -> u64 {
@@ -36,17 +34,14 @@ fn line(path: &str, (length, modified): State, verdict: &str) -> String {
 
 impl Journal {
     /// The journal at `path`, which is made if it is not there.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| {
-            Failure::Input(format!(
-                "{}: {e}\nhint: name a file that can be written with --journal",
-                path.display()
-            ))
-        };
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn open(path: &Path, warn: fn(&str)) -> io::Result<Self> {
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(failed(e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e),
         };
         let (mut before, mut kept) = (HashMap::new(), String::new());
         let mut lines: Vec<(String, State, String)> = text.lines().filter_map(entry).collect();
@@ -59,35 +54,30 @@ impl Journal {
                 let _ = writeln!(kept, "{}", line(&name, state, &verdict));
             }
         }
-        atomic_file::write(path, kept.as_bytes()).map_err(failed)?;
-        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        atomic_file::write(path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
             before,
             failing: false,
+            warn,
         })
     }
 
     /// Whether a file was judged in this state.
-    pub(super) fn knows(&self, path: &Path, length: u64, modified: Option<SystemTime>) -> bool {
+    pub fn knows(&self, path: &Path, length: u64, modified: Option<SystemTime>) -> bool {
         let state = self.before.get(&*path.to_string_lossy());
         state == Some(&(length, nanoseconds(modified)))
     }
 
     /// Adds a file that is judged. A service outlives a journal that cannot be written, which is said once.
-    pub(super) fn add(
-        &mut self,
-        path: &Path,
-        length: u64,
-        modified: Option<SystemTime>,
-        verdict: &str,
-    ) {
+    pub fn add(&mut self, path: &Path, length: u64, modified: Option<SystemTime>, verdict: &str) {
         let state = (length, nanoseconds(modified));
         let text = line(&path.to_string_lossy(), state, verdict) + "\n";
         let failed = self.file.write_all(text.as_bytes()).err();
         match failed {
-            Some(e) if !std::mem::replace(&mut self.failing, true) => warn(&format!(
+            Some(e) if !std::mem::replace(&mut self.failing, true) => (self.warn)(&format!(
                 "{}: {e}; what is judged from now on may be judged again after a restart",
                 self.path.display()
             )),

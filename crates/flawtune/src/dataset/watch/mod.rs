@@ -6,17 +6,16 @@
 //! times, then named, and watching goes on: no file ends it, and neither does a folder that is away for a while. With a
 //! journal, what was judged before a restart is not judged again.
 
+mod journal;
+
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use flawtune::dataset::{FileKind, file_kind, is_own_output};
-use flawtune::workflow::WorkflowError;
-
-use super::journal::Journal;
-use crate::console::warn;
+pub use self::journal::Journal;
+use super::{FileKind, file_kind, is_own_output};
 
 /// How long a file must not have changed.
 const SETTLED: Duration = Duration::from_millis(300);
@@ -28,6 +27,7 @@ const TRIES: u32 = 5;
 const END: u64 = 4096;
 
 /// A file as it was last seen.
+#[derive(Debug)]
 struct Seen {
     length: u64,
     modified: Option<SystemTime>,
@@ -39,7 +39,9 @@ struct Seen {
     listing: u64,
 }
 
-pub(super) struct Watch {
+/// A folder, and what was seen in it.
+#[derive(Debug)]
+pub struct Watch {
     folder: PathBuf,
     /// Folders that are not looked into: what is written there is written by us.
     written: Vec<PathBuf>,
@@ -49,14 +51,21 @@ pub(super) struct Watch {
     listing: u64,
     /// Whether the folder could not be listed the last time.
     away: bool,
+    /// Says what a person should know.
+    warn: fn(&str),
 }
 
 impl Watch {
-    pub(super) fn new(
+    /// Starts to watch `folder`, but for the folders in it that are `written` to by us; what `journal` knows is not taken again.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn new(
         folder: &Path,
         written: &[&Path],
         journal: Option<Journal>,
-    ) -> Result<Self, WorkflowError> {
+        warn: fn(&str),
+    ) -> io::Result<Self> {
         let whole = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let mut watch = Self {
             folder: folder.to_owned(),
@@ -65,20 +74,17 @@ impl Watch {
             files: HashMap::new(),
             listing: 0,
             away: false,
+            warn,
         };
-        watch.list().map_err(|source| WorkflowError::Io {
-            path: folder.to_owned(),
-            source,
-            hint: "name a folder that can be read with --watch",
-        })?;
+        watch.list()?;
         Ok(watch)
     }
 
     /// At most `most` images that are whole and were not taken before, by name.
-    pub(super) fn ready(&mut self, most: usize) -> Vec<PathBuf> {
+    pub fn ready(&mut self, most: usize) -> Vec<PathBuf> {
         match self.list() {
             Ok(()) => self.away = false,
-            Err(e) if !std::mem::replace(&mut self.away, true) => warn(&format!(
+            Err(e) if !std::mem::replace(&mut self.away, true) => (self.warn)(&format!(
                 "{}: {e}; looking again until it is there",
                 self.folder.display()
             )),
@@ -106,7 +112,7 @@ impl Watch {
             match file_kind(&path) {
                 FileKind::Image => taken.push(path),
                 FileKind::Foreign(format) => {
-                    warn(&format!(
+                    (self.warn)(&format!(
                         "left out {}: {format} is not supported",
                         path.display()
                     ));
@@ -118,7 +124,7 @@ impl Watch {
     }
 
     /// An image that was taken and cannot be read: it is tried again later. Whether this was the last time, or it is gone.
-    pub(super) fn failed(&mut self, path: &Path) -> bool {
+    pub fn failed(&mut self, path: &Path) -> bool {
         let Some(seen) = self.files.get_mut(path).filter(|_| path.exists()) else {
             return true;
         };
@@ -132,13 +138,13 @@ impl Watch {
     }
 
     /// Takes down in the journal that an image is judged, as it was when it was taken.
-    pub(super) fn judged(&mut self, path: &Path, verdict: &str) {
+    pub fn judged(&mut self, path: &Path, verdict: &str) {
         if let (Some(journal), Some(seen)) = (&mut self.journal, self.files.get(path)) {
             journal.add(path, seen.length, seen.modified, verdict);
         }
     }
 
-    fn list(&mut self) -> std::io::Result<()> {
+    fn list(&mut self) -> io::Result<()> {
         // the folder itself has to be there; what is in it may come and go meanwhile
         let entries = std::fs::read_dir(&self.folder)?;
         self.listing += 1;
@@ -208,7 +214,7 @@ impl Watch {
 
 /// Whether a file's end is not only zeros, as that of a file for which room was made before it is written.
 fn is_filled(path: &Path) -> bool {
-    let end = || -> std::io::Result<Vec<u8>> {
+    let end = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
@@ -225,6 +231,8 @@ mod tests {
     use super::*;
 
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+    fn quiet(_: &str) {}
 
     fn wait_for(watch: &mut Watch, time: Duration) -> Vec<PathBuf> {
         let start = Instant::now();
@@ -245,7 +253,7 @@ mod tests {
     fn a_file_is_taken_once_when_it_has_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let mut watch = Watch::new(folder.path(), &[], None).unwrap();
+        let mut watch = Watch::new(folder.path(), &[], None, quiet).unwrap();
         std::fs::write(folder.path().join("note.txt"), "x").unwrap();
         std::fs::write(folder.path().join(".b.png"), "x").unwrap();
         std::fs::write(&path, "x").unwrap();
@@ -258,7 +266,7 @@ mod tests {
         std::fs::remove_file(folder.path().join("note.txt")).unwrap();
         assert!(watch.ready(8).is_empty());
         assert!(watch.files.is_empty(), "what is gone is forgotten");
-        assert!(Watch::new(&folder.path().join("none"), &[], None).is_err());
+        assert!(Watch::new(&folder.path().join("none"), &[], None, quiet).is_err());
     }
 
     #[test]
@@ -275,7 +283,7 @@ mod tests {
             std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             std::fs::write(at(name), PNG).unwrap();
         }
-        let mut watch = Watch::new(folder.path(), &[&at("maps")], None).unwrap();
+        let mut watch = Watch::new(folder.path(), &[&at("maps")], None, quiet).unwrap();
         assert_eq!(wait(&mut watch), [at("c.png"), at("day/shift/a.jfif")]);
         assert!(wait(&mut watch).is_empty());
     }
@@ -285,7 +293,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, room) = (folder.path().join("a.png"), folder.path().join("b.bmp"));
         std::fs::write(&path, "half").unwrap();
-        let mut watch = Watch::new(folder.path(), &[], None).unwrap();
+        let mut watch = Watch::new(folder.path(), &[], None, quiet).unwrap();
         assert_eq!(wait(&mut watch), std::slice::from_ref(&path));
         assert!(!watch.failed(&path));
         assert!(watch.ready(8).is_empty(), "not at once");
@@ -318,8 +326,8 @@ mod tests {
             std::fs::write(at(name), PNG).unwrap();
         }
         let start = || {
-            let journal = Journal::open(&journal).unwrap();
-            Watch::new(&folder.path().join("in"), &[], Some(journal)).unwrap()
+            let journal = Journal::open(&journal, quiet).unwrap();
+            Watch::new(&folder.path().join("in"), &[], Some(journal), quiet).unwrap()
         };
         let mut watch = start();
         assert_eq!(wait(&mut watch), [at("a.png"), at("b.png"), at("c.png")]);
