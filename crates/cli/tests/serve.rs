@@ -1,5 +1,7 @@
 //! `flawtune serve` as a process: what it prints, how it ends, and that nothing it confirmed is lost when it is killed.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -90,10 +92,15 @@ fn fitted(data: &Path, images: &Path) -> Vec<Vec<u8>> {
         let mut paths: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         paths.truncate(most);
-        paths.iter().map(|p| fs::read(p).unwrap()).collect::<Vec<_>>()
+        paths
+            .iter()
+            .map(|p| fs::read(p).unwrap())
+            .collect::<Vec<_>>()
     };
     let server = Server::start(data);
-    let (status, _) = server.post("/api/detectors", json!({"name": "gravel"})).unwrap();
+    let (status, _) = server
+        .post("/api/detectors", json!({"name": "gravel"}))
+        .unwrap();
     assert_eq!(status, 201);
     for image in read("train/good", 6) {
         let added = server.send("POST", "/api/detectors/gravel/good", "image/jpeg", &image);
@@ -137,7 +144,11 @@ fn work(server: &Server, images: &[Vec<u8>], noise: &mut Noise, confirmed: &Mute
         };
         let part = &found["results"][0];
         let number = part["part"].as_i64().unwrap();
-        confirmed.lock().unwrap().parts.insert(number, part["score"].clone());
+        confirmed
+            .lock()
+            .unwrap()
+            .parts
+            .insert(number, part["score"].clone());
         let label = ["good", "flaw"][drawn(noise, 2)];
         let content = part["content"].as_str().unwrap().to_owned();
         // until it is confirmed, either may hold
@@ -146,7 +157,11 @@ fn work(server: &Server, images: &[Vec<u8>], noise: &mut Noise, confirmed: &Mute
         let Some((201, _)) = server.post("/api/detectors/gravel/judgements", body) else {
             return;
         };
-        confirmed.lock().unwrap().judgements.insert(content, label.to_owned());
+        confirmed
+            .lock()
+            .unwrap()
+            .judgements
+            .insert(content, label.to_owned());
         if drawn(noise, 4) == 0 && !learn(server, confirmed) {
             return;
         }
@@ -155,7 +170,8 @@ fn work(server: &Server, images: &[Vec<u8>], noise: &mut Noise, confirmed: &Mute
 
 /// Whether the server is still there.
 fn learn(server: &Server, confirmed: &Mutex<Confirmed>) -> bool {
-    let Some((status, mut job)) = server.post("/api/detectors/gravel/learn", json!({"force": true}))
+    let Some((status, mut job)) =
+        server.post("/api/detectors/gravel/learn", json!({"force": true}))
     else {
         return false;
     };
@@ -195,8 +211,17 @@ fn check(server: &Server, confirmed: &Confirmed) {
     }
     for (content, label) in &confirmed.judgements {
         let part = parts.values().find(|p| p["content"] == content.as_str());
-        assert_eq!(part.unwrap()["judgement"]["label"], label.as_str(), "{content}");
-        let image = server.send("GET", &format!("/api/parts/{}", part.unwrap()["part"]), "", b"");
+        assert_eq!(
+            part.unwrap()["judgement"]["label"],
+            label.as_str(),
+            "{content}"
+        );
+        let image = server.send(
+            "GET",
+            &format!("/api/parts/{}", part.unwrap()["part"]),
+            "",
+            b"",
+        );
         assert_eq!(image.unwrap().1["kept"], true);
     }
     let versions = server.get("/api/detectors/gravel/versions");

@@ -1,7 +1,7 @@
 //! What every request works with.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use flawtune::Image;
@@ -14,7 +14,9 @@ use crate::guard::Gate;
 use crate::jobs::{Job, Jobs};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
+use crate::receivers::{Counted, Receivers};
 use crate::refusal::Refusal;
+use crate::sources::Sources;
 use crate::store::{DetectorRow, Store};
 use crate::verdict::{Part, Source};
 
@@ -69,6 +71,10 @@ pub(crate) struct App {
     pub(crate) notices: broadcast::Sender<Notice>,
     /// Whether no more requests are taken.
     pub(crate) stopping: AtomicBool,
+    /// Where verdicts go.
+    pub(crate) receivers: Arc<Receivers>,
+    /// Where images come from; none before they start and after they ended.
+    pub(crate) sources: Mutex<Option<Sources>>,
 }
 
 impl App {
@@ -162,6 +168,14 @@ impl App {
             since: Instant::now(),
         })?;
         self.wait(answer).await
+    }
+
+    /// What became of images of sources and of verdicts to receivers.
+    pub(crate) fn ways(&self) -> Vec<Counted> {
+        let mut all = self.receivers.counts();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(sources.iter().flat_map(Sources::counts));
+        all
     }
 
     fn ask(&self, asked: Asked) -> Result<(), Refusal> {

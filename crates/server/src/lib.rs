@@ -7,6 +7,7 @@ mod compute;
 mod files;
 mod guard;
 mod jobs;
+mod line;
 mod log;
 mod masks;
 mod metrics;

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::receivers::Counted;
 use crate::verdict::Part;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,8 +25,8 @@ struct OfRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfReceiver {
-    receiver: String,
+struct OfWay {
+    way: String,
 }
 
 /// What is counted.
@@ -37,8 +38,8 @@ pub(crate) struct Metrics {
     seconds: Histogram,
     batch: Histogram,
     waiting: Gauge,
-    sent: Family<OfReceiver, Gauge>,
-    dropped: Family<OfReceiver, Gauge>,
+    sent: Family<OfWay, Gauge>,
+    dropped: Family<OfWay, Gauge>,
 }
 
 impl Default for Metrics {
@@ -60,13 +61,13 @@ impl Default for Metrics {
         registry.register("batch_images", "Images a forward pass", batch.clone());
         registry.register("waiting", "Images that wait", waiting.clone());
         registry.register(
-            "receiver_sent",
-            "Verdicts that a receiver took",
+            "way_sent",
+            "Images that came from a source, verdicts that a receiver took",
             Clone::clone(&sent),
         );
         registry.register(
-            "receiver_lost",
-            "Verdicts that a receiver did not get",
+            "way_lost",
+            "Images of a source or verdicts to a receiver that were dropped or refused",
             Clone::clone(&dropped),
         );
         Self {
@@ -104,18 +105,17 @@ impl Metrics {
         self.requests.get_or_create(&OfRequest { status }).inc();
     }
 
-    /// What a receiver of verdicts took, and what it did not get.
-    pub(crate) fn receiver(&self, name: &str, sent: u64, lost: u64) {
-        let of = OfReceiver {
-            receiver: name.to_owned(),
-        };
-        self.sent.get_or_create(&of).set(sent as i64);
-        self.dropped.get_or_create(&of).set(lost as i64);
-    }
-
-    /// As text, with so many images waiting.
-    pub(crate) fn text(&self, waiting: usize) -> String {
+    /// As text, with so many images waiting, and with what became of images of sources and of verdicts to receivers.
+    pub(crate) fn text(&self, waiting: usize, ways: &[Counted]) -> String {
         self.waiting.set(waiting as i64);
+        for way in ways {
+            let of = OfWay {
+                way: way.name.clone(),
+            };
+            self.sent.get_or_create(&of).set(way.sent as i64);
+            let lost = way.dropped + way.failed;
+            self.dropped.get_or_create(&of).set(lost as i64);
+        }
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

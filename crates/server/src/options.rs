@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::receivers::ReceiverOptions;
+use crate::sources::SourceOptions;
+
 /// What a server is started with.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
@@ -54,6 +57,15 @@ pub struct ServeOptions {
     /// Log as JSON, a line each
     #[cfg_attr(feature = "clap", arg(long))]
     pub log_json: bool,
+    /// The detector that looks at what comes from --watch and --source [default: the one of FILE]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
+    pub line: Option<String>,
+    /// Where images come from, beside the page and programs.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub sources: SourceOptions,
+    /// Where verdicts go, beside the page.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub receivers: ReceiverOptions,
 }
 
 impl Default for ServeOptions {
@@ -71,6 +83,9 @@ impl Default for ServeOptions {
             max_upload: 64,
             keep: 5000,
             log_json: false,
+            line: None,
+            sources: SourceOptions::default(),
+            receivers: ReceiverOptions::default(),
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Said {
     pub(crate) worse: bool,
 }
 
+const STOPPING: &str = "the server is stopping";
+
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self {
@@ -97,7 +99,12 @@ impl Refusal {
 
     /// The server ends.
     pub(crate) fn stopping() -> Self {
-        Self::late("the server is stopping")
+        Self::late(STOPPING)
+    }
+
+    /// Whether that is why.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.said.error == STOPPING
     }
 
     /// The machine failed.

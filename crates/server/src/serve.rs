@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,18 +14,22 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
-use axum_server::Handle;
+use axum_server::Handle as ServerHandle;
 use axum_server::tls_rustls::RustlsConfig;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::app::{App, Notice};
 use crate::compute::{self, Queue, Recorder, Registry};
-use crate::files::{Files, FilesError};
+use crate::files::{Files, FilesError, is_name};
 use crate::guard::{Gate, guard};
 use crate::jobs::Jobs;
+use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
+use crate::receivers::{ReceiverError, Receivers};
 use crate::refusal::Refusal;
+use crate::sources::{SourceError, SourceOptions, Sources};
 use crate::store::{NewVersion, Store, StoreError, VersionKind};
 use crate::{api, oip, page};
 
@@ -35,6 +39,8 @@ const NOTICES: usize = 1024;
 const UPLOADS: usize = 128;
 /// How long requests may take to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long verdicts may take to reach their receivers then.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// Why a server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,12 @@ pub enum ServeError {
     /// The detector to begin with.
     #[error(transparent)]
     Detector(#[from] flawtune::Error),
+    /// A source of images.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A receiver of verdicts.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// Options that make no sense together, or a file that they name.
     #[error("{0}")]
     Input(String),
@@ -108,6 +120,7 @@ pub fn serve(
     let metrics = Arc::new(Metrics::default());
     // half a gigabyte of pixels may wait
     let queue = Arc::new(Queue::new(options.queue, 1 << 28));
+    let receivers = Arc::new(Receivers::start(&options.receivers)?);
     let (notices, _) = broadcast::channel(NOTICES);
     let keeping = Arc::new(Mutex::new(()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -124,17 +137,24 @@ pub fn serve(
         uploads: Semaphore::new(UPLOADS),
         notices,
         stopping: AtomicBool::new(false),
+        receivers: Arc::clone(&receivers),
+        sources: Mutex::new(None),
         options,
     });
-    if let Some(detector) = app.options.detector.clone() {
-        begin_with(&app, &detector)?;
-    }
+    let opened = app.options.detector.clone();
+    let opened = opened.map(|path| begin_with(&app, &path)).transpose()?;
+    let line = line(&app, opened)?;
     let threads = start_work(&app)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(1, 4))
         .enable_all()
         .build()?;
+    if let Some(line) = line {
+        start_sources(&app, line, runtime.handle())?;
+    }
     let served = runtime.block_on(listen(&app, stop, on_start));
+    let sources = taken(&app.sources);
+    drop(sources.map(Sources::stop));
     // what was taken in is answered and written down
     app.queue.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -142,13 +162,53 @@ pub fn serve(
     for thread in threads {
         drop(thread.join());
     }
+    if let Some(receivers) = Arc::into_inner(receivers) {
+        receivers.stop(TOLD);
+    }
     served
+}
+
+fn taken<T>(from: &Mutex<Option<T>>) -> Option<T> {
+    from.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The detector that sources speak to, where there are sources.
+fn line(app: &App, opened: Option<String>) -> Result<Option<String>, ServeError> {
+    let options = &app.options;
+    if options.sources == SourceOptions::default() {
+        return Ok(None);
+    }
+    match options.line.clone().or(opened) {
+        Some(name) if is_name(&name) => Ok(Some(name)),
+        Some(name) => Err(ServeError::Input(format!(
+            "'{name}' cannot be the name of a detector\nhint: take letters, digits, '-', '_' and '.'"
+        ))),
+        None => Err(ServeError::Input(
+            "no detector is named to look at what comes from --watch and --source\nhint: name it with --line, or begin with a file \
+             of flawtune fit"
+                .into(),
+        )),
+    }
+}
+
+/// Takes images in from a folder or a camera.
+fn start_sources(app: &Arc<App>, detector: String, runtime: &Handle) -> Result<(), ServeError> {
+    let options = &app.options;
+    let written: Vec<&Path> = std::iter::once(options.data.as_path())
+        .chain(options.receivers.sorted.as_deref())
+        .collect();
+    let journal = options.data.join("watched.jsonl");
+    let submit = Arc::new(Line::new(app, runtime.clone(), detector));
+    let sources = Sources::start(&options.sources, &journal, &written, submit)?;
+    *app.sources.lock().unwrap_or_else(PoisonError::into_inner) = Some(sources);
+    Ok(())
 }
 
 /// The threads that look at images and write verdicts down.
 fn start_work(app: &Arc<App>) -> Result<Vec<JoinHandle<()>>, ServeError> {
-    let notices = app.notices.clone();
-    let told = Box::new(move |part: &Arc<_>, _: &Arc<[u8]>| {
+    let (notices, receivers) = (app.notices.clone(), Arc::clone(&app.receivers));
+    let told = Box::new(move |part: &Arc<_>, image: &Arc<[u8]>| {
+        receivers.tell(part, image);
         drop(notices.send(Notice::Part(Arc::clone(part))));
     });
     let (recorder, writing) = Recorder::start(
@@ -184,7 +244,7 @@ fn secret(options: &ServeOptions) -> Result<Option<String>, ServeError> {
 }
 
 /// Opens the file that the server was started with: a detector of its name, which is new or begins anew where the file is another.
-fn begin_with(app: &Arc<App>, path: &Path) -> Result<(), ServeError> {
+fn begin_with(app: &Arc<App>, path: &Path) -> Result<String, ServeError> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || "-_.".contains(c) {
@@ -206,14 +266,14 @@ fn begin_with(app: &Arc<App>, path: &Path) -> Result<(), ServeError> {
         Some(row) => row,
         None => match app.store.new_detector(&name, None)? {
             Some(row) => row,
-            None => return Ok(()),
+            None => return Ok(name),
         },
     };
     let hash = file_hash(path)?;
     let file = format!("opened-{hash}.flaw");
     let known = app.store.versions(row.id)?;
     if known.iter().any(|version| version.is.file == file) {
-        return Ok(());
+        return Ok(name);
     }
     let folder = app.files.detector(&row.name);
     fs::create_dir_all(&folder)?;
@@ -235,7 +295,7 @@ fn begin_with(app: &Arc<App>, path: &Path) -> Result<(), ServeError> {
         oddest: None,
     };
     app.store.add_version(&row, &new, None)?;
-    Ok(())
+    Ok(name)
 }
 
 /// The first digits of the hash of a file.
@@ -254,7 +314,7 @@ async fn health(State(app): State<Arc<App>>) -> impl IntoResponse {
 }
 
 async fn figures(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = app.metrics.text(app.queue.len());
+    let text = app.metrics.text(app.queue.len(), &app.ways());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], text)
 }
@@ -277,7 +337,7 @@ async fn listen(
     stop: &'static AtomicBool,
     on_start: impl FnOnce(&Listening),
 ) -> Result<(), ServeError> {
-    let handle: Handle<SocketAddr> = Handle::new();
+    let handle: ServerHandle<SocketAddr> = ServerHandle::new();
     let listener =
         std::net::TcpListener::bind(app.options.listen).map_err(|source| ServeError::Listen {
             address: app.options.listen,
@@ -335,7 +395,7 @@ fn bounded<A>(
 }
 
 /// Waits until the server is to stop; then no more is taken, and what is under way may end.
-async fn stopping(app: Arc<App>, stop: &'static AtomicBool, handle: Handle<SocketAddr>) {
+async fn stopping(app: Arc<App>, stop: &'static AtomicBool, handle: ServerHandle<SocketAddr>) {
     while !stop.load(Ordering::SeqCst) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

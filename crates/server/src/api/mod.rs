@@ -9,6 +9,7 @@ mod people;
 mod state;
 mod upload;
 mod versions;
+mod ways;
 
 use std::sync::Arc;
 
@@ -110,6 +111,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/api/images/{content}/picture", get(parts::known_picture))
         .route("/api/judgements/{id}", delete(judge::withdraw))
         .route("/api/events", get(events::events))
+        .route("/api/trigger", post(ways::trigger))
+        .route("/api/ways", get(ways::ways))
         .route("/api/audit", get(people::audit))
         .route("/api/users", get(people::users).post(people::set_user))
         .route("/api/users/{name}", delete(people::remove_user))

@@ -12,8 +12,8 @@ mod sorted;
 mod table;
 mod webhook;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -52,7 +52,7 @@ struct Running {
     queue: Arc<Queue>,
     images: bool,
     /// Closed when its thread ends.
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Running {
@@ -77,7 +77,7 @@ impl Running {
         Ok(Self {
             queue,
             images,
-            ended,
+            ended: Mutex::new(ended),
         })
     }
 }
@@ -177,7 +177,10 @@ impl Receivers {
         for receiver in &self.running {
             // a moment more, for who only has to see that the time is over
             let left = ends.saturating_duration_since(Instant::now()) + Duration::from_millis(200);
-            let _ = receiver.ended.recv_timeout(left);
+            let ended = receiver.ended.lock();
+            let _ = ended
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv_timeout(left);
             let dropped = receiver.queue.abandon();
             if dropped > 0 {
                 tracing::warn!(

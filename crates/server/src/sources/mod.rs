@@ -8,6 +8,7 @@ mod frames;
 mod options;
 mod ppm;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -169,6 +170,14 @@ pub struct Sources {
     camera: Option<(Arc<Camera>, Arc<Tally>)>,
     /// Closed when a thread ends.
     ended: Vec<Receiver<()>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("tallies", &self.tallies)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {

@@ -167,7 +167,8 @@ impl Server {
 
     /// A detector of gravel, fitted to so many good images.
     pub(crate) fn fitted(&self, good: usize) {
-        self.post("/api/detectors", json!({"name": "gravel"})).is(201);
+        self.post("/api/detectors", json!({"name": "gravel"}))
+            .is(201);
         let added = self.form("/api/detectors/gravel/good", &images("train/good", good));
         assert_eq!(added.is(200)["added"], good);
         let job = self.post("/api/detectors/gravel/fit", json!({})).is(202);

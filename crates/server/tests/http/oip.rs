@@ -23,7 +23,11 @@ fn every_way_of_sending_an_image_says_the_same() {
     server.get("/v2/models/gone").is_refused(404);
 
     let paths = images("test/hole", 2);
-    let expected: Vec<Value> = server.predict(&paths).iter().map(|p| p["score"].clone()).collect();
+    let expected: Vec<Value> = server
+        .predict(&paths)
+        .iter()
+        .map(|p| p["score"].clone())
+        .collect();
     let files: Vec<Vec<u8>> = paths.iter().map(|p| fs::read(p).unwrap()).collect();
     let infer = "/v2/models/gravel/infer";
     let scores = |answer: &Value| {
@@ -35,7 +39,10 @@ fn every_way_of_sending_an_image_says_the_same() {
     let texts: Vec<String> = files.iter().map(|f| STANDARD.encode(f)).collect();
     let body = json!({"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": texts}]});
     let answer = server.post(infer, body).is(200);
-    assert_eq!((scores(&answer), &answer["id"]), (expected.clone(), &json!("7")));
+    assert_eq!(
+        (scores(&answer), &answer["id"]),
+        (expected.clone(), &json!("7"))
+    );
 
     // files as they are, behind the JSON; the score comes back the same way
     let mut bytes = Vec::new();
@@ -49,10 +56,20 @@ fn every_way_of_sending_an_image_says_the_same() {
     });
     let header = serde_json::to_vec(&header).unwrap();
     let mut server = server;
-    server.headers = vec![("inference-header-content-length".into(), header.len().to_string())];
-    let answer = server.send("POST", infer, "application/octet-stream", &[header, bytes].concat());
+    server.headers = vec![(
+        "inference-header-content-length".into(),
+        header.len().to_string(),
+    )];
+    let answer = server.send(
+        "POST",
+        infer,
+        "application/octet-stream",
+        &[header, bytes].concat(),
+    );
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let length = answer.headers["inference-header-content-length"].to_str().unwrap();
+    let length = answer.headers["inference-header-content-length"]
+        .to_str()
+        .unwrap();
     let (head, tail) = answer.body.split_at(length.parse().unwrap());
     let head: Value = serde_json::from_slice(head).unwrap();
     assert_eq!(head["outputs"].as_array().unwrap().len(), 2);
@@ -68,7 +85,19 @@ fn every_way_of_sending_an_image_says_the_same() {
     let shape = [1, image.height(), image.width(), 3];
     let body = json!({"inputs": [{"name": "image", "datatype": "UINT8", "shape": shape, "data": image.pixels()}],
                       "outputs": [{"name": "score"}]});
-    assert_eq!(scores(&server.send("POST", infer, "application/json", &serde_json::to_vec(&body).unwrap()).is(200))[0], expected[0]);
+    assert_eq!(
+        scores(
+            &server
+                .send(
+                    "POST",
+                    infer,
+                    "application/json",
+                    &serde_json::to_vec(&body).unwrap()
+                )
+                .is(200)
+        )[0],
+        expected[0]
+    );
 
     for body in [
         json!({}),

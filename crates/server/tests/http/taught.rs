@@ -26,7 +26,10 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
     let server = Server::start(data.path());
     server.fitted(16);
     let detail = server.get("/api/detectors/gravel").is(200);
-    assert_eq!((&detail["state"], &detail["version"]), (&json!("ready"), &json!(1)));
+    assert_eq!(
+        (&detail["state"], &detail["version"]),
+        (&json!("ready"), &json!(1))
+    );
     assert!(!detail["about"].as_array().unwrap().is_empty());
     assert!(!detail["oddest"].as_array().unwrap().is_empty());
 
@@ -54,7 +57,9 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
         server.judge(part, Some("hole"));
     }
     let body = json!({"part": said[3]["part"], "label": "flaw", "kind": "hole", "mask": mask()});
-    let drawn = server.post("/api/detectors/gravel/judgements", body).is(201);
+    let drawn = server
+        .post("/api/detectors/gravel/judgements", body)
+        .is(201);
     assert_eq!(drawn["judgement"]["mask"], true);
     let good = server.predict(&images("test/good", 2));
     assert_eq!(server.judge(&good[0], None)["pending"], 5);
@@ -62,36 +67,60 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
     let scores = server.get("/api/detectors/gravel/threshold").is(200);
     assert_eq!(scores["judged"]["flaw"].as_array().unwrap().len(), 4);
 
-    let job = server.post("/api/detectors/gravel/learn", json!({"force": true})).is(202);
+    let job = server
+        .post("/api/detectors/gravel/learn", json!({"force": true}))
+        .is(202);
     let job = server.job(job);
     assert_eq!(job["state"], "done", "{job}");
     assert_eq!(job["result"]["version"], 2);
-    assert_eq!((&job["result"]["good"], &job["result"]["defects"]), (&json!(1), &json!(4)));
+    assert_eq!(
+        (&job["result"]["good"], &job["result"]["defects"]),
+        (&json!(1), &json!(4))
+    );
     let detail = server.get("/api/detectors/gravel").is(200);
     assert_eq!(detail["pending"], 0);
     assert_eq!(detail["defects"], 4);
     assert_eq!(detail["kinds"], json!(["dent", "hole"]));
     // the table counts what the version that learned it says
-    let part = server.get(&format!("/api/parts/{}", said[1]["part"])).is(200);
+    let part = server
+        .get(&format!("/api/parts/{}", said[1]["part"]))
+        .is(200);
     assert_eq!(part["judgement"]["learned"], 2);
     assert_eq!(part["judgement"]["kind"], "hole");
 
     // another threshold is a version; an older one comes back
-    let version = server.post("/api/detectors/gravel/threshold", json!({"value": 1e9})).is(200);
-    assert_eq!((&version["version"], &version["kind"]), (&json!(3), &json!("threshold")));
+    let version = server
+        .post("/api/detectors/gravel/threshold", json!({"value": 1e9}))
+        .is(200);
+    assert_eq!(
+        (&version["version"], &version["kind"]),
+        (&json!(3), &json!("threshold"))
+    );
     assert_eq!(server.predict(&flawed[..1])[0]["flaw"], false);
-    server.post("/api/detectors/gravel/threshold", json!({"value": -1e9})).is(200);
+    server
+        .post("/api/detectors/gravel/threshold", json!({"value": -1e9}))
+        .is(200);
     assert_eq!(server.predict(&flawed[..1])[0]["flaw"], true);
-    server.post("/api/detectors/gravel/rollback", json!({"version": 1})).is(200);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 1}))
+        .is(200);
     assert_eq!(server.predict(&flawed[..1])[0]["score"], said[0]["score"]);
-    server.post("/api/detectors/gravel/rollback", json!({"version": 9})).is(404);
-    server.post("/api/detectors/gravel/rollback", json!({"version": 2})).is(200);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 9}))
+        .is(404);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 2}))
+        .is(200);
 
     // a judgement that was learned is withdrawn: the next lesson begins at the first version
     let id = &drawn["judgement"]["id"];
-    let left = server.send("DELETE", &format!("/api/judgements/{id}"), "", b"").is(200);
+    let left = server
+        .send("DELETE", &format!("/api/judgements/{id}"), "", b"")
+        .is(200);
     assert_eq!(left["pending"], 1);
-    let job = server.post("/api/detectors/gravel/learn", json!({"force": true})).is(202);
+    let job = server
+        .post("/api/detectors/gravel/learn", json!({"force": true}))
+        .is(202);
     let job = server.job(job);
     assert_eq!(job["result"]["defects"], 3, "{job}");
     let again = server.get("/api/detectors/gravel/versions").is(200);
@@ -117,18 +146,30 @@ fn exported(server: &Server) {
     assert_eq!(table.lines().count(), 1 + 4, "{table}");
     let names = |bytes: Vec<u8>| {
         let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
-        let mut names: Vec<String> = archive.file_names().map(str::to_owned).collect();
+        let mut names: Vec<String> = archive
+            .file_names()
+            .map(|name| name.unwrap().into_owned())
+            .collect();
         names.sort();
         names
     };
     let folders = names(export("mvtec").body);
     let inside = |start: &str| folders.iter().filter(|n| n.starts_with(start)).count();
     assert_eq!(inside("train/good/"), 16, "{folders:?}");
-    assert_eq!((inside("test/good/"), inside("test/hole/"), inside("test/dent/")), (1, 2, 1));
+    assert_eq!(
+        (
+            inside("test/good/"),
+            inside("test/hole/"),
+            inside("test/dent/")
+        ),
+        (1, 2, 1)
+    );
     let coco = names(export("coco").body);
     assert!(coco.contains(&"annotations.json".to_owned()), "{coco:?}");
     assert_eq!(coco.len(), 5);
-    server.get("/api/detectors/gravel/export?format=exe").is_refused(400);
+    server
+        .get("/api/detectors/gravel/export?format=exe")
+        .is_refused(400);
 }
 
 #[test]
@@ -136,16 +177,30 @@ fn what_cannot_be_done_is_said() {
     let data = TempDir::new().unwrap();
     let server = Server::start(data.path());
     for name in ["", "../up", ".hidden", "a b", "a/b", &"x".repeat(65)] {
-        server.post("/api/detectors", json!({"name": name})).is_refused(400);
+        server
+            .post("/api/detectors", json!({"name": name}))
+            .is_refused(400);
     }
-    server.post("/api/detectors", json!({"name": "gravel"})).is(201);
-    server.post("/api/detectors", json!({"name": "gravel"})).is_refused(409);
+    server
+        .post("/api/detectors", json!({"name": "gravel"}))
+        .is(201);
+    server
+        .post("/api/detectors", json!({"name": "gravel"}))
+        .is_refused(409);
     server.get("/api/detectors/gone").is_refused(404);
-    server.form("/api/detectors/gravel/predict", &images("test/good", 1)).is_refused(409);
+    server
+        .form("/api/detectors/gravel/predict", &images("test/good", 1))
+        .is_refused(409);
     let job = server.post("/api/detectors/gravel/fit", json!({})).is(202);
     let job = server.job(job);
     assert_eq!(job["state"], "failed");
-    assert!(job["error"]["hint"].as_str().unwrap().contains("hand in more"), "{job}");
+    assert!(
+        job["error"]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("hand in more"),
+        "{job}"
+    );
 
     // files that are no images are named, and the others are taken
     let bad = data.path().join("bad.png");
@@ -153,7 +208,10 @@ fn what_cannot_be_done_is_said() {
     let mut files = images("train/good", 6);
     files.push(bad.clone());
     let added = server.form("/api/detectors/gravel/good", &files).is(200);
-    assert_eq!((&added["added"], &added["refused"][0]["name"]), (&json!(6), &json!("bad.png")));
+    assert_eq!(
+        (&added["added"], &added["refused"][0]["name"]),
+        (&json!(6), &json!("bad.png"))
+    );
     let again = server.form("/api/detectors/gravel/good", &files).is(200);
     assert_eq!((&again["added"], &again["known"]), (&json!(0), &json!(6)));
     let job = server.post("/api/detectors/gravel/fit", json!({})).is(202);
@@ -163,9 +221,16 @@ fn what_cannot_be_done_is_said() {
     assert!(results[0]["error"].as_str().unwrap().contains("bad.png"));
     assert!(results[1]["score"].is_number());
     server
-        .send("POST", "/api/detectors/gravel/predict", "image/png", b"no image")
+        .send(
+            "POST",
+            "/api/detectors/gravel/predict",
+            "image/png",
+            b"no image",
+        )
         .is_refused(422);
-    server.post("/api/detectors/gravel/learn", json!({})).is_refused(409);
+    server
+        .post("/api/detectors/gravel/learn", json!({}))
+        .is_refused(409);
     let part = &results[1]["part"];
     for body in [
         json!({"part": part, "label": "good", "kind": "dent"}),
@@ -173,15 +238,29 @@ fn what_cannot_be_done_is_said() {
         json!({"part": part, "label": "flaw", "mask": "?"}),
         json!({"part": part, "label": "flaw", "mask": "bm8="}),
     ] {
-        server.post("/api/detectors/gravel/judgements", body).is_refused(400);
+        server
+            .post("/api/detectors/gravel/judgements", body)
+            .is_refused(400);
     }
     let body = json!({"part": 99, "label": "good"});
-    server.post("/api/detectors/gravel/judgements", body).is_refused(404);
-    for body in [json!({}), json!({"value": 1, "find": 1}), json!({"find": 2})] {
-        server.post("/api/detectors/gravel/threshold", body).is_refused(400);
+    server
+        .post("/api/detectors/gravel/judgements", body)
+        .is_refused(404);
+    for body in [
+        json!({}),
+        json!({"value": 1, "find": 1}),
+        json!({"find": 2}),
+    ] {
+        server
+            .post("/api/detectors/gravel/threshold", body)
+            .is_refused(400);
     }
-    server.post("/api/detectors/gravel/threshold", json!({"find": 0.9})).is_refused(409);
-    server.send("DELETE", "/api/detectors/gravel", "", b"").is(204);
+    server
+        .post("/api/detectors/gravel/threshold", json!({"find": 0.9}))
+        .is_refused(409);
+    server
+        .send("DELETE", "/api/detectors/gravel", "", b"")
+        .is(204);
     server.get("/api/detectors/gravel").is_refused(404);
     assert!(!data.path().join("detectors/gravel").exists());
 }
