@@ -26,8 +26,8 @@ pub struct ReceiverOptions {
                                      value_parser = humantime::parse_duration))]
     #[serde(deserialize_with = "duration")]
     pub webhook_patience: Duration,
-    /// Send every verdict to an MQTT broker, to TOPIC/verdicts: mqtt[s]://[user[:password]@]host[:port]/TOPIC; TOPIC/status says
-    /// online or offline
+    /// Send every verdict to an MQTT broker, to TOPIC/verdicts: mqtt://user:password@host:port/TOPIC or mqtts://…, where login and
+    /// port may be left out; TOPIC/status says online or offline
     #[cfg_attr(feature = "clap", arg(long, value_name = "URL"))]
     pub mqtt: Option<Address>,
     /// With mqtts: trust the certificates in this file (PEM) instead of the system's
