@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::client::{Server, images};
 
+/// Of a server that must not start.
+static STOP: AtomicBool = AtomicBool::new(true);
 const SECRET: &str = "a secret of many characters";
 
 /// What the server says to bytes as they are.
@@ -68,7 +71,6 @@ fn without_a_secret_only_this_machine_is_listened_to() {
         data: data.path().to_owned(),
         ..ServeOptions::default()
     };
-    static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
     let refused = serve(options.clone(), &STOP, |_| ()).unwrap_err();
     assert!(matches!(&refused, ServeError::Input(text) if text.contains("--token-file")));
     let token = data.path().join("token");
@@ -181,6 +183,8 @@ fn more_than_is_taken_is_refused_and_half_a_request_hurts_nobody() {
     bomb.extend([8, 2, 0, 0, 0]);
     let sum = crc32fast::hash(&bomb[12..]);
     bomb.extend(sum.to_be_bytes());
+    bomb.extend(b"\0\0\0\0IDAT");
+    bomb.extend(crc32fast::hash(b"IDAT").to_be_bytes());
     let why = server
         .send("POST", path, "image/png", &bomb)
         .is_refused(422);
@@ -232,7 +236,6 @@ fn more_than_is_taken_is_refused_and_half_a_request_hurts_nobody() {
 fn two_servers_do_not_share_a_folder() {
     let data = TempDir::new().unwrap();
     let _first = Server::start(data.path());
-    static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
     let options = ServeOptions {
         data: data.path().to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
