@@ -1,11 +1,14 @@
 //! What is answered where something cannot be done.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{self, Content, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::store::StoreError;
 
@@ -55,6 +58,11 @@ impl Refusal {
     /// There is no such thing.
     pub(crate) fn missing(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
+    }
+
+    /// The method is not for this address.
+    pub(crate) fn method(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, error)
     }
 
     /// It cannot be done as things are.
@@ -173,6 +181,18 @@ impl From<StoreError> for Refusal {
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
         Self::machine(&error)
+    }
+}
+
+impl IntoResponses for Refusal {
+    /// Every answer that is not what was asked for has one form.
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let json = Content::new(Some(Ref::from_schema_name(Said::name())));
+        let response = ResponseBuilder::new()
+            .description("What is wrong, and what to do.")
+            .content("application/json", json)
+            .build();
+        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
     }
 }
 

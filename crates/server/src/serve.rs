@@ -19,6 +19,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast};
 
+use crate::api::extract::{not_so, nowhere};
 use crate::app::{App, Notice};
 use crate::compute::{self, Queue, Recorder, Registry};
 use crate::files::{Files, FilesError, is_name};
@@ -327,6 +328,8 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/health/live", get(|| async { "live" }))
         .route("/health/ready", get(health))
         .route("/metrics", get(figures))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(Arc::clone(app), guard))
         .layer(DefaultBodyLimit::max(1 << 20))
         .with_state(Arc::clone(app))

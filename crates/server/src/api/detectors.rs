@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use axum::extract::{Path, Query, Request, State};
+use axum::Extension;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use flawtune_backbone::hub;
 use flawtune_backbone::models::{self, VARIANTS};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::extract::{Json, Path, Query};
 use super::state::{Summary, summary};
 use super::upload::Images;
 use crate::app::{App, Notice, blocking};
@@ -29,7 +30,7 @@ pub(super) struct Named {
 
 /// Makes a detector.
 #[utoipa::path(post, path = "/api/detectors", request_body = Named,
-    responses((status = 201, body = Summary), (status = 400, body = Said), (status = 409, body = Said)))]
+    responses((status = 201, body = Summary), Refusal))]
 pub(super) async fn make(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -101,7 +102,7 @@ pub(super) struct Offered {
 
 /// A detector: what it learned, what was chosen and why.
 #[utoipa::path(get, path = "/api/detectors/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = Detail), (status = 404, body = Said)))]
+    responses((status = 200, body = Detail), Refusal))]
 pub(super) async fn detail(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -231,7 +232,7 @@ fn offered(app: &App) -> Vec<Offered> {
 
 /// Forgets a detector.
 #[utoipa::path(delete, path = "/api/detectors/{name}", params(("name" = String, Path)),
-    responses((status = 204), (status = 403, body = Said), (status = 404, body = Said)))]
+    responses((status = 204), Refusal))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -284,7 +285,7 @@ pub(super) struct BodyName {
 
 /// Hands in good images: one as the body, or several as parts `image` of a form.
 #[utoipa::path(post, path = "/api/detectors/{name}/good", params(("name" = String, Path), BodyName),
-    responses((status = 200, body = Added), (status = 404, body = Said)))]
+    responses((status = 200, body = Added), Refusal))]
 pub(super) async fn add_good(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -358,7 +359,7 @@ struct Good {
 
 /// The good images that were handed in.
 #[utoipa::path(get, path = "/api/detectors/{name}/good", params(("name" = String, Path)),
-    responses((status = 200, body = GoodImages), (status = 404, body = Said)))]
+    responses((status = 200, body = GoodImages), Refusal))]
 pub(super) async fn good(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -387,7 +388,7 @@ pub(super) struct Exclude {
 
 /// Leaves a good image out of the next fit, or takes it in again.
 #[utoipa::path(post, path = "/api/detectors/{name}/good/exclude", params(("name" = String, Path)), request_body = Exclude,
-    responses((status = 204), (status = 404, body = Said)))]
+    responses((status = 204), Refusal))]
 pub(super) async fn exclude(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -417,7 +418,7 @@ pub(super) struct FitBody {
 
 /// Fits a detector to its good images.
 #[utoipa::path(post, path = "/api/detectors/{name}/fit", params(("name" = String, Path)), request_body = FitBody,
-    responses((status = 202, body = Job), (status = 404, body = Said), (status = 409, body = Said)))]
+    responses((status = 202, body = Job), Refusal))]
 pub(super) async fn fit(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -438,7 +439,7 @@ pub(super) async fn fit(
 
 /// How far a job is, and what it came to.
 #[utoipa::path(get, path = "/api/jobs/{id}", params(("id" = u64, Path)),
-    responses((status = 200, body = Job), (status = 404, body = Said)))]
+    responses((status = 200, body = Job), Refusal))]
 pub(super) async fn job(
     State(app): State<Arc<App>>,
     Path(id): Path<u64>,

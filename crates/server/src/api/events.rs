@@ -11,9 +11,10 @@ use serde::Serialize;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::app::{App, Notice};
+use crate::refusal::Refusal;
 
 /// Server-sent events: `part`, `job`, `version`, `detectors`.
-#[utoipa::path(get, path = "/api/events", responses((status = 200, content_type = "text/event-stream")))]
+#[utoipa::path(get, path = "/api/events", responses((status = 200, content_type = "text/event-stream"), Refusal))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {

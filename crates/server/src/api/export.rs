@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -18,8 +18,9 @@ use utoipa::{IntoParams, ToSchema};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::extract::{Path, Query};
 use crate::app::{App, blocking};
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::store::{DetectorRow, JudgedImage};
 use crate::verdict::Label;
 
@@ -45,7 +46,7 @@ pub(super) struct Wanted {
 
 /// The judgements and their images.
 #[utoipa::path(get, path = "/api/detectors/{name}/export", params(("name" = String, Path), Wanted),
-    responses((status = 200, content_type = "application/zip"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "application/zip"), Refusal))]
 pub(super) async fn export(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,

@@ -2,21 +2,22 @@
 
 use std::sync::{Arc, PoisonError};
 
-use axum::extract::{Path, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::detectors::of;
+use super::extract::{Json, Path};
 use super::parts::the_part;
 use crate::app::{App, Notice, blocking};
 use crate::files::is_kind;
 use crate::guard::Caller;
 use crate::jobs::{Job, Jobs, Learn};
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::store::{NewJudgement, Role};
 use crate::verdict::{Judgement, Label};
 
@@ -43,7 +44,7 @@ pub(super) struct Judged {
 
 /// Judges a part. An earlier judgement of the same image is withdrawn.
 #[utoipa::path(post, path = "/api/detectors/{name}/judgements", params(("name" = String, Path)), request_body = Says,
-    responses((status = 201, body = Judged), (status = 400, body = Said), (status = 404, body = Said)))]
+    responses((status = 201, body = Judged), Refusal))]
 pub(super) async fn judge(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -126,7 +127,7 @@ pub(super) struct Left {
 
 /// Withdraws a judgement.
 #[utoipa::path(delete, path = "/api/judgements/{id}", params(("id" = i64, Path)),
-    responses((status = 200, body = Left), (status = 404, body = Said)))]
+    responses((status = 200, body = Left), Refusal))]
 pub(super) async fn withdraw(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -155,7 +156,7 @@ pub(super) struct LearnBody {
 
 /// Teaches a detector what was judged. It is taken where known images are told apart no worse.
 #[utoipa::path(post, path = "/api/detectors/{name}/learn", params(("name" = String, Path)), request_body = LearnBody,
-    responses((status = 202, body = Job), (status = 404, body = Said), (status = 409, body = Said)))]
+    responses((status = 202, body = Job), Refusal))]
 pub(super) async fn learn(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,

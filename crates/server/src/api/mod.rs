@@ -3,6 +3,7 @@
 mod detectors;
 mod events;
 mod export;
+pub(crate) mod extract;
 mod judge;
 mod parts;
 mod people;
@@ -13,13 +14,14 @@ mod ways;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use utoipa::OpenApi;
 
+use self::extract::Json;
 use crate::app::App;
+use crate::refusal::Said;
 
 /// What is described to programs that read such descriptions.
 #[derive(Debug, OpenApi)]
@@ -63,7 +65,8 @@ use crate::app::App;
         versions::file,
         export::export,
         events::events,
-    )
+    ),
+    components(schemas(Said))
 )]
 struct Description;
 

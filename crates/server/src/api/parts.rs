@@ -3,9 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -17,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::detectors::Bad;
+use super::extract::{Json, Path, Query};
 use super::upload::Images;
 use crate::app::{App, blocking};
 use crate::compute::{Answer, Live};
 use crate::guard::HEADER;
 use crate::overlay;
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::store::{Counts, Order, PartFilter, now};
 use crate::verdict::{Part, Source};
 
@@ -72,8 +72,7 @@ struct Verdict {
 
 /// Looks at images: one as the body, or several as parts `image` of a form.
 #[utoipa::path(post, path = "/api/detectors/{name}/predict", params(("name" = String, Path), Ask),
-    responses((status = 200, body = Results), (status = 404, body = Said), (status = 413, body = Said), (status = 422, body = Said),
-              (status = 429, body = Said)))]
+    responses((status = 200, body = Results), Refusal))]
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
     Path(detector): Path<String>,
@@ -154,7 +153,7 @@ struct AllCounts {
 
 /// Lists parts.
 #[utoipa::path(get, path = "/api/detectors/{name}/parts", params(("name" = String, Path), Wanted),
-    responses((status = 200, body = Parts), (status = 404, body = Said)))]
+    responses((status = 200, body = Parts), Refusal))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -184,7 +183,7 @@ pub(super) async fn list(
 
 /// A part.
 #[utoipa::path(get, path = "/api/parts/{id}", params(("id" = i64, Path)),
-    responses((status = 200, body = Part), (status = 404, body = Said)))]
+    responses((status = 200, body = Part), Refusal))]
 pub(super) async fn part(
     State(app): State<Arc<App>>,
     Path(id): Path<i64>,
@@ -212,7 +211,7 @@ fn file_of(app: &App, content: &str, kind: &str) -> Result<Vec<u8>, Refusal> {
 
 /// An image as it came.
 #[utoipa::path(get, path = "/api/parts/{id}/image", params(("id" = i64, Path)),
-    responses((status = 200, content_type = "image/png"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "image/png"), Refusal))]
 pub(super) async fn image(
     State(app): State<Arc<App>>,
     Path(id): Path<i64>,
@@ -268,7 +267,7 @@ fn png(bytes: Vec<u8>) -> Response {
 
 /// An image as PNG, which every browser shows.
 #[utoipa::path(get, path = "/api/parts/{id}/picture", params(("id" = i64, Path), Size),
-    responses((status = 200, content_type = "image/png"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "image/png"), Refusal))]
 pub(super) async fn picture(
     State(app): State<Arc<App>>,
     Path(id): Path<i64>,
@@ -286,7 +285,7 @@ pub(super) async fn picture(
 
 /// The map of a part as PNG, clear where it is good, to lay over its picture.
 #[utoipa::path(get, path = "/api/parts/{id}/map", params(("id" = i64, Path), Size),
-    responses((status = 200, content_type = "image/png"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "image/png"), Refusal))]
 pub(super) async fn map(
     State(app): State<Arc<App>>,
     Path(id): Path<i64>,
@@ -303,7 +302,7 @@ pub(super) async fn map(
 
 /// A good image that was handed in, or one that was judged, as PNG.
 #[utoipa::path(get, path = "/api/images/{content}/picture", params(("content" = String, Path), Size),
-    responses((status = 200, content_type = "image/png"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "image/png"), Refusal))]
 pub(super) async fn known_picture(
     State(app): State<Arc<App>>,
     Path(content): Path<String>,

@@ -3,18 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::Extension;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::detectors::of;
+use super::extract::{Json, Path, Query};
 use super::state::{Everything, everything};
 use crate::app::{App, blocking};
 use crate::guard::{Caller, hashed};
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::store::{AuditEntry, Role, User};
 
 /// Name and password.
@@ -26,7 +27,7 @@ pub(super) struct LogIn {
 
 /// Logs in: the answer brings the cookie of a session.
 #[utoipa::path(post, path = "/api/login", request_body = LogIn,
-    responses((status = 200, body = Everything), (status = 401, body = Said), (status = 429, body = Said)))]
+    responses((status = 200, body = Everything), Refusal))]
 pub(super) async fn log_in(
     State(app): State<Arc<App>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
@@ -63,7 +64,7 @@ async fn session(app: &Arc<App>, cookie: &HeaderValue) -> Result<Option<Caller>,
 }
 
 /// Ends the session.
-#[utoipa::path(post, path = "/api/logout", responses((status = 204)))]
+#[utoipa::path(post, path = "/api/logout", responses((status = 204), Refusal))]
 pub(super) async fn log_out(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -82,7 +83,7 @@ pub(super) struct Users {
 }
 
 /// Everybody who may log in.
-#[utoipa::path(get, path = "/api/users", responses((status = 200, body = Users), (status = 403, body = Said)))]
+#[utoipa::path(get, path = "/api/users", responses((status = 200, body = Users), Refusal))]
 pub(super) async fn users(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -102,7 +103,7 @@ pub(super) struct NewUser {
 
 /// Adds somebody, or gives another password and role.
 #[utoipa::path(post, path = "/api/users", request_body = NewUser,
-    responses((status = 204), (status = 400, body = Said), (status = 403, body = Said)))]
+    responses((status = 204), Refusal))]
 pub(super) async fn set_user(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -131,7 +132,7 @@ pub(super) async fn set_user(
 
 /// Removes somebody.
 #[utoipa::path(delete, path = "/api/users/{name}", params(("name" = String, Path)),
-    responses((status = 204), (status = 403, body = Said), (status = 404, body = Said)))]
+    responses((status = 204), Refusal))]
 pub(super) async fn remove_user(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -165,7 +166,7 @@ pub(super) struct Audit {
 }
 
 /// Who did what, the newest first.
-#[utoipa::path(get, path = "/api/audit", params(Last), responses((status = 200, body = Audit), (status = 403, body = Said)))]
+#[utoipa::path(get, path = "/api/audit", params(Last), responses((status = 200, body = Audit), Refusal))]
 pub(super) async fn audit(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::extract::Json;
 use crate::app::{App, blocking};
 use crate::guard::Caller;
 use crate::jobs::Job;
@@ -92,7 +93,7 @@ pub(super) fn summary(app: &Arc<App>, row: &DetectorRow) -> Result<Summary, Refu
 }
 
 /// The server, who asks, and the detectors.
-#[utoipa::path(get, path = "/api/state", responses((status = 200, body = Everything)))]
+#[utoipa::path(get, path = "/api/state", responses((status = 200, body = Everything), Refusal))]
 pub(super) async fn state(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use flawtune::score::threshold::{self, Method, Rule};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::detectors::of;
+use super::extract::{Json, Path, Query};
 use crate::app::{App, blocking};
 use crate::guard::Caller;
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::store::{Bucket, DetectorRow, NewVersion, Role, Version, VersionKind, now};
 use crate::verdict::Label;
 
@@ -45,7 +46,7 @@ struct JudgedScores {
 
 /// What a threshold would stop and find.
 #[utoipa::path(get, path = "/api/detectors/{name}/threshold", params(("name" = String, Path)),
-    responses((status = 200, body = ThresholdNow), (status = 404, body = Said), (status = 409, body = Said)))]
+    responses((status = 200, body = ThresholdNow), Refusal))]
 pub(super) async fn threshold(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -106,7 +107,7 @@ pub(super) struct NewThreshold {
 
 /// Chooses another threshold: a version like the one before, but for it.
 #[utoipa::path(post, path = "/api/detectors/{name}/threshold", params(("name" = String, Path)), request_body = NewThreshold,
-    responses((status = 200, body = VersionShown), (status = 400, body = Said), (status = 404, body = Said)))]
+    responses((status = 200, body = VersionShown), Refusal))]
 pub(super) async fn set_threshold(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -220,7 +221,7 @@ pub(super) struct Versions {
 
 /// The versions of a detector.
 #[utoipa::path(get, path = "/api/detectors/{name}/versions", params(("name" = String, Path)),
-    responses((status = 200, body = Versions), (status = 404, body = Said)))]
+    responses((status = 200, body = Versions), Refusal))]
 pub(super) async fn versions(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -250,7 +251,7 @@ pub(super) struct Current {
 
 /// Goes back to a version, or forward again: all of them are kept.
 #[utoipa::path(post, path = "/api/detectors/{name}/rollback", params(("name" = String, Path)), request_body = Back,
-    responses((status = 200, body = Current), (status = 404, body = Said)))]
+    responses((status = 200, body = Current), Refusal))]
 pub(super) async fn roll_back(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,
@@ -292,7 +293,7 @@ pub(super) struct History {
 
 /// Parts, stopped ones, doubtful ones and drift over time.
 #[utoipa::path(get, path = "/api/detectors/{name}/history", params(("name" = String, Path), Stretch),
-    responses((status = 200, body = History), (status = 404, body = Said)))]
+    responses((status = 200, body = History), Refusal))]
 pub(super) async fn history(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -319,7 +320,7 @@ pub(super) async fn history(
 
 /// The version in force as a file, which `flawtune predict` reads.
 #[utoipa::path(get, path = "/api/detectors/{name}/file", params(("name" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = Said)))]
+    responses((status = 200, content_type = "application/octet-stream"), Refusal))]
 pub(super) async fn file(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,

@@ -2,17 +2,18 @@
 
 use std::sync::{Arc, PoisonError};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::detectors::of;
+use super::extract::Json;
 use crate::app::App;
 use crate::guard::Caller;
 use crate::receivers::Counted;
-use crate::refusal::{Refusal, Said};
+use crate::refusal::Refusal;
 use crate::sources::Sources;
 use crate::store::Role;
 
@@ -23,13 +24,13 @@ pub(super) struct Ways {
 }
 
 /// What became of images of sources and of verdicts to receivers.
-#[utoipa::path(get, path = "/api/ways", responses((status = 200, body = Ways)))]
+#[utoipa::path(get, path = "/api/ways", responses((status = 200, body = Ways), Refusal))]
 pub(super) async fn ways(State(app): State<Arc<App>>) -> Json<Ways> {
     Json(Ways { ways: app.ways() })
 }
 
 /// Takes the newest image of the camera that the server was started with `--on-trigger` for.
-#[utoipa::path(post, path = "/api/trigger", responses((status = 202), (status = 409, body = Said)))]
+#[utoipa::path(post, path = "/api/trigger", responses((status = 202), Refusal))]
 pub(super) async fn trigger(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Option<Caller>>,

@@ -8,10 +8,9 @@ mod tensor;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +18,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use self::tensor::{Given, InferRequest, Output, split};
+use crate::api::extract::{Json, Path};
 use crate::app::{App, blocking};
 use crate::compute::{Answer, Live};
 use crate::refusal::Refusal;
