@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 
 /// Headings, and under each the options in their order. What stands nowhere here is under 'Options'.
-const HEADINGS: [(&str, &[&str]); 6] = [
+const HEADINGS: [(&str, &[&str]); 8] = [
     (
         "Images",
         &[
@@ -30,6 +30,36 @@ const HEADINGS: [(&str, &[&str]); 6] = [
             "holdout_fraction",
             "shot_masks",
             "augment_defects",
+            "watch",
+            "source",
+            "every",
+            "on_trigger",
+            "line",
+            "ffmpeg",
+        ],
+    ),
+    (
+        "Verdicts",
+        &[
+            "webhook",
+            "webhook_secret_file",
+            "webhook_patience",
+            "mqtt",
+            "mqtt_ca",
+            "verdicts",
+            "sorted",
+        ],
+    ),
+    (
+        "Who comes in, and how much",
+        &[
+            "listen",
+            "token_file",
+            "tls_cert",
+            "tls_key",
+            "queue",
+            "timeout",
+            "max_upload",
         ],
     ),
     (
@@ -135,19 +165,24 @@ const FOR_EXPERTS: &[&str] = &[
     "ensemble_layers",
     "exclude_from",
     "exif_orientation",
+    "ffmpeg",
     "filter",
     "grad_clip",
     "holdout_fraction",
     "index",
     "index_probes",
     "k_neighbors",
+    "keep",
     "layers",
+    "log_json",
     "loss_temperature",
     "loss_top_fraction",
     "map_format",
     "mask",
     "max_megapixels",
     "max_memory",
+    "max_upload",
+    "mqtt_ca",
     "neighbourhood",
     "no_cache",
     "no_config",
@@ -157,6 +192,7 @@ const FOR_EXPERTS: &[&str] = &[
     "progress",
     "prompt_dropout",
     "prompt_init",
+    "queue",
     "round_rope_periods",
     "scaling_penalty",
     "shot_masks",
@@ -164,8 +200,10 @@ const FOR_EXPERTS: &[&str] = &[
     "test_good",
     "tile_overlap",
     "tile_size",
+    "timeout",
     "top_fraction",
     "visa_split",
+    "webhook_patience",
 ];
 
 /// The command line of flawtune, arranged.
@@ -242,6 +280,7 @@ mod tests {
             "learn",
             "threshold",
             "report",
+            "serve",
         ] {
             let mut root = command();
             root.build();

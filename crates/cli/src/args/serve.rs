@@ -11,10 +11,10 @@ use flawtune_server::ServeOptions;
   flawtune serve
   flawtune serve parts.flaw --data line1
   flawtune serve --listen 0.0.0.0:7878 --token-file token --tls-cert cert.pem --tls-key key.pem
-  curl --data-binary @part.png http://127.0.0.1:7878/api/detectors/parts/predict
+  flawtune serve parts.flaw --watch camera/ --verdicts verdicts.csv --mqtt mqtt://broker/line1
 
 Open the address that it prints in a browser: drop good parts in, then new ones; correct verdicts with a click, and let it learn.
-Programs: REST as /api/openapi.json describes it, and the Open Inference Protocol at /v2. FLAWTUNE_LOG says how much is logged.")]
+Programs post images to /api/detectors/NAME/predict; /api/openapi.json describes it all, and /v2 speaks the Open Inference Protocol. FLAWTUNE_LOG says how much is logged.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) options: ServeOptions,
