@@ -2,6 +2,7 @@
 
 import { of, post, remove } from "./api.js";
 import { bus } from "./bus.js";
+import { comparison } from "./compare.js";
 import { button, busy, h, replace, say, symbolButton, writing } from "./dom.js";
 import { moment, t } from "./i18n.js";
 import { chips, facts, farWarning, look, mapSwitch, verdict } from "./look.js";
@@ -55,6 +56,7 @@ function side(part, redraw) {
     facts(part),
     h("p", { class: "quiet" }, `${moment(part.at)} · ${t(`source.${part.source}`)}`),
     h("div", { class: "judge" }, judging(part, redraw)),
+    comparison(part),
     h("p", { class: "row" }, h("a", { href: `/api/parts/${part.part}/image`, download: part.name }, t("detail.original"))),
   ];
 }
@@ -98,6 +100,7 @@ export function openDetail(first, step) {
     if (event.key === "ArrowLeft") move(-1);
     else if (event.key === "ArrowRight") move(1);
     else if (event.key === "g" || event.key === "f") panel.querySelector(`.judge .${event.key === "g" ? "good" : "flaw"}`)?.click();
+    else if (event.key === "c") panel.querySelector(".comparing")?.click();
     else return;
     event.stopPropagation();
   });

@@ -40,6 +40,15 @@ pub trait Scorer: Debug + Send + Sync {
     /// [`BundleError::Tokens`] for tokens of another shape; tokens that are not numbers.
     fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError>;
 
+    /// The patch of good images that a patch of the first image is nearest to, by its place in the bank; `None` where a scorer does not
+    /// tell.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    fn nearest(&self, _tokens: &TokenSet, _patch: usize) -> Result<Option<usize>, BundleError> {
+        Ok(None)
+    }
+
     /// The lowest and the highest number that its maps tell apart.
     fn span(&self) -> (f32, f32) {
         (0.0, 2.0)

@@ -8,12 +8,13 @@ use flawtune_backbone::preprocess::{Preprocess, RgbImage8};
 use rayon::prelude::*;
 
 use super::build::DetectorBuilder;
-use super::place::Drawing;
+use super::place::{Drawing, Seen};
 use super::predict::{Prediction, Wanted, judge};
 use super::set_threshold::{NewThreshold, change};
 use super::source::{self, TokenOpener, TokenSource, network};
 use super::{BackboneOptions, Engine, OnEvent, WorkflowError};
 use crate::bundle::{Bank, Bundle, Finding, Header, Kept, ScorerKind, TokenScorer};
+use crate::evaluate::protocol::ImageRef;
 use crate::features::{Forward as _, Inputs, TokenSet};
 use crate::image_size::ImageSize;
 use crate::score::Scorer;
@@ -39,6 +40,18 @@ struct AtSize {
     preprocess: Preprocess,
     grid: (usize, usize),
     scorer: Box<dyn Scorer>,
+}
+
+/// A place of an image, and the place of a good image that looks most like it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Alike {
+    /// The good image.
+    pub good: ImageRef,
+    /// Row and column of the patch of the image that was asked for; [`Detector::place_of`] says where it lies.
+    pub here: (usize, usize),
+    /// Row and column of the patch of the good image.
+    pub there: (usize, usize),
 }
 
 impl Detector {
@@ -252,6 +265,49 @@ impl Detector {
             ..Wanted::ALL
         };
         judge(self, wanted, size, found)
+    }
+
+    /// What the oddest place of an image was compared with: the good image that looks most like it there. `None` where the detector
+    /// does not tell: without whole banks of several blocks, or where nothing was found.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn alike(&self, image: &RgbImage8) -> Result<Option<Alike>, WorkflowError> {
+        let load = |image: &&RgbImage8, put: &mut dyn FnMut(&RgbImage8)| {
+            put(image);
+            Ok::<(), WorkflowError>(())
+        };
+        let (inputs, _) = self.prepare(&[image], load);
+        let found = self.score(&inputs, 1)?;
+        let (look, inputs) = (&self.looks[0], &inputs[0]);
+        let adapted = self.adapted.as_deref();
+        let tokens = source::tokens(adapted, &self.engine, &look.preprocess, (inputs, 1))?;
+        let distances = found.first().map(|found| found.distances.as_slice());
+        let oddest = distances.unwrap_or_default().iter().enumerate();
+        let oddest = oddest.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+        let Some((patch, _)) = oddest.filter(|(_, distance)| **distance > 0.0) else {
+            return Ok(None);
+        };
+        let patches = look.grid.0 * look.grid.1;
+        let header = self.header();
+        let row = look.scorer.nearest(&tokens, patch)?;
+        let whole = header.bank.rows == patches * header.support.len();
+        let Some(row) = row.filter(|_| whole) else {
+            return Ok(None);
+        };
+        let at = |patch: usize| (patch / look.grid.1, patch % look.grid.1);
+        Ok(header.support.get(row / patches).map(|good| Alike {
+            good: good.clone(),
+            here: at(patch),
+            there: at(row % patches),
+        }))
+    }
+
+    /// Where a patch (row, column) of the grid lies on an image of `size` (height, width): left, top, width and height in its pixels.
+    pub fn place_of(&self, patch: (usize, usize), size: (usize, usize)) -> (f64, f64, f64, f64) {
+        let grid = self.header().grid;
+        let side = self.engine.config().patch_size;
+        Seen::of(&self.preprocess(), grid, side, size).patch(grid, patch)
     }
 
     /// What is found in images, which errors call by their `name`.

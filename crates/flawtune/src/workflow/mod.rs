@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use build::{Backbone, DetectorBuilder};
 pub use category::{Category, CategoryOptions};
-pub use detector::Detector;
+pub use detector::{Alike, Detector};
 pub use engine::{BackboneOptions, BackboneOverrides, Engine, ResizeChoice, default_layers};
 pub use epoch::{EpochRecord, EpochReport};
 pub use evaluate_bundle::{

@@ -51,6 +51,20 @@ impl Seen {
         }
     }
 
+    /// Left, top, width and height of a patch (row, column) of the `grid`.
+    pub(super) fn patch(self, grid: (usize, usize), patch: (usize, usize)) -> (f64, f64, f64, f64) {
+        let (down, across) = (
+            self.height as f64 / grid.0 as f64,
+            self.width as f64 / grid.1 as f64,
+        );
+        (
+            self.left as f64 + patch.1 as f64 * across,
+            self.top as f64 + patch.0 as f64 * down,
+            across,
+            down,
+        )
+    }
+
     /// Which patches of the `grid` over an image of `size` that was turned by `turn` show the image, by their middles; `None`
     /// if all do.
     pub(super) fn shown(

@@ -53,6 +53,7 @@ use crate::refusal::Said;
         parts::image,
         parts::picture,
         parts::map,
+        parts::nearest,
         parts::known_picture,
         judge::judge,
         judge::withdraw,
@@ -111,6 +112,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/api/parts/{id}/image", get(parts::image))
         .route("/api/parts/{id}/picture", get(parts::picture))
         .route("/api/parts/{id}/map", get(parts::map))
+        .route("/api/parts/{id}/nearest", get(parts::nearest))
         .route("/api/images/{content}/picture", get(parts::known_picture))
         .route("/api/judgements/{id}", delete(judge::withdraw))
         .route("/api/events", get(events::events))

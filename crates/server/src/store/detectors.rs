@@ -136,6 +136,23 @@ impl Store {
         })
     }
 
+    /// Height and width of a remembered image, in pixels.
+    ///
+    /// # Errors
+    /// The database.
+    pub(crate) fn image_size(&self, content: &str) -> Result<Option<(usize, usize)>, StoreError> {
+        self.read(|c| {
+            c.prepare_cached("SELECT height, width FROM images WHERE content = ?1")?
+                .query_row([content], |row| {
+                    Ok((
+                        row.get::<_, i64>(0)? as usize,
+                        row.get::<_, i64>(1)? as usize,
+                    ))
+                })
+                .optional()
+        })
+    }
+
     /// Adds good images (content and name) to a detector; returns how many it did not have.
     ///
     /// # Errors

@@ -52,6 +52,24 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
         }
     }
 
+    // what it was compared with is a good image that lies here
+    let alike = server
+        .get(&format!("/api/parts/{}/nearest", said[0]["part"]))
+        .is(200);
+    assert_eq!(alike["kept"], true, "{alike}");
+    let good = server.get("/api/detectors/gravel/good").is(200);
+    let good = good["images"].as_array().unwrap();
+    assert!(
+        good.iter()
+            .any(|image| image["content"] == alike["content"])
+    );
+    let there = &alike["there"];
+    let right = there["left"].as_f64().unwrap() + there["width"].as_f64().unwrap();
+    assert!(
+        right <= alike["size"][1].as_f64().unwrap() + 1e-6,
+        "{alike}"
+    );
+
     // judged: flaws with a kind, one of them drawn, and a good part; then one is said otherwise
     for part in &said[..3] {
         server.judge(part, Some("hole"));

@@ -188,6 +188,16 @@ await step("a part opens, enlarges and closes by keys", async () => {
   await page.locator("dialog").waitFor({ state: "detached" });
 });
 
+await step("a stopped part is compared with the good place that it looks most like", async () => {
+  await page.locator(".tiles .tile", { hasText: "NG" }).first().click();
+  await page.locator("dialog.detail[open]").waitFor();
+  await page.keyboard.press("c");
+  await page.locator(".compared canvas").nth(1).waitFor();
+  await page.screenshot({ path: path.join(shots, "compared.png") });
+  await page.keyboard.press("Escape");
+  await page.locator("dialog").waitFor({ state: "detached" });
+});
+
 await step("Review takes a good part, and takes it back", async () => {
   await page.goto(address("review"));
   await page.locator(".desk h2").waitFor();

@@ -351,19 +351,39 @@ impl ResidualModel {
     }
 }
 
-impl Scorer for ResidualScorer {
-    fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
+impl ResidualScorer {
+    /// The images of tokens of the right shape.
+    fn fitting<'a>(&self, tokens: &'a TokenSet) -> Result<Vec<&'a ImageTokens>, BundleError> {
         let found = (tokens.grid.0, tokens.grid.1, tokens.dim);
         let wanted = (self.grid.0, self.grid.1, self.banks.width());
         if found != wanted {
             return Err(BundleError::Tokens { found, wanted });
         }
-        let images: Vec<&ImageTokens> = tokens.images.iter().collect();
+        Ok(tokens.images.iter().collect())
+    }
+}
+
+impl Scorer for ResidualScorer {
+    fn score(&self, tokens: &TokenSet) -> Result<Vec<Finding>, BundleError> {
+        let images = self.fitting(tokens)?;
         let judged = self.judge(&images);
         if judged.iter().any(|j| !j.score.is_finite()) {
             return Err(HeadError::NotFinite.into());
         }
         Ok(judged.into_iter().map(|j| self.model.finding(j)).collect())
+    }
+
+    fn nearest(&self, tokens: &TokenSet, patch: usize) -> Result<Option<usize>, BundleError> {
+        let images = self.fitting(tokens)?;
+        let looks = self.banks.look(&images[..images.len().min(1)]);
+        // the block in the middle: neither texture alone nor meaning alone
+        let nearest = looks.first().and_then(|look| {
+            let block = look.nearest.get(look.nearest.len() / 2)?;
+            block.get(patch).copied()
+        });
+        Ok(nearest
+            .filter(|row| *row != u32::MAX)
+            .map(|row| row as usize))
     }
 
     fn span(&self) -> (f32, f32) {
