@@ -248,7 +248,7 @@ fn nothing_that_was_confirmed_is_lost_when_it_is_killed() {
     for kill in 0..kills {
         let server = Server::start(&data);
         check(&server, &confirmed.lock().unwrap());
-        let life = Duration::from_millis(100 + drawn(&mut noise, 3900) as u64);
+        let life = Duration::from_millis(100 + drawn(&mut noise, 1900) as u64);
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(life);

@@ -131,7 +131,13 @@ impl App {
         let (detector, file): (_, Arc<[u8]>) = (Arc::clone(live), bytes.into());
         let read = {
             let (file, name) = (Arc::clone(&file), name.clone());
-            tokio::task::spawn_blocking(move || compute::read(&detector, &name, &file))
+            let metrics = Arc::clone(&self.metrics);
+            tokio::task::spawn_blocking(move || {
+                let begun = Instant::now();
+                let image = compute::read(&detector, &name, &file);
+                metrics.decoded(begun.elapsed());
+                image
+            })
         };
         let image = read.await.map_err(|e| Refusal::machine(&e))??;
         drop(permit);

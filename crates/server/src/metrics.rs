@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     requests: Family<OfRequest, Counter>,
     seconds: Histogram,
     batch: Histogram,
+    pass: Histogram,
+    decode: Histogram,
     waiting: Gauge,
     sent: Family<OfWay, Gauge>,
     dropped: Family<OfWay, Gauge>,
@@ -48,6 +50,8 @@ impl Default for Metrics {
         let (parts, requests) = (Family::default(), Family::default());
         let seconds = Histogram::new(exponential_buckets(0.005, 2.0, 14));
         let batch = Histogram::new(exponential_buckets(1.0, 2.0, 5));
+        let times = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let (pass, decode) = (times(), times());
         let waiting = Gauge::default();
         let (sent, dropped) = (Family::default(), Family::default());
         registry.register("parts", "Parts that were looked at", Clone::clone(&parts));
@@ -59,6 +63,18 @@ impl Default for Metrics {
             seconds.clone(),
         );
         registry.register("batch_images", "Images a forward pass", batch.clone());
+        registry.register_with_unit(
+            "pass",
+            "Looking at a batch: forward pass, comparison, verdicts",
+            Unit::Seconds,
+            pass.clone(),
+        );
+        registry.register_with_unit(
+            "decode",
+            "From an image's file to its pixels",
+            Unit::Seconds,
+            decode.clone(),
+        );
         registry.register("waiting", "Images that wait", waiting.clone());
         registry.register(
             "way_sent",
@@ -76,6 +92,8 @@ impl Default for Metrics {
             requests,
             seconds,
             batch,
+            pass,
+            decode,
             waiting,
             sent,
             dropped,
@@ -95,9 +113,15 @@ impl Metrics {
         self.seconds.observe(time.as_secs_f64());
     }
 
-    /// A forward pass of so many images.
-    pub(crate) fn batches(&self, images: usize) {
+    /// So many images were looked at together, in so much time.
+    pub(crate) fn batch(&self, images: usize, time: Duration) {
         self.batch.observe(images as f64);
+        self.pass.observe(time.as_secs_f64());
+    }
+
+    /// An image was decoded in so much time.
+    pub(crate) fn decoded(&self, time: Duration) {
+        self.decode.observe(time.as_secs_f64());
     }
 
     /// A request was answered.

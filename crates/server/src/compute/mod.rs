@@ -11,6 +11,7 @@ use std::time::Instant;
 use flawtune::score::residual::UNKNOWN;
 use flawtune::{Image, Prediction};
 use flawtune_backbone::preprocess::decode;
+use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use live::{Live, Registry};
@@ -76,13 +77,17 @@ pub(crate) fn start(
         .name("flawtune-look".into())
         .spawn(move || {
             let alike = |a: &Asked, b: &Asked| Arc::ptr_eq(&a.live, &b.live);
-            while let Some(batch) = queue.take(BATCH, alike) {
+            // who asked together asks together again: a batch of one after one of eight would cost the others a pass
+            let mut expected = 1;
+            while let Some(batch) = queue.take(BATCH, expected, alike) {
+                expected = batch.len();
                 // who has gone needs no answer
                 let mut batch: Vec<Asked> =
                     batch.into_iter().filter(|a| !a.reply.is_closed()).collect();
                 if !batch.is_empty() {
-                    metrics.batches(batch.len());
+                    let (images, begun) = (batch.len(), Instant::now());
                     look(&mut batch, &recorder);
+                    metrics.batch(images, begun.elapsed());
                 }
             }
         })
@@ -113,19 +118,23 @@ fn look(batch: &mut Vec<Asked>, recorder: &Recorder) {
             return;
         }
     };
-    for ((asked, image), found) in batch.drain(..).zip(&images).zip(found) {
-        let size = (image.height(), image.width());
-        match live.detector.verdict(size, &found, None) {
-            Ok(said) => {
-                let part = part(&asked, size, &said);
-                let part = NewPart {
-                    detector: live.row.id,
-                    part,
-                    extension: asked.file.as_deref().and_then(files::extension),
-                    patches: found.distances,
-                };
-                recorder.record(part, asked);
-            }
+    let looked = batch.par_drain(..).zip(&images).zip(found);
+    let judged: Vec<_> = looked
+        .map(|((asked, image), found)| {
+            let size = (image.height(), image.width());
+            let said = live.detector.verdict(size, &found, None);
+            let part = said.map(|said| NewPart {
+                detector: live.row.id,
+                part: part(&asked, size, &said),
+                extension: asked.file.as_deref().and_then(files::extension),
+                patches: found.distances,
+            });
+            (asked, part)
+        })
+        .collect();
+    for (asked, part) in judged {
+        match part {
+            Ok(part) => recorder.record(part, asked),
             Err(error) => drop(asked.reply.send(Err(error.into()))),
         }
     }

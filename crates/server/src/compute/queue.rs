@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a batch waits for who asked with the one before.
+const MOMENT: Duration = Duration::from_millis(3);
 
 /// What waits, the first come the first served.
 #[derive(Debug)]
@@ -64,11 +68,23 @@ impl<T> Queue<T> {
         self.state().waiting.len()
     }
 
-    /// The first that waits and those behind it that are `alike`, at most so many; waits for one. `None` once the queue is closed and
-    /// empty.
-    pub(crate) fn take(&self, most: usize, alike: impl Fn(&T, &T) -> bool) -> Option<Vec<T>> {
+    /// The first that waits and those behind it that are `alike`, at most so many; waits for one, and for `expected` others a moment
+    /// longer. `None` once the queue is closed and empty.
+    pub(crate) fn take(
+        &self,
+        most: usize,
+        expected: usize,
+        alike: impl Fn(&T, &T) -> bool,
+    ) -> Option<Vec<T>> {
         let mut state = self.state();
         loop {
+            if !state.waiting.is_empty() && !state.closed {
+                let more = |state: &mut State<T>| {
+                    state.waiting.len() < expected.min(most) && !state.closed
+                };
+                let waited = self.came.wait_timeout_while(state, MOMENT, more);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
             let mut taken: Vec<T> = Vec::new();
             while taken.len() < most
                 && let Some((next, _)) = state.waiting.front()
@@ -110,13 +126,13 @@ mod tests {
             queue.add(n, 1).unwrap();
         }
         assert_eq!(queue.add(1, 0), Err(Full));
-        assert_eq!(queue.take(2, |a, b| a == b), Some(vec![1, 1]));
-        assert_eq!(queue.take(8, |a, b| a == b), Some(vec![1]));
+        assert_eq!(queue.take(2, 1, |a, b| a == b), Some(vec![1, 1]));
+        assert_eq!(queue.take(8, 4, |a, b| a == b), Some(vec![1]));
         assert_eq!(queue.add(1, 4), Err(Full));
         queue.close();
         assert_eq!(queue.add(3, 1), Err(Full));
-        assert_eq!(queue.take(8, |a, b| a == b), Some(vec![2]));
-        assert_eq!(queue.take(8, |a, b| a == b), Some(vec![1]));
-        assert_eq!(queue.take(8, |a, b| a == b), None);
+        assert_eq!(queue.take(8, 4, |a, b| a == b), Some(vec![2]));
+        assert_eq!(queue.take(8, 4, |a, b| a == b), Some(vec![1]));
+        assert_eq!(queue.take(8, 4, |a, b| a == b), None);
     }
 }

@@ -1,6 +1,7 @@
 //! From good images to a detector that was taught, and back.
 
 use std::fs;
+use std::path::Path;
 
 use flawtune::{Detector, Image};
 use serde_json::{Value, json};
@@ -106,29 +107,7 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
     assert_eq!(part["judgement"]["learned"], 2);
     assert_eq!(part["judgement"]["kind"], "hole");
 
-    // another threshold is a version; an older one comes back
-    let version = server
-        .post("/api/detectors/gravel/threshold", json!({"value": 1e9}))
-        .is(200);
-    assert_eq!(
-        (&version["version"], &version["kind"]),
-        (&json!(3), &json!("threshold"))
-    );
-    assert_eq!(server.predict(&flawed[..1])[0]["flaw"], false);
-    server
-        .post("/api/detectors/gravel/threshold", json!({"value": -1e9}))
-        .is(200);
-    assert_eq!(server.predict(&flawed[..1])[0]["flaw"], true);
-    server
-        .post("/api/detectors/gravel/rollback", json!({"version": 1}))
-        .is(200);
-    assert_eq!(server.predict(&flawed[..1])[0]["score"], said[0]["score"]);
-    server
-        .post("/api/detectors/gravel/rollback", json!({"version": 9}))
-        .is(404);
-    server
-        .post("/api/detectors/gravel/rollback", json!({"version": 2}))
-        .is(200);
+    another_threshold(&server, &flawed[0], &said[0]);
 
     // a judgement that was learned is withdrawn: the next lesson begins at the first version
     let id = &drawn["judgement"]["id"];
@@ -151,6 +130,33 @@ fn a_detector_is_made_taught_and_taken_back_and_outlives_the_server() {
     assert_eq!(parts["counts"]["parts"], 11);
     assert_eq!(parts["parts"].as_array().unwrap().len(), 11);
     exported(&server);
+}
+
+/// Another threshold is a version; an older one comes back.
+fn another_threshold(server: &Server, flawed: &Path, said: &Value) {
+    let predict = || server.predict(&[flawed.to_owned()]);
+    let version = server
+        .post("/api/detectors/gravel/threshold", json!({"value": 1e9}))
+        .is(200);
+    assert_eq!(
+        (&version["version"], &version["kind"]),
+        (&json!(3), &json!("threshold"))
+    );
+    assert_eq!(predict()[0]["flaw"], false);
+    server
+        .post("/api/detectors/gravel/threshold", json!({"value": -1e9}))
+        .is(200);
+    assert_eq!(predict()[0]["flaw"], true);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 1}))
+        .is(200);
+    assert_eq!(predict()[0]["score"], said["score"]);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 9}))
+        .is(404);
+    server
+        .post("/api/detectors/gravel/rollback", json!({"version": 2}))
+        .is(200);
 }
 
 /// Judgements leave as folders, as COCO and as a table.
