@@ -49,7 +49,9 @@ function users(signal) {
   const reload = loaded(list, async () => {
     const found = await get("/api/users", { signal });
     replace(list, found.users.map((u) => userRow(u, reload)));
-    if (!found.users.length) replace(list, h("li", { class: "quiet" }, t("users.none")));
+    const open = !found.users.length;
+    if (open) replace(list, h("li", { class: "quiet" }, t("users.none")));
+    form.hidden = open;
   });
   const name = h("input", { required: true, autocomplete: "off", autocapitalize: "none", maxlength: 64 });
   const password = h("input", { type: "password", required: true, autocomplete: "new-password" });

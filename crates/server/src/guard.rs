@@ -14,8 +14,9 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::uri::Authority;
+use axum::http::{Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -280,8 +281,10 @@ fn of_a_browser(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the name that a request was sent to is this machine's own.
-fn is_here(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
+fn is_here(uri: &Uri, headers: &HeaderMap) -> bool {
+    let named = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    // HTTP/2 has it in the address
+    let Some(host) = named.or_else(|| uri.authority().map(Authority::as_str)) else {
         return false;
     };
     let name = match host.rsplit_once(':') {
@@ -344,7 +347,7 @@ const ALWAYS: [(&str, &str); 5] = [
 
 fn admit(app: &App, request: &Request) -> Result<Option<Caller>, Refusal> {
     let (headers, path) = (request.headers(), request.uri().path());
-    if !app.gate.locked() && !is_here(headers) {
+    if !app.gate.locked() && !is_here(request.uri(), headers) {
         return Err(Refusal::forbidden(
             "this server answers only to the names of its own machine: localhost, 127.0.0.1",
         )
@@ -380,7 +383,7 @@ mod tests {
     fn sent_to(host: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
-        is_here(&headers)
+        is_here(&Uri::from_static("/"), &headers)
     }
 
     #[test]
@@ -403,6 +406,14 @@ mod tests {
         ] {
             assert!(!sent_to(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_request_without_a_host_names_it_in_its_address() {
+        let none = HeaderMap::new();
+        assert!(is_here(&Uri::from_static("https://localhost:7878/"), &none));
+        assert!(!is_here(&Uri::from_static("https://evil.example/"), &none));
+        assert!(!is_here(&Uri::from_static("/"), &none));
     }
 
     #[test]

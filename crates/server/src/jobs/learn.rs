@@ -78,7 +78,11 @@ impl Work for Learn {
         };
         let new = NewVersion {
             kind: VersionKind::Learned,
-            note: format!("learned {good} good parts and {defects} flaws{from}"),
+            note: format!(
+                "learned {} and {}{from}",
+                counted(good, "good part"),
+                counted(defects, "flaw")
+            ),
             file,
             base: Some(plan.base.number),
             lessons: plan.all,
@@ -100,6 +104,11 @@ impl Work for Learn {
             "after": taught.after,
         }))
     }
+}
+
+/// A number and what it counts.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Refuses what finds fewer flaws and stops no fewer good parts, or the other way round: a person is to decide on that.
