@@ -107,7 +107,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show the main job on a backbone and images that are inside of this program: no network, about a minute
+    /// Show the main job on a backbone and images that are inside of this program: no network, half a minute
     Demo(DemoArgs),
     /// Learn what good parts look like, and defects where there are some: one file that finds flaws
     Fit(Box<FitArgs>),
