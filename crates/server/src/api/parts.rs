@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flawtune::Image;
 use flawtune_backbone::preprocess::{DecodeOptions, decode};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,6 +28,8 @@ use crate::refusal::Refusal;
 use crate::store::{Counts, Order, PartFilter, now};
 use crate::verdict::{Part, Source};
 
+/// Images of a request that wait at once, at most.
+const TOGETHER: usize = 8;
 /// Parts that are listed at once, at most.
 const MOST: usize = 500;
 /// Longest side of a picture, at most.
@@ -90,16 +94,34 @@ pub(super) async fn predict(
     let mut images = Images::of(&app, request, ask.name).await?;
     let alone = matches!(images, Images::One(_));
     let mut results = Vec::new();
-    while let Some((name, bytes)) = images.next(&app).await? {
-        match app.look(&live, name.clone(), bytes, source).await {
-            Ok(answer) => results.push(Outcome::Part(Box::new(verdict(&live, &answer, ask.map)?))),
-            Err(refusal) if alone || !refusal.status.is_client_error() => return Err(refusal),
-            Err(refusal) if refusal.retry_after.is_some() => return Err(refusal),
-            Err(refusal) => results.push(Outcome::Bad(Bad {
-                name,
-                said: refusal.said,
-            })),
+    // several wait at once, so that they share forward passes
+    let mut looking = FuturesOrdered::new();
+    let look = |(name, bytes): (String, Vec<u8>)| {
+        let (app, live) = (&app, &live);
+        async move {
+            let said = app.look(live, name.clone(), bytes, source).await;
+            (name, said)
         }
+    };
+    let answered = |(name, said): (String, Result<Answer, Refusal>)| match said {
+        Ok(answer) => Ok(Outcome::Part(Box::new(verdict(&live, &answer, ask.map)?))),
+        Err(refusal) if alone || !refusal.status.is_client_error() => Err(refusal),
+        Err(refusal) if refusal.retry_after.is_some() => Err(refusal),
+        Err(refusal) => Ok(Outcome::Bad(Bad {
+            name,
+            said: refusal.said,
+        })),
+    };
+    while let Some(image) = images.next(&app).await? {
+        looking.push_back(look(image));
+        if looking.len() == TOGETHER
+            && let Some(said) = looking.next().await
+        {
+            results.push(answered(said)?);
+        }
+    }
+    while let Some(said) = looking.next().await {
+        results.push(answered(said)?);
     }
     if results.is_empty() {
         return Err(Refusal::wrong("the form has no image").hint("call its parts 'image'"));
