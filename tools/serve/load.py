@@ -54,9 +54,9 @@ def fitted(port, images, name="gravel"):
     assert job["state"] == "done", job
 
 
-def drawn(binary, folder):
-    """Images of gravel that the program draws."""
-    options = ["--severity", "2", "--train-good", "20", "--test-good", "10", "--test-per-type", "4"]
+def drawn(binary, folder, size=192, good=20):
+    """Images of gravel that the program draws, so many pixels wide and high."""
+    options = ["--severity", "2", "--train-good", str(good), "--test-good", "10", "--test-per-type", "4", "--size", str(size)]
     subprocess.run([binary, "synth", "--category", "gravel", *options, "--output-dir", folder, "--quiet"], check=True,
                    stdout=subprocess.DEVNULL)
     return pathlib.Path(folder) / "gravel"
@@ -170,7 +170,9 @@ def main():
         try:
             fitted(port, sorted(data.glob("train/good/*")))
             paths = sorted(data.glob("test/*/*"))
-            images = [(path.name + path.parent.name, path.read_bytes()) for path in paths]
+            for size in (64, 700, 1500):
+                paths += sorted(drawn(arguments.binary, f"{folder}/{size}", size, 3).glob("test/*/*"))
+            images = [(str(path.relative_to(folder)), path.read_bytes()) for path in paths]
             seen, held = Seen(), []
             until = time.monotonic() + arguments.seconds
             threads = [threading.Thread(target=client, args=(n, port, images, seen, until)) for n in range(arguments.clients)]
