@@ -138,12 +138,7 @@ impl Gate {
         let Some(session) = cookie(headers) else {
             return Ok(None);
         };
-        let found = store.session(&blake3::hash(session.as_bytes()).to_hex())?;
-        Ok(found.map(|(user, csrf)| Caller {
-            role: user.role,
-            user: Some(user),
-            csrf,
-        }))
+        of_session(store, session)
     }
 
     /// Begins a session and returns its cookie.
@@ -236,6 +231,19 @@ impl Gate {
             *entry = (entry.0 + 1, Instant::now());
         }
     }
+}
+
+/// Who has a session with this token.
+///
+/// # Errors
+/// The database.
+pub(crate) fn of_session(store: &Store, token: &str) -> Result<Option<Caller>, Refusal> {
+    let found = store.session(&blake3::hash(token.as_bytes()).to_hex())?;
+    Ok(found.map(|(user, csrf)| Caller {
+        role: user.role,
+        user: Some(user),
+        csrf,
+    }))
 }
 
 /// The hash of a password, as it is kept.

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageFormat, ImageReader, Limits};
 
 use crate::refusal::Refusal;
@@ -31,4 +32,18 @@ pub(crate) fn read(bytes: &[u8]) -> Result<GrayImage, Refusal> {
             .hint("draw one, or send no mask"));
     }
     Ok(mask)
+}
+
+/// A mask as large as its image, of `size` (height, width).
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn of_size(bytes: &[u8], size: (usize, usize)) -> Result<GrayImage, Refusal> {
+    let (height, width) = (size.0 as u32, size.1 as u32);
+    Ok(imageops::resize(
+        &read(bytes)?,
+        width,
+        height,
+        FilterType::Nearest,
+    ))
 }

@@ -10,7 +10,6 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use image::imageops::FilterType;
 use image::{GrayImage, ImageFormat};
 use serde::Deserialize;
 use serde_json::json;
@@ -144,18 +143,6 @@ impl Archive {
     }
 }
 
-/// The mask as large as the image.
-fn mask(image: &JudgedImage, bytes: &[u8]) -> Result<GrayImage, Refusal> {
-    let small = crate::masks::read(bytes)?;
-    let (height, width) = (image.size.0 as u32, image.size.1 as u32);
-    Ok(image::imageops::resize(
-        &small,
-        width,
-        height,
-        FilterType::Nearest,
-    ))
-}
-
 /// `train/good`: what was handed in; `test/good`, `test/KIND`, `ground_truth/KIND`: what was judged.
 fn mvtec(app: &App, row: &DetectorRow, judged: &[JudgedImage]) -> Result<Vec<u8>, Refusal> {
     let mut archive = Archive::new();
@@ -178,7 +165,7 @@ fn mvtec(app: &App, row: &DetectorRow, judged: &[JudgedImage]) -> Result<Vec<u8>
         )?;
         if let Some(bytes) = &image.mask {
             let mut png = Cursor::new(Vec::new());
-            mask(image, bytes)?
+            crate::masks::of_size(bytes, image.size)?
                 .write_to(&mut png, ImageFormat::Png)
                 .map_err(|e| Refusal::machine(&e))?;
             archive.add(
@@ -212,7 +199,7 @@ fn coco(app: &App, judged: &[JudgedImage]) -> Result<Vec<u8>, Refusal> {
         let kind = image.kind.as_deref().unwrap_or("flaw");
         let category = kinds.iter().position(|k| *k == kind).map_or(0, |i| i + 1);
         let (place, area, counts) = match &image.mask {
-            Some(bytes) => run_lengths(&mask(image, bytes)?),
+            Some(bytes) => run_lengths(&crate::masks::of_size(bytes, image.size)?),
             // nobody said where: it is somewhere on the image
             None => (
                 [0, 0, width, height],

@@ -25,7 +25,7 @@ use crate::compute::{Answer, Live};
 use crate::guard::HEADER;
 use crate::overlay;
 use crate::refusal::Refusal;
-use crate::store::{Counts, Order, PartFilter, now};
+use crate::store::{Counts, Order, PartFilter, PartRow, now};
 use crate::verdict::{Part, Source};
 
 /// Images of a request that wait at once, at most.
@@ -214,9 +214,22 @@ pub(super) async fn part(
     Ok(Json(row.await?.part))
 }
 
-pub(super) fn the_part(app: &App, id: i64) -> Result<crate::store::PartRow, Refusal> {
+pub(super) fn the_part(app: &App, id: i64) -> Result<PartRow, Refusal> {
     let found = app.store.part(id)?;
     found.ok_or_else(|| Refusal::missing(format!("there is no part {id}")))
+}
+
+/// A part, and the version in force of its detector.
+fn judged_by(app: &App, id: i64) -> Result<(PartRow, Arc<Live>), Refusal> {
+    let row = the_part(app, id)?;
+    let live = app.live(&app.detector(&row.part.detector)?)?;
+    Ok((row, live))
+}
+
+/// The image of a part, as the detector reads it.
+fn image_of(app: &App, row: &PartRow, live: &Live) -> Result<Image, Refusal> {
+    let file = file_of(app, &row.part.content, &row.kind)?;
+    crate::compute::read(live, &row.part.name, &file)
 }
 
 /// The file of an image that is kept.
@@ -296,10 +309,8 @@ pub(super) async fn picture(
     Query(size): Query<Size>,
 ) -> Result<Response, Refusal> {
     let bytes = blocking(&app, move |app| {
-        let row = the_part(app, id)?;
-        let live = app.live(&app.detector(&row.part.detector)?)?;
-        let file = file_of(app, &row.part.content, &row.kind)?;
-        let image = crate::compute::read(&live, &row.part.name, &file)?;
+        let (row, live) = judged_by(app, id)?;
+        let image = image_of(app, &row, &live)?;
         overlay::picture(&image, size.longest())
     });
     Ok(png(bytes.await?))
@@ -314,8 +325,7 @@ pub(super) async fn map(
     Query(size): Query<Size>,
 ) -> Result<Response, Refusal> {
     let bytes = blocking(&app, move |app| {
-        let row = the_part(app, id)?;
-        let live = app.live(&app.detector(&row.part.detector)?)?;
+        let (row, live) = judged_by(app, id)?;
         let part = &row.part;
         overlay::map(&live, part.size, part.flaw, &row.patches, size.longest())
     });
@@ -387,10 +397,8 @@ pub(super) async fn nearest(
 ) -> Result<Json<Compared>, Refusal> {
     let _turn = app.decoding.acquire().await;
     let compared = blocking(&app, move |app| {
-        let row = the_part(app, id)?;
-        let live = app.live(&app.detector(&row.part.detector)?)?;
-        let file = file_of(app, &row.part.content, &row.kind)?;
-        let image = crate::compute::read(&live, &row.part.name, &file)?;
+        let (row, live) = judged_by(app, id)?;
+        let image = image_of(app, &row, &live)?;
         let alike = live.detector.alike(&image)?;
         let alike = alike.ok_or_else(|| {
             Refusal::missing("this detector does not tell what a part was compared with")

@@ -14,7 +14,7 @@ use super::detectors::of;
 use super::extract::{Json, Path, Query};
 use super::state::{Everything, everything};
 use crate::app::{App, blocking};
-use crate::guard::{Caller, hashed};
+use crate::guard::{Caller, hashed, of_session};
 use crate::refusal::Refusal;
 use crate::store::{AuditEntry, Role, User};
 
@@ -52,15 +52,7 @@ pub(super) async fn log_in(
 async fn session(app: &Arc<App>, cookie: &HeaderValue) -> Result<Option<Caller>, Refusal> {
     let text = cookie.to_str().unwrap_or_default();
     let token = text.split([';', '=']).nth(1).unwrap_or_default().to_owned();
-    blocking(app, move |app| {
-        let hash = blake3::hash(token.as_bytes()).to_hex();
-        Ok(app.store.session(&hash)?.map(|(user, csrf)| Caller {
-            role: user.role,
-            user: Some(user),
-            csrf,
-        }))
-    })
-    .await
+    blocking(app, move |app| of_session(&app.store, &token)).await
 }
 
 /// Ends the session.

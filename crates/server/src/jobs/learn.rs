@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use flawtune::workflow::{Event, Tally};
 use flawtune::{FeatureCache, Lessons, MoreImages};
-use image::imageops::FilterType;
 use serde_json::json;
 
 use super::fit::file_name;
@@ -221,16 +220,10 @@ fn laid_out(app: &App, judged: &[JudgedImage], folder: &Path) -> Result<MoreImag
             let masks = more.masks.insert(folder.join("masks")).join(kind);
             fs::create_dir_all(&masks)?;
             let name = Path::new(&name).with_extension("png");
-            write_mask(mask, image.size, &masks.join(name))?;
+            crate::masks::of_size(mask, image.size)?
+                .save(masks.join(name))
+                .map_err(|error| Refusal::machine(&error))?;
         }
     }
     Ok(more)
-}
-
-/// Writes a mask as large as its image.
-fn write_mask(mask: &[u8], size: (usize, usize), path: &Path) -> Result<(), Refusal> {
-    let mask = crate::masks::read(mask)?;
-    let (height, width) = (size.0 as u32, size.1 as u32);
-    let mask = image::imageops::resize(&mask, width, height, FilterType::Nearest);
-    mask.save(path).map_err(|error| Refusal::machine(&error))
 }
